@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Every target says what it does in `make help`; .ci/run calls the same ones.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+# Keys and values are erased from registers and stack after use (runtime/secret).
+export GOEXPERIMENT := runtimesecret
+# pg_query is C.
+export CGO_ENABLED := 1
+# One set of flags for all targets, so that they share one build cache.
+export GOFLAGS := $(strip $(filter-out -mod=% -trimpath,$(GOFLAGS)) -mod=readonly -trimpath)
+
+GO ?= go
+BIN := $(CURDIR)/bin
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+PG_CONFIG ?= $(shell command -v pg_config || ls -d /usr/lib/postgresql/*/bin/pg_config 2>/dev/null | sort -V | tail -n 1)
+export PG_CONFIG
+FUZZTIME ?= 30s
+DEV_ARGS ?=
+
+GOLANGCI_VERSION := v2.15.0
+GOLANGCI := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
+
+# `sudo -n` only where it is needed and only for the one command that needs it.
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo "sudo -n")
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: deps
+deps: ## install by apt what is missing (without root: print the apt line and stop)
+	@.ci/deps
+
+.PHONY: build
+build: ## build bin/hyperion-vault
+	$(GO) build -ldflags '-X main.version=$(VERSION)' -o $(BIN)/hyperion-vault ./cmd/hyperion-vault
+
+.PHONY: install-extension
+install-extension: ## build the extension and install it into the server of PG_CONFIG
+	@test -n "$(PG_CONFIG)" || { echo "no pg_config found: run \`make deps\` or set PG_CONFIG" >&2; exit 1; }
+	$(MAKE) -C extension PG_CONFIG="$(PG_CONFIG)" all
+	$(SUDO) $(MAKE) -C extension PG_CONFIG="$(PG_CONFIG)" install
+
+.PHONY: unit
+unit: ## Go tests that need no server (race detector, shuffled)
+	$(GO) test -race -shuffle=on ./...
+
+.PHONY: installcheck
+installcheck: install-extension ## pg_regress suite of the extension, on a scratch server
+	extension/test/run.sh
+
+# One package at a time: each starts servers of its own.
+.PHONY: e2e
+e2e: build install-extension ## tests with real servers (build tag e2e)
+	$(GO) test -tags e2e -count=1 -p 1 -timeout 10m ./e2e/... ./proxy/vault/... ./cmd/devcluster/... ./cmd/hyperion-vault/...
+
+TEST_STEPS := lint unit installcheck e2e verify
+
+.PHONY: test
+test: deps ## all that CI runs: lint, unit, installcheck, e2e, verify
+	@for step in $(TEST_STEPS); do \
+		start=$$SECONDS; \
+		echo "== $$step"; \
+		$(MAKE) --no-print-directory $$step || { echo "== $$step failed after $$((SECONDS - start)) s" >&2; exit 1; }; \
+		echo "== $$step passed in $$((SECONDS - start)) s"; \
+	done
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target in turn, FUZZTIME=30s each
+	@for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' "$$pkg" | grep '^Fuzz' || true); do \
+			echo "== $$pkg $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$pkg"; \
+		done; \
+	done
+
+.PHONY: lint
+lint: $(GOLANGCI) ## golangci-lint and shellcheck
+	$(GOLANGCI) run
+	$(GOLANGCI) fmt --diff
+	shellcheck .ci/run .ci/deps $$(git ls-files '*.sh')
+
+.PHONY: fmt
+fmt: $(GOLANGCI) ## format all Go files
+	$(GOLANGCI) fmt
+
+.PHONY: fix
+fix: $(GOLANGCI) ## apply the fixes that the linters know
+	$(GOLANGCI) run --fix
+	$(GO) mod tidy
+
+# Built, not downloaded; outside our own flags and experiment, which are not its own.
+$(GOLANGCI):
+	GOFLAGS=-trimpath GOEXPERIMENT= CGO_ENABLED=0 GOBIN=$(BIN) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	mv $(BIN)/golangci-lint $@
+
+.PHONY: verify
+verify: ## go.mod is tidy, modules are intact, docs/CONFIG.md equals the settings
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+	$(GO) test -count=1 -run '^TestConfigDoc' ./cmd/hyperion-vault
+
+.PHONY: dev
+dev: deps build install-extension ## a scratch cluster to play with (DEV_ARGS='--standbys 1'); Ctrl-C removes it
+	$(BIN)/hyperion-vault dev $(DEV_ARGS)
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf $(BIN) e2e/out
+	@if [ -n "$(PG_CONFIG)" ] && [ -f extension/Makefile ]; then $(MAKE) -C extension PG_CONFIG="$(PG_CONFIG)" clean; fi
+
+.PHONY: check
+check: fmt test ## fmt and test: what a developer runs before handing in
