@@ -95,7 +95,7 @@ fix: $(GOLANGCI) ## apply the fixes that the linters know
 
 # Built, not downloaded; outside our own flags and experiment, which are not its own.
 $(GOLANGCI):
-	GOFLAGS=-trimpath GOEXPERIMENT= CGO_ENABLED=0 GOBIN=$(BIN) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	GOFLAGS=-trimpath GOEXPERIMENT= GOBIN=$(BIN) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 	mv $(BIN)/golangci-lint $@
 
 .PHONY: verify

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package devcluster
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// secrets is what a kept directory must remember to be started again.
+type secrets struct {
+	Database            string `json:"database"`
+	User                string `json:"user"`
+	Password            string `json:"password"`
+	SuperuserPassword   string `json:"superuser_password"`
+	ReplicationPassword string `json:"replication_password"`
+	ServicePassword     string `json:"service_password"`
+	MasterKey           string `json:"master_key"`
+	AdminToken          string `json:"admin_token"`
+	VaultID             string `json:"vault_id"`
+}
+
+const stateFile = "cluster.json"
+
+// openDir makes the cluster's directory, or takes up the one that was kept.
+func (c *Cluster) openDir() error {
+	if c.config.Dir == "" {
+		dir, err := os.MkdirTemp("", "hyperion-vault-")
+		if err != nil {
+			return err
+		}
+		c.dir = dir
+		c.newSecrets()
+		return c.account.admit(dir)
+	}
+	dir, err := filepath.Abs(c.config.Dir)
+	if err != nil {
+		return err
+	}
+	state, err := os.ReadFile(filepath.Join(dir, stateFile)) //nolint:gosec // the operator names the directory
+	switch {
+	case err == nil:
+		if err := json.Unmarshal(state, &c.secrets); err != nil {
+			return fmt.Errorf("%s is not a file of ours", filepath.Join(dir, stateFile))
+		}
+	case errors.Is(err, os.ErrNotExist):
+		if err := checkEmpty(dir); err != nil {
+			return err
+		}
+		c.newSecrets()
+	default:
+		return err
+	}
+	c.dir = dir
+	if err := c.account.admit(dir); err != nil {
+		return err
+	}
+	c.publish()
+	return nil
+}
+
+// checkEmpty makes dir; one that holds anything is somebody's.
+func checkEmpty(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	if len(entries) > 0 {
+		return fmt.Errorf("%s is neither empty nor a cluster that `dev` made", dir)
+	}
+	return nil
+}
+
+func (c *Cluster) newSecrets() {
+	orRandom := func(s string) string {
+		if s == "" {
+			return randomText(18)
+		}
+		return s
+	}
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // never fails, by its documentation
+	c.secrets = secrets{
+		Database:            c.config.Database,
+		User:                c.config.User,
+		Password:            orRandom(c.config.Password),
+		SuperuserPassword:   orRandom(c.config.SuperuserPassword),
+		ReplicationPassword: randomText(18),
+		ServicePassword:     randomText(18),
+		MasterKey:           base64.StdEncoding.EncodeToString(key),
+	}
+	c.publish()
+}
+
+// publish copies what the ready line shows.
+func (c *Cluster) publish() {
+	c.Database, c.User, c.Password = c.secrets.Database, c.secrets.User, c.secrets.Password
+	c.SuperuserPassword = c.secrets.SuperuserPassword
+	c.AdminToken, c.VaultID = c.secrets.AdminToken, c.secrets.VaultID
+}
+
+// saveState is called when all that it names exists.
+func (c *Cluster) saveState() error {
+	c.publish()
+	state, err := json.MarshalIndent(c.secrets, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(c.dir, stateFile), append(state, '\n'), account{})
+}
+
+// writeFile replaces a file of mode 0600 that belongs to the account.
+func writeFile(path string, content []byte, a account) error {
+	temp := path + ".new"
+	if err := os.WriteFile(temp, content, 0o600); err != nil {
+		return err
+	}
+	if err := a.own(temp); err != nil {
+		return err
+	}
+	return os.Rename(temp, path)
+}
