@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+// Package audit holds what is recorded of every operation on secrets, and the
+// place where the records go. No record ever holds a value.
+package audit
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Face is the door through which an operation came.
+type Face string
+
+// The two faces of the vault.
+const (
+	FaceSQL  Face = "sql"
+	FaceREST Face = "rest"
+)
+
+// Action is what was asked for.
+type Action string
+
+// The actions, named as in grants.
+const (
+	ActionRead   Action = "read"
+	ActionCreate Action = "create"
+	ActionUpdate Action = "update"
+	ActionDelete Action = "delete"
+	ActionRotate Action = "rotate"
+	ActionVerify Action = "verify"
+	ActionList   Action = "list"
+)
+
+// Outcome is how it ended, as far as this node knows.
+type Outcome string
+
+// The outcomes. OutcomeOK of a read may stand for a row that the client never
+// received; there is no plaintext without such a record.
+const (
+	OutcomeOK        Outcome = "ok"
+	OutcomeMismatch  Outcome = "mismatch" // verify: no live version has this value
+	OutcomeDenied    Outcome = "denied"
+	OutcomeLockedOut Outcome = "locked_out" // too many misses of verify
+	OutcomeFailed    Outcome = "failed"
+)
+
+// Record is one operation on one secret. A field that is not known is zero.
+type Record struct {
+	At          time.Time
+	Actor       string     // who logged in: a PostgreSQL role, or a token's name
+	SessionRole string     // the PostgreSQL role in whose name it ran
+	Addr        netip.Addr // the socket's peer; zero: a unix socket
+	Face        Face
+	Database    string
+	Action      Action
+	Secret      string // the secret's name
+	Version     int32
+	Outcome     Outcome
+	Direct      bool   // the statement's own text names a vault function
+	Reason      string // why it was not OK: a kind of error, never its text
+}

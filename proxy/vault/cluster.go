@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/hyperiondb/hyperion-vault/envelope"
+)
+
+const (
+	// primaryTTL is how long an answer to "who is primary?" is used. It is
+	// for hints only.
+	primaryTTL = 3 * time.Second
+
+	// primaryTimeout bounds the asking of all servers, hostTimeout of one.
+	primaryTimeout = 3 * time.Second
+	hostTimeout    = time.Second
+
+	// Watch asks the local server this often, and sooner while it fails.
+	watchEvery    = 15 * time.Second
+	watchRetryMin = 500 * time.Millisecond
+)
+
+// ErrNoPrimary is reported if no server of VAULT_PG_HOSTS says that it is the
+// primary.
+var ErrNoPrimary = errors.New("no server of VAULT_PG_HOSTS is the primary")
+
+type primaryAnswer struct {
+	at     time.Time
+	server Server
+	err    error
+}
+
+// Primary returns the server that is primary now, as it was seen within the last
+// few seconds; for hints in errors. ErrNoPrimary: none answered so.
+func (v *Vault) Primary(ctx context.Context) (Server, error) {
+	if p := v.primary.Load(); p != nil && time.Since(p.at) < primaryTTL {
+		return p.server, p.err
+	}
+	// One asks for all, and goes on if its caller leaves.
+	answer := v.asking.DoChan("", func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), primaryTimeout)
+		defer cancel()
+		p := &primaryAnswer{err: ErrNoPrimary}
+		for _, h := range v.hosts {
+			if v.isPrimary(ctx, h) {
+				p.server, p.err = h, nil
+				break
+			}
+		}
+		p.at = time.Now()
+		v.primary.Store(p)
+		return nil, nil
+	})
+	select {
+	case <-answer:
+	case <-ctx.Done():
+		return Server{}, ctx.Err()
+	}
+	p := v.primary.Load()
+	return p.server, p.err
+}
+
+// isPrimary asks one server. One that does not answer is not the primary.
+func (v *Vault) isPrimary(ctx context.Context, at Server) bool {
+	ctx, cancel := context.WithTimeout(ctx, hostTimeout)
+	defer cancel()
+	config, err := v.store.config(at)
+	if err != nil {
+		return false
+	}
+	config.Password = *v.store.password.Load()
+	conn, err := pgconn.ConnectConfig(ctx, config)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	r := conn.ExecParams(ctx, sqlInRecovery, nil, nil, nil, nil).Read()
+	return r.Err == nil && len(r.Rows) == 1 && len(r.Rows[0]) == 1 && string(r.Rows[0][0]) == "f"
+}
+
+// PrimaryHint is the hint for an error on a standby: where the primary is.
+func (v *Vault) PrimaryHint(ctx context.Context) string {
+	p, err := v.Primary(ctx)
+	if err != nil {
+		return "The primary could not be found among VAULT_PG_HOSTS of node \"" + v.node + "\"."
+	}
+	return "The primary is the server at " + p.Addr + ": connect to the node beside it."
+}
+
+// Health is what [Vault.Watch] saw last.
+type Health struct {
+	Status Status // of the last time that the server answered
+	Err    error  // an *Error: why vault calls cannot be served; nil: they can
+}
+
+// Health returns what was seen last. It does no I/O.
+func (v *Vault) Health() Health { return *v.health.Load() }
+
+// Status asks the local server for its vault and compares the id with the
+// pinned one; the first id ever met is pinned and starts the sealer. The error is
+// an *Error: KindServer, or KindTampered for another vault's id.
+func (v *Vault) Status(ctx context.Context) (Status, error) {
+	st, err := v.readStatus(ctx)
+	if err != nil {
+		return st, err
+	}
+	if st.VaultID == "" {
+		return st, v.serverError(errNoBootstrap)
+	}
+	id, err := envelope.ParseUUID(st.VaultID)
+	if err != nil {
+		return st, v.serverError(errStatus)
+	}
+	if err := v.pin.Check(id); err != nil {
+		return st, v.pinError(err)
+	}
+	if err := v.start(id); err != nil {
+		return st, &Error{Kind: KindNotReady, Msg: fmt.Sprintf("node %q cannot start its sealer", v.node), Hint: "See the node's log.", Err: err}
+	}
+	return st, nil
+}
+
+func (v *Vault) pinError(err error) *Error {
+	if !errors.Is(err, ErrForeignVault) {
+		return &Error{Kind: KindNotReady, Msg: fmt.Sprintf("node %q cannot remember its vault", v.node), Hint: "See the node's log.", Err: err}
+	}
+	return &Error{
+		Kind: KindTampered, Err: err,
+		Msg:  fmt.Sprintf("the server of node %q has another vault than the node is pinned to", v.node),
+		Hint: "If the node was moved on purpose, start it with a new audit directory and the new VAULT_ID.",
+	}
+}
+
+// Watch asks the local server from time to time, until ctx ends, and keeps
+// [Vault.Health]. It logs once when the state changes.
+func (v *Vault) Watch(ctx context.Context) {
+	retry, last := watchRetryMin, ""
+	for {
+		st, err := v.Status(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		now, wait := "", watchEvery
+		if err != nil {
+			now = err.Error()
+			wait = retry
+			retry = min(2*retry, watchEvery)
+			st = v.Health().Status
+		} else {
+			retry = watchRetryMin
+		}
+		v.health.Store(&Health{Status: st, Err: err})
+		switch {
+		case now == last:
+		case err != nil:
+			v.log.LogAttrs(ctx, levelOf(err), "vault not usable", errAttrs(err)...)
+		default:
+			v.log.InfoContext(ctx, "vault usable", "vault_id", st.VaultID, "extension", st.ExtensionVersion, "standby", st.InRecovery)
+		}
+		last = now
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vault
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/hyperiondb/hyperion-vault/envelope"
+	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
+)
+
+// Kind says what went wrong. It decides the SQLSTATE, and the HTTP status.
+type Kind int
+
+// The kinds. The zero Kind is an internal error, so that a forgotten one fails
+// closed.
+const (
+	KindInternal Kind = iota // a bug
+	KindInvalid              // a name or a value that breaks a rule
+	KindBinary               // not text: only REST can carry it
+	KindDenied               // the client's address may not
+	KindLimited              // too many wrong values were verified
+	KindTampered             // a record, or the server's vault id, is not what it should be
+	KindKMS                  // the KMS could not be asked, or refused
+	KindAudit                // the audit record could not be written
+	KindCanceled             // the caller gave up
+	KindServer               // the local server cannot be used
+	KindNotReady             // this node cannot open or seal yet, or no more
+	kindCount
+)
+
+// SQLState returns the SQLSTATE that a client gets.
+func (k Kind) SQLState() string {
+	switch k {
+	case KindInvalid:
+		return "22023" // invalid_parameter_value
+	case KindBinary:
+		return "22021" // character_not_in_repertoire
+	case KindDenied:
+		return "42501" // insufficient_privilege
+	case KindLimited:
+		return "53400" // configuration_limit_exceeded
+	case KindTampered:
+		return "XX001" // data_corrupted
+	case KindKMS, KindNotReady:
+		return "58000" // system_error: something outside PostgreSQL
+	case KindAudit:
+		return "58030" // io_error
+	case KindCanceled:
+		return "57014" // query_canceled
+	case KindServer:
+		return "57P03" // cannot_connect_now
+	case KindInternal, kindCount:
+	}
+	return "XX000" // internal_error
+}
+
+// String returns a short name, for metrics and audit records.
+func (k Kind) String() string {
+	switch k {
+	case KindInvalid:
+		return "invalid"
+	case KindBinary:
+		return "binary"
+	case KindDenied:
+		return "denied"
+	case KindLimited:
+		return "limited"
+	case KindTampered:
+		return "tampered"
+	case KindKMS:
+		return "kms"
+	case KindAudit:
+		return "audit"
+	case KindCanceled:
+		return "canceled"
+	case KindServer:
+		return "server"
+	case KindNotReady:
+		return "not_ready"
+	case KindInternal, kindCount:
+	}
+	return "internal"
+}
+
+// outcome is how an audit record calls an operation that failed this way.
+func (k Kind) outcome() audit.Outcome {
+	if k == KindDenied {
+		return audit.OutcomeDenied
+	}
+	if k == KindLimited {
+		return audit.OutcomeLockedOut
+	}
+	return audit.OutcomeFailed
+}
+
+// Error is every error of this package that a client may see. Msg, Detail and
+// Hint go to the client; Err is for the node's log only. None holds a value.
+type Error struct {
+	Kind              Kind
+	Secret            string // the secret's name, if one is known
+	Msg, Detail, Hint string
+	Err               error
+}
+
+// Error returns everything but the hint; not for clients.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(e.Msg)
+	if e.Detail != "" {
+		b.WriteString(" (" + e.Detail + ")")
+	}
+	if e.Err != nil {
+		b.WriteString(": " + e.Err.Error())
+	}
+	return b.String()
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// KindOf returns the kind of any error; what is not an *Error is internal.
+func KindOf(err error) Kind {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Kind
+	}
+	return KindInternal
+}
+
+// tampered is the answer to every forgery, whichever it is: damaged text,
+// another vault's record, another key, a wrong tag.
+func tampered(secret string, cause error) *Error {
+	return &Error{
+		Kind: KindTampered, Secret: secret, Err: cause,
+		Msg:  "a sealed record was damaged or tampered with and is not opened",
+		Hint: "The node's log says which secret it is. Compare vault.secret_versions with a backup.",
+	}
+}
+
+// sealerError translates what the sealer returned. gaveUp is the error of the
+// caller's context, nil if it goes on.
+func (v *Vault) sealerError(gaveUp error, secret string, err error) *Error {
+	var kms *envelope.KMSError
+	switch {
+	case errors.Is(err, envelope.ErrTampered), errors.Is(err, envelope.ErrMalformed):
+		return tampered(secret, err)
+	case gaveUp != nil:
+		return &Error{Kind: KindCanceled, Secret: secret, Msg: "canceling statement due to user request", Err: err}
+	case errors.As(err, &kms):
+		return kmsError(secret, kms)
+	case errors.Is(err, envelope.ErrName):
+		return invalidName(err)
+	case errors.Is(err, envelope.ErrValue):
+		return invalidValue(secret)
+	case errors.Is(err, envelope.ErrClosed):
+		return &Error{Kind: KindNotReady, Secret: secret, Msg: fmt.Sprintf("node %q is shutting down", v.node), Hint: "Connect to another node.", Err: err}
+	}
+	return &Error{Kind: KindInternal, Secret: secret, Msg: "the vault failed unexpectedly", Hint: "See the node's log.", Err: err}
+}
+
+// kmsError names the KMS and the kind of failure; the provider's own words stay
+// in the log.
+func kmsError(secret string, err *envelope.KMSError) *Error {
+	e := &Error{
+		Kind: KindKMS, Secret: secret, Err: err,
+		Msg:    "the KMS did not serve this node",
+		Detail: fmt.Sprintf("KMS: %v.", err.Kind),
+		Hint:   "The node's log has the KMS's own words.",
+	}
+	if err.Kind.Retryable() {
+		e.Hint = "Try again in a moment; the node's log has the KMS's own words."
+	}
+	return e
+}
+
+func invalidName(err error) *Error {
+	return &Error{Kind: KindInvalid, Msg: err.Error()} // states the rule, never the name
+}
+
+func invalidValue(secret string) *Error {
+	return &Error{Kind: KindInvalid, Secret: secret, Msg: fmt.Sprintf("a secret's value must have 1 to %d bytes", envelope.MaxValue)}
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vault
+
+import (
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	// maxMissEntries bounds the limiter's memory; an entry is some 200 bytes.
+	maxMissEntries = 8192
+
+	// evictSamples is among how many random entries the fullest bucket is
+	// sought when the limiter is full.
+	evictSamples = 32
+)
+
+// missKey is whose misses are counted, on which secret.
+type missKey struct{ role, secret string }
+
+// missLimiter bounds wrong guesses of verify: each key has a bucket of max
+// misses that fills up again within the window. A try in progress counts as a
+// miss until it ends, so that many at once get no more guesses than one after
+// the other. Safe for concurrent use.
+type missLimiter struct {
+	limit rate.Limit
+	max   int
+
+	mu      sync.Mutex
+	buckets map[missKey]*missBucket
+}
+
+// missBucket is guarded by the limiter's mutex.
+type missBucket struct {
+	misses *rate.Limiter
+	tries  int // begun and not ended
+}
+
+// left is how many misses are still free, tries in progress taken as such.
+func (b *missBucket) left(now time.Time) float64 { return b.misses.TokensAt(now) - float64(b.tries) }
+
+func newMissLimiter(most int, window time.Duration) *missLimiter {
+	return &missLimiter{
+		limit: rate.Limit(float64(most) / window.Seconds()), max: most,
+		buckets: make(map[missKey]*missBucket),
+	}
+}
+
+// missTry is one verify in progress; end it.
+type missTry struct {
+	l *missLimiter
+	b *missBucket
+}
+
+// begin starts a try, or refuses it with an *Error of KindLimited.
+func (l *missLimiter) begin(k missKey, now time.Time) (missTry, *Error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b := l.buckets[k]
+	if b == nil {
+		if len(l.buckets) >= maxMissEntries {
+			l.evict(now)
+		}
+		b = &missBucket{misses: rate.NewLimiter(l.limit, l.max)}
+		l.buckets[k] = b
+	}
+	if left := b.left(now); left < 1 {
+		wait := math.Ceil((1 - left) / float64(l.limit))
+		return missTry{}, &Error{
+			Kind: KindLimited, Msg: "too many wrong values were verified against this secret",
+			Detail: fmt.Sprintf("At most %d for each role and secret; the count goes down with time.", l.max),
+			Hint:   fmt.Sprintf("Try again in %.0f seconds.", max(wait, 1)),
+		}
+	}
+	b.tries++
+	return missTry{l: l, b: b}, nil
+}
+
+// end finishes a try.
+func (t missTry) end(missed bool, now time.Time) {
+	t.l.mu.Lock()
+	defer t.l.mu.Unlock()
+	t.b.tries--
+	if missed {
+		t.b.misses.AllowN(now, 1) // begin made sure of it
+	}
+}
+
+// evict makes room: of some random entries without a try in progress the one
+// with the fewest misses goes. To get rid of his own, somebody would have to
+// miss on thousands of other secrets.
+func (l *missLimiter) evict(now time.Time) {
+	var victim missKey
+	best, seen := math.Inf(-1), 0
+	for k, b := range l.buckets {
+		if left := b.left(now); b.tries == 0 && left > best {
+			victim, best = k, left
+		}
+		if seen++; seen >= evictSamples && !math.IsInf(best, -1) {
+			break
+		}
+	}
+	delete(l.buckets, victim) // nothing, if all are being tried: bounded by the sessions then
+}

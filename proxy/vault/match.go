@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vault
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/hyperiondb/hyperion-vault/envelope"
+	"github.com/hyperiondb/hyperion-vault/envelope/erase"
+	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
+)
+
+// Match says which of the live records of a secret has the candidate as its
+// value: its version, the newest if there are several, or 0. A userpass is
+// compared by its password. records are ordered newest first, as
+// vault.verify_begin returns them. All of them are opened and compared whatever
+// the outcome; the candidate leaves this call in no form and stays the
+// caller's to zero. A role that missed too often with this secret gets an
+// error of KindLimited. Errors are *Error.
+func (v *Vault) Match(ctx context.Context, a Actor, name string, records [][]byte, candidate []byte) (int32, error) {
+	if err := envelope.CheckName(name); err != nil {
+		return 0, invalidName(err)
+	}
+	o := newOpening(len(records))
+	defer o.release()
+	defer ZeroAll(o.plains)
+	try, refused := v.misses.begin(missKey{role: a.Role, secret: name}, time.Now())
+	if refused != nil {
+		refused.Secret = name
+		return 0, v.matchRefused(ctx, a, name, refused)
+	}
+	version, err := v.match(ctx, a, o, name, records, candidate)
+	try.end(err == nil && version == 0, time.Now())
+	if err != nil {
+		return 0, v.matchRefused(ctx, a, name, err)
+	}
+	r := a.record(time.Now(), audit.ActionVerify, audit.OutcomeOK)
+	r.Secret, r.Version, r.Direct = name, version, true
+	if version == 0 {
+		r.Outcome = audit.OutcomeMismatch
+	}
+	if err := v.append(ctx, []audit.Record{r}); err != nil {
+		v.metrics.verify(err, false)
+		return 0, err
+	}
+	v.metrics.verify(nil, version != 0)
+	return version, nil
+}
+
+// matchRefused records and counts a refusal and returns it.
+func (v *Vault) matchRefused(ctx context.Context, a Actor, name string, err error) error {
+	kind := KindOf(err)
+	r := a.record(time.Now(), audit.ActionVerify, kind.outcome())
+	r.Secret, r.Direct, r.Reason = name, true, kind.String()
+	_ = v.append(ctx, []audit.Record{r}) // the refusal stands: nothing leaves
+	v.metrics.verify(err, false)
+	return err
+}
+
+func (v *Vault) match(ctx context.Context, a Actor, o *opening, name string, texts [][]byte, candidate []byte) (int32, error) {
+	if len(texts) == 0 {
+		if err := v.checkAddr(a); err != nil {
+			return 0, err
+		}
+		return 0, nil
+	}
+	if _, err := v.open(ctx, a, o, texts, true); err != nil {
+		return 0, err
+	}
+	for i := range o.records {
+		if o.records[i].Name != name { // the server sent another secret's record
+			return 0, tampered(name, errOtherName)
+		}
+	}
+	version := 0
+	var failed error
+	erase.Do(func() {
+		want := v.digest(candidate)
+		// Oldest first, so that the newest match is what remains.
+		for i := len(o.records) - 1; i >= 0; i-- {
+			value := o.plains[i].Bytes()
+			if o.records[i].Format == envelope.FormatUserpass {
+				if value = passwordOf(value); value == nil {
+					failed = &Error{Kind: KindInternal, Secret: name, Msg: "a userpass secret does not hold what it should", Hint: "Write it anew by REST."}
+				}
+			}
+			equal := hmac.Equal(v.digest(value), want)
+			version = subtle.ConstantTimeSelect(boolInt(equal), int(o.records[i].Version), version)
+		}
+	})
+	if failed != nil {
+		return 0, failed
+	}
+	return int32(version), nil //nolint:gosec // one of the records' own versions
+}
+
+var errOtherName = errors.New("a record of another secret came as this one's")
+
+// digest hashes a value under this process's own key: what is compared has one
+// length and tells nobody anything.
+func (v *Vault) digest(value []byte) []byte {
+	h := hmac.New(sha256.New, v.hmacKey[:])
+	h.Write(value)
+	return h.Sum(nil)
+}
+
+// passwordOf takes the password out of a userpass's JSON text; nil: there is
+// none. It runs inside erase.Do, which erases what the decoder allocates; its
+// error may quote the value and is dropped.
+func passwordOf(text []byte) []byte {
+	var pair struct {
+		Password *string `json:"password"`
+	}
+	if json.Unmarshal(text, &pair) != nil || pair.Password == nil {
+		return nil
+	}
+	return append(make([]byte, 0, len(*pair.Password)+1), *pair.Password...) // never nil
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vault
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hyperiondb/hyperion-vault/envelope"
+)
+
+// metrics counts by outcome. No label holds a secret's name.
+type metrics struct {
+	opens, seals, verifies *prometheus.CounterVec
+}
+
+func newMetrics() *metrics {
+	counter := func(name, help string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "hyperion_vault", Name: name, Help: help}, []string{"outcome"})
+	}
+	return &metrics{
+		opens:    counter("opens_total", "Sealed values opened, by outcome; a failed buffer counts once."),
+		seals:    counter("seals_total", "Values sealed, by outcome."),
+		verifies: counter("verifies_total", "Values verified, by outcome."),
+	}
+}
+
+func (m *metrics) open(err error, n int) {
+	if err != nil {
+		m.opens.WithLabelValues(KindOf(err).String()).Inc()
+		return
+	}
+	m.opens.WithLabelValues("ok").Add(float64(n))
+}
+
+func (m *metrics) seal(err error) {
+	outcome := "ok"
+	if err != nil {
+		outcome = KindOf(err).String()
+	}
+	m.seals.WithLabelValues(outcome).Inc()
+}
+
+func (m *metrics) verify(err error, matched bool) {
+	outcome := "miss"
+	switch {
+	case err != nil:
+		outcome = KindOf(err).String()
+	case matched:
+		outcome = "match"
+	}
+	m.verifies.WithLabelValues(outcome).Inc()
+}
+
+// register adds the counters and what the sealer counts.
+func (m *metrics) register(r prometheus.Registerer, v *Vault) error {
+	all := []prometheus.Collector{m.opens, m.seals, m.verifies}
+	stat := func(name, help string, value func(envelope.Stats) float64) {
+		read := func() float64 {
+			s := v.sealer.Load()
+			if s == nil {
+				return 0
+			}
+			return value(s.Stats())
+		}
+		if o := (prometheus.Opts{Namespace: "hyperion_vault", Name: name, Help: help}); name == "dek_cache_entries" || name == "dek_cache_capacity" {
+			all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts(o), read))
+		} else {
+			all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts(o), read))
+		}
+	}
+	stat("dek_cache_hits_total", "Data keys found in the cache.", func(s envelope.Stats) float64 { return float64(s.Hits) })
+	stat("dek_cache_misses_total", "Data keys not found in the cache.", func(s envelope.Stats) float64 { return float64(s.Misses) })
+	stat("dek_cache_entries", "Data keys in the cache.", func(s envelope.Stats) float64 { return float64(s.Cached) })
+	stat("dek_cache_capacity", "Data keys that the cache can hold.", func(s envelope.Stats) float64 { return float64(s.Capacity) })
+	stat("kms_calls_total", "Calls of the KMS; one with its retries counts once.", func(s envelope.Stats) float64 { return float64(s.KMSCalls) })
+	stat("kms_failures_total", "Calls of the KMS that failed.", func(s envelope.Stats) float64 { return float64(s.KMSFailures) })
+	for _, c := range all {
+		if err := r.Register(c); err != nil {
+			return fmt.Errorf("vault: metrics: %w", err)
+		}
+	}
+	return nil
+}
+
+// levelOf: an attack or a mix-up is an error; what heals by itself a warning.
+func levelOf(err error) slog.Level {
+	if KindOf(err) == KindTampered {
+		return slog.LevelError
+	}
+	return slog.LevelWarn
+}
+
+// errAttrs is an error for the node's log.
+func errAttrs(err error) []slog.Attr {
+	var e *Error
+	if !errors.As(err, &e) {
+		return []slog.Attr{slog.String("error", err.Error())}
+	}
+	attrs := []slog.Attr{slog.String("kind", e.Kind.String()), slog.String("error", e.Error())}
+	if e.Secret != "" {
+		attrs = append(attrs, slog.String("secret", e.Secret))
+	}
+	if e.Hint != "" {
+		attrs = append(attrs, slog.String("hint", e.Hint))
+	}
+	return attrs
+}

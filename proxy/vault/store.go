@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vault
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Every SQL text of the service role. All names are qualified and search_path is
+// pinned; a client's settings never reach these connections.
+const (
+	sqlLoginVerifier = `SELECT vault.login_verifier($1)`
+	sqlStatus        = `SELECT vault.status()::pg_catalog.text`
+	sqlInRecovery    = `SELECT pg_catalog.pg_is_in_recovery()`
+)
+
+const (
+	// storeTimeout bounds one statement with its connection: a log-in waits
+	// for it.
+	storeTimeout = 5 * time.Second
+
+	defaultPoolMax  = 16
+	applicationName = "hyperion-vault"
+)
+
+// Server is a PostgreSQL server's address: network "tcp" and "host:port", or
+// "unix" and the path of the socket itself.
+type Server struct{ Network, Addr string }
+
+// String returns the address.
+func (s Server) String() string { return s.Addr }
+
+// local says whether no other machine is on the way.
+func (s Server) local() bool {
+	if s.Network == "unix" {
+		return true
+	}
+	host, _, err := net.SplitHostPort(s.Addr)
+	if err != nil {
+		return false
+	}
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+// store is the service role's access to the local server.
+type store struct {
+	pool     *pgxpool.Pool
+	database string
+	user     string
+	password atomic.Pointer[string]
+	config   func(Server) (*pgconn.Config, error)
+}
+
+// newStore connects to nothing yet.
+func newStore(c Config) (*store, error) {
+	s := &store{database: c.Database, user: c.User}
+	s.password.Store(&c.Password)
+	s.config = func(at Server) (*pgconn.Config, error) { return serviceConfig(c, at) }
+	local, err := s.config(c.Local)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.ParseConfig("")
+	if err != nil {
+		return nil, fmt.Errorf("vault: a PG… variable of libpq in the environment is wrong: %w", err)
+	}
+	pool.ConnConfig.Config = *local
+	pool.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec // nothing prepared: survives DROP EXTENSION and poolers
+	pool.MinConns = 0
+	pool.MaxConns = defaultPoolMax
+	if c.PoolMax > 0 {
+		pool.MaxConns = int32(min(c.PoolMax, 10_000)) //nolint:gosec // bounded
+	}
+	pool.MaxConnIdleTime = 5 * time.Minute
+	pool.BeforeConnect = func(_ context.Context, cc *pgx.ConnConfig) error {
+		cc.Password = *s.password.Load()
+		return nil
+	}
+	// No I/O: without a minimum the pool connects when it is first asked.
+	if s.pool, err = pgxpool.NewWithConfig(context.Background(), pool); err != nil { //nolint:forbidigo // the pool lives until close
+		return nil, fmt.Errorf("vault: %w", err)
+	}
+	return s, nil
+}
+
+func (s *store) close() { s.pool.Close() }
+
+// serviceConfig says how the service role connects to a server. What libpq's
+// environment could set is set here.
+func serviceConfig(c Config, at Server) (*pgconn.Config, error) {
+	host, port := at.Addr, uint16(5432)
+	if at.Network != "unix" {
+		h, p, err := net.SplitHostPort(at.Addr)
+		if err != nil {
+			return nil, fmt.Errorf("vault: server address %q: want host:port", at.Addr)
+		}
+		n, err := strconv.ParseUint(p, 10, 16)
+		if err != nil {
+			return nil, fmt.Errorf("vault: server address %q: want host:port", at.Addr)
+		}
+		host, port = h, uint16(n)
+	}
+	mode := c.SSLMode
+	if mode == "" {
+		mode = "verify-full"
+		if at.local() {
+			mode = "prefer"
+		}
+	}
+	auth, binding := "scram-sha-256", "prefer"
+	if c.AllowTrust {
+		auth += ",none"
+	}
+	if !at.local() && mode != "verify-ca" && mode != "verify-full" {
+		binding = "require" // else anybody on the way could play the server
+	}
+	var b strings.Builder
+	for _, kv := range [][2]string{
+		{"host", host}, {"port", strconv.Itoa(int(port))}, {"user", c.User}, {"dbname", c.Database},
+		{"sslmode", mode}, {"sslrootcert", c.SSLRootCert}, {"sslcert", ""}, {"sslkey", ""}, {"sslnegotiation", "postgres"},
+		{"passfile", ""}, {"target_session_attrs", "any"}, {"channel_binding", binding}, {"require_auth", auth},
+		{"min_protocol_version", "3.0"}, {"max_protocol_version", "3.0"}, {"connect_timeout", "5"},
+	} {
+		b.WriteString(kv[0] + "='" + quoteConn.Replace(kv[1]) + "' ")
+	}
+	cc, err := pgconn.ParseConfig(b.String())
+	if err != nil {
+		return nil, fmt.Errorf("vault: connection settings of the service role: %w", err)
+	}
+	cc.Password = c.Password
+	cc.RuntimeParams = map[string]string{
+		"application_name":                    applicationName,
+		"client_encoding":                     "UTF8",
+		"search_path":                         "pg_catalog, pg_temp",
+		"statement_timeout":                   strconv.FormatInt(storeTimeout.Milliseconds(), 10),
+		"idle_in_transaction_session_timeout": strconv.FormatInt(storeTimeout.Milliseconds(), 10),
+	}
+	if at.Network == "unix" {
+		var d net.Dialer
+		cc.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, "unix", at.Addr) }
+	}
+	return cc, nil
+}
+
+// quoteConn quotes for the inside of '…' in a connection string.
+var quoteConn = strings.NewReplacer(`\`, `\\`, `'`, `\'`)
+
+// text runs a statement that returns one nullable text. A connection that broke
+// since it was last used is replaced once: all statements here only read.
+func (s *store) text(ctx context.Context, sql string, args ...any) (out *string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	for range 2 {
+		err = s.pool.QueryRow(ctx, sql, args...).Scan(&out)
+		if err == nil || ctx.Err() != nil || !brokenConnection(err) {
+			break
+		}
+	}
+	return out, err
+}
+
+// brokenConnection says whether err is about a connection that once worked.
+func brokenConnection(err error) bool {
+	var connect *pgconn.ConnectError
+	var pg *pgconn.PgError
+	if errors.As(err, &connect) {
+		return false
+	}
+	return !errors.As(err, &pg) || strings.HasPrefix(pg.Code, "57P")
+}
+
+// LoginVerifier returns the SCRAM verifier that the local server has for a role
+// right now. Not found: there is no such role, or it may not or cannot log in
+// through a node. The error is an *Error of KindServer. Nothing is cached: an old
+// password stops working with the next log-in.
+func (v *Vault) LoginVerifier(ctx context.Context, user string) (verifier string, found bool, err error) {
+	if !utf8.ValidString(user) || strings.ContainsRune(user, 0) {
+		return "", false, nil // no parameter can carry it: a stranger's name, not a fault
+	}
+	out, err := v.store.text(ctx, sqlLoginVerifier, user)
+	if err != nil {
+		return "", false, v.serverError(err)
+	}
+	if out == nil {
+		return "", false, nil
+	}
+	return *out, true, nil
+}
+
+// Status is what the local server says of its vault.
+type Status struct {
+	VaultID          string     `json:"vault_id"` // empty: not bootstrapped yet
+	ExtensionVersion string     `json:"extension_version"`
+	InRecovery       bool       `json:"in_recovery"`
+	Preloaded        bool       `json:"preloaded"`
+	WorkerDatabase   string     `json:"worker_database"`
+	LastTickAt       *time.Time `json:"last_tick_at"`
+}
+
+var (
+	errStatus      = errors.New("vault.status() returned what this node cannot read")
+	errNoBootstrap = errors.New("vault.meta has no row")
+)
+
+// serverError says what is wrong with the local server and what to do.
+func (v *Vault) serverError(err error) *Error {
+	e := &Error{
+		Kind: KindServer, Err: err,
+		Msg:  fmt.Sprintf("node %q cannot use its PostgreSQL server now", v.node),
+		Hint: "The node's log says why; it tries on by itself.",
+	}
+	var pg *pgconn.PgError
+	switch {
+	case errors.Is(err, errNoBootstrap):
+		e.Detail = "The vault is not initialized."
+		e.Hint = "Run hyperion-vault init."
+	case !errors.As(err, &pg):
+	case pg.Code == "3F000", pg.Code == "42883":
+		e.Detail = fmt.Sprintf("The extension hyperion_vault is not in database %q, or is of another version.", v.store.database)
+		e.Hint = "Run hyperion-vault init, or ALTER EXTENSION hyperion_vault UPDATE."
+	case pg.Code == "42501":
+		e.Detail = fmt.Sprintf("The service role %q lacks its rights.", v.store.user)
+		e.Hint = fmt.Sprintf("As superuser in database %q: SELECT vault.grant_service_role('%s').", v.store.database, v.store.user)
+	case pg.Code == "28P01", pg.Code == "28000":
+		e.Detail = fmt.Sprintf("The service role %q cannot log in.", v.store.user)
+		e.Hint = "Check VAULT_PG_USER, VAULT_PG_PASSWORD and pg_hba.conf."
+	case pg.Code == "3D000":
+		e.Detail = fmt.Sprintf("There is no database %q.", v.store.database)
+		e.Hint = "Check VAULT_PG_DBNAME."
+	}
+	return e
+}
+
+// readStatus asks the local server. The result is valid also if the vault is
+// not bootstrapped.
+func (v *Vault) readStatus(ctx context.Context) (st Status, err error) {
+	out, err := v.store.text(ctx, sqlStatus)
+	if err != nil {
+		return Status{}, v.serverError(err)
+	}
+	if out == nil || json.Unmarshal([]byte(*out), &st) != nil {
+		return Status{}, v.serverError(errStatus)
+	}
+	return st, nil
+}

@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+// Package vault is the core that the SQL and the REST face share: what may
+// happen to a secret, from where, and how that is recorded. It opens and seals
+// records, applies the address policy, audits before plaintext leaves, and holds
+// every SQL statement of the service role.
+//
+// Nothing here prints, logs or returns a value except as a [Plain], and errors
+// are [Error]s whose [Kind] decides the SQLSTATE.
+package vault
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/hyperiondb/hyperion-vault/envelope"
+	"github.com/hyperiondb/hyperion-vault/envelope/erase"
+	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
+)
+
+// Defaults of the miss limiter: VAULT_AUTH_MAX_FAILURES within
+// VAULT_AUTH_WINDOW_SECS.
+const (
+	DefaultMaxMisses  = 5
+	DefaultMissWindow = 300 * time.Second
+)
+
+// Config is what a Vault needs. Node, Local, User, Database, Pin and NewSealer
+// have no default.
+type Config struct {
+	Node string // this node's name, for messages and the audit
+
+	Local       Server   // the server beside this node
+	Hosts       []Server // all servers of the cluster, to find the primary
+	User        string   // the service role
+	Password    string
+	Database    string // which has the vault
+	SSLMode     string // libpq's words; empty: prefer to loopback and sockets, else verify-full
+	SSLRootCert string // path; empty: the system's
+	AllowTrust  bool   // accept a server that asks for no password
+	PoolMax     int    // connections to the local server; 0: 16
+
+	Pin *Pin
+	// NewSealer is called once, when the vault id is known: in New if it is
+	// pinned, else when the local server was reached for the first time. The
+	// Vault closes what it returns.
+	NewSealer func(id envelope.UUID) (*envelope.Sealer, error)
+
+	AllowedIPs *AllowList // nil: nobody
+	MaxMisses  int        // wrong values per role and secret in a MissWindow; 0: DefaultMaxMisses
+	MissWindow time.Duration
+
+	Audit      audit.Sink            // nil: audit.Discard
+	Log        *slog.Logger          // nil: nothing is logged
+	Registerer prometheus.Registerer // nil: nothing is counted
+}
+
+// Face is the door an actor came through.
+type Face = audit.Face
+
+// Actor is who asks, and from where.
+type Actor struct {
+	Name     string     // who logged in
+	Role     string     // the role in whose name it runs
+	Via      Face       // audit.FaceSQL or audit.FaceREST
+	Addr     netip.Addr // the socket's peer; zero: a unix socket
+	Database string
+}
+
+// Vault is the core of one node. Safe for concurrent use. Make it with New, run
+// [Vault.Watch] beside it, and Close it after all its users.
+type Vault struct {
+	node      string
+	pin       *Pin
+	newSealer func(envelope.UUID) (*envelope.Sealer, error)
+	sealer    atomic.Pointer[envelope.Sealer]
+	starting  sync.Mutex // held while the sealer is made or the vault closed
+	closed    bool       // guarded by starting
+
+	allowed atomic.Pointer[AllowList]
+	audit   audit.Sink
+	log     *slog.Logger
+	metrics *metrics
+	misses  *missLimiter
+	hmacKey [32]byte // compares candidates with values; this process only
+
+	store   *store
+	hosts   []Server
+	asking  singleflight.Group
+	primary atomic.Pointer[primaryAnswer]
+	health  atomic.Pointer[Health]
+}
+
+// New returns a Vault. It makes no connection: a server that is down, a KMS
+// that is away are found later and retried. The error is about the settings or
+// from NewSealer.
+func New(c Config) (*Vault, error) {
+	switch {
+	case c.Pin == nil || c.NewSealer == nil:
+		return nil, errors.New("vault: Pin and NewSealer are needed")
+	case c.Local.Addr == "" || c.User == "" || c.Database == "":
+		return nil, errors.New("vault: Local, User and Database are needed")
+	}
+	if c.Audit == nil {
+		c.Audit = audit.Discard{}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.MaxMisses <= 0 {
+		c.MaxMisses = DefaultMaxMisses
+	}
+	if c.MissWindow <= 0 {
+		c.MissWindow = DefaultMissWindow
+	}
+	store, err := newStore(c)
+	if err != nil {
+		return nil, err
+	}
+	v := &Vault{
+		node: c.Node, pin: c.Pin, newSealer: c.NewSealer, audit: c.Audit, log: c.Log,
+		metrics: newMetrics(), misses: newMissLimiter(c.MaxMisses, c.MissWindow),
+		store: store, hosts: c.Hosts,
+	}
+	_, _ = rand.Read(v.hmacKey[:]) // never returns an error, see crypto/rand
+	v.allowed.Store(c.AllowedIPs)
+	v.health.Store(&Health{Err: v.notReady()})
+	if id, ok := c.Pin.ID(); ok {
+		err = v.start(id)
+	}
+	if err == nil && c.Registerer != nil {
+		err = v.metrics.register(c.Registerer, v)
+	}
+	if err != nil {
+		v.Close()
+		return nil, err
+	}
+	return v, nil
+}
+
+// start makes the sealer of a vault id, once.
+func (v *Vault) start(id envelope.UUID) error {
+	v.starting.Lock()
+	defer v.starting.Unlock()
+	if v.closed || v.sealer.Load() != nil {
+		return nil
+	}
+	s, err := v.newSealer(id)
+	if err != nil {
+		return fmt.Errorf("the sealer cannot be made: %w", err)
+	}
+	if s.Vault() != id {
+		s.Close()
+		return errors.New("vault: NewSealer returned another vault's sealer")
+	}
+	v.sealer.Store(s)
+	return nil
+}
+
+// Close closes the connections and the sealer, whose keys are zeroed. What
+// comes later fails.
+func (v *Vault) Close() {
+	v.starting.Lock()
+	v.closed = true
+	s := v.sealer.Load()
+	v.starting.Unlock()
+	if s != nil {
+		s.Close()
+	}
+	v.store.close()
+	erase.Zero(v.hmacKey[:])
+}
+
+// SetAllowedIPs replaces the allowlist from the next operation on.
+func (v *Vault) SetAllowedIPs(l *AllowList) { v.allowed.Store(l) }
+
+// SetPassword replaces the service role's password for new connections.
+func (v *Vault) SetPassword(password string) { v.store.password.Store(&password) }
+
+// Flush empties the cache of data keys.
+func (v *Vault) Flush() {
+	if s := v.sealer.Load(); s != nil {
+		s.Flush()
+	}
+}
+
+// Canary asks the KMS to make and unwrap a key, past the cache.
+func (v *Vault) Canary(ctx context.Context) error {
+	s, err := v.ready()
+	if err != nil {
+		return err
+	}
+	return s.Canary(ctx)
+}
+
+// ready returns the sealer, or an *Error why there is none yet.
+func (v *Vault) ready() (*envelope.Sealer, error) {
+	if s := v.sealer.Load(); s != nil {
+		return s, nil
+	}
+	return nil, v.notReady()
+}
+
+func (v *Vault) notReady() *Error {
+	return &Error{
+		Kind:   KindNotReady,
+		Msg:    fmt.Sprintf("node %q does not know its vault yet", v.node),
+		Detail: "VAULT_ID is not set and the local server's vault has not been reached since the first start.",
+		Hint:   "The node's log says why; it tries on by itself.",
+	}
+}
+
+// NewKey asks the KMS for the data key of a new version. No lock may be held
+// meanwhile. The caller gives it to Seal or destroys it. Errors are *Error.
+func (v *Vault) NewKey(ctx context.Context, _ Actor, name string) (*envelope.DEK, error) {
+	s, err := v.ready()
+	if err != nil {
+		return nil, err
+	}
+	k, err := s.NewKey(ctx, name)
+	if err != nil {
+		e := v.sealerError(ctx.Err(), "", err)
+		if e.Kind != KindInvalid { // a broken name may be a value in the wrong place
+			e.Secret = name
+		}
+		v.metrics.seal(e)
+		return nil, e
+	}
+	return k, nil
+}
+
+// CheckValue says whether SQL can carry a value as a secret: text of 1 byte to
+// 512 KiB without NUL. The error is an *Error.
+func CheckValue(value []byte) error {
+	if len(value) == 0 || len(value) > envelope.MaxValue {
+		return invalidValue("")
+	}
+	ok := true
+	erase.Do(func() {
+		ok = utf8.Valid(value)
+		for _, c := range value {
+			ok = ok && c != 0
+		}
+	})
+	if !ok {
+		return &Error{
+			Kind: KindBinary, Msg: "a secret's value must be valid UTF-8 without NUL",
+			Hint: "Store binary values by REST, as value_base64.",
+		}
+	}
+	return nil
+}
+
+// Seal encrypts a text value for exactly this version of this secret and
+// returns the hv1 text to put in its place. It uses up k, also if it fails. The
+// value stays the caller's to zero. Errors are *Error.
+func (v *Vault) Seal(k *envelope.DEK, name string, id envelope.UUID, version int32, value []byte) ([]byte, error) {
+	defer k.Destroy()
+	text, err := v.seal(k, name, id, version, value)
+	v.metrics.seal(err)
+	return text, err
+}
+
+func (v *Vault) seal(k *envelope.DEK, name string, id envelope.UUID, version int32, value []byte) ([]byte, error) {
+	s, err := v.ready()
+	if err != nil {
+		return nil, err
+	}
+	if err := CheckValue(value); err != nil {
+		return nil, err
+	}
+	r := envelope.Record{Subject: envelope.Subject{
+		Vault: s.Vault(), Secret: id, Name: name, Version: version, Format: envelope.FormatText,
+	}}
+	if r.Sealed, err = k.Seal(r.Subject, value); err != nil {
+		return nil, v.sealerError(nil, name, err)
+	}
+	text, err := r.AppendText(nil)
+	if err != nil {
+		return nil, v.sealerError(nil, name, err)
+	}
+	return text, nil
+}
+
+// GenerateValue returns a new value: 32 random bytes in base64url. The caller
+// zeroes it.
+func (v *Vault) GenerateValue() []byte {
+	out := make([]byte, base64.RawURLEncoding.EncodedLen(generatedBytes))
+	erase.Do(func() {
+		var raw [generatedBytes]byte
+		_, _ = rand.Read(raw[:]) // never returns an error, see crypto/rand
+		base64.RawURLEncoding.Encode(out, raw[:])
+		erase.Zero(raw[:])
+	})
+	return out
+}
+
+// generatedBytes is the size of a generated value, as the original system's.
+const generatedBytes = 32
+
+// Note records one operation that this package does not carry out itself, such
+// as a put. The error is an *Error; after it the operation must not go on.
+func (v *Vault) Note(ctx context.Context, a Actor, action audit.Action, outcome audit.Outcome, secret string, version int32) error {
+	r := a.record(time.Now(), action, outcome)
+	r.Secret, r.Version, r.Direct = secret, version, true
+	return v.append(ctx, []audit.Record{r})
+}
+
+// record starts an audit record.
+func (a Actor) record(at time.Time, action audit.Action, outcome audit.Outcome) audit.Record {
+	return audit.Record{
+		At: at, Actor: a.Name, SessionRole: a.Role, Addr: a.Addr, Face: a.Via, Database: a.Database,
+		Action: action, Outcome: outcome,
+	}
+}
+
+// append hands one buffer's records to the sink.
+func (v *Vault) append(ctx context.Context, records []audit.Record) error {
+	err := v.audit.Append(ctx, records)
+	if err == nil {
+		return nil
+	}
+	return &Error{
+		Kind: KindAudit, Err: err,
+		Msg:  fmt.Sprintf("the audit record could not be written on node %q", v.node),
+		Hint: "Nothing is opened without one. See the node's log and the free space in VAULT_AUDIT_DIR.",
+	}
+}
