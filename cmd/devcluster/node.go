@@ -219,6 +219,7 @@ func (n *Node) StartNode(ctx context.Context) error {
 	if err := waitFor(ctx, n.node, n.ready); err != nil {
 		return fmt.Errorf("%s: hyperion-vault is not ready: %w; its log ends: %s", n.Name, err, tail(n.NodeLog()))
 	}
+	n.node.up()
 	return nil
 }
 

@@ -132,13 +132,14 @@ type process struct {
 	reserved []*reservation // ports that are held until the child takes them
 	onDeath  func(label string, state string)
 
-	mu       sync.Mutex
-	cmd      *exec.Cmd
-	exited   chan struct{} // closed when cmd has ended
-	stopping bool          // our own doing: no message
+	mu     sync.Mutex
+	cmd    *exec.Cmd
+	exited chan struct{} // closed when cmd has ended
+	quiet  bool          // its end is our own doing, or told by an error: no message
 }
 
-// start runs the child; it does not wait until the child is ready.
+// start runs the child; it does not wait until the child is ready, which the
+// caller says by up.
 func (p *process) start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -165,7 +166,7 @@ func (p *process) start() error {
 		return fmt.Errorf("%s: %w", p.label, err)
 	}
 	exited := make(chan struct{})
-	p.cmd, p.exited, p.stopping = cmd, exited, false
+	p.cmd, p.exited, p.quiet = cmd, exited, true
 	go p.watch(cmd, exited)
 	return nil
 }
@@ -173,10 +174,10 @@ func (p *process) start() error {
 func (p *process) watch(cmd *exec.Cmd, exited chan struct{}) {
 	err := cmd.Wait()
 	p.mu.Lock()
-	stopping := p.stopping
+	quiet := p.quiet
 	close(exited)
 	p.mu.Unlock()
-	if stopping || p.onDeath == nil {
+	if quiet || p.onDeath == nil {
 		return
 	}
 	state := "exit status 0"
@@ -184,6 +185,13 @@ func (p *process) watch(cmd *exec.Cmd, exited chan struct{}) {
 		state = err.Error()
 	}
 	p.onDeath(p.label, state)
+}
+
+// up says that the child is ready: from now on its death is news.
+func (p *process) up() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.quiet = false
 }
 
 func (p *process) aliveLocked() bool {
@@ -234,7 +242,7 @@ func (p *process) signal(sig syscall.Signal, expectEnd bool) {
 		return
 	}
 	if expectEnd {
-		p.stopping = true
+		p.quiet = true
 	}
 	_ = p.cmd.Process.Signal(sig) // a process that ended meanwhile is what we want
 }

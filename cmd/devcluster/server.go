@@ -222,25 +222,43 @@ func (n *Node) StartServer(ctx context.Context) error {
 		n.server = &process{
 			label: n.Name + ": PostgreSQL", path: filepath.Join(c.bindir, "postgres"), args: []string{"-D", n.DataDir},
 			env: environment(c.bindir, n.dir), dir: n.dir, account: c.account, logPath: n.ServerLog(),
-			death: syscall.SIGQUIT, // immediate shutdown: fast, and no shared memory stays
+			death:   syscall.SIGQUIT, // immediate shutdown: fast, and no shared memory stays
 			spawner: c.spawner, reserved: []*reservation{n.ports.server}, onDeath: c.died,
 		}
 	}
-	if err := n.server.start(); err != nil {
-		return err
-	}
-	n.PostgresPID = n.server.pid()
-	err := waitFor(ctx, n.server, func(ctx context.Context) error {
-		conn, err := n.ConnectServer(ctx, c.Superuser, c.SuperuserPassword, superuser)
-		if err != nil {
+	return n.launch(ctx)
+}
+
+// launch tries again while the processes of a killed server still go down:
+// until then a new one refuses to start on their shared memory.
+func (n *Node) launch(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	for {
+		if err := n.server.start(); err != nil {
 			return err
 		}
-		return conn.Close(ctx)
-	})
-	if err != nil {
-		return fmt.Errorf("%s: PostgreSQL is not ready: %w; its log ends: %s", n.Name, err, tail(n.ServerLog()))
+		n.PostgresPID = n.server.pid()
+		err := waitFor(ctx, n.server, n.answers)
+		if err == nil {
+			n.server.up()
+			return nil
+		}
+		log := tail(n.ServerLog())
+		_, last, _ := strings.Cut(log, fmt.Sprintf("[%d] ", n.PostgresPID)) // what this start wrote
+		if !errors.Is(err, errEnded) || ctx.Err() != nil || !strings.Contains(last, "pre-existing shared memory block") {
+			return fmt.Errorf("%s: PostgreSQL is not ready: %w; its log ends: %s", n.Name, err, log)
+		}
 	}
-	return nil
+}
+
+// answers tells whether the server takes connections.
+func (n *Node) answers(ctx context.Context) error {
+	conn, err := n.ConnectServer(ctx, superuser, n.cluster.SuperuserPassword, superuser)
+	if err != nil {
+		return err
+	}
+	return conn.Close(ctx)
 }
 
 // ConnectServer opens a connection to the server itself, not through a node.
@@ -310,6 +328,8 @@ func (n *Node) Promote(ctx context.Context) error {
 // ServerLog is the path of the PostgreSQL server's log.
 func (n *Node) ServerLog() string { return filepath.Join(n.dir, "postgres.log") }
 
+var errEnded = errors.New("the process ended")
+
 // waitFor tries until it works, the process ends, or ctx does.
 func waitFor(ctx context.Context, p *process, try func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
@@ -324,7 +344,7 @@ func waitFor(ctx context.Context, p *process, try func(context.Context) error) e
 		}
 		select {
 		case <-ended:
-			return errors.New("the process ended")
+			return errEnded
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), err)
 		case <-ticker.C:
