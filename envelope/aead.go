@@ -18,7 +18,8 @@ import (
 
 const hkdfSalt = "hyperion-vault/envelope/1"
 
-// derive makes the two keys of a data key. The KMS's answer must be a whole key.
+// derive makes the two keys of a data key, which must be a whole one. Its only
+// errors are KMSInvalid and a broken invariant.
 func derive(dek []byte, k *keys) error {
 	if len(dek) != DEKSize {
 		return &KMSError{Kind: KMSInvalid, Err: errors.New("it answered with a data key of another size")}

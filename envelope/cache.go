@@ -45,12 +45,14 @@ type cache struct {
 }
 
 func newCache(slots int, ttl time.Duration, allowUnlocked bool) (*cache, error) {
-	a, err := newArena(slots, allowUnlocked)
+	a, err := newArena(slots, allowUnlocked, mapLocked)
 	if err != nil {
 		return nil, err
 	}
+	n := min(slots, a.slots)
+	// All sized now: what grew inside erase.Do would have to be erased.
 	return &cache{
-		ttl: ttl, arena: a, index: make(map[cacheKey]int32), entries: make([]entry, a.slots),
+		ttl: ttl, arena: a, index: make(map[cacheKey]int32, n), entries: make([]entry, n), free: make([]int32, 0, n),
 		oldest: none, newest: none, hand: none,
 	}, nil
 }

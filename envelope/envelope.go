@@ -144,8 +144,8 @@ func (s *Sealer) Flush() {
 }
 
 // Open appends the value of r to dst, which must not overlap r's memory. The
-// error is ErrTampered for every forgery (errors.Is), a *KMSError if the KMS
-// could not be asked, ctx's error if ctx ended first, or ErrClosed; dst is then
+// error is ErrTampered for every forgery (errors.Is; look for it first), a
+// *KMSError if the KMS could not be asked, ctx's if ctx ended first, or ErrClosed; dst is then
 // returned as it was. The appended bytes are the caller's to zero.
 func (s *Sealer) Open(ctx context.Context, r *Record, dst []byte) ([]byte, error) {
 	out, err := s.open(ctx, r, dst)
@@ -165,7 +165,7 @@ func (s *Sealer) open(ctx context.Context, r *Record, dst []byte) (out []byte, e
 		return nil, errForeignVault
 	case !slices.Contains(s.opens, r.KeyID):
 		return nil, errForeignKey
-	case r.check() != nil:
+	case !r.openable():
 		return nil, ErrTampered
 	}
 	id := recordCacheKey(r)
@@ -209,26 +209,39 @@ func (s *Sealer) unwrap(ctx context.Context, id cacheKey, r *Record) (*flight, e
 	keyID, wrapped := r.KeyID, slices.Clone(r.WrappedDEK)
 	c := Context{Vault: r.Vault, Secret: r.Name}
 	var begun time.Time
-	return s.flights.wait(ctx, id, func(ctx context.Context, k *keys) error {
-		begun = time.Now()
-		s.kmsCalls.Add(1)
-		plain, err := s.kms.Unwrap(ctx, keyID, wrapped, c)
-		if err != nil {
-			s.kmsFailures.Add(1)
-			e := kmsError(err)
-			if e.Kind == KMSInvalid {
-				// The KMS refuses this wrapped key under this context: a forgery.
-				return fmt.Errorf("%w: %w", ErrTampered, e)
+	return s.flights.wait(ctx, &job{
+		id:     id,
+		cached: func(k *keys) bool { return s.cache != nil && s.cache.get(&id, k) },
+		unwrap: func(ctx context.Context, k *keys) error {
+			begun = time.Now()
+			return s.askUnwrap(ctx, keyID, wrapped, c, k)
+		},
+		store: func(k *keys) {
+			if s.cache != nil {
+				s.cache.put(&id, k, begun)
 			}
-			return e
-		}
-		defer erase.Zero(plain)
-		return derive(plain, k)
-	}, func(k *keys) {
-		if s.cache != nil {
-			s.cache.put(&id, k, begun)
-		}
+		},
 	})
+}
+
+// askUnwrap makes the KMS call. What the KMS refuses as invalid, or unwraps to
+// what is no data key, was not wrapped by us under this context: a forgery.
+func (s *Sealer) askUnwrap(ctx context.Context, keyID string, wrapped []byte, c Context, k *keys) error {
+	s.kmsCalls.Add(1)
+	plain, err := s.kms.Unwrap(ctx, keyID, wrapped, c)
+	defer erase.Zero(plain)
+	if err == nil {
+		err = derive(plain, k)
+	}
+	if err == nil {
+		return nil
+	}
+	s.kmsFailures.Add(1)
+	e := kmsError(err)
+	if e.Kind == KMSInvalid {
+		return fmt.Errorf("%w: %w", ErrTampered, e)
+	}
+	return e
 }
 
 // Stats counts since New. Opens and Failures together are all calls of Open.

@@ -65,12 +65,20 @@ func (g *flights) call(ctx context.Context, f func() error) error {
 	return f()
 }
 
-// wait joins the flight for id, or begins one with unwrap, and waits for its end
-// or ctx's. It returns the flight, whose keys the caller reads and then releases.
-// unwrap runs inside erase.Do on a goroutine of its own; stored is called there
-// with the flight's keys unless it failed or was forgotten meanwhile.
-func (g *flights) wait(ctx context.Context, id cacheKey, unwrap func(context.Context, *keys) error, stored func(*keys)) (*flight, error) {
-	f, err := g.enter(ctx, id, unwrap, stored)
+// job is what a flight is for. Its functions are called inside erase.Do.
+type job struct {
+	id cacheKey
+	// cached looks once more, under the lock under which store is called, so
+	// that a caller that comes just after a flight begins no second one.
+	cached func(*keys) bool
+	unwrap func(context.Context, *keys) error // on a goroutine of the flight's own
+	store  func(*keys)                        // not called if it failed or was forgotten
+}
+
+// wait joins the flight for a job or begins one, and waits for its end or ctx's.
+// The caller reads the flight's keys and then releases it.
+func (g *flights) wait(ctx context.Context, j *job) (*flight, error) {
+	f, err := g.enter(ctx, j)
 	if err != nil {
 		return nil, err
 	}
@@ -87,33 +95,40 @@ func (g *flights) wait(ctx context.Context, id cacheKey, unwrap func(context.Con
 	return f, nil
 }
 
-// enter adds a reference to id's flight, which is made if there is none.
-func (g *flights) enter(ctx context.Context, id cacheKey, unwrap func(context.Context, *keys) error, stored func(*keys)) (*flight, error) {
+// enter adds a reference to the job's flight, which is made if there is none.
+func (g *flights) enter(ctx context.Context, j *job) (*flight, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
 		return nil, ErrClosed
 	}
 	g.forgetFailures(time.Now())
-	f := g.current[id]
-	if f == nil {
-		f = &flight{done: make(chan struct{}), refs: 1}
-		var own context.Context
-		own, f.cancel = context.WithTimeout(context.WithoutCancel(ctx), g.timeout)
-		g.current[id] = f
-		g.running[f] = struct{}{}
-		g.ended.Add(1)
-		go g.run(own, f, id, unwrap, stored)
+	if f := g.current[j.id]; f != nil {
+		f.refs++
+		return f, nil
 	}
-	f.refs++
+	f := &flight{done: make(chan struct{}), refs: 1}
+	landed := false
+	erase.Do(func() { landed = j.cached(&f.keys) })
+	if landed {
+		close(f.done)
+		return f, nil
+	}
+	var own context.Context
+	own, f.cancel = context.WithTimeout(context.WithoutCancel(ctx), g.timeout)
+	g.current[j.id] = f
+	g.running[f] = struct{}{}
+	g.ended.Add(1)
+	f.refs++ // its own
+	go g.run(own, f, j)
 	return f, nil
 }
 
-func (g *flights) run(ctx context.Context, f *flight, id cacheKey, unwrap func(context.Context, *keys) error, stored func(*keys)) {
+func (g *flights) run(ctx context.Context, f *flight, j *job) {
 	defer g.ended.Done()
 	erase.Do(func() {
-		f.err = g.call(ctx, func() error { return unwrap(ctx, &f.keys) })
-		g.land(f, id, stored)
+		f.err = g.call(ctx, func() error { return j.unwrap(ctx, &f.keys) })
+		g.land(f, j)
 	})
 	f.cancel()
 	g.release(f)
@@ -121,25 +136,24 @@ func (g *flights) run(ctx context.Context, f *flight, id cacheKey, unwrap func(c
 
 // land ends a flight. It stores under the lock: a flush that comes before finds
 // the flight and makes it forgotten, one that comes after finds what it stored.
-func (g *flights) land(f *flight, id cacheKey, stored func(*keys)) {
+func (g *flights) land(f *flight, j *job) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	close(f.done)
 	delete(g.running, f)
-	if g.current[id] != f {
+	if g.current[j.id] != f {
 		return
 	}
-	if f.err == nil {
-		stored(&f.keys)
-		delete(g.current, id)
-		return
+	switch {
+	case f.err == nil:
+		j.store(&f.keys)
+		delete(g.current, j.id)
+	case len(g.failures) >= maxFailures:
+		delete(g.current, j.id)
+	default:
+		f.failed = time.Now()
+		g.failures = append(g.failures, j.id)
 	}
-	if len(g.failures) >= maxFailures {
-		delete(g.current, id)
-		return
-	}
-	f.failed = time.Now()
-	g.failures = append(g.failures, id)
 }
 
 // forgetFailures drops the failures that are no longer to be remembered.

@@ -34,12 +34,12 @@ type arena struct {
 
 // newArena locks memory for want slots, or for as many as the limit on locked
 // memory (RLIMIT_MEMLOCK) leaves. What else the process has locked counts
-// against that limit too, so it is found by trying.
-func newArena(want int, allowUnlocked bool) (*arena, error) {
+// against that limit too, so it is found by trying lock.
+func newArena(want int, allowUnlocked bool, lock func(n int) ([]byte, error)) (*arena, error) {
 	want = max(want, minSlots)
 	slots := want
 	for {
-		mem, err := mapLocked(slots * keysSize)
+		mem, err := lock(slots * keysSize)
 		if err == nil {
 			return &arena{mem: mem, slots: slots, locked: true}, nil
 		}

@@ -246,3 +246,11 @@ func (r *Record) check() error {
 	}
 	return &RecordError{Fault: FaultValue, Field: field}
 }
+
+// openable reports whether the fields that the AEAD and the KMS take have sizes
+// that a record can have; what it leaves out is bound by the AAD.
+func (r *Record) openable() bool {
+	return len(r.Nonce) == nonceSize &&
+		len(r.Ciphertext) >= minCiphertext && len(r.Ciphertext) <= maxCiphertext &&
+		len(r.WrappedDEK) >= 1 && len(r.WrappedDEK) <= MaxWrappedDEK
+}
