@@ -24,8 +24,8 @@ import (
 // caller's to zero. A role that missed too often with this secret gets an
 // error of KindLimited. Errors are *Error.
 func (v *Vault) Match(ctx context.Context, a Actor, name string, records [][]byte, candidate []byte) (int32, error) {
-	if err := envelope.CheckName(name); err != nil {
-		return 0, invalidName(err)
+	if err := CheckName(name); err != nil {
+		return 0, err
 	}
 	o := newOpening(len(records))
 	defer o.release()

@@ -3,7 +3,6 @@
 package vault
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -201,45 +200,4 @@ func (v *Vault) checkCIDRs(a Actor, name string, cidrs []netip.Prefix) *Error {
 		Detail: fmt.Sprintf("The secret's allowed_cidrs leave the address out; node %q sees it as the client's.", v.node),
 		Hint:   "Change the secret's allowed_cidrs, or connect from a listed address.",
 	}
-}
-
-// OpenIndirect says for whom a sealed value is opened in a statement whose own
-// text names no vault function (it came out of a view, a function, a trigger).
-type OpenIndirect int
-
-// The values of VAULT_OPEN_INDIRECT. The zero value opens for nobody.
-const (
-	OpenIndirectOff   OpenIndirect = iota // for nobody
-	OpenIndirectUsers                     // not for superusers and BYPASSRLS roles, whose tools read everybody's objects
-	OpenIndirectOn                        // for everybody
-)
-
-var errOpenIndirect = errors.New("want on, users or off")
-
-// ParseOpenIndirect reads "on", "users" or "off".
-func ParseOpenIndirect(s string) (OpenIndirect, error) {
-	for o := OpenIndirectOff; o <= OpenIndirectOn; o++ {
-		if s == o.String() {
-			return o, nil
-		}
-	}
-	return OpenIndirectOff, errOpenIndirect
-}
-
-// String returns the setting's word.
-func (o OpenIndirect) String() string {
-	switch o {
-	case OpenIndirectUsers:
-		return "users"
-	case OpenIndirectOn:
-		return "on"
-	case OpenIndirectOff:
-	}
-	return "off"
-}
-
-// Opens says whether to open. privileged: the current role is a superuser or
-// has BYPASSRLS.
-func (o OpenIndirect) Opens(direct, privileged bool) bool {
-	return direct || o == OpenIndirectOn || o == OpenIndirectUsers && !privileged
 }

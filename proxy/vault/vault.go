@@ -20,7 +20,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/singleflight"
@@ -70,11 +69,17 @@ type Config struct {
 // Face is the door an actor came through.
 type Face = audit.Face
 
+// The two faces.
+const (
+	ViaSQL  = audit.FaceSQL
+	ViaREST = audit.FaceREST
+)
+
 // Actor is who asks, and from where.
 type Actor struct {
 	Name     string     // who logged in
 	Role     string     // the role in whose name it runs
-	Via      Face       // audit.FaceSQL or audit.FaceREST
+	Via      Face       // ViaSQL or ViaREST
 	Addr     netip.Addr // the socket's peer; zero: a unix socket
 	Database string
 }
@@ -220,78 +225,6 @@ func (v *Vault) notReady() *Error {
 		Detail: "VAULT_ID is not set and the local server's vault has not been reached since the first start.",
 		Hint:   "The node's log says why; it tries on by itself.",
 	}
-}
-
-// NewKey asks the KMS for the data key of a new version. No lock may be held
-// meanwhile. The caller gives it to Seal or destroys it. Errors are *Error.
-func (v *Vault) NewKey(ctx context.Context, _ Actor, name string) (*envelope.DEK, error) {
-	s, err := v.ready()
-	if err != nil {
-		return nil, err
-	}
-	k, err := s.NewKey(ctx, name)
-	if err != nil {
-		e := v.sealerError(ctx.Err(), "", err)
-		if e.Kind != KindInvalid { // a broken name may be a value in the wrong place
-			e.Secret = name
-		}
-		v.metrics.seal(e)
-		return nil, e
-	}
-	return k, nil
-}
-
-// CheckValue says whether SQL can carry a value as a secret: text of 1 byte to
-// 512 KiB without NUL. The error is an *Error.
-func CheckValue(value []byte) error {
-	if len(value) == 0 || len(value) > envelope.MaxValue {
-		return invalidValue("")
-	}
-	ok := true
-	erase.Do(func() {
-		ok = utf8.Valid(value)
-		for _, c := range value {
-			ok = ok && c != 0
-		}
-	})
-	if !ok {
-		return &Error{
-			Kind: KindBinary, Msg: "a secret's value must be valid UTF-8 without NUL",
-			Hint: "Store binary values by REST, as value_base64.",
-		}
-	}
-	return nil
-}
-
-// Seal encrypts a text value for exactly this version of this secret and
-// returns the hv1 text to put in its place. It uses up k, also if it fails. The
-// value stays the caller's to zero. Errors are *Error.
-func (v *Vault) Seal(k *envelope.DEK, name string, id envelope.UUID, version int32, value []byte) ([]byte, error) {
-	defer k.Destroy()
-	text, err := v.seal(k, name, id, version, value)
-	v.metrics.seal(err)
-	return text, err
-}
-
-func (v *Vault) seal(k *envelope.DEK, name string, id envelope.UUID, version int32, value []byte) ([]byte, error) {
-	s, err := v.ready()
-	if err != nil {
-		return nil, err
-	}
-	if err := CheckValue(value); err != nil {
-		return nil, err
-	}
-	r := envelope.Record{Subject: envelope.Subject{
-		Vault: s.Vault(), Secret: id, Name: name, Version: version, Format: envelope.FormatText,
-	}}
-	if r.Sealed, err = k.Seal(r.Subject, value); err != nil {
-		return nil, v.sealerError(nil, name, err)
-	}
-	text, err := r.AppendText(nil)
-	if err != nil {
-		return nil, v.sealerError(nil, name, err)
-	}
-	return text, nil
 }
 
 // GenerateValue returns a new value: 32 random bytes in base64url. The caller
