@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package rewrite
+
+import (
+	"encoding/binary"
+	"runtime"
+	"sync"
+	"unicode/utf8"
+
+	pg "github.com/pganalyze/pg_query_go/v5"
+	"github.com/pganalyze/pg_query_go/v5/parser"
+)
+
+// Options say under which settings the server will read a text.
+type Options struct {
+	// Extended: the text is that of a Parse; else of a simple Query.
+	Extended bool
+	// StdStrings is standard_conforming_strings as the server last reported it.
+	StdStrings bool
+	// Settled: nothing forwarded since the last ReadyForQuery could have
+	// changed a setting, so StdStrings and Encoding are what the server has.
+	Settled bool
+	// Encoding is client_encoding as reported.
+	Encoding string
+	// ParamTypes are the types that a Parse declares.
+	ParamTypes []uint32
+	// Foreign are functions whose bare name was found to be somebody else's.
+	// It counts only for a lone statement: an earlier one could change the
+	// search_path.
+	Foreign []Func
+}
+
+// Config configures an [Analyzer].
+type Config struct {
+	// CacheBytes bounds the memory of the plan cache; 0 means none.
+	CacheBytes int
+	// CheckName says what is wrong with a secret's constant name; nil accepts
+	// all. The error's text becomes the refusal's detail.
+	CheckName func(string) error
+}
+
+// Analyzer analyses texts and remembers what it found. It is safe for
+// concurrent use.
+type Analyzer struct {
+	checkName func(string) error
+	plans     *planCache
+	scratch   sync.Pool
+	// slots bounds how many trees are built at the same time, so that the
+	// bound on one text's tree also bounds the memory of all.
+	slots chan struct{}
+}
+
+// NewAnalyzer makes an Analyzer.
+func NewAnalyzer(c Config) *Analyzer {
+	return &Analyzer{
+		checkName: c.CheckName,
+		plans:     newPlanCache(c.CacheBytes),
+		scratch:   sync.Pool{New: func() any { return new(scratch) }},
+		slots:     make(chan struct{}, max(2, runtime.GOMAXPROCS(0))),
+	}
+}
+
+// scratch is what one analysis needs and the next can use again. It holds
+// offsets and blanked text only.
+type scratch struct {
+	lx    lexed
+	other lexed
+	key   []byte
+}
+
+// Analyze says what to do with the text. A nil Plan and a nil Refusal mean
+// that the text does not concern the vault. Call it for texts that [Mentions]
+// or, where it matters, [MentionsExecute] picked out.
+func (a *Analyzer) Analyze(sql string, o Options) (*Plan, *Refusal) {
+	if len(sql) > maxText {
+		return unparsed(sql, nil, refuseTooComplex("more than 16 MiB"))
+	}
+	s := a.scratch.Get().(*scratch) //nolint:errcheck // the pool's New makes nothing else
+	defer a.scratch.Put(s)
+
+	lx := &s.lx
+	lex(sql, o.StdStrings, lx)
+	if lx.bad != "" {
+		return unlexed(sql, lx)
+	}
+	seen := tokenPatterns(sql, lx.toks)
+	if !o.Settled && lx.plainBackslash {
+		// Which tokens the server sees depends on a setting that may have
+		// changed: neither reading may hold a call.
+		lex(sql, !o.StdStrings, &s.other)
+		both := tokenPatterns(sql, s.other.toks)
+		if seen.dangerous() || both.dangerous() || s.other.bad != "" && loose(sql) {
+			return nil, refuseUnsettled()
+		}
+		return readsOnly(seen), nil
+	}
+	if !seen.vault && !seen.dangerous() && !worthParsing(sql, lx.toks) {
+		return nil, nil
+	}
+	if bad := encodingBad(o); bad && !isASCII(sql) {
+		if seen.dangerous() {
+			return nil, refuseEncoding(o.Encoding)
+		}
+		return readsOnly(seen), nil
+	}
+	s.key = blank(s.key[:0], sql, lx)
+	text := len(s.key)
+	s.key = appendOptions(s.key, o)
+	plan, ok := a.plans.get(s.key)
+	if !ok {
+		var keep bool
+		var r *Refusal
+		if plan, keep, r = a.plan(sql, s.key[:text], lx, o); r != nil {
+			return nil, r
+		}
+		if keep {
+			a.plans.put(s.key, plan)
+		}
+	}
+	return a.fill(plan, sql, lx, o)
+}
+
+// loose reports whether the text, literals included, may hold a call that
+// carries a value.
+func loose(sql string) bool {
+	p := loosePatterns(sql)
+	return p.dangerous()
+}
+
+// readsOnly is the plan of a text of which only the words are known.
+func readsOnly(p patterns) *Plan {
+	if !p.vault {
+		return nil
+	}
+	return &Plan{Direct: true, Reads: p.reads}
+}
+
+// unlexed decides about a text that is not even lexically valid. The server
+// would refuse it too, but log it with whatever it holds.
+func unlexed(sql string, lx *lexed) (*Plan, *Refusal) {
+	if lx.bad == badTooMany {
+		return unparsed(sql, nil, refuseTooComplex("more than 100,000 tokens"))
+	}
+	if Mentions([]byte(sql)) {
+		return nil, refuseSyntax(sql, lx.bad, lx.badAt)
+	}
+	return nil, nil
+}
+
+// unparsed decides about a text that has no tree: it passes only if nothing in
+// it, strings included, looks like a call that could carry a value.
+func unparsed(sql string, toks []token, r *Refusal) (*Plan, *Refusal) {
+	seen := tokenPatterns(sql, toks)
+	if seen.dangerous() || loose(sql) {
+		return nil, r
+	}
+	return readsOnly(seen), nil
+}
+
+// worthParsing reports whether a text without a visible call still needs the
+// parser: it executes a prepared statement, or makes code out of a string.
+func worthParsing(sql string, toks []token) bool {
+	code := false
+	for _, t := range toks {
+		switch {
+		case t.word(sql, "execute"), code && t.literal():
+			return true
+		case t.word(sql, "do"), t.word(sql, "function"), t.word(sql, "procedure"):
+			code = true
+		}
+	}
+	return false
+}
+
+// encodingBad reports whether client_encoding is one in which a value's bytes
+// are not its UTF-8.
+func encodingBad(o Options) bool {
+	switch o.Encoding {
+	case "", "UTF8", "SQL_ASCII":
+		return false
+	}
+	return true
+}
+
+// appendOptions makes a cache key of a blanked text.
+func appendOptions(key []byte, o Options) []byte {
+	bits := byte(0)
+	for i, b := range []bool{o.Extended, o.StdStrings} {
+		if b {
+			bits |= 1 << i
+		}
+	}
+	for _, f := range o.Foreign {
+		bits |= 1 << (3 + f - Put) //nolint:gosec // four functions
+	}
+	key = append(key, 0, bits)
+	for _, t := range o.ParamTypes {
+		key = binary.BigEndian.AppendUint32(key, t)
+	}
+	return key
+}
+
+// plan parses the blanked text and makes its plan; keep says whether the plan
+// depends on nothing but the key.
+func (a *Analyzer) plan(sql string, blanked []byte, lx *lexed, o Options) (p *Plan, keep bool, r *Refusal) {
+	if tooDeep(sql, lx.toks) {
+		p, r = unparsed(sql, lx.toks, refuseTooComplex("more than 1,000 operators or parentheses in each other"))
+		return p, false, r
+	}
+	text := string(blanked)
+	if !utf8.ValidString(text) {
+		p, r = unparsed(sql, lx.toks, &Refusal{SQLState: stateBadCharacters, Message: `invalid byte sequence for encoding "UTF8"`, Detail: notSent})
+		return p, false, r
+	}
+	a.slots <- struct{}{}
+	tree, err := parse(text, lx)
+	<-a.slots
+	if err != nil {
+		p, r = unparsed(sql, lx.toks, parseRefusal(sql, text, err))
+		return p, false, r
+	}
+	b := builder{sql: sql, o: o, lx: lx, plan: &Plan{}, cacheable: true}
+	if r := b.build(tree); r != nil {
+		return nil, false, r
+	}
+	if b.plan.empty() {
+		return nil, b.cacheable, nil
+	}
+	return b.plan, b.cacheable, nil
+}
+
+// errDisagree is returned when pg_query's tokens are not ours.
+type errDisagree struct{ at int }
+
+func (errDisagree) Error() string { return "the lexers disagree" }
+
+// parse returns pg_query's tree, provided that its scanner sees our tokens.
+func parse(text string, lx *lexed) (*pg.ParseResult, error) {
+	tree, err := pg.Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	scan, err := pg.Scan(text)
+	if err != nil {
+		return nil, err
+	}
+	if at := compareTokens(lx.toks, scan.Tokens); at >= 0 {
+		return nil, errDisagree{at}
+	}
+	return tree, nil
+}
+
+// compareTokens returns the place of the first token about which the scanners
+// differ, or -1.
+func compareTokens(ours []token, theirs []*pg.ScanToken) int {
+	i := 0
+	for _, t := range theirs {
+		if t.Token == pg.Token_C_COMMENT || t.Token == pg.Token_SQL_COMMENT {
+			continue
+		}
+		if i >= len(ours) {
+			return int(t.Start)
+		}
+		o := ours[i]
+		// pg_query has no right end for U& tokens.
+		unicode := o.kind == kindUnicode || o.kind == kindUnicodeIdent
+		if int(t.Start) != o.start || !unicode && int(t.End) != o.end {
+			return o.start
+		}
+		i++
+	}
+	if i < len(ours) {
+		return ours[i].start
+	}
+	return -1
+}
+
+// parseRefusal is the parser's error without its words, which quote the text.
+func parseRefusal(sql, text string, err error) *Refusal {
+	switch e := err.(type) { //nolint:errorlint // both are returned as they are
+	case errDisagree:
+		return refuseDisagreement(sql, e.at)
+	case *parser.Error:
+		// The position counts characters of the blanked text.
+		return refuseSyntax(sql, "syntax error", byteOffset(text, e.Cursorpos))
+	}
+	r := refuseTooComplex("a deeper tree than can be read")
+	r.Detail = notSent
+	return r
+}
+
+// byteOffset is the offset of the pos-th character of s, counted from 1; -1 if
+// there is none.
+func byteOffset(s string, pos int) int {
+	if pos <= 0 {
+		return -1
+	}
+	for i := range s {
+		if pos--; pos == 0 {
+			return i
+		}
+	}
+	return len(s)
+}
+
+// fill makes of a plan for a blanked text the plan for this one: constant
+// names and kinds are read and checked, values only checked.
+func (a *Analyzer) fill(p *Plan, sql string, lx *lexed, o Options) (*Plan, *Refusal) {
+	if p == nil || len(p.Calls) == 0 {
+		return p, nil
+	}
+	if !o.Settled && lx.touchy {
+		return nil, refuseUnsettled()
+	}
+	if encodingBad(o) {
+		return nil, refuseEncoding(o.Encoding)
+	}
+	if !p.decodes {
+		return p, nil
+	}
+	own := *p
+	own.Calls = make([]Call, len(p.Calls))
+	copy(own.Calls, p.Calls)
+	for i := range own.Calls {
+		if r := a.fillCall(&own.Calls[i], sql); r != nil {
+			return nil, r
+		}
+	}
+	return &own, nil
+}
+
+func (a *Analyzer) fillCall(c *Call, sql string) *Refusal {
+	for _, arg := range []*Arg{&c.Name, &c.Kind} {
+		if arg.Mode != Const {
+			continue
+		}
+		text, bad := arg.lit.decode(nil, sql)
+		if bad != nil {
+			return refuseLiteral(sql, bad)
+		}
+		arg.Text = string(text)
+	}
+	if c.Name.Mode == Const && a.checkName != nil {
+		if err := a.checkName(c.Name.Text); err != nil {
+			return refuseName(sql, err, c.Name.lit.start)
+		}
+	}
+	if c.Kind.Mode == Const && c.Kind.Text != "manual" && c.Kind.Text != "automatic" {
+		return refuseKind(sql, c.Kind.lit.start)
+	}
+	if c.Value.Mode == Const {
+		if bad := c.Value.lit.check(sql); bad != nil {
+			return refuseLiteral(sql, bad)
+		}
+	}
+	return nil
+}

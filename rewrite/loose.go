@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package rewrite
+
+// patterns is what the words of a text look like, without a parser: used where
+// there is no tree (texts that do not parse, bodies of functions), and to decide
+// whether a parse is worth its time.
+type patterns struct {
+	// value is the first function that takes a value, called with schema
+	// vault in front of it; bare is the first without a schema.
+	value, bare Func
+	// unknown is the first name called in schema vault that no function of
+	// ours has.
+	unknown string
+	// vault: some function of schema vault is called, or read_secret by its
+	// bare name. reads: it is read_secret.
+	vault, reads bool
+	// at is where the first of value, bare and unknown stands.
+	at int
+}
+
+// dangerous reports whether a value may stand in the text.
+func (p *patterns) dangerous() bool { return p.value != 0 || p.bare != 0 || p.unknown != "" }
+
+// call notes a call of name at byte offset at.
+func (p *patterns) call(name string, inVault bool, at int) {
+	if !p.dangerous() {
+		p.at = at
+	}
+	f := valueFuncs[name]
+	switch {
+	case name == "read_secret":
+		p.vault, p.reads = true, true
+	case inVault && f != 0 && p.value == 0:
+		p.vault, p.value = true, f
+	case inVault && signatureOf[name] == nil && p.unknown == "":
+		p.vault, p.unknown = true, name
+	case inVault:
+		p.vault = true
+	case f != 0 && p.bare == 0:
+		p.bare = f
+	}
+}
+
+// tokenPatterns looks for calls among the tokens of a text.
+func tokenPatterns(sql string, toks []token) (p patterns) {
+	for i := 1; i < len(toks); i++ {
+		if !toks[i].is(sql, '(') {
+			continue
+		}
+		qualified := i >= 3 && toks[i-2].is(sql, '.')
+		if qualified {
+			schema, ok := identName(sql, toks[i-3])
+			if !ok || schema != schemaVault {
+				continue
+			}
+		}
+		name, ok := identName(sql, toks[i-1])
+		if !ok {
+			continue
+		}
+		p.call(name, qualified, toks[i-1].start)
+	}
+	return p
+}
+
+// loosePatterns looks for calls in a text that cannot be taken apart into
+// tokens, or whose literals must be looked into as well. Quotes are white
+// space to it, so it also sees what stands inside strings. It errs towards
+// seeing a call.
+func loosePatterns[T ~string | ~[]byte](b T) (p patterns) {
+	var schema string // the name in front of a dot
+	dotted := false   // a dot stood behind schema
+	for i := 0; i < len(b); {
+		i = looseGap(b, i)
+		if i >= len(b) {
+			break
+		}
+		if b[i] == '.' {
+			dotted = true
+			i++
+			continue
+		}
+		at := i
+		name, end, ok := looseName(b, i)
+		if !ok {
+			schema, dotted = "", false
+			i++
+			continue
+		}
+		i = end
+		after := looseGap(b, end)
+		if after < len(b) && b[after] == '(' {
+			if !dotted {
+				schema = ""
+			}
+			p.looseCall(schema, name, at)
+		}
+		schema, dotted = name, false
+	}
+	return p
+}
+
+// anyName is a name that could be spelled anyhow.
+const anyName = "\x00"
+
+func (p *patterns) looseCall(schema, name string, at int) {
+	inVault := schema == schemaVault || schema == anyName
+	switch {
+	case name == anyName && (inVault || schema == ""):
+		p.call(Put.String(), inVault, at)
+	case name == anyName, schema != "" && !inVault:
+	default:
+		p.call(name, inVault, at)
+	}
+}
+
+// looseName reads an identifier at i, folded to lower case. One with Unicode
+// escapes is decoded if it has the usual escape character.
+func looseName[T ~string | ~[]byte](b T, i int) (string, int, bool) {
+	if lower(b[i]) == 'u' && i+2 < len(b) && b[i+1] == '&' && b[i+2] == '"' {
+		end := i + 3
+		plain := true
+		for end < len(b) && b[end] != '"' {
+			plain = plain && isIdentCont(b[end])
+			end++
+		}
+		if !plain {
+			return anyName, end, true
+		}
+		return foldIdent(string(b[i+3 : end])), end, true
+	}
+	if !isIdentStart(b[i]) {
+		return "", 0, false
+	}
+	end := i + 1
+	for end < len(b) && isIdentCont(b[end]) {
+		end++
+	}
+	const most = 63 // a longer name is none of ours
+	if end-i > most {
+		return "", 0, false
+	}
+	return foldIdent(string(b[i:end])), end, true
+}
+
+// looseGap skips white space, quotes and comments.
+func looseGap[T ~string | ~[]byte](b T, i int) int {
+	for i < len(b) {
+		c := b[i]
+		switch {
+		case isSpace(c), c == '"', c == '\'':
+			i++
+		case c == '-' && i+1 < len(b) && b[i+1] == '-':
+			for i < len(b) && b[i] != '\n' && b[i] != '\r' {
+				i++
+			}
+		case c == '/' && i+1 < len(b) && b[i+1] == '*':
+			// A nested comment's end ends the gap too early at worst, and
+			// "*/" is no name.
+			for i += 2; i+1 < len(b) && (b[i] != '*' || b[i+1] != '/'); i++ {
+			}
+			i = min(i+2, len(b))
+		default:
+			return i
+		}
+	}
+	return i
+}

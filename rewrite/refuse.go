@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package rewrite
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// Refusal is what a client is told in place of an answer from the server: the
+// fields of an ErrorResponse. It never quotes the text, except for names that
+// the text itself uses as names of functions.
+type Refusal struct {
+	SQLState, Message, Detail, Hint string
+	// Position counts characters of the text from 1; 0 is none.
+	Position int
+	// Unqualified: the text calls a function of ours by its bare name, which
+	// may as well be somebody else's. If the server says so, the caller may
+	// analyse again with [Options.Foreign].
+	Unqualified bool
+
+	at int // byte offset, -1 if none
+}
+
+// Error implements error.
+func (r *Refusal) Error() string { return r.Message + " (SQLSTATE " + r.SQLState + ")" }
+
+// SQLSTATEs used here.
+const (
+	stateNotSupported  = "0A000"
+	stateSyntax        = "42601"
+	stateNoFunction    = "42883"
+	stateNoParameter   = "42P02"
+	stateInvalidValue  = "22023"
+	stateNullValue     = "22004"
+	stateBadCharacters = "22021"
+	stateTooLarge      = "54000"
+	stateTooComplex    = "54001"
+)
+
+// notSent ends the details of refusals that a server would have made as well:
+// it says why the node did not leave it to the server.
+const notSent = "The statement was not sent: the server would have logged it together with its constants."
+
+const ownMessage = "Send it as a statement of its own, with the value as a constant or a parameter."
+
+// at sets the position from a byte offset.
+func (r *Refusal) place(sql string, at int) *Refusal {
+	r.at = at
+	if at >= 0 && at <= len(sql) {
+		r.Position = utf8.RuneCountInString(sql[:at]) + 1
+	}
+	return r
+}
+
+func refuseLiteral(sql string, bad *badLiteral) *Refusal {
+	r := &Refusal{SQLState: bad.sqlState, Message: bad.message, Hint: bad.hint}
+	return r.place(sql, bad.at)
+}
+
+// refuseSyntax is the parser's error class and position; its words would quote
+// the token at fault, which may be part of a value.
+func refuseSyntax(sql, message string, at int) *Refusal {
+	r := &Refusal{SQLState: stateSyntax, Message: message, Detail: notSent}
+	if message == badNUL {
+		r.SQLState = stateBadCharacters
+	}
+	return r.place(sql, at)
+}
+
+func refuseTooComplex(what string) *Refusal {
+	return &Refusal{SQLState: stateTooComplex, Message: "statement too complex for a statement that calls the vault",
+		Detail: "It has " + what + ".", Hint: ownMessage, at: -1}
+}
+
+func refuseTooLarge(what string) *Refusal {
+	return &Refusal{SQLState: stateTooLarge, Message: "too many calls of the vault in one message",
+		Detail: what, Hint: "Send them in several statements.", at: -1}
+}
+
+func refuseDisagreement(sql string, at int) *Refusal {
+	r := &Refusal{SQLState: stateNotSupported, Message: "cannot analyze a statement that calls the vault",
+		Detail: "Two readings of its tokens differ. " + notSent, Hint: ownMessage}
+	return r.place(sql, at)
+}
+
+func refuseUnsettled() *Refusal {
+	return &Refusal{SQLState: stateNotSupported,
+		Message: "cannot read the constants of a statement that calls the vault before the settings are known",
+		Detail:  "A constant holds a backslash or a character that is not ASCII, and an earlier message of the same batch may have changed how it is read.",
+		Hint:    "Send the statement after Sync, or the value as a parameter.", at: -1}
+}
+
+func refuseEncoding(encoding string) *Refusal {
+	return &Refusal{SQLState: stateNotSupported,
+		Message: "values can be stored only while client_encoding is UTF8",
+		Detail:  "It is " + encoding + ". " + notSent, Hint: "SET client_encoding = 'UTF8'", at: -1}
+}
+
+// refuseUnknown answers a call in schema vault that no signature allows. known
+// is the function meant, or nil.
+func refuseUnknown(sql, name string, known *signature, why string, at int) *Refusal {
+	r := &Refusal{SQLState: stateNoFunction, Detail: notSent}
+	r.Message = "function " + schemaVault + "." + shortName(name) + " does not exist"
+	if known != nil && known.name == name {
+		r.Message = "function " + schemaVault + "." + name + " does not take these arguments"
+		if why != "" {
+			r.Message += ": " + why
+		}
+	}
+	if known != nil {
+		r.Hint = "Perhaps you meant " + known.String() + "."
+	}
+	return r.place(sql, at)
+}
+
+// shortName bounds a name that is echoed and drops what is no part of an
+// ordinary one.
+func shortName(name string) string {
+	const most = 63
+	if len(name) > most {
+		name = name[:most]
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == utf8.RuneError || r == 0x7F {
+			return '?'
+		}
+		return r
+	}, name)
+}
+
+func refuseUnqualified(sql string, f Func, at int) *Refusal {
+	r := &Refusal{SQLState: stateNotSupported, Message: f.String() + "() must be called with its schema",
+		Detail: notSent, Hint: "Write vault." + f.String() + "(…).", Unqualified: true}
+	return r.place(sql, at)
+}
+
+// refuseKept answers a call in a text that the server keeps and runs later.
+func refuseKept(sql string, f Func, where string, at int) *Refusal {
+	r := &Refusal{SQLState: stateNotSupported, Message: "vault." + f.String() + "() cannot be used in " + where,
+		Detail: "The server would keep or run that text without the node, which must seal the value first.", Hint: ownMessage}
+	return r.place(sql, at)
+}
+
+// refuseArg answers a name, value or kind that the node cannot read.
+func refuseArg(sql string, f Func, arg, why, hint string, at int) *Refusal {
+	r := &Refusal{SQLState: stateNotSupported,
+		Message: "the " + arg + " of vault." + f.String() + "() must be a string constant or a parameter",
+		Detail:  why + " " + notSent, Hint: hint}
+	return r.place(sql, at)
+}
+
+func refuseNull(sql string, f Func, arg, hint string, at int) *Refusal {
+	r := &Refusal{SQLState: stateNullValue, Message: "the " + arg + " of vault." + f.String() + "() must not be NULL", Hint: hint}
+	return r.place(sql, at)
+}
+
+func refuseParamUse(sql string, f Func, at int) *Refusal {
+	r := &Refusal{SQLState: stateNotSupported,
+		Message: "the parameter that is the value of vault." + f.String() + "() is used elsewhere in the statement",
+		Detail:  "The other use would receive the sealed text.", Hint: "Pass the value in a parameter of its own."}
+	return r.place(sql, at)
+}
+
+func refuseParamType(sql string, f Func, arg string, at int) *Refusal {
+	r := &Refusal{SQLState: stateNotSupported,
+		Message: "the parameter that is the " + arg + " of vault." + f.String() + "() is declared with another type than text",
+		Hint:    "Declare it as text, or leave its type open."}
+	return r.place(sql, at)
+}
+
+func refuseKind(sql string, at int) *Refusal {
+	r := &Refusal{SQLState: stateInvalidValue, Message: "the kind of a secret is 'manual' or 'automatic'",
+		Detail: notSent,
+		Hint:   "The order is vault.create_secret(name, kind, value); supabase/vault's create_secret(value, name) has another one."}
+	return r.place(sql, at)
+}
+
+func refuseName(sql string, rule error, at int) *Refusal {
+	r := &Refusal{SQLState: stateInvalidValue, Message: "invalid name of a secret", Detail: rule.Error()}
+	return r.place(sql, at)
+}
+
+func refusePlacement(sql string, why string, at int) *Refusal {
+	r := &Refusal{SQLState: stateNotSupported, Message: "a secret cannot be stored behind a statement that " + why + " in the same message",
+		Detail: "The version is reserved before the first statement of the message runs.",
+		Hint:   "Send the put as a message of its own."}
+	return r.place(sql, at)
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package rewrite
+
+import "strings"
+
+// signature is one function of the extension as a caller sees it.
+type signature struct {
+	name string
+	// args as written in a hint, in order; an argument with " = " may be left out.
+	args []string
+	// variadic: the last argument may be repeated.
+	variadic bool
+	// writes: a call changes something in the database.
+	writes bool
+	// rights: a call changes who may do what.
+	rights bool
+}
+
+// schemaVault is the schema of every object of the extension.
+const schemaVault = "vault"
+
+// signatures lists every function of the extension that a statement could
+// call. A call in schema vault that no line here allows is refused, so the
+// list must be complete: TestSignaturesMatchExtension compares it with the
+// extension's install script.
+var signatures = []signature{
+	{name: "put_secret", args: []string{"name text", "value text", "description text = NULL"}, writes: true},
+	{name: "create_secret", args: []string{"name text", "kind text", "value text = NULL", "rotation_interval interval = NULL", "grace_period interval = NULL", "description text = NULL"}, writes: true},
+	{name: "rotate_secret", args: []string{"name text", "value text = NULL"}, writes: true},
+	{name: "verify_secret", args: []string{"name text", "value text"}},
+	{name: "read_secret", args: []string{"name text", "version int = NULL", "missing_ok bool = false"}},
+	{name: "update_secret", args: []string{"name text", "rotation_interval interval = NULL", "grace_period interval = NULL", "description text = NULL", "next_rotation_at timestamptz = NULL"}, writes: true},
+	{name: "delete_secret", args: []string{"name text"}, writes: true},
+	{name: "list_secrets", args: []string{"prefix text = ''"}},
+	{name: "list_versions", args: []string{"name text"}},
+	{name: "grant_access", args: []string{"role regrole", "pattern text", "actions text[] = '{read}'"}, variadic: true, writes: true, rights: true},
+	{name: "revoke_access", args: []string{"role regrole", "pattern text", "actions text[] = '{read}'"}, variadic: true, writes: true, rights: true},
+	{name: "adopt_grants", writes: true, rights: true},
+	{name: "grant_service_role", args: []string{"role regrole"}, writes: true, rights: true},
+	{name: "allowed", args: []string{"action text", "name text"}},
+	{name: "status"},
+	{name: "tick", writes: true},
+	{name: "enqueue_due_rotations", writes: true},
+	{name: "expire_grace_versions", writes: true},
+	{name: "next_version", args: []string{"name text", "n int", "action text"}, writes: true},
+	{name: "verify_begin", args: []string{"name text"}},
+	{name: "fail", args: []string{"sqlstate text", "message text", "detail text = NULL", "hint text = NULL"}},
+	{name: "login_verifier", args: []string{"name text"}},
+	{name: "lint"},
+	{name: "client_addr"},
+	{name: "session_state"},
+	{name: "hba_rules"},
+}
+
+// Names that mean something to this package although they are no function's:
+// see keepIdent.
+var otherNames = []string{schemaVault, "text", "varchar", "pg_catalog", "set_config"}
+
+// maxKnownIdent is more than the longest known name takes as U&"…" with every
+// character escaped (8 bytes each).
+const maxKnownIdent = 8*24 + 4
+
+var signatureOf = func() map[string]*signature {
+	m := make(map[string]*signature, len(signatures))
+	for i := range signatures {
+		m[signatures[i].name] = &signatures[i]
+	}
+	return m
+}()
+
+var knownNames = func() map[string]bool {
+	m := map[string]bool{}
+	for _, s := range signatures {
+		m[s.name] = true
+		for _, a := range s.args {
+			m[argName(a)] = true
+		}
+	}
+	for _, n := range otherNames {
+		m[n] = true
+	}
+	return m
+}()
+
+// argName is the name in "name text = NULL".
+func argName(arg string) string {
+	name, _, _ := strings.Cut(arg, " ")
+	return name
+}
+
+func optional(arg string) bool { return strings.Contains(arg, " = ") }
+
+// String is the signature as shown in a hint.
+func (s *signature) String() string {
+	var b strings.Builder
+	b.WriteString(schemaVault + "." + s.name + "(")
+	for i, a := range s.args {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		if s.variadic && i == len(s.args)-1 {
+			b.WriteString("VARIADIC ")
+		}
+		b.WriteString(a)
+	}
+	b.WriteString(")")
+	return b.String()
+}
+
+// arg is the index of the argument called name, or -1.
+func (s *signature) arg(name string) int {
+	for i, a := range s.args {
+		if argName(a) == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// nearest is the function whose name is closest to name, or nil if none is
+// close enough to be meant.
+func nearest(name string) *signature {
+	var best *signature
+	least := len(name)/2 + 1
+	for i := range signatures {
+		if d := distance(name, signatures[i].name, least); d < least {
+			best, least = &signatures[i], d
+		}
+	}
+	return best
+}
+
+// distance is the Levenshtein distance of a and b, or limit if it is not less.
+func distance(a, b string, limit int) int {
+	if len(a)-len(b) >= limit || len(b)-len(a) >= limit {
+		return limit
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], cost
+		}
+	}
+	return min(row[len(b)], limit)
+}
