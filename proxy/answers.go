@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
+)
+
+// serverMessage looks at one whole message of the server's (header included),
+// settles what was owed, and says whether the client gets it. What it gets
+// instead is appended to out. mu is held.
+func (ss *session) serverMessage(typ byte, msg []byte) verdict {
+	body := msg[wire.HeaderSize:]
+	switch typ {
+	case wire.DataRow:
+		return ss.dataRow(body)
+	case wire.ParseComplete, wire.BindComplete, wire.CloseComplete, wire.NoData:
+		return ss.acknowledged(typ)
+	case wire.ParameterDescription:
+		return ss.parameterDescription(body)
+	case wire.RowDescription:
+		return ss.rowDescription(body)
+	case wire.CommandComplete, wire.EmptyQueryResponse, wire.PortalSuspended:
+		return ss.completed(typ, body)
+	case wire.ErrorResponse:
+		return ss.serverError(body)
+	case wire.ReadyForQuery:
+		return ss.ready(body)
+	case wire.ParameterStatus:
+		ss.parameter(body)
+		return pass
+	case wire.CopyInResponse:
+		return ss.copyIn()
+	case wire.CopyOutResponse:
+		ss.sealedText(body)
+		return dropIf(ss.dropping)
+	case wire.CopyData, wire.CopyDone, wire.FunctionCallResponse:
+		return dropIf(ss.dropping)
+	}
+	return pass
+}
+
+// hidden reports whether the client is not to see the answer to e.
+func (ss *session) hidden(e *owed) bool { return ss.dropping || e.task != nil && e.task.swallow }
+
+// acknowledged settles ParseComplete, BindComplete, CloseComplete and NoData.
+func (ss *session) acknowledged(typ byte) verdict {
+	want := map[byte]owedKind{wire.ParseComplete: oweParse, wire.BindComplete: oweBind, wire.CloseComplete: oweClose}
+	e := ss.queue.front()
+	if e == nil {
+		return pass
+	}
+	if typ == wire.NoData {
+		if e.kind != oweDescribe && e.kind != oweDescribePortal {
+			return pass
+		}
+		ss.learn(e, shape{known: true})
+	} else if e.kind != want[typ] {
+		return pass
+	}
+	v := dropIf(ss.hidden(e))
+	done := ss.queue.pop()
+	switch done.kind {
+	case oweParse:
+		if !done.named {
+			ss.unnamed = shape{}
+			if done.prev != done.stmt {
+				done.prev.zero()
+			}
+		}
+	case oweBind:
+		ss.bound(&done)
+	case oweClose:
+		done.prev.zero()
+		if done.task != nil && done.task.last {
+			done.task.pre.done = true
+		}
+	case oweDescribe, oweDescribePortal, oweExecute, oweSync, oweQuery, oweCall, oweCopy:
+	}
+	return v
+}
+
+// bound gives a new portal the shape of its statement, if that cannot change.
+func (ss *session) bound(e *owed) {
+	var s shape
+	switch {
+	case e.stmt != nil && !e.stmt.utility:
+		s = e.stmt.shape
+	case e.stmt == nil && !e.named:
+		s = ss.unnamed
+	}
+	if e.portal != nil {
+		e.portal.shape = s
+	} else {
+		ss.portal = s
+	}
+}
+
+// learn keeps what a Describe said.
+func (ss *session) learn(e *owed, s shape) {
+	if e.kind == oweDescribePortal {
+		if e.portal != nil {
+			e.portal.shape = s
+		} else {
+			ss.portal = s
+		}
+		if e.stmt == nil || e.stmt.utility {
+			return
+		}
+	}
+	if e.stmt != nil {
+		e.stmt.shape = s
+	} else if e.kind == oweDescribe && !e.named {
+		ss.unnamed = s
+	}
+}
+
+// completed settles the end of an Execute, or of one statement of a Query.
+func (ss *session) completed(typ byte, body []byte) verdict {
+	e := ss.queue.front()
+	if e == nil {
+		return pass
+	}
+	if typ == wire.CommandComplete && (bytes.HasPrefix(body, []byte("DEALLOCATE")) || bytes.HasPrefix(body, []byte("DISCARD ALL"))) {
+		ss.forgetShapes()
+	}
+	v := dropIf(ss.hidden(e))
+	switch e.kind {
+	case oweExecute:
+		copied := e.copyIn
+		ss.queue.pop()
+		if copied {
+			ss.queue.eatCopy()
+		}
+	case oweQuery:
+		ss.rows = shape{}
+		if t := e.task; t != nil && t.sent.Prefix > 0 && !t.joined && typ == wire.CommandComplete {
+			t.joined = true
+			v = drop
+		}
+	case oweParse, oweBind, oweDescribe, oweDescribePortal, oweClose, oweSync, oweCall, oweCopy:
+	}
+	return v
+}
+
+// copyIn notes that the server now takes copy data. A client that has been told
+// of an error will send none, so the node ends the copy for it.
+func (ss *session) copyIn() verdict {
+	if e := ss.queue.front(); e != nil {
+		e.copyIn = true
+	}
+	if !ss.dropping {
+		return pass
+	}
+	if !ss.smu.TryLock() {
+		ss.fatal = errPipelined
+		return drop
+	}
+	defer ss.smu.Unlock()
+	fail := wire.AppendMessage(nil, wire.CopyFail, []byte("an earlier statement failed\x00"))
+	ss.server.Write(fail) //nolint:errcheck // a broken connection shows at the next read
+	return drop
+}
+
+// serverError settles an ErrorResponse. In the extended protocol the server
+// skips to Sync, and what it skips is owed nothing.
+func (ss *session) serverError(body []byte) verdict {
+	hint := ss.standbyHint(body)
+	e := ss.queue.front()
+	if e == nil || isFatal(body) {
+		return pass
+	}
+	t, kind, copied := e.task, e.kind, e.copyIn
+	v := pass
+	switch {
+	case ss.dropping:
+		v = drop
+	case t != nil && t.fail != nil:
+		ss.out = t.fail.append(ss.out)
+		v = drop
+	case t != nil && t.poison:
+		v = drop
+	default:
+		v = ss.editError(body, t, hint)
+	}
+	ss.rows = shape{}
+	if kind.endsBatch() {
+		return v
+	}
+	if copied {
+		e := ss.queue.pop()
+		ss.undo(&e)
+		ss.queue.eatCopy()
+	}
+	ss.queue.skip(ss.undo)
+	return v
+}
+
+func isFatal(body []byte) bool {
+	return bytes.Contains(body, []byte("VFATAL\x00")) || bytes.Contains(body, []byte("VPANIC\x00"))
+}
+
+// editError corrects positions that refer to an edited text, and tells writers
+// on a standby where the primary is.
+func (ss *session) editError(body []byte, t *task, hint string) verdict {
+	edits := t != nil && (t.plan != nil || t.pre != nil)
+	if !edits && hint == "" {
+		return pass
+	}
+	fields := parseFields(body)
+	for i := range fields {
+		if fields[i].Code == 'P' && edits {
+			fields[i].Text = t.position(fields[i].Text)
+		}
+	}
+	if hint != "" && !slices.ContainsFunc(fields, func(f wire.Field) bool { return f.Code == 'H' }) {
+		fields = append(fields, wire.Field{Code: 'H', Text: hint})
+	}
+	ss.out = wire.AppendFields(ss.out, wire.ErrorResponse, fields...)
+	return drop
+}
+
+// standbyHint says where the primary is, for a write that a standby refused. mu
+// is given up while it is looked for.
+func (ss *session) standbyHint(body []byte) string {
+	if !ss.standby || !bytes.Contains(body, []byte("\x00C"+stateReadOnly+"\x00")) {
+		return ""
+	}
+	ss.mu.Unlock()
+	defer ss.mu.Lock()
+	ctx, stop := context.WithTimeout(ss.srv.ctx, hintTimeout)
+	defer stop()
+	return ss.srv.cfg.Vault.PrimaryHint(ctx)
+}
+
+// hintTimeout bounds how long an error waits for its hint.
+const hintTimeout = time.Second
+
+// parseFields splits an ErrorResponse or NoticeResponse.
+func parseFields(body []byte) []wire.Field {
+	var fs []wire.Field
+	for len(body) > 1 && body[0] != 0 {
+		text, rest, ok := wire.CString(body[1:])
+		if !ok {
+			break
+		}
+		fs, body = append(fs, wire.Field{Code: body[0], Text: text}), rest
+	}
+	return fs
+}
+
+// ready settles ReadyForQuery: its state is the real one of the connection.
+func (ss *session) ready(body []byte) verdict {
+	if len(body) != 1 {
+		return pass
+	}
+	e := ss.queue.front()
+	if e == nil || !e.kind.endsBatch() {
+		ss.state = body[0]
+		return pass
+	}
+	ss.queue.pop()
+	if ss.dropping && body[0] == wire.InBlock {
+		return ss.poisonBlock()
+	}
+	ss.state, ss.dropping, ss.rows = body[0], false, shape{}
+	if ss.state == wire.Idle && ss.queue.len() == 0 {
+		clear(ss.portals)
+	}
+	return pass
+}
+
+// poisonBlock makes the server's transaction fail after an opening failed in
+// it: the client, who has had the error, gets the ReadyForQuery of the failed
+// block. If something is under way to the server already, it could slip in
+// between: then the session ends, and the transaction with it.
+func (ss *session) poisonBlock() verdict {
+	if ss.queue.len() > 0 || !ss.smu.TryLock() {
+		ss.fatal = errPipelined
+		return drop
+	}
+	defer ss.smu.Unlock()
+	ss.queue.push(owed{kind: oweQuery, task: &task{swallow: true, poison: true}})
+	ss.server.Write(ss.poisonQuery()) //nolint:errcheck // a broken connection shows at the next read
+	return drop
+}
+
+var errPipelined = fatalf(stateSystem, "a secret could not be opened, and the pipeline had gone on",
+	"The transaction was rolled back. Wait for the answer of statements that read secrets.")
+
+// position maps a position in the text that was sent to one in the client's;
+// empty: it lies in what the node added.
+func (t *task) position(p string) string {
+	if t.plan == nil {
+		return ""
+	}
+	n, err := strconv.Atoi(p)
+	if err != nil {
+		return ""
+	}
+	if n = t.plan.MapPosition(t.sql, n, t.sent); n <= 0 {
+		return ""
+	}
+	return strconv.Itoa(n)
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/scram"
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
+)
+
+// Authentication requests (PostgreSQL manual, "Message Formats").
+const (
+	authOK           = 0
+	authCleartext    = 3
+	authMD5          = 5
+	authSASL         = 10
+	authSASLContinue = 11
+	authSASLFinal    = 12
+)
+
+// authenticate runs SCRAM with the client against the server's own verifier,
+// fetched anew at each log-in, and keeps the ClientKey for the session's own
+// log-ins. Whoever cannot pass hears what a wrong password hears, in the same
+// steps; the reason is one line of the node's log.
+func (ss *session) authenticate(ctx context.Context, nc net.Conn) error {
+	verifier, doomed, err := ss.verifier(ctx)
+	if err != nil {
+		return err
+	}
+	srv := scram.NewServer(verifier, doomed != "", ss.srv.clientBinding(nc))
+	defer srv.Close()
+	if err := ss.sasl(srv); err != nil {
+		var se *scram.Error
+		switch {
+		case errors.Is(err, scram.ErrPassword):
+			if doomed == "" {
+				doomed = "the password is wrong"
+			}
+			ss.srv.cfg.Log.Warn("log-in refused", "role", ss.user, "database", ss.database, "client", ss.peerText(), "reason", doomed)
+			return fatalf(statePassword, fmt.Sprintf("password authentication failed for user %q", ss.user), "")
+		case errors.As(err, &se):
+			e := fatalf(se.SQLState, se.Message, "")
+			e.detail = se.Detail
+			return e
+		}
+		return err
+	}
+	ss.scramVerifier = verifier
+	ss.clientKey = bytes.Clone(srv.ClientKey())
+	return nil
+}
+
+// verifier fetches the role's verifier. A role that cannot pass gets a mock one
+// and the reason for the log.
+func (ss *session) verifier(ctx context.Context) (v scram.Verifier, doomed string, err error) {
+	text, found, err := ss.srv.cfg.Vault.LoginVerifier(ctx, ss.user)
+	if err != nil {
+		ss.srv.cfg.Log.Error("log-ins are impossible: the service role cannot fetch verifiers", "error", err.Error())
+		return v, "", fatalf(stateCannotConnect, "the node cannot check log-ins at its server now",
+			"The node's log has the reason; try again, or connect to another node.")
+	}
+	mock := func(why string) (scram.Verifier, string, error) {
+		return scram.Mock(ss.srv.cfg.MockSecret, ss.user), why, nil
+	}
+	if !found {
+		return mock("vault.login_verifier() has none for this role: it does not exist, may not log in, has no password or one that expired, " +
+			"or is a superuser, REPLICATION or BYPASSRLS role (hyperion_vault.proxy_login = all lets these in)")
+	}
+	v, err = scram.ParseVerifier(text)
+	if err != nil {
+		return mock("its password is not stored as a SCRAM-SHA-256 verifier: set password_encryption = scram-sha-256 and the password again")
+	}
+	return v, "", nil
+}
+
+// sasl moves the messages of one SCRAM conversation.
+func (ss *session) sasl(srv *scram.Server) error {
+	offer := binary.BigEndian.AppendUint32(nil, authSASL)
+	for _, m := range srv.Mechanisms() {
+		offer = wire.AppendString(offer, m)
+	}
+	if err := ss.sendAuth(append(offer, 0)); err != nil {
+		return err
+	}
+	body, err := ss.readSASL()
+	if err != nil {
+		return err
+	}
+	mechanism, initial, err := initialResponse(body)
+	if err != nil {
+		return err
+	}
+	reply, err := srv.First(mechanism, initial)
+	if err != nil {
+		return err
+	}
+	if err := ss.sendAuth(append(binary.BigEndian.AppendUint32(nil, authSASLContinue), reply...)); err != nil {
+		return err
+	}
+	if body, err = ss.readSASL(); err != nil {
+		return err
+	}
+	if reply, err = srv.Final(body); err != nil {
+		return err
+	}
+	return ss.sendAuth(append(binary.BigEndian.AppendUint32(nil, authSASLFinal), reply...))
+}
+
+func (ss *session) sendAuth(body []byte) error {
+	_, err := ss.client.Write(wire.AppendMessage(nil, wire.Authentication, body))
+	return err
+}
+
+// readSASL reads one password message, bounded as PostgreSQL bounds it.
+func (ss *session) readSASL() ([]byte, error) {
+	for {
+		typ, size, ok, err := ss.cr.Header(0)
+		switch {
+		case err != nil:
+			return nil, fatalf(stateProtocol, "invalid message during authentication", "")
+		case !ok:
+			if err := ss.cr.Fill(); err != nil {
+				return nil, err
+			}
+			continue
+		case typ != wire.Password:
+			return nil, fatalf(stateProtocol, fmt.Sprintf("expected SASL response, got message type %d", typ), "")
+		case size > wire.MaxSASL+wire.HeaderSize:
+			return nil, fatalf(stateProtocol, "oversized SASL message", "")
+		}
+		if err := ss.cr.Hold(size, size); err != nil {
+			return nil, err
+		}
+		body := bytes.Clone(ss.cr.Buffered()[wire.HeaderSize:size])
+		ss.cr.Discard(size)
+		return body, nil
+	}
+}
+
+// initialResponse splits SASLInitialResponse, which pgproto3 v2 panics on if it
+// ends after the mechanism's name.
+func initialResponse(body []byte) (mechanism string, data []byte, err error) {
+	malformed := fatalf(stateProtocol, "malformed SASL initial response", "")
+	mechanism, rest, ok := wire.CString(body)
+	if !ok || len(rest) < 4 {
+		return "", nil, malformed
+	}
+	n := int32(binary.BigEndian.Uint32(rest)) //nolint:gosec // -1 means none
+	data = rest[4:]
+	if n == -1 && len(data) == 0 {
+		return mechanism, nil, nil
+	}
+	if int(n) != len(data) {
+		return "", nil, malformed
+	}
+	return mechanism, data, nil
+}
+
+func (ss *session) peerText() string {
+	if !ss.peer.IsValid() {
+		return "socket"
+	}
+	return ss.peer.String()
+}

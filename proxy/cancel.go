@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"io"
+	"time"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
+)
+
+// A cancelKey names a session: its backend's process id and 32 random bytes, of
+// which a client of protocol 3.0 holds the first four.
+type cancelKey struct {
+	pid    uint32
+	secret [32]byte
+}
+
+func newCancelKey(pid uint32) cancelKey {
+	k := cancelKey{pid: pid}
+	rand.Read(k.secret[:]) //nolint:errcheck // crypto/rand never fails
+	return k
+}
+
+// handed is the part of the secret that the client was given.
+func (ss *session) handed() []byte {
+	if ss.version >= wire.Version32 {
+		return ss.key.secret[:]
+	}
+	return ss.key.secret[:4]
+}
+
+// cancelRequest delivers a client's cancel request to the backend that runs its
+// session and keeps the connection open until the server has acted: clients
+// take its end as "delivered". Nothing is ever answered.
+func (s *Server) cancelRequest(req *wire.Startup) {
+	ss := s.findSession(req)
+	if ss == nil {
+		return
+	}
+	s.metrics.cancels.Inc()
+	ctx, stop := context.WithTimeout(s.ctx, cancelTimeout)
+	defer stop()
+	ss.cancelRunning(ctx)
+}
+
+// findSession compares hashes, so that the time says nothing about how much of
+// a guessed key was right.
+func (s *Server) findSession(req *wire.Startup) *session {
+	want := sha256.Sum256(req.Secret)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var found *session
+	for k, ss := range s.sessions {
+		if k.pid == req.PID && sha256.Sum256(ss.handed()) == want {
+			found = ss
+		}
+	}
+	return found
+}
+
+// cancelServer sends the server its own cancel request and waits for it to
+// close the connection.
+func (s *Server) cancelServer(ctx context.Context, pid uint32, secret []byte) {
+	nc, _, err := s.dialServer(ctx)
+	if err != nil {
+		s.cfg.Log.Warn("a cancel request could not reach the server", "error", err.Error())
+		return
+	}
+	defer nc.Close()                                                           //nolint:errcheck // nothing depends on it
+	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) }) //nolint:errcheck // as above
+	defer stop()
+	if _, err := nc.Write(wire.AppendCancel(nil, pid, secret)); err != nil {
+		return
+	}
+	io.Copy(io.Discard, io.LimitReader(nc, 1)) //nolint:errcheck // the server says nothing and closes
+}

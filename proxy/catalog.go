@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import (
+	"encoding/binary"
+	"strconv"
+	"strings"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
+)
+
+// A catalog says what of the vault the session's database has: objects count
+// only if they are members of the extension (pg_depend, deptype e), never by
+// their name alone.
+type catalog struct {
+	sealed    uint32   // OID of vault.sealed; 0: no vault here
+	array     uint32   // OID of its array type
+	functions []uint32 // OIDs of the extension's functions
+	foreign   bool     // schema vault belongs to another extension
+	widely    bool     // the role is a superuser or has BYPASSRLS
+}
+
+// has reports whether this database has the vault.
+func (c *catalog) has() bool { return c.sealed != 0 }
+
+// catalogQuery runs as the user, whose search_path may be hostile: every name
+// and operator is qualified.
+const catalogQuery = `SELECT coalesce(t.oid, 0), coalesce(t.typarray, 0),
+ (SELECT pg_catalog.string_agg(d.objid::pg_catalog.text, ',') FROM pg_catalog.pg_depend d
+   WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+   AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+   AND d.refobjid OPERATOR(pg_catalog.=) e.oid AND d.deptype OPERATOR(pg_catalog.=) 'e'),
+ EXISTS (SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_depend d ON d.objid OPERATOR(pg_catalog.=) n.oid
+   WHERE n.nspname OPERATOR(pg_catalog.=) 'vault' AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass
+   AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+   AND d.deptype OPERATOR(pg_catalog.=) 'e' AND d.refobjid OPERATOR(pg_catalog.<>) coalesce(e.oid, 0)),
+ (SELECT r.rolsuper OR r.rolbypassrls FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) session_user)
+FROM (SELECT 1) one
+LEFT JOIN pg_catalog.pg_extension e ON e.extname OPERATOR(pg_catalog.=) 'hyperion_vault'
+LEFT JOIN (pg_catalog.pg_depend td JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) td.objid
+   AND t.typname OPERATOR(pg_catalog.=) 'sealed')
+ ON td.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
+ AND td.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+ AND td.refobjid OPERATOR(pg_catalog.=) e.oid AND td.deptype OPERATOR(pg_catalog.=) 'e'`
+
+// readCatalog asks the user's own backend, before the client sees its first
+// ReadyForQuery: one round trip.
+func (ss *session) readCatalog() error {
+	if _, err := ss.server.Write(wire.AppendQuery(nil, catalogQuery)); err != nil {
+		return err
+	}
+	failed := false
+	for {
+		typ, body, err := ss.nextServer()
+		if err != nil {
+			return fatalf(stateConnection, "the server closed the connection during the log-in", "")
+		}
+		switch typ {
+		case wire.DataRow:
+			ss.catalog.read(body)
+		case wire.ErrorResponse:
+			failed = true
+		case wire.ParameterStatus:
+			ss.parameter(body)
+		case wire.ReadyForQuery:
+			if failed || len(body) != 1 {
+				return fatalf(stateSystem, "the node could not look for the vault in this database",
+					"A statement_timeout of this role, or a damaged catalog, may be the reason; the server's log says more.")
+			}
+			ss.state = body[0]
+			return nil
+		}
+	}
+}
+
+func (c *catalog) read(row []byte) {
+	f := fields(row)
+	if len(f) != 5 {
+		return
+	}
+	c.sealed, c.array = oid(string(f[0])), oid(string(f[1]))
+	for _, s := range strings.Split(string(f[2]), ",") {
+		if o := oid(s); o != 0 {
+			c.functions = append(c.functions, o)
+		}
+	}
+	c.foreign, c.widely = string(f[3]) == "t", string(f[4]) == "t"
+}
+
+func oid(s string) uint32 {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil {
+		return 0
+	}
+	return uint32(n)
+}
+
+// fields splits a DataRow's body; nil for a malformed one. A NULL is nil.
+func fields(row []byte) [][]byte {
+	if len(row) < 2 {
+		return nil
+	}
+	n := int(binary.BigEndian.Uint16(row))
+	row = row[2:]
+	out := make([][]byte, 0, min(n, len(row)/4+1))
+	for range n {
+		if len(row) < 4 {
+			return nil
+		}
+		size := int(int32(binary.BigEndian.Uint32(row))) //nolint:gosec // -1 is NULL
+		row = row[4:]
+		switch {
+		case size == -1:
+			out = append(out, nil)
+			continue
+		case size < 0 || size > len(row):
+			return nil
+		}
+		out, row = append(out, row[:size:size]), row[size:]
+	}
+	return out
+}

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import (
+	"bytes"
+	"encoding/binary"
+	"slices"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
+	"github.com/hyperiondb/hyperion-vault/rewrite"
+)
+
+// bindHead is how much of a long Bind is held to see its two names.
+const bindHead = 8 << 10
+
+// clientMessage looks at one message of the client's and notes what it is owed.
+// It sees the whole body, of Bind, FunctionCall and CopyData at least the
+// beginning. mu is held; nothing here may block or allocate for a message that
+// the vault does not concern.
+func (ss *session) clientMessage(typ byte, body []byte) verdict {
+	switch typ {
+	case wire.CopyData, wire.CopyDone, wire.CopyFail:
+		if !ss.skip && (ss.queue.n == 0 || ss.queue.at(ss.queue.n-1).kind != oweCopy) {
+			ss.queue.push(owed{kind: oweCopy})
+		}
+		return dropIf(ss.skip)
+	case wire.Terminate, wire.Flush:
+		return dropIf(ss.skip && typ == wire.Flush)
+	}
+	if ss.skip && typ != wire.Sync {
+		return drop
+	}
+	if ss.replication {
+		return ss.walsenderMessage(typ, body)
+	}
+	if ss.gate == gateReady {
+		return slow
+	}
+	switch typ {
+	case wire.Query:
+		return ss.noteQuery(body)
+	case wire.Parse:
+		return ss.noteParse(body)
+	case wire.Bind:
+		return ss.noteBind(body)
+	case wire.Describe:
+		return ss.noteDescribe(body)
+	case wire.Execute:
+		return ss.noteExecute(body)
+	case wire.Close:
+		return ss.noteClose(body)
+	case wire.Sync:
+		return ss.noteSync()
+	case wire.FunctionCall:
+		return ss.noteCall(body)
+	}
+	return pass // the server knows what to say of anything else
+}
+
+func dropIf(b bool) verdict {
+	if b {
+		return drop
+	}
+	return pass
+}
+
+// concerns reports whether a text has to be analysed.
+func (ss *session) concerns(text []byte) bool {
+	return rewrite.Mentions(text) || ss.hasPuts && rewrite.MentionsExecute(text)
+}
+
+func (ss *session) noteQuery(body []byte) verdict {
+	if ss.gate != gateNone || ss.batch.failed || ss.concerns(body) {
+		return slow
+	}
+	ss.pushQuery(nil)
+	return pass
+}
+
+// pushQuery notes a Query: it destroys the unnamed statement and portal, and
+// ends a batch.
+func (ss *session) pushQuery(t *task) {
+	ss.queue.push(owed{kind: oweQuery, prev: ss.unnamedStmt, task: t})
+	ss.unnamedStmt, ss.unnamedPortal = nil, portal{}
+	ss.unnamedDescribed, ss.unnamedUtility = false, true
+	ss.batch = batch{}
+}
+
+func (ss *session) noteParse(body []byte) verdict {
+	end := bytes.IndexByte(body, 0)
+	if end < 0 {
+		return pass // malformed: the server says so
+	}
+	text := body[end+1:]
+	if ss.concerns(text) {
+		return slow
+	}
+	ss.batch.open = true
+	name := cutName(body[:end])
+	if len(name) == 0 {
+		ss.queue.push(owed{kind: oweParse, prev: ss.unnamedStmt})
+		ss.unnamedStmt, ss.unnamedDescribed, ss.unnamedUtility = nil, false, isUtility(text)
+		return pass
+	}
+	st := &statement{name: string(name), utility: isUtility(text)}
+	ss.queue.push(owed{kind: oweParse, named: true, stmt: st, prev: ss.stmts[st.name]})
+	ss.stmts[st.name] = st
+	return pass
+}
+
+// bindNames splits portal and statement name off a Bind.
+func bindNames(body []byte) (portal, stmt, rest []byte, ok bool) {
+	p := bytes.IndexByte(body, 0)
+	if p < 0 {
+		return nil, nil, nil, false
+	}
+	s := bytes.IndexByte(body[p+1:], 0)
+	if s < 0 {
+		return nil, nil, nil, false
+	}
+	return cutName(body[:p]), cutName(body[p+1 : p+1+s]), body[p+s+2:], true
+}
+
+func (ss *session) noteBind(body []byte) verdict {
+	pname, sname, _, ok := bindNames(body)
+	if !ok {
+		return pass // no names within reach: the server refuses it, or its portal is described
+	}
+	st := ss.unnamedStmt
+	if len(sname) > 0 {
+		st = ss.stmts[string(sname)]
+	}
+	if st.puts() {
+		return slow
+	}
+	ss.pushBind(pname, sname, st)
+	return pass
+}
+
+// pushBind notes a Bind of st, which is nil for a plain unnamed statement and
+// for a name that only the server knows.
+func (ss *session) pushBind(pname, sname []byte, st *statement) {
+	ss.batch.open = true
+	var p *portal
+	var prev *portal
+	if len(pname) > 0 {
+		p = &portal{name: string(pname)}
+		prev = ss.portals[p.name]
+		ss.portals[p.name] = p
+	} else {
+		ss.unnamedPortal = portal{}
+	}
+	target := p
+	if target == nil {
+		target = &ss.unnamedPortal
+	}
+	target.stmt = st
+	switch {
+	case st != nil:
+		target.described = st.described && !st.utility
+		target.reads = st.reads() || st.shape.known && len(st.shape.cols) > 0
+		target.readOnly = st.plan != nil && st.plan.ReadOnly
+	case len(sname) == 0:
+		target.described = ss.unnamedDescribed && !ss.unnamedUtility
+	}
+	ss.queue.push(owed{kind: oweBind, named: len(sname) > 0, stmt: st, portal: p, prevP: prev})
+}
+
+func (ss *session) noteDescribe(body []byte) verdict {
+	if len(body) < 2 {
+		return pass
+	}
+	ss.batch.open = true
+	name := cutName(bytes.TrimSuffix(body[1:], []byte{0}))
+	if body[0] == 'P' {
+		p := &ss.unnamedPortal
+		if len(name) > 0 {
+			p = ss.portals[string(name)]
+		}
+		e := owed{kind: oweDescribePortal, named: len(name) > 0}
+		if p != nil {
+			p.described = true
+			if len(name) > 0 {
+				e.portal = p
+			}
+			e.stmt = p.stmt
+		}
+		ss.queue.push(e)
+		return pass
+	}
+	st := ss.unnamedStmt
+	if len(name) > 0 {
+		st = ss.stmts[string(name)]
+	} else if st == nil {
+		ss.unnamedDescribed = true
+	}
+	if st != nil {
+		st.described = true
+	}
+	ss.queue.push(owed{kind: oweDescribe, named: len(name) > 0, stmt: st})
+	return pass
+}
+
+func (ss *session) noteExecute(body []byte) verdict {
+	name, _, ok := bytes.Cut(body, []byte{0})
+	if !ok {
+		return pass
+	}
+	name = cutName(name)
+	p := &ss.unnamedPortal
+	if len(name) > 0 {
+		p = ss.portals[string(name)]
+	}
+	if p == nil { // a cursor of SQL's own, or a name that does not exist
+		if len(ss.portals) >= maxPortals {
+			clear(ss.portals)
+		}
+		p = &portal{name: string(name)}
+		ss.portals[p.name] = p
+	}
+	if ss.gate == gateRows && !p.readOnly || ss.batch.failed {
+		return slow
+	}
+	if ss.catalog.has() && !p.described {
+		return slow
+	}
+	ss.pushExecute(p)
+	return pass
+}
+
+// maxPortals bounds the names of portals that a session is known to have.
+const maxPortals = 10000
+
+func (ss *session) pushExecute(p *portal) {
+	e := owed{kind: oweExecute, named: p.name != "", stmt: p.stmt}
+	if e.named {
+		e.portal = p
+	}
+	if p.reads {
+		ss.gate = gateRows
+		e.task = &task{reads: p.stmt.reads()}
+	}
+	ss.batch.open, ss.batch.executed = true, true
+	ss.batch.dirty = ss.batch.dirty || !p.readOnly
+	ss.queue.push(e)
+}
+
+func (ss *session) noteClose(body []byte) verdict {
+	if len(body) < 2 {
+		return pass
+	}
+	ss.batch.open = true
+	name := cutName(bytes.TrimSuffix(body[1:], []byte{0}))
+	e := owed{kind: oweClose}
+	switch {
+	case body[0] == 'P' && len(name) > 0:
+		delete(ss.portals, string(name))
+	case body[0] == 'S' && len(name) > 0:
+		if st := ss.stmts[string(name)]; st != nil {
+			e.named, e.prev = true, st
+			delete(ss.stmts, st.name)
+		}
+	}
+	ss.queue.push(e)
+	return pass
+}
+
+func (ss *session) noteSync() verdict {
+	if ss.gate == gateRows && ss.batch.dirty || ss.batch.failed {
+		return slow
+	}
+	if ss.gate == gateRows {
+		ss.gate = gateReady
+	}
+	ss.pushSync()
+	return pass
+}
+
+func (ss *session) pushSync() {
+	ss.skip, ss.batch = false, batch{}
+	ss.queue.push(owed{kind: oweSync})
+}
+
+func (ss *session) noteCall(body []byte) verdict {
+	if ss.gate != gateNone || ss.batch.failed {
+		return slow
+	}
+	if len(body) >= 4 && slices.Contains(ss.catalog.functions, binary.BigEndian.Uint32(body)) {
+		return slow
+	}
+	ss.queue.push(owed{kind: oweCall})
+	ss.batch = batch{}
+	return pass
+}
+
+// walsenderMessage passes replication commands to the local server unparsed. A
+// text that could carry a value ends the session: nothing can be sealed here.
+func (ss *session) walsenderMessage(typ byte, body []byte) verdict {
+	if typ == wire.Query && ss.concerns(body) {
+		return slow
+	}
+	return pass
+}

@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
+	"github.com/hyperiondb/hyperion-vault/rewrite"
+)
+
+// refuseExtended answers a message of the extended protocol in the server's
+// place. With nothing of the batch at the server and no transaction open, it
+// hears nothing of it; else something that fails goes in the message's place.
+// The client's messages are dropped up to its Sync.
+func (ss *session) refuseExtended(e *sqlError) error {
+	ss.count(e)
+	ss.mu.Lock()
+	err := ss.wait(func() bool { return ss.queue.ends == 0 })
+	quiet := ss.quiet() && ss.state == wire.Idle
+	skipping := ss.queue.skipping
+	ss.skip = true
+	ss.mu.Unlock()
+	switch {
+	case err != nil || skipping:
+		return err
+	case quiet:
+		return ss.local(e.append(nil))
+	}
+	return ss.poisonBatch(&task{fail: e})
+}
+
+// slowParse handles a Parse whose text mentions the vault.
+func (ss *session) slowParse(body []byte) (verdict, error) {
+	end := bytes.IndexByte(body, 0)
+	name := string(cutName(body[:end]))
+	text, types, ok := parseBody(body[end+1:])
+	if !ok {
+		return drop, fatalf(stateProtocol, "invalid Parse message", "")
+	}
+	_, skipped, err := ss.settleParse()
+	if err != nil || skipped {
+		return drop, err
+	}
+	ss.mu.Lock()
+	settled := !ss.batch.executed
+	ss.mu.Unlock()
+	o := ss.options(true, settled)
+	o.ParamTypes = types
+	plan, refused := ss.analyse(text, o)
+	if refused != nil {
+		return drop, ss.refuseExtended(refused)
+	}
+	if plan == nil {
+		return pass, ss.pushPlainParse(name, []byte(text))
+	}
+	st := &statement{name: name, plan: plan, utility: plan.Utility, own: max(len(types), plan.NumParams)}
+	spliced, calls := plan.SpliceParse(nil, text, st.own)
+	st.calls = calls
+	if st.own+len(calls) > 65535 {
+		return drop, ss.refuseExtended(&sqlError{code: stateLimit, message: "too many parameters",
+			detail: fmt.Sprintf("The statement has %d, and a node adds one for each literal value.", st.own)})
+	}
+	if e := st.keepValues(plan, text); e != nil {
+		return drop, ss.refuseExtended(e)
+	}
+	return drop, ss.sendParse(st, text, spliced, types)
+}
+
+// settleParse waits until settings are known: nothing of an earlier batch is
+// outstanding.
+func (ss *session) settleParse() (state byte, skipped bool, err error) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	err = ss.wait(func() bool { return ss.queue.ends == 0 })
+	return ss.state, ss.queue.skipping, err
+}
+
+func (ss *session) pushPlainParse(name string, text []byte) error {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.batch.open = true
+	if name == "" {
+		ss.queue.push(owed{kind: oweParse, prev: ss.unnamedStmt})
+		ss.unnamedStmt, ss.unnamedDescribed, ss.unnamedUtility = nil, false, isUtility(text)
+		return nil
+	}
+	st := &statement{name: name, utility: isUtility(text)}
+	ss.queue.push(owed{kind: oweParse, named: true, stmt: st, prev: ss.stmts[name]})
+	ss.stmts[name] = st
+	return nil
+}
+
+// keepValues decodes the literal values of a text, to be sealed anew at each
+// Bind. They are zeroed with the statement.
+func (st *statement) keepValues(plan *rewrite.Plan, text string) *sqlError {
+	st.values = make([][]byte, len(plan.Calls))
+	for i, c := range plan.Calls {
+		if c.Value.Mode != rewrite.Const {
+			continue
+		}
+		v, err := plan.DecodeValue(nil, text, i)
+		if err != nil {
+			st.zero()
+			return &sqlError{code: stateParameter, message: "the value's literal cannot be read"}
+		}
+		st.values[i] = v
+	}
+	return nil
+}
+
+func (ss *session) sendParse(st *statement, sql string, text []byte, types []uint32) error {
+	all := slices.Clone(types)
+	if len(st.calls) > 0 {
+		for len(all) < st.own {
+			all = append(all, 0)
+		}
+		for range st.calls {
+			all = append(all, wire.OIDText)
+		}
+	}
+	msg, mark := wire.Begin(make([]byte, 0, len(text)+64), wire.Parse)
+	msg = append(wire.AppendString(msg, st.name), text...)
+	msg = binary.BigEndian.AppendUint16(append(msg, 0), uint16(len(all))) //nolint:gosec // at most 65,535
+	for _, t := range all {
+		msg = binary.BigEndian.AppendUint32(msg, t)
+	}
+	ss.mu.Lock()
+	e := owed{kind: oweParse, named: st.name != "", stmt: st, task: &task{plan: st.plan, sql: sql, sent: rewrite.Sent{Extended: true, OwnBase: st.own}}}
+	if e.named {
+		e.prev, ss.stmts[st.name] = ss.stmts[st.name], st
+		ss.hasPuts = ss.hasPuts || st.puts()
+	} else {
+		e.prev, ss.unnamedStmt = ss.unnamedStmt, st
+	}
+	ss.batch.open = true
+	ss.mu.Unlock()
+	return ss.send(wire.End(msg, mark), e)
+}
+
+// parseBody splits text and parameter types off a Parse.
+func parseBody(b []byte) (text string, types []uint32, ok bool) {
+	end := bytes.IndexByte(b, 0)
+	if end < 0 {
+		return "", nil, false
+	}
+	n, rest, ok := paramCount(b[end+1:])
+	if !ok || len(rest) != 4*n {
+		return "", nil, false
+	}
+	types = make([]uint32, n)
+	for i := range types {
+		types[i] = binary.BigEndian.Uint32(rest[4*i:])
+	}
+	return string(b[:end]), types, true
+}
+
+// bound is a Bind taken apart; its slices alias the message.
+type bound struct {
+	portal, stmt []byte
+	formats      []byte // two bytes each
+	params       [][]byte
+	results      []byte // the result formats, as sent
+}
+
+func parseBind(body []byte) (b bound, ok bool) {
+	var rest []byte
+	if b.portal, b.stmt, rest, ok = bindNames(body); !ok {
+		return b, false
+	}
+	n, rest, ok := paramCount(rest)
+	if !ok || len(rest) < 2*n {
+		return b, false
+	}
+	b.formats, rest = rest[:2*n], rest[2*n:]
+	if n, rest, ok = paramCount(rest); !ok {
+		return b, false
+	}
+	for range n {
+		if len(rest) < 4 {
+			return b, false
+		}
+		size := int(int32(binary.BigEndian.Uint32(rest))) //nolint:gosec // -1 is NULL
+		rest = rest[4:]
+		if size == -1 {
+			b.params = append(b.params, nil)
+			continue
+		}
+		if size < 0 || size > len(rest) { // pgproto3 v2 panics here
+			return b, false
+		}
+		b.params, rest = append(b.params, rest[:size:size]), rest[size:]
+	}
+	b.results = rest
+	n, tail, ok := paramCount(rest)
+	return b, ok && len(tail) == 2*n
+}
+
+// slowBind seals the values of one execution.
+func (ss *session) slowBind(body []byte) (verdict, error) {
+	b, ok := parseBind(body)
+	if !ok {
+		return drop, fatalf(stateProtocol, "invalid Bind message", "")
+	}
+	ss.mu.Lock()
+	st := ss.unnamedStmt
+	if len(b.stmt) > 0 {
+		st = ss.stmts[string(b.stmt)]
+	}
+	ss.mu.Unlock()
+	if !st.puts() { // an error answered while we waited took the name back
+		ss.mu.Lock()
+		ss.pushBind(b.portal, b.stmt, st)
+		ss.mu.Unlock()
+		return pass, nil
+	}
+	if len(b.params) != st.own {
+		return drop, ss.refuseExtended(&sqlError{code: stateProtocol,
+			message: fmt.Sprintf("bind message supplies %d parameters, but prepared statement %q requires %d", len(b.params), st.name, st.own)})
+	}
+	if n := len(b.formats) / 2; n > 1 && n != st.own {
+		return drop, ss.refuseExtended(&sqlError{code: stateProtocol,
+			message: fmt.Sprintf("bind message has %d parameter formats but %d parameters", n, st.own)})
+	}
+	state, skipped, err := ss.settle()
+	switch {
+	case err != nil || skipped:
+		return drop, err
+	case state == wire.InFailed:
+		return drop, ss.refuseExtended(failedBlock)
+	}
+	args, failed := ss.boundArgs(st, b)
+	defer args.zero()
+	if failed != nil {
+		return drop, ss.refuseExtended(failed)
+	}
+	if failed := ss.keys(args); failed != nil {
+		return drop, ss.refuseExtended(failed)
+	}
+	values, failed, err := ss.lock(args)
+	switch {
+	case err != nil:
+		return drop, err
+	case failed == errAnswered:
+		ss.mu.Lock()
+		ss.skip = true
+		ss.mu.Unlock()
+		return drop, nil
+	case failed != nil:
+		return drop, ss.refuseExtended(failed)
+	}
+	return drop, ss.sendBind(st, b, values)
+}
+
+// boundArgs reads the calls of one execution: names and values come from the
+// parameters or from the statement's text.
+func (ss *session) boundArgs(st *statement, b bound) (args, *sqlError) {
+	as := make(args, 0, len(st.plan.Calls))
+	for i, c := range st.plan.Calls {
+		a := arg{fn: c.Func, name: c.Name.Text}
+		if c.Name.Mode == rewrite.Param {
+			p := b.params[c.Name.Param-1]
+			if p == nil {
+				return as, &sqlError{code: stateNullValue, message: "the name of a secret must not be null"}
+			}
+			a.name = string(p)
+		}
+		if e := checkKind(c, b); e != nil {
+			return as, e
+		}
+		switch c.Value.Mode {
+		case rewrite.Const:
+			a.value = bytes.Clone(st.values[i])
+		case rewrite.Param:
+			a.value = bytes.Clone(b.params[c.Value.Param-1])
+		}
+		if a.value == nil && (c.Func == rewrite.Create || c.Func == rewrite.Rotate) {
+			a.value = ss.srv.cfg.Vault.GenerateValue()
+		}
+		if a.value == nil {
+			return as, &sqlError{code: stateNullValue, message: "the value must not be null"}
+		}
+		as = append(as, a)
+	}
+	return as, ss.checkArgs(as)
+}
+
+// checkKind refuses a kind that create_secret does not have: with supabase's
+// vault the value stands there.
+func checkKind(c rewrite.Call, b bound) *sqlError {
+	if c.Func != rewrite.Create || c.Kind.Mode != rewrite.Param {
+		return nil
+	}
+	switch string(b.params[c.Kind.Param-1]) {
+	case "manual", "automatic":
+		return nil
+	}
+	return &sqlError{code: stateParameter, message: "kind must be manual or automatic",
+		hint: "The order is name, kind, value; supabase/vault's is value, name."}
+}
+
+// sendBind sends a Bind with the sealed texts in place of the values. A single
+// format code goes on to hold for all parameters: text types have the same
+// bytes in both formats.
+func (ss *session) sendBind(st *statement, b bound, values [][]byte) error {
+	for i, c := range st.plan.Calls {
+		if c.Value.Mode == rewrite.Param {
+			b.params[c.Value.Param-1] = values[i]
+		}
+	}
+	for _, call := range st.calls {
+		b.params = append(b.params, values[call])
+	}
+	msg, mark := wire.Begin(nil, wire.Bind)
+	msg = append(append(msg, b.portal...), 0)
+	msg = append(append(msg, b.stmt...), 0)
+	formats := len(b.formats) / 2
+	if formats > 1 {
+		formats += len(st.calls)
+	}
+	msg = binary.BigEndian.AppendUint16(msg, uint16(formats)) //nolint:gosec // at most 65,535
+	msg = append(msg, b.formats...)
+	for range formats - len(b.formats)/2 {
+		msg = append(msg, 0, 0)
+	}
+	msg = binary.BigEndian.AppendUint16(msg, uint16(len(b.params))) //nolint:gosec // at most 65,535
+	for _, p := range b.params {
+		msg = wire.AppendParam(msg, p)
+	}
+	msg = append(msg, b.results...)
+	if len(msg)-mark > wire.MaxLarge {
+		return ss.refuseExtended(&sqlError{code: stateLimit, message: "the parameters are too long once the values are sealed"})
+	}
+	ss.smu.Lock()
+	defer ss.smu.Unlock()
+	ss.mu.Lock()
+	ss.pushBind(b.portal, b.stmt, st)
+	ss.mu.Unlock()
+	_, err := ss.server.Write(wire.End(msg, mark))
+	return err
+}
+
+// describeAndExecute executes a portal whose shape nobody has asked for: the
+// node asks, and keeps the answer.
+func (ss *session) describeAndExecute(body []byte) error {
+	name, _, _ := bytes.Cut(body, []byte{0})
+	name = cutName(name)
+	ss.smu.Lock()
+	defer ss.smu.Unlock()
+	ss.mu.Lock()
+	p := &ss.unnamedPortal
+	if len(name) > 0 {
+		p = ss.portals[string(name)]
+	}
+	e := owed{kind: oweDescribePortal, named: len(name) > 0, stmt: p.stmt, task: &task{swallow: true}}
+	if e.named {
+		e.portal = p
+	}
+	p.described = true
+	ss.queue.push(e)
+	ss.pushExecute(p)
+	ss.mu.Unlock()
+	msg := wire.AppendDescribe(nil, 'P', string(name))
+	_, err := ss.server.Write(wire.AppendMessage(msg, wire.Execute, body))
+	return err
+}

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"slices"
+	"strconv"
+
+	"github.com/hyperiondb/hyperion-vault/envelope/erase"
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
+	"github.com/hyperiondb/hyperion-vault/rewrite"
+)
+
+// An arg is one call of a message with its name and value known.
+type arg struct {
+	fn    rewrite.Func
+	name  string
+	value []byte // plaintext, ours to zero
+	key   *vault.Key
+}
+
+type args []arg
+
+// zero erases values and unused keys.
+func (as args) zero() {
+	for i := range as {
+		erase.Zero(as[i].value)
+		as[i].key.Destroy()
+	}
+}
+
+// constArgs reads the calls of a Query, whose names and values are all literals
+// or made by the node.
+func (ss *session) constArgs(plan *rewrite.Plan, text string) (args, *sqlError) {
+	as := make(args, 0, len(plan.Calls))
+	for i, c := range plan.Calls {
+		a := arg{fn: c.Func, name: c.Name.Text}
+		switch c.Value.Mode {
+		case rewrite.Const:
+			v, err := plan.DecodeValue(nil, text, i)
+			if err != nil {
+				return as, &sqlError{code: stateParameter, message: "the value's literal cannot be read"}
+			}
+			a.value = v
+		case rewrite.Generated:
+			a.value = ss.srv.cfg.Vault.GenerateValue()
+		default:
+			return as, &sqlError{code: stateFeature, message: "the value must be a literal in a simple query"}
+		}
+		as = append(as, a)
+	}
+	return as, ss.checkArgs(as)
+}
+
+// checkArgs applies the rules for names and values before anything is locked.
+func (ss *session) checkArgs(as args) *sqlError {
+	for _, a := range as {
+		if err := vault.CheckName(a.name); err != nil {
+			return fromVault(err)
+		}
+		if err := vault.CheckValue(a.value); err != nil {
+			return fromVault(err)
+		}
+	}
+	return nil
+}
+
+// keys gets a data key for each value that will be sealed. Nothing is locked
+// yet, so a slow KMS holds up nobody else.
+func (ss *session) keys(as args) *sqlError {
+	ctx, done := ss.operation(opFront)
+	defer done()
+	for i := range as {
+		if as[i].fn == rewrite.Verify {
+			continue
+		}
+		k, err := ss.srv.cfg.Vault.NewKey(ctx, ss.actor, as[i].name)
+		if err != nil {
+			if ctx.Err() != nil {
+				return errCanceled
+			}
+			return fromVault(err)
+		}
+		as[i].key = k
+	}
+	return nil
+}
+
+var errCanceled = &sqlError{code: stateCanceled, message: "canceling statement due to user request"}
+
+// errAnswered stands for an error of the server's that the client has got.
+var errAnswered = &sqlError{message: "answered by the server"}
+
+// A prelude is what the node executes in front of a client's message, in the
+// very transaction in which that message will run: no Sync is sent. Guarded by
+// the session's mu.
+type prelude struct {
+	rows   [][][]byte // by group, the fields of its one row
+	done   bool
+	failed bool
+}
+
+// lockGroup is one vault.next_version or vault.verify_begin.
+type lockGroup struct {
+	fn    rewrite.Func
+	name  string
+	calls []int
+}
+
+// groups gathers the calls by action and name, in byte order of the names: two
+// clients that lock the same names lock them in the same order.
+func (as args) groups() []lockGroup {
+	var gs []lockGroup
+	for i, a := range as {
+		j := slices.IndexFunc(gs, func(g lockGroup) bool { return g.fn == a.fn && g.name == a.name && a.fn != rewrite.Verify })
+		if j < 0 {
+			gs = append(gs, lockGroup{fn: a.fn, name: a.name})
+			j = len(gs) - 1
+		}
+		gs[j].calls = append(gs[j].calls, i)
+	}
+	slices.SortStableFunc(gs, func(a, b lockGroup) int {
+		return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.fn, b.fn))
+	})
+	return gs
+}
+
+var lockActions = map[rewrite.Func]string{rewrite.Put: "put", rewrite.Create: "create", rewrite.Rotate: "rotate"}
+
+// lock reserves the versions and returns what goes in place of each value.
+func (ss *session) lock(as args) ([][]byte, *sqlError, error) {
+	gs := as.groups()
+	pre := &prelude{rows: make([][][]byte, len(gs))}
+	var msgs []byte
+	var entries []owed
+	for i, g := range gs {
+		msgs, entries = ss.appendPrelude(msgs, entries, pre, g, i)
+	}
+	if err := ss.send(wire.AppendEmpty(msgs, wire.Flush), entries...); err != nil {
+		return nil, nil, err
+	}
+	ss.mu.Lock()
+	err := ss.wait(func() bool { return pre.done || pre.failed })
+	failed := pre.failed
+	ss.batch.open = true
+	ss.mu.Unlock()
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case failed:
+		return nil, errAnswered, nil
+	}
+	values := make([][]byte, len(as))
+	for i, g := range gs {
+		if e := ss.fill(values, as, g, pre.rows[i]); e != nil {
+			return nil, e, nil
+		}
+	}
+	return values, nil, nil
+}
+
+// appendPrelude appends one group's messages. The statement and portal carry a
+// name of the session's own: the client's unnamed ones survive. It is closed
+// first because after an error the server skips the Close behind it.
+func (ss *session) appendPrelude(msgs []byte, entries []owed, pre *prelude, g lockGroup, n int) ([]byte, []owed) {
+	msgs = wire.AppendClose(msgs, 'S', ss.own)
+	if g.fn == rewrite.Verify {
+		msgs = wire.AppendParse(msgs, ss.own, "SELECT pg_catalog.encode(challenge, 'hex'), records FROM vault.verify_begin($1)", wire.OIDText)
+		msgs = wire.AppendBind(msgs, ss.own, ss.own, []byte(g.name))
+	} else {
+		msgs = wire.AppendParse(msgs, ss.own, "SELECT secret_id, first FROM vault.next_version($1, $2, $3)", wire.OIDText, oidInt4, wire.OIDText)
+		msgs = wire.AppendBind(msgs, ss.own, ss.own, []byte(g.name), strconv.AppendInt(nil, int64(len(g.calls)), 10), []byte(lockActions[g.fn]))
+	}
+	msgs = wire.AppendExecute(msgs, ss.own)
+	msgs = wire.AppendClose(msgs, 'P', ss.own)
+	msgs = wire.AppendClose(msgs, 'S', ss.own)
+	t := &task{swallow: true, pre: pre, group: n}
+	end := &task{swallow: true, pre: pre, group: n, last: n == len(pre.rows)-1}
+	return msgs, append(entries,
+		owed{kind: oweClose, named: true, task: t}, owed{kind: oweParse, named: true, task: t},
+		owed{kind: oweBind, named: true, portal: &portal{name: ss.own}, task: t}, owed{kind: oweExecute, named: true, portal: &portal{}, task: t},
+		owed{kind: oweClose, named: true, task: t}, owed{kind: oweClose, named: true, task: end})
+}
+
+const oidInt4 = 23
+
+// fill makes the texts of one group from the server's row.
+func (ss *session) fill(values [][]byte, as args, g lockGroup, row [][]byte) *sqlError {
+	if len(row) != 2 {
+		return &sqlError{code: stateSystem, message: "the vault's extension answered in a form that this node does not know",
+			hint: "Node and extension may be of versions that do not work together."}
+	}
+	if g.fn == rewrite.Verify {
+		return ss.fillVerify(values, as, g, row)
+	}
+	first, err := strconv.ParseInt(string(row[1]), 10, 32)
+	if err != nil {
+		return &sqlError{code: stateSystem, message: "the vault's extension returned an invalid version"}
+	}
+	for n, i := range g.calls {
+		text, err := ss.srv.cfg.Vault.Seal(as[i].key, g.name, string(row[0]), int32(first)+int32(n), as[i].value) //nolint:gosec // bounded above; a handful of calls
+		if err != nil {
+			return fromVault(err)
+		}
+		values[i] = text
+	}
+	return nil
+}
+
+// fillVerify opens the candidates and answers the challenge; the value itself
+// leaves the node in no form.
+func (ss *session) fillVerify(values [][]byte, as args, g lockGroup, row [][]byte) *sqlError {
+	ctx, done := ss.operation(opFront)
+	defer done()
+	for _, i := range g.calls {
+		version, err := ss.srv.cfg.Vault.Match(ctx, ss.actor, g.name, textArray(row[1]), as[i].value)
+		if err != nil {
+			if ctx.Err() != nil {
+				return errCanceled
+			}
+			return fromVault(err)
+		}
+		text := append([]byte("hvv1."), row[0]...)
+		values[i] = strconv.AppendInt(append(text, '.'), int64(version), 10)
+	}
+	return nil
+}
+
+// textArray splits a text[] of hv1 records, which need no quoting.
+func textArray(b []byte) [][]byte {
+	b = bytes.TrimSuffix(bytes.TrimPrefix(b, []byte("{")), []byte("}"))
+	if len(b) == 0 {
+		return nil
+	}
+	return bytes.Split(b, []byte(","))
+}
+
+// rowFields copies the fields of a DataRow out of the relay's buffer.
+func rowFields(body []byte) [][]byte { return fields(bytes.Clone(body)) }
+
+// paramCount reads the number that a Bind's or ParameterDescription's list
+// begins with.
+func paramCount(b []byte) (int, []byte, bool) {
+	if len(b) < 2 {
+		return 0, nil, false
+	}
+	return int(binary.BigEndian.Uint16(b)), b[2:], true
+}

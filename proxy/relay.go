@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import (
+	"io"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
+)
+
+// verdict says what becomes of a message.
+type verdict int
+
+const (
+	pass    verdict = iota // forward it as it is
+	drop                   // do not forward it
+	slow                   // front: it needs a round trip, a wait or other bytes
+	again                  // front: look at it once more
+	opening                // back: a row with sealed columns
+)
+
+// front moves the client's messages to the server.
+func (ss *session) front() error {
+	for {
+		if err := ss.cr.Fill(); err != nil {
+			return err
+		}
+		if err := ss.walkClient(); err != nil {
+			return err
+		}
+	}
+}
+
+// walkClient handles what is buffered: runs of messages that nobody must see
+// go out in one write.
+func (ss *session) walkClient() error {
+	run := 0
+	for {
+		ss.mu.Lock()
+		size, v, err := ss.runClient(&run)
+		ss.mu.Unlock()
+		if ferr := ss.forward(run); ferr != nil {
+			return ferr
+		}
+		run = 0
+		if err != nil || size == 0 {
+			return err
+		}
+		if err := ss.oneClient(size, v); err != nil {
+			return err
+		}
+	}
+}
+
+// runClient extends the run over the messages that pass. It stops at one that
+// does not, or that is not whole: size is that message's, 0 if none is left.
+// mu is held.
+func (ss *session) runClient(run *int) (size int, v verdict, err error) {
+	for {
+		typ, size, ok, err := ss.cr.Header(*run)
+		if err != nil || !ok {
+			return 0, pass, err
+		}
+		b := ss.cr.Buffered()[*run:]
+		if len(b) < size {
+			return size, again, nil
+		}
+		if v := ss.clientMessage(typ, b[wire.HeaderSize:size]); v != pass {
+			return size, v, nil
+		}
+		*run += size
+	}
+}
+
+// oneClient handles the message at the buffer's front, which did not simply
+// pass.
+func (ss *session) oneClient(size int, v verdict) error {
+	for {
+		typ := ss.cr.Buffered()[0]
+		if v == again {
+			held, err := ss.hold(typ, size)
+			if err != nil {
+				return err
+			}
+			ss.mu.Lock()
+			v = ss.clientMessage(typ, ss.cr.Buffered()[wire.HeaderSize:held])
+			ss.mu.Unlock()
+		}
+		switch v {
+		case pass:
+			ss.smu.Lock()
+			err := ss.cr.Stream(ss.server, size)
+			ss.smu.Unlock()
+			return err
+		case drop:
+			return ss.cr.Stream(io.Discard, size)
+		}
+		if err := ss.cr.Hold(size, ss.srv.cfg.MaxQuery); err != nil {
+			return err
+		}
+		var err error
+		if v, err = ss.slow(typ, ss.cr.Buffered()[wire.HeaderSize:size]); err != nil {
+			return err
+		}
+		if v == drop {
+			ss.cr.Discard(size)
+			return nil
+		}
+	}
+}
+
+// hold buffers as much of a message as clientMessage has to see.
+func (ss *session) hold(typ byte, size int) (int, error) {
+	need := size
+	switch typ {
+	case wire.Query, wire.Parse:
+	case wire.Bind:
+		need = min(size, bindHead)
+	case wire.FunctionCall:
+		need = min(size, wire.HeaderSize+4)
+	case wire.CopyData:
+		need = wire.HeaderSize
+	}
+	return need, ss.cr.Hold(need, ss.srv.cfg.MaxQuery)
+}
+
+// forward writes the first n buffered bytes to the server.
+func (ss *session) forward(n int) error {
+	if n == 0 {
+		return nil
+	}
+	ss.smu.Lock()
+	_, err := ss.server.Write(ss.cr.Buffered()[:n])
+	ss.smu.Unlock()
+	ss.cr.Discard(n)
+	return err
+}
+
+// send queues what is owed for messages of the node's making and writes them.
+func (ss *session) send(msgs []byte, entries ...owed) error {
+	ss.smu.Lock()
+	defer ss.smu.Unlock()
+	ss.mu.Lock()
+	for _, e := range entries {
+		ss.queue.push(e)
+	}
+	ss.mu.Unlock()
+	_, err := ss.server.Write(msgs)
+	return err
+}
+
+// back moves the server's messages to the client.
+func (ss *session) back() error {
+	for {
+		if err := ss.sr.Fill(); err != nil {
+			return err
+		}
+		if err := ss.walkServer(); err != nil {
+			return err
+		}
+	}
+}
+
+// walkServer handles what is buffered. Bytes for the client stay in place as
+// long as nothing between them changes; then they gather in out.
+func (ss *session) walkServer() error {
+	run := 0
+	ss.mu.Lock()
+	for {
+		size, v, err := ss.runServer(&run)
+		switch {
+		case err != nil:
+			ss.mu.Unlock()
+			return err
+		case size == 0:
+			return ss.emit(run)
+		}
+		ss.gather(run)
+		run = 0
+		if v == opening {
+			if err := ss.openRows(); err != nil {
+				ss.mu.Unlock()
+				return err
+			}
+			continue
+		}
+		if v == again { // not whole: what is ready goes out first
+			if err := ss.emit(0); err != nil {
+				return err
+			}
+			if err := ss.partServer(size); err != nil {
+				return err
+			}
+			ss.mu.Lock()
+			continue
+		}
+		ss.sr.Discard(size)
+	}
+}
+
+// runServer extends the run over the messages that pass. mu is held.
+func (ss *session) runServer(run *int) (size int, v verdict, err error) {
+	for {
+		typ, size, ok, err := ss.sr.Header(*run)
+		if err != nil || !ok {
+			return 0, pass, err
+		}
+		b := ss.sr.Buffered()[*run:]
+		if len(b) < size {
+			return size, again, nil
+		}
+		if v := ss.serverMessage(typ, b[:size]); v != pass {
+			return size, v, nil
+		}
+		*run += size
+	}
+}
+
+// partServer handles a message at the buffer's front that is not whole: what
+// nobody must see streams through, what must be seen is held, within bounds.
+func (ss *session) partServer(size int) error {
+	typ := ss.sr.Buffered()[0]
+	ss.mu.Lock()
+	limit := ss.holdLimit(typ)
+	dropping := ss.dropping
+	ss.mu.Unlock()
+	if limit > 0 {
+		return ss.sr.Hold(size, limit)
+	}
+	if dropping {
+		return ss.sr.Stream(io.Discard, size)
+	}
+	ss.cmu.Lock()
+	defer ss.cmu.Unlock()
+	return ss.sr.Stream(ss.client, size)
+}
+
+// holdLimit is the largest size up to which a message of the server's is held;
+// 0 means that it streams. Only bulk data streams. mu is held.
+func (ss *session) holdLimit(typ byte) int {
+	switch typ {
+	case wire.CopyData, wire.FunctionCallResponse:
+		return 0
+	case wire.DataRow:
+		if ss.sealedRow() == nil && !ss.collecting() {
+			return 0
+		}
+	case wire.RowDescription:
+		return wire.MaxRowDescription
+	}
+	return ss.srv.cfg.MaxQuery
+}
+
+// gather keeps the run for later and drops it from the buffer. mu is held.
+func (ss *session) gather(run int) {
+	if run > 0 {
+		ss.out = append(ss.out, ss.sr.Buffered()[:run]...)
+		ss.sr.Discard(run)
+	}
+}
+
+// emit writes what is ready for the client: what was gathered, then the run.
+// The client's lock is taken before mu is given up, so that nothing of the
+// front's overtakes an answer that the queue no longer holds.
+func (ss *session) emit(run int) error {
+	ss.cmu.Lock()
+	if ss.waiting {
+		ss.cond.Broadcast()
+	}
+	fatal := ss.fatal
+	if fatal == nil && ss.closing && ss.quiet() && ss.state == wire.Idle {
+		fatal = errShutdown
+	}
+	ss.mu.Unlock()
+	var err error
+	switch b := ss.sr.Buffered()[:run]; {
+	case len(ss.out) > 0:
+		ss.out = append(ss.out, b...)
+		_, err = ss.client.Write(ss.out)
+		ss.resetOut()
+	case run > 0:
+		_, err = ss.client.Write(b)
+	}
+	ss.cmu.Unlock()
+	ss.sr.Discard(run)
+	if err == nil && fatal != nil {
+		return fatal
+	}
+	return err
+}
+
+// maxIdleOut is how large an output buffer an idle session may keep.
+const maxIdleOut = 4 << 10
+
+func (ss *session) resetOut() {
+	if ss.outSecret {
+		clear(ss.out)
+		ss.outSecret = false
+	}
+	ss.out = ss.out[:0]
+	if cap(ss.out) > maxIdleOut {
+		ss.out = nil
+	}
+}
+
+// local answers the client in the server's place, which owes nothing now.
+func (ss *session) local(msg []byte) error {
+	ss.cmu.Lock()
+	defer ss.cmu.Unlock()
+	_, err := ss.client.Write(msg)
+	return err
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import "github.com/hyperiondb/hyperion-vault/rewrite"
+
+// owedKind is a message to the server that is owed an answer.
+type owedKind byte
+
+const (
+	oweParse          owedKind = iota // 1
+	oweBind                           // 2
+	oweDescribe                       // of a statement: t, then T or n
+	oweDescribePortal                 // T or n
+	oweExecute                        // rows, then C, I or s; or a copy
+	oweClose                          // 3
+	oweSync                           // Z
+	oweQuery                          // anything, then Z
+	oweCall                           // V, then Z
+	oweCopy                           // nothing: the client's copy data stood here
+)
+
+// endsBatch reports whether ReadyForQuery answers the message.
+func (k owedKind) endsBatch() bool { return k == oweSync || k == oweQuery || k == oweCall }
+
+// owed is one answer that the server owes. The zero task means that the client
+// sent the message and gets the answer as it is.
+type owed struct {
+	kind   owedKind
+	named  bool       // of a named statement or portal
+	copyIn bool       // the server has asked for copy data
+	stmt   *statement // parsed, described, bound; nil for a plain unnamed one
+	prev   *statement // what the name stood for before (Parse, Close, Query)
+	portal *portal    // bound, described, executed; nil for the unnamed one
+	prevP  *portal
+	task   *task
+}
+
+// A task is what the node wants with an answer.
+type task struct {
+	swallow bool      // the client did not send the message: it gets no answer
+	poison  bool      // it is meant to fail
+	fail    *sqlError // answers in place of the server's error
+	pre     *prelude  // collects the answer
+	group   int       // of the prelude
+	last    bool      // of the prelude's messages
+	joined  bool      // the CommandComplete of sent.Prefix came
+	plan    *rewrite.Plan
+	sql     string // the client's text, for error positions, until it is answered
+	sent    rewrite.Sent
+	reads   bool // the text calls read_secret
+	noticed bool // sealed text was left in place and said so
+}
+
+// replyQueue is a ring of the answers owed, oldest first.
+type replyQueue struct {
+	ring     []owed // length a power of two
+	head     int
+	n        int
+	ends     int  // how many entries ReadyForQuery answers
+	skipping bool // the server skips to the next Sync, which is not queued yet
+}
+
+func (q *replyQueue) len() int { return q.n }
+
+func (q *replyQueue) at(i int) *owed { return &q.ring[(q.head+i)&(len(q.ring)-1)] }
+
+// push appends an entry. While the server skips to Sync it owes nothing but
+// that.
+func (q *replyQueue) push(e owed) {
+	if q.skipping {
+		if e.kind != oweSync {
+			return
+		}
+		q.skipping = false
+	}
+	if q.n == len(q.ring) {
+		q.grow()
+	}
+	*q.at(q.n) = e
+	q.n++
+	if e.kind.endsBatch() {
+		q.ends++
+	}
+}
+
+func (q *replyQueue) grow() {
+	ring := make([]owed, max(16, 2*len(q.ring)))
+	for i := range q.n {
+		ring[i] = *q.at(i)
+	}
+	q.ring, q.head = ring, 0
+}
+
+// front returns the oldest entry that is owed an answer, or nil.
+func (q *replyQueue) front() *owed {
+	for q.n > 0 {
+		e := q.at(0)
+		if e.kind != oweCopy {
+			return e
+		}
+		q.pop()
+	}
+	return nil
+}
+
+// pop drops the oldest entry.
+func (q *replyQueue) pop() owed {
+	e := *q.at(0)
+	*q.at(0) = owed{}
+	q.head = (q.head + 1) & (len(q.ring) - 1)
+	q.n--
+	if e.kind.endsBatch() {
+		q.ends--
+	}
+	return e
+}
+
+// eatCopy drops what the server read and ignored while it took copy data: each
+// Sync up to the data itself.
+func (q *replyQueue) eatCopy() {
+	for q.n > 0 {
+		e := q.at(0)
+		if e.kind != oweSync && e.kind != oweCopy {
+			return
+		}
+		if q.pop().kind == oweCopy {
+			return
+		}
+	}
+}
+
+// skip drops the entries that the server skips after an error, newest first
+// handed to undo, up to the Sync that ends it.
+func (q *replyQueue) skip(undo func(*owed)) {
+	n := 0
+	for n < q.n && q.at(n).kind != oweSync {
+		n++
+	}
+	q.skipping = n == q.n
+	for i := n - 1; i >= 0; i-- {
+		undo(q.at(i))
+	}
+	for range n {
+		q.pop()
+	}
+}

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+// Package proxy is the SQL face of the vault: it speaks PostgreSQL's wire
+// protocol with clients and, as the client's own role, with the server beside
+// it. What does not concern the vault passes byte for byte; calls that carry a
+// value are sealed on their way in, sealed columns are opened on their way out.
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
+	"github.com/hyperiondb/hyperion-vault/rewrite"
+)
+
+// RequireTLS says what a session in clear may do when the node has a
+// certificate. Clients on loopback and sockets are exempt.
+type RequireTLS int
+
+// The values of VAULT_REQUIRE_TLS.
+const (
+	// TLSForSecrets relays ordinary traffic but opens and seals nothing.
+	TLSForSecrets RequireTLS = iota
+	// TLSForAll refuses the log-in.
+	TLSForAll
+	// TLSOff asks for nothing.
+	TLSOff
+)
+
+// Config is what a Server needs. Zero durations and counts take the defaults
+// named at each field.
+type Config struct {
+	Vault    *vault.Vault
+	Analyzer *rewrite.Analyzer
+	// LocalNetwork and LocalAddr are the server beside the node: "tcp" and
+	// host:port, or "unix" and the socket's path.
+	LocalNetwork, LocalAddr string
+	ServerTLS               *ServerTLS  // how to speak TLS with the server; nil: as sslmode=disable
+	TLS                     *tls.Config // the node's certificate; nil: no TLS with clients
+	RequireTLS              RequireTLS
+	AllowTrust              bool // accept a server that asks for no password
+	OpenIndirect            OpenIndirect
+	Database                string        // the database that has the vault, for hints
+	MaxSessions             int           // 0: no bound of the node's own
+	HandshakeTimeout        time.Duration // 60 s, as PostgreSQL's authentication_timeout
+	IdleTimeout             time.Duration // 0: none
+	MaxQuery                int           // largest text or Bind that is held; 64 MiB
+	MockSecret              []byte        // keys the salts of unknown roles; equal on all nodes
+	Log                     *slog.Logger
+	Registerer              prometheus.Registerer
+	NodeName                string
+}
+
+// OpenIndirect says whose indirect openings (a view, a function) are opened.
+type OpenIndirect int
+
+// The values of VAULT_OPEN_INDIRECT.
+const (
+	// IndirectUsers opens them for ordinary roles: the tools of superusers and
+	// BYPASSRLS roles read everybody's objects.
+	IndirectUsers OpenIndirect = iota
+	// IndirectOn opens them for everybody.
+	IndirectOn
+	// IndirectOff opens them for nobody.
+	IndirectOff
+)
+
+const (
+	defaultHandshake = 60 * time.Second
+	defaultMaxQuery  = 64 << 20
+	// cancelTimeout bounds how long a client's cancel connection stays open
+	// while the server acts on it.
+	cancelTimeout = 10 * time.Second
+)
+
+// A Server accepts clients and serves each in a session of its own. It is safe
+// for concurrent use.
+type Server struct {
+	cfg     Config
+	metrics *metrics
+
+	ctx    context.Context // ends with the server
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu        sync.Mutex
+	draining  bool
+	listeners map[net.Listener]struct{}
+	pending   map[net.Conn]struct{}  // before log-in
+	sessions  map[cancelKey]*session // after log-in, by the key that the client holds
+}
+
+// New checks the configuration and returns a Server that serves nothing yet.
+func New(cfg Config) (*Server, error) {
+	switch {
+	case cfg.Vault == nil || cfg.Analyzer == nil:
+		return nil, errors.New("proxy: no vault")
+	case cfg.LocalAddr == "":
+		return nil, errors.New("proxy: no local server")
+	}
+	if cfg.HandshakeTimeout == 0 {
+		cfg.HandshakeTimeout = defaultHandshake
+	}
+	if cfg.MaxQuery == 0 {
+		cfg.MaxQuery = defaultMaxQuery
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if len(cfg.MockSecret) == 0 {
+		cfg.MockSecret = make([]byte, 32)
+		rand.Read(cfg.MockSecret) //nolint:errcheck // crypto/rand never fails
+	}
+	m, err := newMetrics(cfg.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("proxy metrics: %w", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // the server's own life, ended by Shutdown
+	return &Server{
+		cfg: cfg, metrics: m, ctx: ctx, cancel: cancel,
+		listeners: map[net.Listener]struct{}{},
+		pending:   map[net.Conn]struct{}{},
+		sessions:  map[cancelKey]*session{},
+	}, nil
+}
+
+// Serve accepts clients from l until Shutdown, or until ctx ends, which closes
+// l but leaves sessions running. It returns nil after Shutdown.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	s.mu.Lock()
+	if s.draining {
+		s.mu.Unlock()
+		return errors.Join(l.Close(), errDraining)
+	}
+	s.listeners[l] = struct{}{}
+	s.mu.Unlock()
+	stop := context.AfterFunc(ctx, func() { l.Close() }) //nolint:errcheck // a second close is harmless
+	defer stop()
+	for delay := time.Duration(0); ; {
+		nc, err := l.Accept()
+		switch {
+		case err == nil:
+			delay = 0
+			s.start(nc)
+		case s.isDraining() || ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accept: %w", err)
+		default: // out of descriptors, mostly: wait for one to be free
+			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
+			s.cfg.Log.Warn("cannot accept a connection", "error", err.Error())
+			select {
+			case <-time.After(delay):
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}
+}
+
+var errDraining = errors.New("the node is shutting down")
+
+func (s *Server) isDraining() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
+}
+
+// start runs one client in a goroutine. No panic leaves it.
+func (s *Server) start(nc net.Conn) {
+	s.mu.Lock()
+	if s.draining {
+		s.mu.Unlock()
+		nc.Close() //nolint:errcheck // nothing was said yet
+		return
+	}
+	s.pending[nc] = struct{}{}
+	s.wg.Add(1)
+	s.mu.Unlock()
+	go func() {
+		defer s.wg.Done()
+		defer s.forget(nc)
+		defer nc.Close() //nolint:errcheck // the client may have closed it
+		defer s.recovered("session")
+		s.metrics.connections.Inc()
+		s.handle(nc)
+	}()
+}
+
+// recovered keeps a panic within its session: the connections close, the
+// process goes on. The value of the panic may hold client bytes, so only its
+// type is logged.
+func (s *Server) recovered(where string) {
+	if p := recover(); p != nil {
+		s.metrics.panics.Inc()
+		s.cfg.Log.Error("internal error; the session was closed", "where", where, "type", fmt.Sprintf("%T", p), "at", panicSite())
+	}
+}
+
+func (s *Server) forget(nc net.Conn) {
+	s.mu.Lock()
+	delete(s.pending, nc)
+	s.mu.Unlock()
+}
+
+// register makes a logged-in session known for cancel and drain, and draws its
+// cancel key. The process id is the local backend's, so that pg_backend_pid()
+// matches.
+func (s *Server) register(ss *session) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		return errDraining
+	}
+	for {
+		ss.key = newCancelKey(ss.serverPID)
+		if _, taken := s.sessions[ss.key]; !taken {
+			break
+		}
+	}
+	delete(s.pending, ss.accepted)
+	s.sessions[ss.key] = ss
+	s.metrics.sessions.Inc()
+	return nil
+}
+
+func (s *Server) unregister(ss *session) {
+	s.mu.Lock()
+	if s.sessions[ss.key] == ss {
+		delete(s.sessions, ss.key)
+		s.metrics.sessions.Dec()
+	}
+	s.mu.Unlock()
+}
+
+// full reports whether the bound on sessions is reached.
+func (s *Server) full() (n int, full bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n = len(s.sessions)
+	return n, s.cfg.MaxSessions > 0 && n >= s.cfg.MaxSessions
+}
+
+// Shutdown stops accepting and lets each session finish its transaction: it
+// ends with 57P01 at its next idle point. When ctx ends first, running
+// statements are cancelled and every session is closed.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.draining = true
+	for l := range s.listeners {
+		l.Close() //nolint:errcheck // nothing depends on it
+	}
+	for nc := range s.pending {
+		nc.Close() //nolint:errcheck // nobody is logged in yet
+	}
+	live := make([]*session, 0, len(s.sessions))
+	for _, ss := range s.sessions {
+		live = append(live, ss)
+	}
+	s.mu.Unlock()
+	for _, ss := range live {
+		ss.drain()
+	}
+	done := make(chan struct{})
+	go func() { s.wg.Wait(); close(done) }()
+	select {
+	case <-done:
+		s.cancel()
+		return nil
+	case <-ctx.Done():
+	}
+	for _, ss := range live {
+		ss.terminate(errShutdown)
+	}
+	s.cancel()
+	<-done
+	return ctx.Err()
+}

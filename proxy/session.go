@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/hyperiondb/hyperion-vault/envelope/erase"
+	"github.com/hyperiondb/hyperion-vault/proxy/scram"
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
+)
+
+// A session is one client and its own server connection, moved by two
+// goroutines. The front reads the client and writes the server; the back reads
+// the server and writes the client:
+//
+//	client ──▶ front ──▶ server      every message that is owed an answer
+//	   ▲                    │        enters the queue before it is written
+//	   └────── back ◀───────┘        and leaves it when it is answered
+//
+// What the back knows of an answer comes from the queue, so answers of the
+// node's own stand in the protocol's order. The front may wait for the back;
+// the back never waits for the front.
+//
+// Locks, in the order in which they are taken: smu (what is written to the
+// server, in the queue's order), mu (state), cmu (what is written to the
+// client).
+type session struct {
+	srv *Server
+
+	// Constant after log-in.
+	accepted      net.Conn
+	client        *wire.Conn
+	server        *wire.Conn
+	peer          netip.Addr // zero: a socket
+	tls           bool
+	version       uint32
+	params        []wire.Param
+	user          string
+	database      string
+	replication   bool
+	key           cancelKey
+	serverPID     uint32
+	serverSecret  []byte
+	scramVerifier scram.Verifier
+	clientKey     []byte // zeroed at the end
+	catalog       catalog
+	actor         vault.Actor
+	own           string // name of the node's own prepared statement
+
+	cr *wire.Reader // the front's
+	sr *wire.Reader // the back's
+
+	smu sync.Mutex
+	cmu sync.Mutex
+
+	mu      sync.Mutex
+	cond    sync.Cond // on mu: the back made progress, or the session ended
+	waiting bool      // the front waits on cond
+	ended   bool
+	closing bool // drain: end at the next idle point
+	frontState
+	backState
+	queue replyQueue
+	ops   [2]context.CancelFunc // running calls of the core: the front's, the back's
+}
+
+// backState is what the server said. Guarded by mu.
+type backState struct {
+	state      byte      // of the last ReadyForQuery
+	stdStrings bool      // standard_conforming_strings, as reported
+	encoding   string    // client_encoding, as reported
+	dropping   bool      // an opening failed: nothing more for the client up to ReadyForQuery
+	rows       shape     // of the result set that a Query is giving
+	unnamed    shape     // of the unnamed statement
+	portal     shape     // of the unnamed portal
+	standby    bool      // in_hot_standby, as reported
+	fatal      *sqlError // ends the session once what is ready has been sent
+	out        []byte    // for the client, in place of what the server sent
+	outSecret  bool
+}
+
+var errEnded = errors.New("the session has ended")
+
+// run relays until either side ends.
+func (ss *session) run() {
+	defer ss.close()
+	defer ss.srv.unregister(ss)
+	ss.cond.L = &ss.mu
+	ss.stmts, ss.portals = map[string]*statement{}, map[string]*portal{}
+	ss.own = "_hv_" + randomHex()
+	ss.actor = vault.Actor{Name: ss.user, Role: ss.user, Via: vault.ViaSQL, Addr: ss.peer, Database: ss.database}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer ss.end()
+		defer ss.srv.recovered("back")
+		ss.finish(ss.back())
+	}()
+	ss.finishFront(ss.front())
+	<-done
+}
+
+// finishFront ends the front. A client that has merely stopped writing still
+// gets the answers that it is owed, as from PostgreSQL.
+func (ss *session) finishFront(err error) {
+	if errors.Is(err, io.EOF) {
+		if cw, ok := ss.server.Net().(interface{ CloseWrite() error }); ok && cw.CloseWrite() == nil {
+			return
+		}
+	}
+	ss.finish(err)
+	ss.end()
+}
+
+// finish tells the client why its session ends, if it is the node's doing.
+func (ss *session) finish(err error) {
+	var e *sqlError
+	var frame *wire.FrameError
+	var unknown *wire.UnknownTypeError
+	switch {
+	case err == nil || errors.Is(err, io.EOF):
+		return
+	case errors.As(err, &e):
+	case errors.As(err, &unknown):
+		e = fatalf(stateProtocol, unknown.Error(), "")
+	case errors.As(err, &frame):
+		e = fatalf(stateProtocol, "invalid message length", "")
+	case errors.Is(err, wire.ErrTooLarge):
+		e = fatalf(stateLimit, "a message is too large for the node to look into", fmt.Sprintf("VAULT_MAX_QUERY_BYTES is %d.", ss.srv.cfg.MaxQuery))
+	default:
+		return
+	}
+	fatal := *e
+	fatal.fatal = true
+	ss.terminate(&fatal)
+}
+
+// terminate sends a last error and closes both connections. The client may be
+// slow to read: it gets a second.
+func (ss *session) terminate(e *sqlError) {
+	ss.client.Net().SetWriteDeadline(time.Now().Add(time.Second)) //nolint:errcheck // closed next
+	ss.cmu.Lock()
+	ss.client.Write(e.append(nil)) //nolint:errcheck // the last word, if the client hears it
+	ss.cmu.Unlock()
+	ss.end()
+}
+
+// end closes both connections and wakes the front. Safe to call again.
+func (ss *session) end() {
+	ss.mu.Lock()
+	ss.ended = true
+	for _, cancel := range ss.ops {
+		if cancel != nil {
+			cancel()
+		}
+	}
+	if ss.cond.L != nil {
+		ss.cond.Broadcast()
+	}
+	ss.mu.Unlock()
+	ss.client.Close() //nolint:errcheck // both ends may be gone already
+	if ss.server != nil {
+		ss.server.Close() //nolint:errcheck // as above
+	}
+}
+
+// close frees what the session holds and zeroes its keys.
+func (ss *session) close() {
+	ss.end()
+	erase.Zero(ss.clientKey)
+	erase.Zero(ss.out)
+	for _, st := range ss.stmts {
+		st.zero()
+	}
+	ss.unnamedStmt.zero()
+	for _, r := range []*wire.Reader{ss.cr, ss.sr} {
+		if r != nil {
+			r.Release()
+		}
+	}
+}
+
+// drain ends the session at its next idle point.
+func (ss *session) drain() {
+	ss.mu.Lock()
+	ss.closing = true
+	idle := ss.quiet() && ss.state == wire.Idle
+	ss.mu.Unlock()
+	if idle {
+		ss.terminate(errShutdown)
+	}
+}
+
+// quiet reports that nothing is owed and no batch is open. mu is held.
+func (ss *session) quiet() bool { return ss.queue.len() == 0 && !ss.batch.open }
+
+// operation begins a call of the core that a cancel request may interrupt.
+func (ss *session) operation(who int) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ss.srv.ctx)
+	ss.mu.Lock()
+	ss.ops[who] = cancel
+	if ss.ended {
+		cancel()
+	}
+	ss.mu.Unlock()
+	return ctx, func() {
+		ss.mu.Lock()
+		ss.ops[who] = nil
+		ss.mu.Unlock()
+		cancel()
+	}
+}
+
+const (
+	opFront = iota
+	opBack
+)
+
+// cancelRunning interrupts what the session is doing now: a call of the core,
+// and the statement that the server runs. With nothing in flight it does
+// nothing.
+func (ss *session) cancelRunning(ctx context.Context) {
+	ss.mu.Lock()
+	busy := ss.queue.len() > 0
+	for _, cancel := range ss.ops {
+		if cancel != nil {
+			cancel()
+		}
+	}
+	pid, secret := ss.serverPID, ss.serverSecret
+	ss.mu.Unlock()
+	if busy && len(secret) > 0 {
+		ss.srv.cancelServer(ctx, pid, secret)
+	}
+}
+
+// wait blocks the front until ok, which is called with mu held. It does not
+// read the client meanwhile; what the server has for the client goes on.
+func (ss *session) wait(ok func() bool) error {
+	for !ok() {
+		if ss.ended {
+			return errEnded
+		}
+		ss.waiting = true
+		ss.cond.Wait()
+	}
+	ss.waiting = false
+	return nil
+}
+
+// parameter notes a ParameterStatus that the rewrite depends on.
+func (ss *session) parameter(body []byte) {
+	name, rest, ok := bytes.Cut(body, []byte{0})
+	if !ok {
+		return
+	}
+	value := string(bytes.TrimRight(rest, "\x00"))
+	switch string(name) {
+	case "standard_conforming_strings":
+		ss.stdStrings = value == "on"
+	case "client_encoding":
+		ss.encoding = value
+	case "in_hot_standby":
+		ss.standby = value == "on"
+	}
+}
+
+// secretsAllowed reports whether this connection may carry values.
+func (ss *session) secretsAllowed() *sqlError {
+	if ss.tls || ss.isLocalPeer() || ss.srv.cfg.TLS == nil || ss.srv.cfg.RequireTLS == TLSOff {
+		return nil
+	}
+	return &sqlError{code: stateAuthorization, message: "secrets travel only over an encrypted connection",
+		hint: "Connect with sslmode=require (VAULT_REQUIRE_TLS=secrets on the node)."}
+}
+
+func sessionsDetail(n, limit int) string {
+	return fmt.Sprintf("%d sessions of at most %d are open.", n, limit)
+}
+
+func randomHex() string {
+	var b [12]byte
+	rand.Read(b[:]) //nolint:errcheck // crypto/rand never fails
+	return hex.EncodeToString(b[:])
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import (
+	"errors"
+	"strconv"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
+	"github.com/hyperiondb/hyperion-vault/rewrite"
+)
+
+// A sqlError is an ErrorResponse of the node's own. It never holds a value nor
+// a part of the client's text.
+type sqlError struct {
+	fatal                       bool
+	code, message, detail, hint string
+	position                    int // 1-based characters of the client's text; 0: none
+	kind                        vault.Kind
+}
+
+func (e *sqlError) Error() string { return e.code + ": " + e.message }
+
+// append writes the error as a message of the given severity.
+func (e *sqlError) append(dst []byte) []byte {
+	severity := "ERROR"
+	if e.fatal {
+		severity = "FATAL"
+	}
+	pos := ""
+	if e.position > 0 {
+		pos = strconv.Itoa(e.position)
+	}
+	return wire.AppendFields(dst, wire.ErrorResponse,
+		wire.Field{Code: 'S', Text: severity}, wire.Field{Code: 'V', Text: severity},
+		wire.Field{Code: 'C', Text: e.code}, wire.Field{Code: 'M', Text: e.message},
+		wire.Field{Code: 'D', Text: e.detail}, wire.Field{Code: 'H', Text: e.hint},
+		wire.Field{Code: 'P', Text: pos})
+}
+
+// SQLSTATEs that the proxy itself uses.
+const (
+	stateProtocol      = "08P01"
+	stateFeature       = "0A000"
+	stateLimit         = "54000"
+	stateAuthorization = "28000"
+	statePassword      = "28P01"
+	stateTooMany       = "53300"
+	stateShutdown      = "57P01"
+	stateCannotConnect = "57P03"
+	stateCanceled      = "57014"
+	stateConnection    = "08006"
+	stateNoSchema      = "3F000"
+	stateSystem        = "58000"
+	stateParameter     = "22023"
+	stateNullValue     = "22004"
+	stateFailedBlock   = "25P02"
+	stateReadOnly      = "25006"
+)
+
+var errShutdown = &sqlError{fatal: true, code: stateShutdown,
+	message: "terminating connection due to administrator command",
+	detail:  "The hyperion-vault node that serves this session is shutting down."}
+
+func fatalf(code, message, hint string) *sqlError {
+	return &sqlError{fatal: true, code: code, message: message, hint: hint}
+}
+
+// fromRefusal turns what the rewrite refused into an answer.
+func fromRefusal(r *rewrite.Refusal) *sqlError {
+	return &sqlError{code: r.SQLState, message: r.Message, detail: r.Detail, hint: r.Hint, position: r.Position}
+}
+
+// fromVault turns an error of the core into an answer. What is not the core's
+// own names no internals.
+func fromVault(err error) *sqlError {
+	var mine *sqlError
+	if errors.As(err, &mine) {
+		return mine
+	}
+	var ve *vault.Error
+	if !errors.As(err, &ve) {
+		return &sqlError{code: stateSystem, message: "the vault failed", hint: "The node's log has the reason."}
+	}
+	return &sqlError{code: ve.Kind.SQLState(), message: ve.Msg, detail: ve.Detail, hint: ve.Hint, kind: ve.Kind}
+}

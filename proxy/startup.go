@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
+)
+
+// handle takes one client from its first byte to its end.
+func (s *Server) handle(accepted net.Conn) {
+	ctx, stop := context.WithTimeout(s.ctx, s.cfg.HandshakeTimeout)
+	defer stop()
+	if err := accepted.SetDeadline(time.Now().Add(s.cfg.HandshakeTimeout)); err != nil {
+		return
+	}
+	nc, req, err := s.admit(ctx, accepted)
+	switch {
+	case err != nil:
+		s.refuse(nc, err)
+		return
+	case req == nil:
+		return // a health check that sent nothing
+	case req.Code == wire.CodeCancel:
+		s.cancelRequest(req)
+		return
+	}
+	ss := &session{srv: s, accepted: accepted, client: wire.NewConn(nc), peer: peerAddr(accepted), params: req.Params}
+	if err := ss.login(ctx, nc, req); err != nil {
+		s.metrics.logins.WithLabelValues("refused").Inc()
+		s.refuse(nc, err)
+		ss.close()
+		return
+	}
+	s.metrics.logins.WithLabelValues("ok").Inc()
+	stop()
+	ss.run()
+}
+
+// refuse tells the client why it cannot go on. What is not an answer for it
+// (its own disconnect) is dropped.
+func (s *Server) refuse(nc net.Conn, err error) {
+	var e *sqlError
+	if nc == nil || !errors.As(err, &e) {
+		return
+	}
+	nc.SetWriteDeadline(time.Now().Add(time.Second)) //nolint:errcheck // the last word, if the client hears it
+	nc.Write(e.append(nil))                          //nolint:errcheck // as above
+}
+
+// admit decides about TLS and reads the startup packet. Encryption requests may
+// come in either order, each at most once (PostgreSQL's
+// ProcessStartupPacket). Not one byte is read beyond them, so nothing sent in
+// clear can slip into the encrypted session (CVE-2021-23214).
+func (s *Server) admit(ctx context.Context, accepted net.Conn) (net.Conn, *wire.Startup, error) {
+	var nc net.Conn = accepted
+	var sslDone, gssDone bool
+	if s.cfg.TLS != nil {
+		var first [1]byte
+		if _, err := io.ReadFull(accepted, first[:]); err != nil {
+			return nil, nil, nil
+		}
+		nc = &prefixConn{Conn: accepted, first: first[:]}
+		if first[0] == 0x16 { // a TLS record: direct TLS
+			tc, err := s.clientTLS(ctx, nc, true)
+			if err != nil {
+				return nil, nil, err
+			}
+			nc, sslDone, gssDone = tc, true, true
+		}
+	}
+	for {
+		req, err := wire.ReadStartup(nc)
+		switch {
+		case errors.Is(err, io.EOF) && !sslDone:
+			return nil, nil, nil
+		case errors.Is(err, wire.ErrStartup):
+			return nc, nil, fatalf(stateProtocol, err.Error(), "")
+		case err != nil:
+			return nil, nil, err
+		}
+		switch {
+		case req.Code == wire.CodeSSL && !sslDone:
+			sslDone = true
+			if nc, err = s.answerSSL(ctx, nc); err != nil {
+				return nil, nil, err
+			}
+		case req.Code == wire.CodeGSSENC && !gssDone:
+			gssDone = true
+			if _, err := nc.Write([]byte{'N'}); err != nil {
+				return nil, nil, err
+			}
+		case req.Code == wire.CodeCancel:
+			return nc, req, nil
+		case req.Code>>16 != 3:
+			return nc, nil, fatalf(stateFeature, "unsupported frontend protocol", "This server speaks protocol 3.")
+		default:
+			return nc, req, nil
+		}
+	}
+}
+
+func (s *Server) answerSSL(ctx context.Context, nc net.Conn) (net.Conn, error) {
+	if s.cfg.TLS == nil || isUnix(nc) {
+		_, err := nc.Write([]byte{'N'})
+		return nc, err
+	}
+	if _, err := nc.Write([]byte{'S'}); err != nil {
+		return nil, err
+	}
+	return s.clientTLS(ctx, nc, false)
+}
+
+func isUnix(nc net.Conn) bool { return nc.LocalAddr().Network() == "unix" }
+
+// peerAddr is the client's address; zero for a socket.
+func peerAddr(nc net.Conn) netip.Addr {
+	if ap, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
+		return ap.Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+// isLocalPeer reports whether the client is on this host, where TLS protects
+// nothing.
+func (ss *session) isLocalPeer() bool { return !ss.peer.IsValid() || ss.peer.IsLoopback() }
+
+// login negotiates the protocol, authenticates the client, logs in to the
+// server as it, and tells the client that it may begin.
+func (ss *session) login(ctx context.Context, nc net.Conn, req *wire.Startup) error {
+	s := ss.srv
+	_, ss.tls = nc.(*tls.Conn)
+	ss.user, ss.database, ss.replication = truncateName(req.Get("user")), truncateName(req.Get("database")), isReplication(req.Get("replication"))
+	if ss.user == "" {
+		return fatalf(stateAuthorization, "no PostgreSQL user name specified in startup packet", "")
+	}
+	if ss.database == "" {
+		ss.database = ss.user
+	}
+	if s.cfg.RequireTLS == TLSForAll && s.cfg.TLS != nil && !ss.tls && !ss.isLocalPeer() {
+		return fatalf(stateAuthorization, "this node asks for an encrypted connection", "Connect with sslmode=require (VAULT_REQUIRE_TLS=all on the node).")
+	}
+	if n, full := s.full(); full {
+		e := fatalf(stateTooMany, "sorry, too many clients already", "Raise VAULT_MAX_SESSIONS on the node, or use fewer connections.")
+		e.detail = sessionsDetail(n, s.cfg.MaxSessions)
+		return e
+	}
+	if err := ss.negotiate(req); err != nil {
+		return err
+	}
+	ss.cr = wire.NewClientReader(ss.client)
+	if err := ss.authenticate(ctx, nc); err != nil {
+		return err
+	}
+	greeting, err := ss.connectServer(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.register(ss); err != nil {
+		return errShutdown
+	}
+	out := append(wire.AppendEmpty(nil, wire.Authentication), 0, 0, 0, 0)
+	out[4] = 8
+	out = append(out, greeting...)
+	out = wire.AppendMessage(out, wire.BackendKeyData, append(binary.BigEndian.AppendUint32(nil, ss.key.pid), ss.handed()...))
+	out = wire.AppendReady(out, ss.state)
+	if _, err := ss.client.Write(out); err != nil {
+		return err
+	}
+	return ss.clearDeadlines()
+}
+
+// negotiate settles the protocol version. A minor version or an option that we
+// do not know is answered, never refused (PostgreSQL manual,
+// NegotiateProtocolVersion).
+func (ss *session) negotiate(req *wire.Startup) error {
+	ss.version = min(req.Code, wire.Version32)
+	options := req.Options()
+	if req.Code <= wire.Version32 && len(options) == 0 {
+		return nil
+	}
+	out, mark := wire.Begin(nil, wire.NegotiateVersion)
+	out = binary.BigEndian.AppendUint32(out, ss.version)
+	out = binary.BigEndian.AppendUint32(out, uint32(len(options))) //nolint:gosec // a startup packet has 10,000 bytes
+	for _, o := range options {
+		out = wire.AppendString(out, o)
+	}
+	_, err := ss.client.Write(wire.End(out, mark))
+	return err
+}
+
+// truncateName cuts a name at 63 bytes, as the server does.
+func truncateName(s string) string {
+	if len(s) > 63 {
+		return s[:63]
+	}
+	return s
+}
+
+func isReplication(v string) bool {
+	switch v {
+	case "", "0", "off", "false", "no":
+		return false
+	}
+	return true
+}
+
+// clearDeadlines ends the time bound of the handshake on both legs.
+func (ss *session) clearDeadlines() error {
+	return errors.Join(ss.client.SetDeadline(time.Time{}), ss.server.SetDeadline(time.Time{}))
+}

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import (
+	"github.com/hyperiondb/hyperion-vault/envelope/erase"
+	"github.com/hyperiondb/hyperion-vault/rewrite"
+)
+
+// frontState is what the client sent. Guarded by mu.
+type frontState struct {
+	stmts   map[string]*statement // named ones, by the name cut at 63 bytes
+	portals map[string]*portal
+	// The unnamed statement and portal: no object is made for a plain one, so
+	// that untouched traffic allocates nothing.
+	unnamedStmt      *statement
+	unnamedDescribed bool
+	unnamedUtility   bool
+	unnamedPortal    portal
+	hasPuts          bool // a named statement of this session carries values
+	batch            batch
+	gate             gate
+	skip             bool // the node refused a message: the client's are dropped up to Sync
+}
+
+// batch is what was sent since the last Sync or Query.
+type batch struct {
+	open     bool // any message
+	executed bool // an Execute: a setting may have changed
+	dirty    bool // an Execute that is not known to be read-only
+	failed   bool // an opening failed, and the server does not know yet
+}
+
+// gate says what has to be waited for before something that could not be
+// undone is sent.
+type gate int
+
+const (
+	gateNone  gate = iota
+	gateRows       // an Execute that reads secrets is not opened yet
+	gateReady      // a Query, or the Sync behind such an Execute, is not answered yet
+)
+
+// shape is where the sealed columns of a result are.
+type shape struct {
+	known bool
+	cols  []int // nil: none
+}
+
+// A statement is a prepared statement of the client's.
+type statement struct {
+	name      string
+	utility   bool  // its shape may change between executions
+	described bool  // a Describe was sent, or the shape is known
+	shape     shape // the back's
+
+	plan   *rewrite.Plan // nil: the vault is not concerned
+	own    int           // how many parameters the client knows of
+	calls  []int         // the call that each appended parameter belongs to
+	values [][]byte      // literal values by call, sealed anew at each Bind
+}
+
+func (st *statement) puts() bool { return st != nil && st.plan != nil && len(st.plan.Calls) > 0 }
+
+func (st *statement) reads() bool { return st != nil && st.plan != nil && st.plan.Reads }
+
+// zero erases the literal values. Safe on nil.
+func (st *statement) zero() {
+	if st == nil {
+		return
+	}
+	for _, v := range st.values {
+		erase.Zero(v)
+	}
+	st.values = nil
+}
+
+// A portal is a bound statement. Its shape belongs to it: closing the statement
+// leaves it runnable.
+type portal struct {
+	name      string
+	stmt      *statement
+	described bool
+	readOnly  bool
+	reads     bool
+	shape     shape // the back's; of named portals only
+}
+
+// undo takes back what the front noted for a message that the server skipped,
+// unless the client has used the name again since.
+func (ss *session) undo(e *owed) {
+	if e.task != nil && e.task.pre != nil {
+		e.task.pre.failed = true
+	}
+	switch e.kind {
+	case oweParse, oweQuery:
+		if !e.named {
+			if ss.unnamedStmt == e.stmt {
+				ss.unnamedStmt = e.prev
+			}
+			ss.unnamedDescribed, ss.unnamedUtility = false, true
+		} else if e.stmt != nil && ss.stmts[e.stmt.name] == e.stmt {
+			ss.restore(e.stmt.name, e.prev)
+		}
+	case oweClose:
+		if e.prev != nil && e.named && ss.stmts[e.prev.name] == nil {
+			ss.restore(e.prev.name, e.prev)
+		}
+	case oweBind:
+		if e.portal == nil {
+			ss.unnamedPortal = portal{}
+		} else if ss.portals[e.portal.name] == e.portal {
+			delete(ss.portals, e.portal.name)
+			if e.prevP != nil {
+				ss.portals[e.portal.name] = e.prevP
+			}
+		}
+	case oweDescribe:
+		if e.stmt == nil {
+			ss.unnamedDescribed = false
+		} else if !e.stmt.shape.known {
+			e.stmt.described = false
+		}
+	case oweDescribePortal:
+		if e.portal != nil {
+			e.portal.described = false
+		} else {
+			ss.unnamedPortal.described = false
+		}
+	case oweExecute, oweSync, oweCall, oweCopy:
+	}
+}
+
+func (ss *session) restore(name string, st *statement) {
+	if st == nil {
+		delete(ss.stmts, name)
+		return
+	}
+	ss.stmts[name] = st
+}
+
+// forgetShapes is called when names may mean something else: DEALLOCATE and
+// DISCARD remove protocol-level statements without a CloseComplete.
+func (ss *session) forgetShapes() {
+	for _, st := range ss.stmts {
+		st.described, st.utility = false, true
+	}
+}
+
+// cutName is a statement's or portal's name as the server keeps it.
+func cutName(b []byte) []byte {
+	if len(b) > 63 {
+		return b[:63]
+	}
+	return b
+}
+
+// plainWords begin the statements whose row shape is fixed while they are
+// prepared. Everything else (FETCH, EXECUTE, CALL, a comment) is described
+// before each execution.
+var plainWords = []string{
+	"select", "insert", "update", "delete", "with", "values", "table", "begin", "commit", "end",
+	"rollback", "set", "savepoint", "release", "start", "create", "alter", "drop",
+}
+
+// isUtility looks at a text's first word.
+func isUtility(text []byte) bool {
+	i := 0
+	for i < len(text) && (text[i] == ' ' || text[i] == '\n' || text[i] == '\t' || text[i] == '\r') {
+		i++
+	}
+	text = text[i:]
+	for _, w := range plainWords {
+		if len(text) > len(w) && equalFold(text[:len(w)], w) && !isWordByte(text[len(w)]) {
+			return false
+		}
+	}
+	return len(text) > 0
+}
+
+func equalFold(b []byte, lower string) bool {
+	for i := range b {
+		if b[i]|0x20 != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func isWordByte(c byte) bool {
+	return c == '_' || c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z' || c >= 0x80 || c == '$'
+}

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/scram"
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
+)
+
+// alpn is the protocol's registered name; direct TLS must negotiate it.
+const alpn = "postgresql"
+
+// SSLMode is libpq's sslmode (PostgreSQL manual, "SSL Support").
+type SSLMode int
+
+// The modes in the order of their strength.
+const (
+	SSLDisable SSLMode = iota
+	SSLAllow
+	SSLPrefer
+	SSLRequire
+	SSLVerifyCA
+	SSLVerifyFull
+)
+
+var sslModes = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
+
+// ParseSSLMode reads libpq's word for a mode.
+func ParseSSLMode(s string) (SSLMode, error) {
+	for i, m := range sslModes {
+		if s == m {
+			return SSLMode(i), nil
+		}
+	}
+	return 0, fmt.Errorf("should be one of disable, allow, prefer, require, verify-ca, verify-full")
+}
+
+func (m SSLMode) String() string { return sslModes[m] }
+
+// ServerTLS says how the node speaks TLS with its server. A socket never does.
+type ServerTLS struct {
+	Mode  SSLMode
+	Roots *x509.CertPool // nil: the system's
+	Host  string         // the name that verify-full expects
+}
+
+// clientTLS is the node's own side of a client's TLS connection.
+func (s *Server) clientTLS(ctx context.Context, nc net.Conn, direct bool) (*tls.Conn, error) {
+	cfg := s.cfg.TLS.Clone()
+	cfg.NextProtos = []string{alpn}
+	if cfg.MinVersion < tls.VersionTLS12 {
+		cfg.MinVersion = tls.VersionTLS12
+	}
+	tc := tls.Server(nc, cfg)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		return nil, fmt.Errorf("TLS with the client: %w", err)
+	}
+	if direct && tc.ConnectionState().NegotiatedProtocol != alpn {
+		return nil, errors.New("direct TLS without the ALPN protocol postgresql")
+	}
+	return tc, nil
+}
+
+// clientBinding is what a client's SCRAM can be bound to: the certificate that
+// this node showed.
+func (s *Server) clientBinding(nc net.Conn) scram.Binding {
+	tc, ok := nc.(*tls.Conn)
+	if !ok {
+		return scram.Binding{}
+	}
+	b := scram.Binding{TLS: true}
+	cert := s.shownCertificate(tc)
+	if cert != nil {
+		if h, ok := scram.CertHash(cert); ok {
+			b.CertHash = h
+		}
+	}
+	return b
+}
+
+// shownCertificate is the leaf that the handshake used. With several
+// certificates the one shown cannot be told, so nothing can be bound.
+func (s *Server) shownCertificate(*tls.Conn) *x509.Certificate {
+	var chain *tls.Certificate
+	switch {
+	case s.cfg.TLS.GetCertificate != nil:
+		c, err := s.cfg.TLS.GetCertificate(&tls.ClientHelloInfo{})
+		if err != nil {
+			return nil
+		}
+		chain = c
+	case len(s.cfg.TLS.Certificates) == 1:
+		chain = &s.cfg.TLS.Certificates[0]
+	default:
+		return nil
+	}
+	if chain.Leaf != nil {
+		return chain.Leaf
+	}
+	leaf, err := x509.ParseCertificate(chain.Certificate[0])
+	if err != nil {
+		return nil
+	}
+	return leaf
+}
+
+// prefixConn gives back the byte that was read to recognise direct TLS.
+type prefixConn struct {
+	net.Conn
+	first []byte
+}
+
+func (c *prefixConn) Read(p []byte) (int, error) {
+	if len(c.first) > 0 && len(p) > 0 {
+		n := copy(p, c.first)
+		c.first = c.first[n:]
+		return n, nil
+	}
+	return c.Conn.Read(p)
+}
+
+// dialServer connects to the local server, with TLS as its mode wants.
+func (s *Server) dialServer(ctx context.Context) (net.Conn, scram.Binding, error) {
+	mode := SSLDisable
+	if t := s.cfg.ServerTLS; t != nil && s.cfg.LocalNetwork != "unix" {
+		mode = t.Mode
+	}
+	nc, err := s.dialOnce(ctx, mode >= SSLPrefer)
+	if errors.Is(err, errNoServerTLS) && mode == SSLPrefer {
+		nc, err = s.dialOnce(ctx, false)
+	}
+	if err != nil {
+		return nil, scram.Binding{}, err
+	}
+	return nc, serverBinding(nc), nil
+}
+
+func serverBinding(nc net.Conn) scram.Binding {
+	tc, ok := nc.(*tls.Conn)
+	if !ok {
+		return scram.Binding{}
+	}
+	b := scram.Binding{TLS: true}
+	if certs := tc.ConnectionState().PeerCertificates; len(certs) > 0 {
+		if h, ok := scram.CertHash(certs[0]); ok {
+			b.CertHash = h
+		}
+	}
+	return b
+}
+
+var errNoServerTLS = errors.New("the server does not speak TLS")
+
+func (s *Server) dialOnce(ctx context.Context, withTLS bool) (net.Conn, error) {
+	d := net.Dialer{KeepAlive: 60 * time.Second}
+	nc, err := d.DialContext(ctx, s.cfg.LocalNetwork, s.cfg.LocalAddr)
+	if err != nil {
+		return nil, err
+	}
+	if !withTLS {
+		return nc, nil
+	}
+	tc, err := s.serverHandshake(ctx, nc)
+	if err != nil {
+		return nil, errors.Join(err, nc.Close())
+	}
+	return tc, nil
+}
+
+func (s *Server) serverHandshake(ctx context.Context, nc net.Conn) (*tls.Conn, error) {
+	if dl, ok := ctx.Deadline(); ok {
+		if err := nc.SetDeadline(dl); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := nc.Write([]byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}); err != nil { // SSLRequest, 80877103
+		return nil, err
+	}
+	var answer [1]byte // exactly one byte: what follows belongs to TLS (CVE-2021-23222)
+	if _, err := io.ReadFull(nc, answer[:]); err != nil {
+		return nil, err
+	}
+	if answer[0] != 'S' {
+		return nil, errNoServerTLS
+	}
+	tc := tls.Client(nc, s.cfg.ServerTLS.config())
+	if err := tc.HandshakeContext(ctx); err != nil {
+		return nil, fmt.Errorf("TLS with the server: %w", err)
+	}
+	return tc, nil
+}
+
+// config maps libpq's modes on crypto/tls: below verify-ca the certificate is
+// not checked here (the log-in may still be bound to it), verify-ca checks the
+// chain alone.
+func (t *ServerTLS) config() *tls.Config {
+	c := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: t.Roots, ServerName: t.Host, NextProtos: []string{alpn}}
+	switch t.Mode {
+	case SSLVerifyFull:
+	case SSLVerifyCA:
+		c.InsecureSkipVerify = true //nolint:gosec // verify-ca: the chain is checked below, the name is not
+		c.VerifyConnection = t.verifyChain
+	default:
+		c.InsecureSkipVerify = true //nolint:gosec // the operator's choice of sslmode
+	}
+	return c
+}
+
+func (t *ServerTLS) verifyChain(cs tls.ConnectionState) error {
+	if len(cs.PeerCertificates) == 0 {
+		return errors.New("the server showed no certificate")
+	}
+	inter := x509.NewCertPool()
+	for _, c := range cs.PeerCertificates[1:] {
+		inter.AddCert(c)
+	}
+	_, err := cs.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: t.Roots, Intermediates: inter})
+	return err
+}
+
+// mustBind reports whether the log-in to the server has to be bound to its
+// certificate: whoever writes bytes on that leg could have any record opened
+// for a client of his, so a remote server is verified one way or the other.
+func (s *Server) mustBind() bool {
+	if s.cfg.LocalNetwork == "unix" || isLoopbackHost(s.cfg.LocalAddr) {
+		return false
+	}
+	return s.cfg.ServerTLS == nil || s.cfg.ServerTLS.Mode < SSLVerifyFull
+}
+
+func isLoopbackHost(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// wireConn wraps a connection after its handshake and clears the deadline.
+func wireConn(nc net.Conn) (*wire.Conn, error) {
+	if err := nc.SetDeadline(time.Time{}); err != nil {
+		return nil, err
+	}
+	return wire.NewConn(nc), nil
+}
