@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * vault.h
+ *		What the parts of hyperion_vault share. One concern a file:
+ *
+ *		init.c		settings, library start
+ *		catalog.c	where our tables are, whose they are, the vault's id
+ *		name.c		rules for names and grant patterns
+ *		record.c	hv1 text form of a sealed version
+ *		sealed.c	type vault.sealed and its stamp
+ *		ddl.c		event trigger against stored vault.sealed
+ *		grants.c	who may do what
+ *		access.c	grant_access, revoke_access
+ *		read.c		read_secret, fetching rows by index
+ *		list.c		list_secrets, list_versions
+ *		lock.c		the row lock on a name, becoming the owner
+ *		version.c	next_version, reservations
+ *		hold.c		the timer over a held name
+ *		put.c		put_secret, create_secret, rotate_secret
+ *		update.c	update_secret, delete_secret
+ *		verify.c	verify_begin, verify_secret
+ *		login.c		login_verifier
+ *		status.c	status, fail
+ *		worker.c	tick, background workers
+ */
+#ifndef VAULT_H
+#define VAULT_H
+
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/* A refusal that may carry a value: with errhidestmt alone a Bind parameter
+ * would still reach the log through the context. */
+#define VAULT_HIDE errhidestmt(true), errhidecontext(true)
+
+/* ---- limits of the format (docs/ENVELOPE.md) ---- */
+#define VAULT_NAME_MAX 255
+#define VAULT_TEXT_MAX (720 * 1024) /* a whole hv1 text */
+#define VAULT_KMS_KEY_MAX 2048
+#define VAULT_WRAPPED_MAX 6144
+#define VAULT_NONCE_LEN 24
+#define VAULT_CIPHERTEXT_MIN (32 + 1 + 16)	/* commitment, value, tag */
+#define VAULT_CIPHERTEXT_MAX (32 + 512 * 1024 + 16)
+#define VAULT_CIDRS_MAX 64
+#define VAULT_DESCRIPTION_MAX 4096
+
+#define VAULT_VALUE_TEXT 1
+#define VAULT_VALUE_BYTES 2
+#define VAULT_VALUE_USERPASS 3
+
+/* ---- init.c ---- */
+typedef enum VaultProxyLogin
+{
+	VAULT_LOGIN_USERS,
+	VAULT_LOGIN_ALL
+} VaultProxyLogin;
+
+extern bool vault_rotation_enabled;
+extern int	vault_scan_interval_secs;
+extern char *vault_database;
+extern int	vault_lock_wait;
+extern int	vault_lock_hold;
+extern int	vault_proxy_login;
+extern bool vault_preloaded;
+
+/* ---- catalog.c ---- */
+extern Oid	vault_schema(void);
+extern Oid	vault_relation(const char *name);
+extern Oid	vault_owner(void);
+extern Oid	vault_sealed_type(void);
+extern const pg_uuid_t *vault_id(void);
+extern void vault_watch(Oid relid);
+extern uint64 vault_watch_generation(void);
+
+/* ---- name.c ---- */
+extern const char *vault_name_fault(const char *name, int len);
+extern const char *vault_pattern_fault(const char *pattern, int len);
+extern char *vault_name_arg(FunctionCallInfo fcinfo, int argno);
+
+/* ---- record.c ---- */
+typedef struct VaultBytes
+{
+	const uint8 *data;
+	int			len;
+} VaultBytes;
+
+typedef struct VaultRecord
+{
+	pg_uuid_t	vault;
+	pg_uuid_t	secret;
+	int32		version;
+	VaultBytes	name;
+	int			value_format;
+	VaultBytes	kms_key_id;
+	VaultBytes	wrapped_dek;
+	VaultBytes	nonce;
+	VaultBytes	ciphertext;
+	VaultBytes	cidrs;			/* as encoded; empty: any address */
+} VaultRecord;
+
+extern bool vault_record_parse(const char *txt, int len, VaultRecord *rec);
+extern int	vault_record_text_len(const VaultRecord *rec);
+extern void vault_record_write(const VaultRecord *rec, char *dst);
+extern VaultBytes vault_cidrs_encode(ArrayType *cidrs);
+
+/* ---- sealed.c ---- */
+extern struct varlena *vault_seal_stamp(const VaultRecord *rec);
+
+/* ---- grants.c ---- */
+#define VAULT_READ		0x01
+#define VAULT_VERIFY	0x02
+#define VAULT_LIST		0x04
+#define VAULT_CREATE	0x08
+#define VAULT_UPDATE	0x10
+#define VAULT_ROTATE	0x20
+#define VAULT_DELETE	0x40
+#define VAULT_WRITE		(VAULT_CREATE | VAULT_UPDATE)
+#define VAULT_ALL		0x7f
+
+extern bool vault_allowed(uint32 action, const char *name);
+extern void vault_require(uint32 action, const char *name);
+extern bool vault_action_parse(const char *s, int len, uint32 *mask);
+extern uint32 vault_actions_from_array(ArrayType *a);
+extern ArrayType *vault_actions_to_array(uint32 mask);
+
+/* ---- read.c ---- */
+
+/* Column numbers: a later script may add columns at the end, never reuse one. */
+enum
+{
+	Anum_secrets_id = 1,
+	Anum_secrets_name,
+	Anum_secrets_kind,
+	Anum_secrets_format,
+	Anum_secrets_description,
+	Anum_secrets_rotation_interval,
+	Anum_secrets_grace_period,
+	Anum_secrets_current_version,
+	Anum_secrets_next_rotation_at,
+	Anum_secrets_allowed_cidrs,
+	Anum_secrets_deleted_at,
+	Anum_secrets_created_at,
+	Anum_secrets_updated_at
+};
+
+enum
+{
+	Anum_versions_secret_id = 1,
+	Anum_versions_version,
+	Anum_versions_envelope_format,
+	Anum_versions_value_format,
+	Anum_versions_kms_key_id,
+	Anum_versions_wrapped_dek,
+	Anum_versions_nonce,
+	Anum_versions_ciphertext,
+	Anum_versions_stage,
+	Anum_versions_created_at,
+	Anum_versions_expires_at
+};
+
+typedef struct VaultSecret
+{
+	pg_uuid_t	id;
+	int32		current_version;
+	VaultBytes	cidrs;
+} VaultSecret;
+
+/* Called for each live version; false ends the walk. */
+typedef bool (*VaultVersionFn) (HeapTuple tuple, TupleDesc desc, void *arg);
+
+extern bool vault_fetch_secret(const char *name, VaultSecret *secret);
+extern void vault_walk_versions(const pg_uuid_t *id, int32 version,
+								VaultVersionFn fn, void *arg);
+extern void vault_record_from_row(HeapTuple tuple, TupleDesc desc, const char *name,
+								  const VaultSecret *secret, VaultRecord *rec);
+extern void vault_missing(const char *name) pg_attribute_noreturn();
+
+/* ---- lock.c ---- */
+typedef struct VaultCaller
+{
+	Oid			user;
+	int			sec_context;
+} VaultCaller;
+
+typedef struct VaultRow
+{
+	pg_uuid_t	id;
+	bool		live;
+	bool		automatic;
+	bool		userpass;
+	int32		current_version;
+} VaultRow;
+
+extern void vault_become_owner(VaultCaller *caller);
+extern void vault_become_caller(const VaultCaller *caller);
+extern void vault_spi_begin(VaultCaller *caller);
+extern void vault_spi_end(const VaultCaller *caller);
+extern int	vault_spi_run(SPIPlanPtr *plan, const char *sql, int nargs, const Oid *types,
+						  Datum *values, const char *nulls, int expect);
+extern bool vault_lock_name(const char *name, bool create, VaultRow *row);
+
+/* ---- version.c ---- */
+typedef enum VaultAction
+{
+	VAULT_ACTION_PUT,
+	VAULT_ACTION_CREATE,
+	VAULT_ACTION_ROTATE
+} VaultAction;
+
+typedef enum VaultClaim
+{
+	VAULT_CLAIM_OK,
+	VAULT_CLAIM_USED,
+	VAULT_CLAIM_NONE
+} VaultClaim;
+
+extern void vault_check_action(VaultAction action, const char *name, const VaultRow *row);
+extern VaultClaim vault_claim(VaultAction action, const char *name, const VaultRow *row,
+							  const VaultRecord *rec);
+
+/* ---- hold.c ---- */
+extern void vault_hold_arm(void);
+extern void vault_hold_disarm(void);
+
+/* ---- login.c ---- */
+extern void vault_login_init(void);
+
+/* ---- worker.c ---- */
+extern void vault_worker_init(void);
+
+#endif							/* VAULT_H */

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * version.c
+ *		next_version: locks a name and reserves version numbers of it for this
+ *		transaction; the record sealed for exactly that id and number is then
+ *		taken once, in any order.
+ */
+#include "vault.h"
+
+#include <limits.h>
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "commands/async.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+PG_FUNCTION_INFO_V1(vault_next_version);
+
+/* One call reserves at most as many versions as a message can carry values. */
+#define MAX_RESERVED 65535
+
+typedef struct Reservation
+{
+	struct Reservation *next;
+	char		name[VAULT_NAME_MAX + 1];
+	VaultAction action;
+	pg_uuid_t	id;
+	bool		fresh;			/* id is new: the name was not living */
+	pg_uuid_t	tomb;			/* then: the id that its row had */
+	int32		first;
+	int32		n;
+	SubTransactionId made;
+	SubTransactionId used[FLEXIBLE_ARRAY_MEMBER];	/* 0: not stored yet */
+} Reservation;
+
+/* Newest first, in TopTransactionContext. */
+static Reservation *reservations = NULL;
+
+/*
+ * Tells listeners of each version stored by this transaction. Sent at commit,
+ * not by the put: PREPARE TRANSACTION refuses a transaction that has notified.
+ */
+static void
+notify_stored(void)
+{
+	for (Reservation *r = reservations; r != NULL; r = r->next)
+	{
+		char	   *id = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&r->id)));
+
+		for (int32 i = 0; i < r->n; i++)
+			if (r->used[i] != InvalidSubTransactionId)
+				Async_Notify("vault_changed", psprintf("%s %d", id, r->first + i));
+	}
+}
+
+static void
+on_xact(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			notify_stored();
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			reservations = NULL;
+			vault_hold_disarm();
+			break;
+		default:
+			break;
+	}
+}
+
+/*
+ * A rolled back savepoint takes its row locks with it: somebody else may have
+ * the number now. What it stored is gone, so those numbers are free again.
+ */
+static void
+abort_sub(SubTransactionId sub)
+{
+	Reservation **link = &reservations;
+
+	while (*link != NULL)
+	{
+		Reservation *r = *link;
+
+		if (r->made == sub)
+		{
+			*link = r->next;
+			continue;
+		}
+		for (int32 i = 0; i < r->n; i++)
+			if (r->used[i] == sub)
+				r->used[i] = InvalidSubTransactionId;
+		link = &r->next;
+	}
+}
+
+static void
+commit_sub(SubTransactionId sub, SubTransactionId parent)
+{
+	for (Reservation *r = reservations; r != NULL; r = r->next)
+	{
+		if (r->made == sub)
+			r->made = parent;
+		for (int32 i = 0; i < r->n; i++)
+			if (r->used[i] == sub)
+				r->used[i] = parent;
+	}
+}
+
+static void
+on_subxact(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		abort_sub(mine);
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+		commit_sub(mine, parent);
+}
+
+static void
+watch_transactions(void)
+{
+	static bool registered = false;
+
+	if (registered)
+		return;
+	RegisterXactCallback(on_xact, NULL);
+	RegisterSubXactCallback(on_subxact, NULL);
+	registered = true;
+}
+
+/*
+ * The right that an action needs now that the lock says whether the name lives;
+ * and what is refused whoever asks.
+ */
+void
+vault_check_action(VaultAction action, const char *name, const VaultRow *row)
+{
+	switch (action)
+	{
+		case VAULT_ACTION_PUT:
+			vault_require(row->live ? VAULT_UPDATE : VAULT_CREATE, name);
+			break;
+		case VAULT_ACTION_CREATE:
+			vault_require(VAULT_CREATE, name);
+			if (row->live)
+				ereport(ERROR,
+						(errcode(ERRCODE_DUPLICATE_OBJECT),
+						 errmsg("secret already exists"),
+						 errhint("Use vault.put_secret() to add a version."),
+						 VAULT_HIDE));
+			return;
+		case VAULT_ACTION_ROTATE:
+			vault_require(VAULT_ROTATE, name);
+			if (!row->live)
+				vault_missing(name);
+			if (!row->automatic)
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("a manual secret cannot be rotated"),
+						 errhint("Use vault.put_secret() to give it a new value."),
+						 VAULT_HIDE));
+			break;
+	}
+	if (row->live && row->userpass)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a user name and password cannot be written by this function"),
+				 errhint("Use REST: PUT /v1/secrets/{name} or POST /v1/secrets/{name}/rotate."),
+				 VAULT_HIDE));
+}
+
+static pg_uuid_t
+random_uuid(void)
+{
+	pg_uuid_t	id;
+
+	if (!pg_strong_random(id.data, UUID_LEN))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random bytes"),
+				 errhint("The operating system's random source failed; see the server's log.")));
+	id.data[6] = (id.data[6] & 0x0f) | 0x40;
+	id.data[8] = (id.data[8] & 0x3f) | 0x80;
+	return id;
+}
+
+static bool
+same_uuid(const pg_uuid_t *a, const pg_uuid_t *b)
+{
+	return memcmp(a->data, b->data, UUID_LEN) == 0;
+}
+
+static Reservation *
+reserve(VaultAction action, const char *name, const VaultRow *row, int n)
+{
+	int64		first = (int64) row->current_version + 1;
+	const Reservation *again = NULL;
+	Reservation *r;
+
+	for (Reservation *o = reservations; o != NULL; o = o->next)
+	{
+		if (strcmp(o->name, name) != 0)
+			continue;
+		first = Max(first, (int64) o->first + o->n);
+		/* Reserved before and not yet born: the same new secret. */
+		if (!row->live && o->fresh && same_uuid(&o->tomb, &row->id))
+			again = o;
+	}
+	if (first + n - 1 > INT_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the secret has no version numbers left"),
+				 errhint("Use another name.")));
+
+	r = MemoryContextAllocZero(TopTransactionContext,
+							   offsetof(Reservation, used) + n * sizeof(SubTransactionId));
+	strlcpy(r->name, name, sizeof(r->name));
+	r->action = action;
+	r->fresh = !row->live;
+	r->tomb = row->id;
+	r->id = row->live ? row->id : again ? again->id : random_uuid();
+	r->first = (int32) first;
+	r->n = n;
+	r->made = GetCurrentSubTransactionId();
+	r->next = reservations;
+	reservations = r;
+	return r;
+}
+
+/*
+ * Takes the reserved version that rec was sealed for. Marked with the current
+ * subtransaction, so an error in what follows gives it back.
+ */
+VaultClaim
+vault_claim(VaultAction action, const char *name, const VaultRow *row, const VaultRecord *rec)
+{
+	for (Reservation *r = reservations; r != NULL; r = r->next)
+	{
+		SubTransactionId *used;
+
+		if (r->action != action || strcmp(r->name, name) != 0 ||
+			!same_uuid(&r->id, &rec->secret) ||
+			rec->version < r->first || rec->version - r->first >= r->n)
+			continue;
+		used = &r->used[rec->version - r->first];
+		if (*used != InvalidSubTransactionId)
+			return VAULT_CLAIM_USED;
+		/* The name was deleted, or given to another secret, since then. */
+		if (!same_uuid(&row->id, row->live ? &r->id : &r->tomb) || (!row->live && !r->fresh))
+			return VAULT_CLAIM_NONE;
+		*used = GetCurrentSubTransactionId();
+		return VAULT_CLAIM_OK;
+	}
+	return VAULT_CLAIM_NONE;
+}
+
+static VaultAction
+action_arg(FunctionCallInfo fcinfo, int argno, uint32 *need)
+{
+	char	   *word = PG_ARGISNULL(argno) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(argno));
+
+	if (strcmp(word, "put") == 0)
+	{
+		*need = VAULT_WRITE;
+		return VAULT_ACTION_PUT;
+	}
+	if (strcmp(word, "create") == 0)
+	{
+		*need = VAULT_CREATE;
+		return VAULT_ACTION_CREATE;
+	}
+	if (strcmp(word, "rotate") == 0)
+	{
+		*need = VAULT_ROTATE;
+		return VAULT_ACTION_ROTATE;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("unknown action"),
+			 errhint("The actions of vault.next_version() are put, create and rotate.")));
+}
+
+Datum
+vault_next_version(PG_FUNCTION_ARGS)
+{
+	char	   *name = vault_name_arg(fcinfo, 0);
+	int32		n = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);
+	uint32		need;
+	VaultAction action = action_arg(fcinfo, 2, &need);
+	VaultRow	row;
+	Reservation *r;
+	TupleDesc	desc;
+	Datum		values[2];
+	bool		nulls[2] = {false, false};
+
+	if (n < 1 || n > MAX_RESERVED)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the number of versions to reserve is out of range"),
+				 errhint("It is 1 to %d.", MAX_RESERVED)));
+	PreventCommandIfReadOnly("vault.next_version()");
+	PreventCommandIfParallelMode("vault.next_version()");
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "next_version must return a row");
+	(void) vault_id();
+
+	/*
+	 * Without the first check anybody could hold any name; without the second a
+	 * create right would do for a name that came to life while waiting.
+	 */
+	vault_require(need, name);
+	if (!vault_lock_name(name, action != VAULT_ACTION_ROTATE, &row))
+		vault_missing(name);
+	vault_check_action(action, name, &row);
+
+	watch_transactions();
+	r = reserve(action, name, &row, n);
+	vault_hold_arm();
+
+	values[0] = UUIDPGetDatum(&r->id);
+	values[1] = Int32GetDatum(r->first);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
