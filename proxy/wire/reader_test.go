@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package wire
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"testing"
+)
+
+// pair is a connected socket pair: the raw system calls need a real one.
+func pair(t testing.TB) (*Conn, net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	far, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	near, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { near.Close(); far.Close() })
+	return NewConn(near), far
+}
+
+func TestReaderWalksMessagesByteByByte(t *testing.T) {
+	c, far := pair(t)
+	r := NewClientReader(c)
+	want := AppendQuery(AppendEmpty(nil, Sync), "select 1")
+	go func() {
+		for i := range want {
+			far.Write(want[i : i+1]) //nolint:errcheck // the reader reports what is missing
+		}
+		far.Close()
+	}()
+	var got []byte
+	for {
+		typ, size, ok, err := r.Header(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok {
+			if err := r.Hold(size, MaxLarge); err != nil {
+				t.Fatal(err)
+			}
+			if typ != r.Buffered()[0] {
+				t.Fatalf("type %q, buffered %q", typ, r.Buffered()[0])
+			}
+			got = append(got, r.Buffered()[:size]...)
+			r.Discard(size)
+			continue
+		}
+		if err := r.Fill(); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestReaderRefusesLengthsBeforeAllocating(t *testing.T) {
+	for name, c := range map[string]struct {
+		typ  byte
+		size uint32
+		want any
+	}{
+		"2 GiB query":        {Query, 0x7fffffff, &FrameError{}},
+		"length below four":  {Query, 3, &FrameError{}},
+		"negative":           {Bind, 0xffffffff, &FrameError{}},
+		"64 KB sync":         {Sync, 65536, &FrameError{}},
+		"unknown type":       {'~', 4, &UnknownTypeError{}},
+		"a server's message": {'Z', 5, &UnknownTypeError{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, far := pair(t)
+			r := NewClientReader(conn)
+			if _, err := far.Write(binary.BigEndian.AppendUint32([]byte{c.typ}, c.size)); err != nil {
+				t.Fatal(err)
+			}
+			for r.w-r.r < HeaderSize {
+				if err := r.Fill(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, _, _, err := r.Header(0)
+			var frame *FrameError
+			var unknown *UnknownTypeError
+			switch c.want.(type) {
+			case *FrameError:
+				if !errors.As(err, &frame) {
+					t.Errorf("got %v, want a FrameError", err)
+				}
+			case *UnknownTypeError:
+				if !errors.As(err, &unknown) {
+					t.Errorf("got %v, want an UnknownTypeError", err)
+				}
+			}
+			if cap(r.buf) > BufferSize {
+				t.Errorf("%d bytes allocated", cap(r.buf))
+			}
+		})
+	}
+}
+
+func TestHoldBoundsAndGrowsWithWhatArrived(t *testing.T) {
+	c, far := pair(t)
+	r := NewClientReader(c)
+	announced := binary.BigEndian.AppendUint32([]byte{Query}, 900<<20)
+	if _, err := far.Write(append(announced, make([]byte, 1000)...)); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Fill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Hold(900<<20, 64<<20); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("got %v, want ErrTooLarge", err)
+	}
+	far.Close()
+	if err := r.Hold(900<<20, MaxLarge); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("got %v, want an unexpected end", err)
+	}
+	if cap(r.buf) > 2*BufferSize {
+		t.Errorf("%d bytes allocated for an announcement", cap(r.buf))
+	}
+}
+
+func TestReaderZeroesSecrets(t *testing.T) {
+	c, far := pair(t)
+	r := NewClientReader(c)
+	if _, err := far.Write(AppendQuery(nil, "canary")); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Fill(); err != nil {
+		t.Fatal(err)
+	}
+	kept := r.buf
+	r.MarkSecret()
+	r.Discard(r.w)
+	r.Release()
+	if bytes.Contains(kept, []byte("canary")) {
+		t.Error("a released buffer holds what it was marked for")
+	}
+}
+
+// Untouched traffic allocates nothing: allocations are counted, not timed.
+func TestRelayAllocatesNothing(t *testing.T) {
+	c, far := pair(t)
+	r := NewClientReader(c)
+	msg := AppendEmpty(AppendQuery(nil, "select abalance from pgbench_accounts where aid = 4711"), Sync)
+	echo := make([]byte, len(msg))
+	got := testing.AllocsPerRun(200, func() {
+		if _, err := far.Write(msg); err != nil {
+			t.Fatal(err)
+		}
+		for sent := 0; sent < len(msg); {
+			if err := r.Fill(); err != nil {
+				t.Fatal(err)
+			}
+			run := 0
+			for {
+				_, size, ok, err := r.Header(run)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !ok || run+size > len(r.Buffered()) {
+					break
+				}
+				run += size
+			}
+			if _, err := c.Write(r.Buffered()[:run]); err != nil {
+				t.Fatal(err)
+			}
+			r.Discard(run)
+			sent += run
+		}
+		if _, err := io.ReadFull(far, echo); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if got != 0 {
+		t.Errorf("%v allocations per run, want none", got)
+	}
+}
