@@ -5,6 +5,7 @@ package envelope
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 )
 
 // A CIDR entry is a family byte (4 or 6), the prefix length in bits and 4 or 16
@@ -28,6 +29,7 @@ func appendCIDRs(dst []byte, cidrs []netip.Prefix) []byte {
 }
 
 func parseCIDRs(dst []netip.Prefix, b []byte) ([]netip.Prefix, bool) {
+	dst = slices.Grow(dst, min(len(b)/6, MaxCIDRs))
 	for len(b) > 0 {
 		if len(dst) == MaxCIDRs || len(b) < 2 {
 			return dst, false

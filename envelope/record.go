@@ -15,7 +15,7 @@ import (
 // Bounds of a record, in bytes. MaxText is checked before anything is allocated.
 const (
 	MaxValue      = 512 << 10 // longest plaintext
-	MaxText       = 720 << 10 // longest hv1 text: the largest record has 711,979
+	MaxText       = 720 << 10 // longest hv1 text: the largest record has 712,059
 	MaxKeyID      = 2048      // as AWS bounds a key ARN
 	MaxWrappedDEK = 6144      // as AWS bounds a ciphertext blob
 	MaxCIDRs      = 64        // entries of AllowedCIDRs

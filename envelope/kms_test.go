@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package envelope_test
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/hyperiondb/hyperion-vault/envelope"
+	"github.com/hyperiondb/hyperion-vault/envelope/localkms"
+)
+
+// testKMS is the local KMS with a switch: it counts, fails and waits as told.
+type testKMS struct {
+	*localkms.KMS
+	unwraps, generates, inside, most atomic.Int32
+
+	mu   sync.Mutex
+	fail error         // the answer, unless nil
+	gate chan struct{} // calls wait until it is closed, unless nil
+}
+
+func newTestKMS(tb testing.TB) *testKMS { return &testKMS{KMS: newLocal(tb, 1)} }
+
+func (k *testKMS) set(fail error, gate chan struct{}) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.fail, k.gate = fail, gate
+}
+
+// pass waits at the gate and returns the failure that was set at first.
+func (k *testKMS) pass(ctx context.Context) error {
+	k.mu.Lock()
+	fail, gate := k.fail, k.gate
+	k.mu.Unlock()
+	n := k.inside.Add(1)
+	defer k.inside.Add(-1)
+	for most := k.most.Load(); n > most && !k.most.CompareAndSwap(most, n); most = k.most.Load() {
+	}
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return &envelope.KMSError{Kind: envelope.KMSUnavailable, Err: ctx.Err()}
+		}
+	}
+	return fail
+}
+
+func (k *testKMS) Generate(ctx context.Context, c envelope.Context) (plain, wrapped []byte, keyID string, err error) {
+	k.generates.Add(1)
+	if err := k.pass(ctx); err != nil {
+		return nil, nil, "", err
+	}
+	return k.KMS.Generate(ctx, c)
+}
+
+func (k *testKMS) Unwrap(ctx context.Context, keyID string, wrapped []byte, c envelope.Context) ([]byte, error) {
+	k.unwraps.Add(1)
+	if err := k.pass(ctx); err != nil {
+		return nil, err
+	}
+	return k.KMS.Unwrap(ctx, keyID, wrapped, c)
+}
