@@ -145,7 +145,7 @@ func tampered(secret string, cause error) *Error {
 func (v *Vault) sealerError(gaveUp error, secret string, err error) *Error {
 	var kms *envelope.KMSError
 	switch {
-	case errors.Is(err, envelope.ErrTampered), errors.Is(err, envelope.ErrMalformed):
+	case errors.Is(err, envelope.ErrTampered):
 		return tampered(secret, err)
 	case gaveUp != nil:
 		return &Error{Kind: KindCanceled, Secret: secret, Msg: "canceling statement due to user request", Err: err}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vault
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Nothing of libpq's environment may reach the service role's connections.
+func TestServiceConfigIgnoresEnvironment(t *testing.T) {
+	for k, val := range map[string]string{
+		"PGHOST": "evil.example", "PGPORT": "1", "PGUSER": "evil", "PGPASSWORD": "evil", "PGDATABASE": "evil",
+		"PGOPTIONS": "-c search_path=evil", "PGAPPNAME": "evil", "PGSSLMODE": "disable", "PGREQUIREAUTH": "none",
+		"PGCHANNELBINDING": "disable", "PGTARGETSESSIONATTRS": "standby", "PGTZ": "evil",
+	} {
+		t.Setenv(k, val)
+	}
+	c := Config{User: `o'brien\`, Password: `p'w\`, Database: "a b"}
+	cc, err := serviceConfig(c, Server{"tcp", "127.0.0.1:5433"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cc.Host != "127.0.0.1" || cc.Port != 5433 || cc.User != c.User || cc.Password != c.Password || cc.Database != c.Database {
+		t.Errorf("connects as %q to %q on %s:%d", cc.User, cc.Database, cc.Host, cc.Port)
+	}
+	if cc.RequireAuth != "scram-sha-256" || cc.ValidateConnect != nil {
+		t.Errorf("require_auth %q", cc.RequireAuth)
+	}
+	params := make([]string, 0, len(cc.RuntimeParams))
+	for k, val := range cc.RuntimeParams {
+		params = append(params, k)
+		if strings.Contains(val, "evil") {
+			t.Errorf("%s = %s", k, val)
+		}
+	}
+	slices.Sort(params)
+	if want := "application_name client_encoding idle_in_transaction_session_timeout search_path statement_timeout"; strings.Join(params, " ") != want {
+		t.Errorf("parameters %v, want %s", params, want)
+	}
+	if cc.RuntimeParams["search_path"] != "pg_catalog, pg_temp" {
+		t.Errorf("search_path %q", cc.RuntimeParams["search_path"])
+	}
+}
+
+// What is not on this host is verified, or bound to its certificate.
+func TestServiceConfigTLS(t *testing.T) {
+	for _, tc := range []struct {
+		addr, mode            string
+		tls, verified, clear  bool
+		binding, requiredAuth string
+	}{
+		{"127.0.0.1:5432", "", true, false, true, "prefer", "scram-sha-256"},
+		{"localhost:5432", "", true, false, true, "prefer", "scram-sha-256"},
+		{"[::1]:5432", "disable", false, false, true, "prefer", "scram-sha-256"},
+		{"db.example:5432", "", true, true, false, "prefer", "scram-sha-256"},
+		{"10.0.0.1:5432", "require", true, false, false, "require", "scram-sha-256"},
+		{"10.0.0.1:5432", "disable", false, false, true, "require", "scram-sha-256"}, // cannot be bound: refused
+	} {
+		cc, err := serviceConfig(Config{User: "u", Database: "d", SSLMode: tc.mode}, Server{"tcp", tc.addr})
+		if err != nil {
+			t.Fatal(err)
+		}
+		clearToo := cc.TLSConfig == nil || slices.ContainsFunc(cc.Fallbacks, func(f *pgconn.FallbackConfig) bool { return f.TLSConfig == nil })
+		verified := cc.TLSConfig != nil && !cc.TLSConfig.InsecureSkipVerify
+		if (cc.TLSConfig != nil) != tc.tls || verified != tc.verified || clearToo != tc.clear || cc.ChannelBinding != tc.binding || cc.RequireAuth != tc.requiredAuth {
+			t.Errorf("%s %q: tls %v, verified %v, clear %v, binding %s, auth %s", tc.addr, tc.mode, cc.TLSConfig != nil, verified, clearToo, cc.ChannelBinding, cc.RequireAuth)
+		}
+	}
+	cc, err := serviceConfig(Config{User: "u", Database: "d", AllowTrust: true}, Server{"unix", "/run/x/.s.PGSQL.5433"})
+	if err != nil || cc.TLSConfig != nil || cc.RequireAuth != "scram-sha-256,none" {
+		t.Errorf("socket: %+v, %v", cc, err)
+	}
+}
+
+// A server that is down is an error at once, not at New.
+func TestServerDown(t *testing.T) {
+	v, _, _ := newTestVault(t, func(c *Config, _ *testKMS) { c.Hosts = []Server{c.Local} })
+	start := time.Now()
+	_, _, err := v.LoginVerifier(t.Context(), "alice")
+	wantKind(t, err, KindServer)
+	if KindOf(err).SQLState() != "57P03" {
+		t.Errorf("SQLSTATE %s", KindOf(err).SQLState())
+	}
+	_, err = v.Status(t.Context())
+	wantKind(t, err, KindServer)
+	if _, err := v.Primary(t.Context()); err != ErrNoPrimary {
+		t.Errorf("Primary: %v, want ErrNoPrimary", err)
+	}
+	if hint := v.PrimaryHint(t.Context()); !strings.Contains(hint, "VAULT_PG_HOSTS") {
+		t.Errorf("hint %q", hint)
+	}
+	if d := time.Since(start); d > 5*time.Second {
+		t.Errorf("took %v", d)
+	}
+	if _, found, err := v.LoginVerifier(t.Context(), "\xff"); found || err != nil {
+		t.Errorf("a name that cannot exist: %v, %v", found, err)
+	}
+}
+
+func TestServerErrorSaysWhatToDo(t *testing.T) {
+	v, _, _ := newTestVault(t, nil)
+	for code, want := range map[string]string{"3F000": "init", "42883": "init", "42501": "grant_service_role", "28P01": "VAULT_PG_PASSWORD", "3D000": "VAULT_PG_DBNAME", "XX000": "log"} {
+		if e := v.serverError(&pgconn.PgError{Code: code}); !strings.Contains(e.Hint, want) {
+			t.Errorf("%s: hint %q, want %q in it", code, e.Hint, want)
+		}
+	}
+}
