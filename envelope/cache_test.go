@@ -54,6 +54,8 @@ func (c *cache) testGet(t *testing.T, i int) bool {
 // live is the number of slots that hold bytes; each must be an entry's.
 func (c *cache) live(t *testing.T) int {
 	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	n := 0
 	for i := range c.arena.slots {
 		if *c.arena.slot(int32(i)) != (keys{}) {
@@ -126,6 +128,7 @@ func TestCacheExpires(t *testing.T) {
 		}
 		c.testPut(3)
 		<-time.After(time.Minute + sweepPause)
+		synctest.Wait()
 		if n := c.live(t); n != 0 {
 			t.Errorf("a key put after all had expired: got %d slots with bytes, want 0", n)
 		}

@@ -103,7 +103,7 @@ func TestMalformedAllocates(t *testing.T) {
 			}
 		}
 		runtime.ReadMemStats(&after)
-		if got, most := (after.TotalAlloc-before.TotalAlloc)/16, uint64(len(text)+4096); got > most {
+		if got, most := (after.TotalAlloc-before.TotalAlloc)/16, uint64(len(text)+8192); got > most {
 			t.Errorf("%s: %d bytes allocated for a text of %d", v.name, got, len(text))
 		}
 	}

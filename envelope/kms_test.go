@@ -4,6 +4,7 @@ package envelope_test
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -63,4 +64,16 @@ func (k *testKMS) Unwrap(ctx context.Context, keyID string, wrapped []byte, c en
 		return nil, err
 	}
 	return k.KMS.Unwrap(ctx, keyID, wrapped, c)
+}
+
+func TestContext(t *testing.T) {
+	c := envelope.Context{Vault: testVault, Secret: "app/x"}
+	want := map[string]string{"vault": "11110000-0000-0000-0000-000000000011", "secret": "app/x"}
+	if got := c.Map(); !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if got, want := string(c.AppendCanonical([]byte("x"))),
+		"x\x00\x00\x00\x08hv/ctx/1\x00\x00\x00\x06secret\x00\x00\x00\x05app/x\x00\x00\x00\x05vault\x00\x00\x00\x24"+want["vault"]; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }
