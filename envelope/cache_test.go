@@ -5,6 +5,7 @@ package envelope
 import (
 	"bytes"
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -261,7 +262,7 @@ func TestFailuresBounded(t *testing.T) {
 		for i := range maxFailures + 100 {
 			id, _ := testKeys(i)
 			j := &job{id: id, cached: func(*keys) bool { return false }, unwrap: func(context.Context, *keys) error { return ErrTampered }}
-			if _, err := g.wait(t.Context(), j); err != ErrTampered {
+			if _, err := g.wait(t.Context(), j); !errors.Is(err, ErrTampered) {
 				t.Fatal(err)
 			}
 		}
@@ -274,5 +275,34 @@ func TestFailuresBounded(t *testing.T) {
 			t.Errorf("got %d remembered after a second, want none", len(g.current))
 		}
 		g.close()
+	})
+}
+
+// TestFlightsBounded: callers that leave at once leave only so many flights.
+func TestFlightsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newFlights(time.Minute, 1)
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		refused := 0
+		for i := range maxFlights + 10 {
+			id, _ := testKeys(i)
+			_, err := g.wait(gone, &job{
+				id: id, cached: func(*keys) bool { return false }, store: func(*keys) {},
+				unwrap: func(ctx context.Context, _ *keys) error { <-ctx.Done(); return ctx.Err() },
+			})
+			if errors.Is(err, errCrowded) {
+				refused++
+			} else if !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
+		}
+		if refused != 10 || len(g.running) != maxFlights {
+			t.Errorf("got %d refused and %d flights, want 10 and %d", refused, len(g.running), maxFlights)
+		}
+		g.close()
+		if len(g.running) != 0 {
+			t.Errorf("got %d flights after close, want 0", len(g.running))
+		}
 	})
 }

@@ -4,6 +4,7 @@ package envelope
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -16,7 +17,12 @@ const (
 	failureMemory = time.Second
 	// maxFailures bounds what hostile records can make a node remember.
 	maxFailures = 4096
+	// maxFlights bounds what callers that come and leave can have waiting; the
+	// KMS calls themselves are bounded by Config.MaxInflight.
+	maxFlights = 4096
 )
+
+var errCrowded = &KMSError{Kind: KMSThrottled, Err: errors.New("too many unwraps wait for their turn on this node")}
 
 // flight is one unwrap in progress, or one that failed a moment ago.
 type flight struct {
@@ -113,6 +119,9 @@ func (g *flights) enter(ctx context.Context, j *job) (*flight, error) {
 	if landed {
 		close(f.done)
 		return f, nil
+	}
+	if len(g.running) >= maxFlights {
+		return nil, errCrowded
 	}
 	var own context.Context
 	own, f.cancel = context.WithTimeout(context.WithoutCancel(ctx), g.timeout)

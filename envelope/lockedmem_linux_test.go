@@ -5,6 +5,7 @@ package envelope
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"os"
 	"os/exec"
 	"testing"
@@ -94,13 +95,13 @@ func TestArenaMapping(t *testing.T) {
 	t.Error("no mapping is both locked (lo) and left out of dumps (dd)")
 }
 
+var lockProcess = flag.Bool("lock-process", false, "set by TestLockProcess for the process that it starts")
+
 // TestLockProcess runs this test again as a process of its own: what it does to
 // a process cannot be undone.
 func TestLockProcess(t *testing.T) {
-	const child = "ENVELOPE_LOCK_PROCESS"
-	if os.Getenv(child) == "" {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestLockProcess$")
-		cmd.Env = append(os.Environ(), child+"=1")
+	if !*lockProcess {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestLockProcess$", "-lock-process")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%v\n%s", err, out)
 		}
