@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
+)
+
+// checkTimeout bounds all questions of `serve --check` together.
+const checkTimeout = 60 * time.Second
+
+// A checklist prints one line for each part as it is asked.
+type checklist struct {
+	w      io.Writer
+	faults int
+}
+
+func (l *checklist) ok(part, format string, args ...any) {
+	l.line("ok   ", part, fmt.Sprintf(format, args...))
+}
+
+func (l *checklist) note(part, format string, args ...any) {
+	l.line("note ", part, fmt.Sprintf(format, args...))
+}
+
+func (l *checklist) fault(part, what, remedy string) {
+	l.faults++
+	l.line("FAULT", part, what)
+	if remedy != "" {
+		l.line("     ", "", "→ "+remedy)
+	}
+}
+
+func (l *checklist) line(mark, part, text string) {
+	_, _ = fmt.Fprintf(l.w, "%s %-9s %s\n", mark, part, text) // the exit code tells too
+}
+
+// check asks every part once and turns faults into an exit code.
+func (n *node) check(ctx context.Context, w io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	l := &checklist{w: w}
+	l.ok("settings", "all can be read")
+	n.checkListen(l)
+	n.checkServer(ctx, l)
+	n.checkKMS(ctx, l)
+	n.checkPrimary(ctx, l)
+	if l.faults > 0 {
+		return errReported
+	}
+	return nil
+}
+
+func (n *node) checkListen(l *checklist) {
+	open, err := n.listen()
+	if err != nil {
+		l.note("listen", "%s (a node that runs already holds its own ports)", err)
+		return
+	}
+	open.close()
+	l.ok("listen", "all addresses are free")
+}
+
+func (n *node) checkServer(ctx context.Context, l *checklist) {
+	c := n.config
+	st, err := n.vault.Status(ctx)
+	if err != nil {
+		what, remedy := explain(err)
+		if remedy == "" {
+			remedy = fmt.Sprintf("see VAULT_LOCAL_PG (%s), VAULT_PG_USER (%s), VAULT_PG_DBNAME (%s); `hyperion-vault init` makes extension and role", c.local.address, c.user, c.database)
+		}
+		l.fault("server", what, remedy)
+		return
+	}
+	l.ok("server", "%s: vault %s, extension %s", c.local.address, st.VaultID, st.ExtensionVersion)
+	if st.WorkerDatabase != c.database {
+		l.fault("worker", fmt.Sprintf("hyperion_vault.database is %q on the server, VAULT_PG_DBNAME is %q", st.WorkerDatabase, c.database),
+			"run `hyperion-vault init --database "+c.database+"`, or ALTER SYSTEM SET hyperion_vault.database")
+	}
+	if !st.Preloaded {
+		l.note("worker", "hyperion_vault is not in shared_preload_libraries: rotations are enqueued only while a node runs")
+	}
+	if _, _, err := n.vault.LoginVerifier(ctx, c.user); err != nil {
+		what, _ := explain(err)
+		l.fault("log-in", what, "run `hyperion-vault init`: it gives the service role its rights")
+		return
+	}
+	n.checkRoles(ctx, l)
+}
+
+func (n *node) checkKMS(ctx context.Context, l *checklist) {
+	err := n.canary(ctx)
+	switch {
+	case err == nil:
+		l.ok("KMS", "a canary was sealed and opened")
+	case vault.KindOf(err) == vault.KindNotReady:
+		l.note("KMS", "not asked: the vault id is not known before the server was reached once")
+	default:
+		what, _ := explain(err)
+		l.fault("KMS", what, "see VAULT_KMS_MODE and the master key")
+	}
+}
+
+func (n *node) checkPrimary(ctx context.Context, l *checklist) {
+	p, err := n.vault.Primary(ctx)
+	if err != nil {
+		l.fault("primary", err.Error(), "see VAULT_PG_HOSTS: it should name all servers of the cluster, reachable for "+n.config.user)
+		return
+	}
+	l.ok("primary", "%s", p.Addr)
+}
+
+// checkRoles names the roles that cannot log in through a node, as far as the
+// service role can see.
+func (n *node) checkRoles(ctx context.Context, l *checklist) {
+	roles, err := n.loginRoles(ctx)
+	if err != nil {
+		l.note("roles", "not asked: %s", err)
+		return
+	}
+	var without, strong []string
+	for _, r := range roles {
+		_, found, err := n.vault.LoginVerifier(ctx, r.name)
+		switch {
+		case err != nil:
+			l.note("roles", "not all asked: %s", err)
+			return
+		case found:
+		case r.strong:
+			strong = append(strong, r.name)
+		default:
+			without = append(without, r.name)
+		}
+	}
+	if len(without) > 0 {
+		l.note("roles", "cannot log in through a node: %s", strings.Join(without, ", "))
+		l.note("", "→ each needs a password stored as SCRAM: SET password_encryption = 'scram-sha-256', then \\password ROLE")
+	}
+	if len(strong) > 0 {
+		l.note("roles", "superusers, REPLICATION and BYPASSRLS roles are kept out: %s", strings.Join(strong, ", "))
+		l.note("", "→ they use the server's own port; hyperion_vault.proxy_login = all on the server lets those with a SCRAM password in")
+	}
+	if len(without)+len(strong) == 0 {
+		l.ok("roles", "all %d that may log in can do so through a node", len(roles))
+	}
+	l.note("roles", "pg_hba.conf is not looked at: the service role cannot see it")
+}
+
+type loginRole struct {
+	name   string
+	strong bool
+}
+
+// maxRoles bounds what is asked and printed.
+const maxRoles = 500
+
+// loginRoles uses a connection of its own, with the node's settings.
+func (n *node) loginRoles(ctx context.Context) ([]loginRole, error) {
+	config, err := n.config.serviceConnection()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close(ctx) }() // its rows were read
+	rows, err := conn.Query(ctx, `SELECT rolname::pg_catalog.text, rolsuper OR rolreplication OR rolbypassrls
+		FROM pg_catalog.pg_roles WHERE rolcanlogin AND rolname !~ '^pg_' ORDER BY 1 LIMIT $1`, maxRoles)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (loginRole, error) {
+		var r loginRole
+		err := row.Scan(&r.name, &r.strong)
+		return r, err
+	})
+}
+
+// serviceConnection says how the service role reaches the local server; libpq's
+// environment has no say.
+func (c *nodeConfig) serviceConnection() (*pgx.ConnConfig, error) {
+	mode := c.sslMode
+	switch {
+	case mode != "":
+	case c.local.beyondLoopback():
+		mode = "verify-full"
+	default:
+		mode = "prefer"
+	}
+	host, port := c.local.hostPort()
+	text := fmt.Sprintf("host=%s port=%d user=%s password=%s dbname=%s sslmode=%s sslrootcert=%s passfile=/dev/null servicefile=/dev/null",
+		quoteConn(host), port, quoteConn(c.user), quoteConn(c.password), quoteConn(c.database), mode, quoteConn(c.sslRoots))
+	config, err := pgx.ParseConfig(text)
+	if err != nil {
+		return nil, errors.New("the settings make no connection string") // the error would quote the password
+	}
+	config.RuntimeParams = map[string]string{"application_name": "hyperion-vault check", "search_path": "pg_catalog, pg_temp"}
+	config.OnNotice = func(*pgconn.PgConn, *pgconn.Notice) {}
+	return config, nil
+}
+
+func quoteConn(s string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
+}
+
+// explain splits an error into what and remedy; the operator may see the cause.
+func explain(err error) (what, remedy string) {
+	var e *vault.Error
+	if !errors.As(err, &e) {
+		return err.Error(), ""
+	}
+	what = e.Msg
+	if e.Err != nil {
+		what += ": " + e.Err.Error()
+	}
+	if !strings.Contains(e.Hint, "log") { // there is no log here: this is the answer
+		remedy = e.Hint
+	}
+	return strings.ReplaceAll(what, "\n", "; "), remedy
+}

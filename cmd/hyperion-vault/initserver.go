@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/hmac"
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// A server is one of the cluster's, connected as the operator.
+type server struct {
+	name string
+	conn *pgx.Conn
+}
+
+// connectAll connects to every host, in libpq's own ways: environment,
+// password file, service file.
+func (c *initCommand) connectAll(ctx context.Context) ([]*server, error) {
+	base, err := pgx.ParseConfig("")
+	if err != nil {
+		return nil, fmt.Errorf("PG* environment: %w", err)
+	}
+	hosts, err := c.hostList(base)
+	if err != nil {
+		return nil, err
+	}
+	var servers []*server
+	var errs []error
+	for _, host := range hosts {
+		config, err := pgx.ParseConfig(host)
+		if err != nil {
+			return servers, fmt.Errorf("PG* environment: %w", err)
+		}
+		config.Database = c.Database
+		config.ValidateConnect = nil // PGTARGETSESSIONATTRS is not for us: we want every server
+		config.ConnectTimeout = 10 * time.Second
+		config.RuntimeParams = map[string]string{"application_name": "hyperion-vault init", "search_path": "pg_catalog, pg_temp"}
+		config.OnNotice = func(*pgconn.PgConn, *pgconn.Notice) {}
+		name := net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))
+		conn, err := pgx.ConnectConfig(ctx, config)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			continue
+		}
+		servers = append(servers, &server{name: name, conn: conn})
+	}
+	return servers, errors.Join(errs...)
+}
+
+// hostList returns a connection string for each server, which names no more
+// than where it is: the rest comes from libpq's environment.
+func (c *initCommand) hostList(base *pgx.ConnConfig) ([]string, error) {
+	var list []string
+	add := func(host, port string) {
+		list = append(list, fmt.Sprintf("host='%s' port=%s", strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(host), port))
+	}
+	if c.Hosts == "" {
+		seen := map[string]bool{}
+		for _, f := range append([]*pgconn.FallbackConfig{{Host: base.Host, Port: base.Port}}, base.Fallbacks...) {
+			port := strconv.Itoa(int(f.Port))
+			if key := f.Host + " " + port; !seen[key] { // sslmode=prefer names each host twice
+				seen[key] = true
+				add(f.Host, port)
+			}
+		}
+		if len(list) == 0 {
+			return nil, errNoServer
+		}
+		return list, nil
+	}
+	for _, element := range strings.Split(c.Hosts, ",") {
+		e, err := parseEndpoint(strings.TrimSpace(element), int(base.Port))
+		if err != nil {
+			return nil, faultf("--hosts holds %q: it should be host, host:port, [v6]:port or a socket directory, with commas between", c.Hosts)
+		}
+		if e.network == "unix" {
+			add(e.address, strconv.Itoa(int(base.Port)))
+			continue
+		}
+		host, port, err := net.SplitHostPort(e.address)
+		if err != nil {
+			return nil, err
+		}
+		add(host, port)
+	}
+	return list, nil
+}
+
+// survey asks each server what it is, and finds the primary. All that is wrong
+// anywhere is one error, before anything is changed.
+func survey(ctx context.Context, servers []*server) (*server, error) {
+	var primaries []*server
+	var errs []error
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for _, s := range servers {
+		var standby, superuser, files bool
+		err := s.conn.QueryRow(ctx, `SELECT pg_catalog.pg_is_in_recovery(),
+			(SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user),
+			EXISTS (SELECT FROM pg_catalog.pg_available_extensions WHERE name = 'hyperion_vault')`).Scan(&standby, &superuser, &files)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("%s: %w", s.name, err))
+		case !superuser:
+			errs = append(errs, fmt.Errorf("%s: %q is not a superuser: the extension, its rights and its settings need one", s.name, s.conn.Config().User))
+		case !files:
+			errs = append(errs, fmt.Errorf("%s: the extension's files are missing: install hyperion_vault on that host (make install-extension)", s.name))
+		case !standby:
+			primaries = append(primaries, s)
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	switch len(primaries) {
+	case 1:
+		return primaries[0], nil
+	case 0:
+		return nil, errors.New("every server named is a standby: name the primary too (--hosts)")
+	default:
+		return nil, fmt.Errorf("%s and %s are both primaries: are they one cluster?", primaries[0].name, primaries[1].name)
+	}
+}
+
+// password gets or makes the service role's password and returns its SCRAM
+// verifier: the server, and so its log, never sees the password.
+func (c *initCommand) password(std *streams, r *initResult) (string, error) {
+	password, err := c.readPassword(std, r)
+	if err != nil {
+		return "", err
+	}
+	for i := range len(password) {
+		if password[i] < 0x20 || password[i] > 0x7e {
+			return "", errors.New("the service role's password should be of printable ASCII characters")
+		}
+	}
+	return scramVerifier(password)
+}
+
+func (c *initCommand) readPassword(std *streams, r *initResult) (string, error) {
+	if c.PasswordFile == "-" {
+		line, err := bufio.NewReader(io.LimitReader(std.in, maxSecretFile)).ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return "", fmt.Errorf("stdin: %w", err)
+		}
+		if line = strings.TrimRight(line, "\r\n"); line == "" {
+			return "", errors.New("stdin holds no password")
+		}
+		return line, nil
+	}
+	password, err := readSecretFile(c.PasswordFile)
+	if err == nil {
+		return password, nil
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("--service-password-file %s: %w", c.PasswordFile, err)
+	}
+	secret := make([]byte, 24)
+	_, _ = rand.Read(secret) // never fails, by its documentation
+	password = base64.RawURLEncoding.EncodeToString(secret)
+	f, err := os.OpenFile(c.PasswordFile, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return "", err
+	}
+	_, err = f.WriteString(password + "\n")
+	if err = errors.Join(err, f.Close()); err != nil {
+		return "", err
+	}
+	r.did("wrote the service role's password into %s: each node needs it (VAULT_PG_PASSWORD_FILE)", c.PasswordFile)
+	return password, nil
+}
+
+// scramIterations is PostgreSQL's own number.
+const scramIterations = 4096
+
+func scramVerifier(password string) (string, error) {
+	salt := make([]byte, 16)
+	_, _ = rand.Read(salt) // never fails, by its documentation
+	salted, err := pbkdf2.Key(sha256.New, password, salt, scramIterations, sha256.Size)
+	if err != nil {
+		return "", err
+	}
+	mac := func(text string) []byte {
+		h := hmac.New(sha256.New, salted)
+		h.Write([]byte(text))
+		return h.Sum(nil)
+	}
+	stored := sha256.Sum256(mac("Client Key"))
+	encode := base64.StdEncoding.EncodeToString
+	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", scramIterations, encode(salt), encode(stored[:]), encode(mac("Server Key"))), nil
+}

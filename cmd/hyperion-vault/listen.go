@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+// listeners are all open before one is served: a port in use stops the start.
+type listeners struct {
+	proxy   []net.Listener
+	api     net.Listener
+	metrics net.Listener // nil: off
+}
+
+func (l *listeners) close() {
+	for _, p := range append(l.proxy, l.api, l.metrics) {
+		if p != nil {
+			_ = p.Close() // nothing was accepted
+		}
+	}
+}
+
+func (n *node) listen() (_ *listeners, err error) {
+	l := &listeners{}
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	for _, e := range n.config.proxyListen {
+		p, err := listenOn("VAULT_PROXY_LISTEN", e)
+		if err != nil {
+			return nil, err
+		}
+		l.proxy = append(l.proxy, p)
+	}
+	if l.api, err = n.listenHTTP("VAULT_API_LISTEN", n.config.apiListen); err != nil {
+		return nil, err
+	}
+	if n.config.metricsListen != nil {
+		if l.metrics, err = n.listenHTTP("VAULT_METRICS_LISTEN", *n.config.metricsListen); err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// listenHTTP speaks TLS where other hosts can listen in, if there is a
+// certificate; on loopback HTTP stays plain, as its clients expect.
+func (n *node) listenHTTP(variable string, e endpoint) (net.Listener, error) {
+	l, err := listenOn(variable, e)
+	if err != nil {
+		return nil, err
+	}
+	if n.certificate.Load() != nil && e.beyondLoopback() {
+		config := n.tlsConfig()
+		config.NextProtos = []string{"h2", "http/1.1"}
+		return tls.NewListener(l, config), nil
+	}
+	return l, nil
+}
+
+func listenOn(variable string, e endpoint) (net.Listener, error) {
+	if e.network == "unix" {
+		return listenSocket(variable, e.address)
+	}
+	var config net.ListenConfig
+	l, err := config.Listen(context.Background(), e.network, e.address)
+	if err != nil {
+		return nil, fmt.Errorf("%s: cannot listen on %s: %w", variable, e.address, errnoOf(err))
+	}
+	return l, nil
+}
+
+// listenSocket takes over the socket of a process that is gone. Everybody on
+// this host may connect, as to PostgreSQL's: the log-in decides.
+func listenSocket(variable, path string) (net.Listener, error) {
+	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		_ = conn.Close() // only asked whether somebody is there
+		return nil, fmt.Errorf("%s: cannot listen on %s: another process does", variable, path)
+	} else if errors.Is(err, syscall.ECONNREFUSED) {
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("%s: %w", variable, err)
+		}
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: cannot listen on %s: %w", variable, path, errnoOf(err))
+	}
+	if err := os.Chmod(path, 0o777); err != nil { //nolint:gosec // see above
+		return nil, errors.Join(fmt.Errorf("%s: %w", variable, err), l.Close())
+	}
+	return l, nil
+}
+
+// errnoOf drops what we say better.
+func errnoOf(err error) error {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return err
+}

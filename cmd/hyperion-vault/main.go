@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+// Command hyperion-vault is a secrets vault for replicated PostgreSQL: the node
+// that runs beside each server of a cluster, and the tools around it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"reflect"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// Exit codes.
+const (
+	exitOK    = 0
+	exitFault = 1 // what was asked for could not be done
+	exitUsage = 2 // a flag, an argument or a setting is wrong
+)
+
+// commands is the table of all that can be asked for.
+type commands struct {
+	Serve   serveCommand   `cmd:"" help:"Run the node beside a PostgreSQL server."`
+	Dev     devCommand     `cmd:"" help:"Run a scratch PostgreSQL with a node, to try things; everything is removed at the end."`
+	Init    initCommand    `cmd:"" help:"Prepare a cluster: extension, vault id, service role, first admin token. May be run again."`
+	Version versionCommand `cmd:"" help:"Print the version and how it was built."`
+}
+
+// streams are what a command may read and write.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+	environ  []string
+}
+
+func main() {
+	ctx, stop := untilSignal()
+	code := run(ctx, os.Args[1:], &streams{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ()})
+	stop()
+	os.Exit(code)
+}
+
+// untilSignal ends the context at the first SIGINT or SIGTERM; the second ends
+// the process at once.
+func untilSignal() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		fmt.Fprintln(os.Stderr, "hyperion-vault: second signal, ending at once")
+		os.Exit(exitFault)
+	}()
+	return ctx, cancel
+}
+
+// errReported is a failure that was told already.
+var errReported = errors.New("reported")
+
+// run is main without the process around it.
+func run(ctx context.Context, args []string, std *streams) int {
+	code := -1
+	app, err := kong.New(&commands{},
+		kong.Name("hyperion-vault"),
+		kong.Description("A secrets vault for replicated PostgreSQL."),
+		kong.FlagNamer(fieldFlag),
+		kong.Writers(std.out, std.err),
+		kong.Exit(func(c int) { // --help
+			if code < 0 {
+				code = c
+			}
+		}),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(std),
+	)
+	if err != nil {
+		return fail(std, exitFault, err)
+	}
+	parsed, err := app.Parse(args)
+	if code >= 0 {
+		return code
+	}
+	if err != nil {
+		return fail(std, exitUsage, err)
+	}
+	err = parsed.Run()
+	var fault *faultError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errReported):
+		return exitFault
+	case errors.As(err, &fault):
+		return fail(std, exitUsage, err)
+	default:
+		return fail(std, exitFault, err)
+	}
+}
+
+// fail writes each line of the error as one of ours.
+func fail(std *streams, code int, err error) int {
+	for _, line := range strings.Split(err.Error(), "\n") {
+		_, _ = fmt.Fprintf(std.err, "hyperion-vault: %s\n", line) // nobody to tell
+	}
+	return code
+}
+
+// fieldFlag names a flag: a setting's by its variable, any other by its field.
+func fieldFlag(field string) string {
+	if f, ok := reflect.TypeFor[settings]().FieldByName(field); ok {
+		return flagName(f.Tag.Get("env"))
+	}
+	var name strings.Builder
+	for i, r := range field {
+		if i > 0 && r >= 'A' && r <= 'Z' {
+			name.WriteByte('-')
+		}
+		name.WriteRune(r)
+	}
+	return strings.ToLower(name.String())
+}

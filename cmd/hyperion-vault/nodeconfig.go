@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/hyperiondb/hyperion-vault/envelope"
+	"github.com/hyperiondb/hyperion-vault/proxy"
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
+)
+
+// nodeConfig is the settings as the node works with them.
+type nodeConfig struct {
+	proxyListen   []endpoint
+	apiListen     endpoint
+	metricsListen *endpoint // nil: off
+
+	local      endpoint
+	hosts      []endpoint
+	user       string
+	password   string
+	database   string
+	poolMax    int
+	sslMode    string // empty: by kind of address
+	sslRoots   string
+	allowTrust bool
+
+	masterKey     []byte // zeroed when the KMS has derived its keys
+	cacheTTL      time.Duration
+	cacheEntries  int
+	kmsRetries    int
+	kmsInflight   int
+	allowUnlocked bool
+
+	vaultID  string // empty: as pinned
+	auditDir string
+
+	allowedIPs, proxyIPs *vault.AllowList
+	openIndirect         proxy.OpenIndirect
+
+	certificate *tls.Certificate
+	requireTLS  proxy.RequireTLS
+
+	maxSessions int
+	handshake   time.Duration
+	idle        time.Duration
+	maxQuery    int
+	drain       time.Duration
+	logFormat   string
+	logLevel    slog.Level
+	level       *slog.LevelVar // what the log uses; SIGHUP changes it
+}
+
+// check turns the texts into a nodeConfig. The error joins one line per fault.
+func (v values) check() (*nodeConfig, error) {
+	p := newParser(v)
+	c := &nodeConfig{}
+	p.addresses(c)
+	p.servers(c)
+	p.keys(c)
+	p.access(c)
+	p.limits(c)
+	p.plaintext(c)
+	return c, errors.Join(p.errs...)
+}
+
+const (
+	defaultProxyPort = 6432
+	unnamedPort      = 0 // each address must name its port
+)
+
+func (p *parser) addresses(c *nodeConfig) {
+	c.proxyListen = p.endpoints("VAULT_PROXY_LISTEN", unnamedPort)
+	port := socketPort(c.proxyListen, defaultProxyPort)
+	for i, e := range c.proxyListen {
+		c.proxyListen[i] = e.withSocketPort(port)
+	}
+	c.apiListen = p.tcpEndpoint("VAULT_API_LISTEN")
+	if p.values["VAULT_METRICS_LISTEN"] != "off" {
+		e := p.tcpEndpoint("VAULT_METRICS_LISTEN")
+		c.metricsListen = &e
+	}
+}
+
+// tcpEndpoint is for HTTP, which we serve on no socket.
+func (p *parser) tcpEndpoint(name string) endpoint {
+	e := p.endpoint(name, unnamedPort)
+	if e.network == "unix" {
+		p.wrong(name)
+	}
+	return e
+}
+
+func (p *parser) servers(c *nodeConfig) {
+	port := p.number("VAULT_PG_PORT", 1, 65535)
+	c.local = p.endpoint("VAULT_LOCAL_PG", unnamedPort).withSocketPort(port)
+	for _, e := range p.endpoints("VAULT_PG_HOSTS", port) {
+		c.hosts = append(c.hosts, e.withSocketPort(port))
+	}
+	c.user = p.filled("VAULT_PG_USER")
+	c.database = p.filled("VAULT_PG_DBNAME")
+	c.password = p.values["VAULT_PG_PASSWORD"]
+	c.poolMax = p.number("VAULT_PG_POOL_MAX", 1, 1000)
+	if p.values["VAULT_PG_SSLMODE"] != "" {
+		c.sslMode = p.oneOf("VAULT_PG_SSLMODE", "disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+	}
+	c.sslRoots = p.values["VAULT_PG_SSLROOTCERT"]
+	c.allowTrust = p.boolean("VAULT_PG_ALLOW_TRUST")
+}
+
+func (p *parser) keys(c *nodeConfig) {
+	switch p.oneOf("VAULT_KMS_MODE", "aws", "local") {
+	case "aws":
+		if p.values["VAULT_KMS_MODE"] == "aws" { // anything else was told already
+			p.errs = append(p.errs, faultf("VAULT_KMS_MODE holds \"aws\": the AWS KMS comes with a later version; it should be local, "+
+				"with VAULT_ALLOW_LOCAL_KMS=true and VAULT_LOCAL_MASTER_KEY_FILE"))
+		}
+	case "local":
+		if !p.boolean("VAULT_ALLOW_LOCAL_KMS") {
+			p.errs = append(p.errs, faultf("VAULT_KMS_MODE holds \"local\": then the key to every secret lies on this host; "+
+				"to start all the same, set VAULT_ALLOW_LOCAL_KMS=true"))
+		}
+		c.masterKey = p.masterKey("VAULT_LOCAL_MASTER_KEY")
+	}
+	c.cacheTTL = p.seconds("VAULT_DEK_CACHE_TTL_SECS", 0, 86400)
+	c.cacheEntries = p.number("VAULT_DEK_CACHE_ENTRIES", 1, 1_000_000)
+	c.kmsRetries = p.number("VAULT_KMS_MAX_RETRIES", 0, 20)
+	c.kmsInflight = p.number("VAULT_KMS_MAX_INFLIGHT", 1, 1000)
+	c.allowUnlocked = p.boolean("VAULT_ALLOW_UNLOCKED")
+	c.auditDir = p.filled("VAULT_AUDIT_DIR")
+	if id := p.values["VAULT_ID"]; id != "" {
+		if _, err := envelope.ParseUUID(id); err != nil {
+			p.wrong("VAULT_ID")
+		}
+		c.vaultID = id
+	}
+}
+
+func (p *parser) access(c *nodeConfig) {
+	c.allowedIPs = p.allowList("VAULT_ALLOWED_IPS")
+	c.proxyIPs = c.allowedIPs
+	if _, ok := p.values["VAULT_PROXY_ALLOWED_IPS"]; ok {
+		c.proxyIPs = p.allowList("VAULT_PROXY_ALLOWED_IPS")
+	}
+	switch p.oneOf("VAULT_OPEN_INDIRECT", "users", "on", "off") {
+	case "on":
+		c.openIndirect = proxy.IndirectOn
+	case "off":
+		c.openIndirect = proxy.IndirectOff
+	default:
+		c.openIndirect = proxy.IndirectUsers
+	}
+	switch p.oneOf("VAULT_REQUIRE_TLS", "secrets", "all", "off") {
+	case "all":
+		c.requireTLS = proxy.TLSForAll
+	case "off":
+		c.requireTLS = proxy.TLSOff
+	default:
+		c.requireTLS = proxy.TLSForSecrets
+	}
+	c.certificate = p.certificate()
+}
+
+func (p *parser) allowList(name string) *vault.AllowList {
+	list, err := vault.ParseAllowList(p.values[name])
+	if err != nil {
+		p.wrong(name)
+	}
+	return list
+}
+
+// certificate loads the pair, so that a wrong file stops the start.
+func (p *parser) certificate() *tls.Certificate {
+	cert, key := p.values["VAULT_TLS_CERT"], p.values["VAULT_TLS_KEY"]
+	switch {
+	case cert == "" && key == "":
+		return nil
+	case cert == "":
+		p.errs = append(p.errs, faultf("VAULT_TLS_KEY is set without VAULT_TLS_CERT: it should be both or neither"))
+		return nil
+	case key == "":
+		p.errs = append(p.errs, faultf("VAULT_TLS_CERT is set without VAULT_TLS_KEY: it should be both or neither"))
+		return nil
+	}
+	if err := ownerOnly(key); err != nil {
+		p.errs = append(p.errs, faultf("VAULT_TLS_KEY holds %q: %s", key, err))
+		return nil
+	}
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		p.errs = append(p.errs, faultf("VAULT_TLS_CERT holds %q, VAULT_TLS_KEY %q: they should be a PEM certificate and its key (%s)", cert, key, cause(err)))
+		return nil
+	}
+	return &pair
+}
+
+func (p *parser) limits(c *nodeConfig) {
+	c.maxSessions = p.number("VAULT_MAX_SESSIONS", 0, 100_000)
+	c.handshake = p.seconds("VAULT_HANDSHAKE_SECS", 1, 600)
+	c.idle = p.seconds("VAULT_IDLE_SECS", 0, 30*24*3600)
+	c.maxQuery = p.number("VAULT_MAX_QUERY_BYTES", 64<<10, 1<<30)
+	c.drain = p.seconds("VAULT_DRAIN_SECS", 0, 3600)
+	c.logFormat = p.oneOf("VAULT_LOG_FORMAT", "json", "text")
+	c.logLevel = p.level("VAULT_LOG_LEVEL")
+}
+
+// plaintext refuses to carry values in clear over a network by mistake.
+func (p *parser) plaintext(c *nodeConfig) {
+	if p.boolean("VAULT_ALLOW_PLAINTEXT") || p.values["VAULT_TLS_CERT"] != "" {
+		return
+	}
+	listeners := map[string][]endpoint{"VAULT_PROXY_LISTEN": c.proxyListen, "VAULT_API_LISTEN": {c.apiListen}}
+	if c.metricsListen != nil {
+		listeners["VAULT_METRICS_LISTEN"] = []endpoint{*c.metricsListen}
+	}
+	for _, name := range []string{"VAULT_PROXY_LISTEN", "VAULT_API_LISTEN", "VAULT_METRICS_LISTEN"} {
+		for _, e := range listeners[name] {
+			if e.network != "" && e.beyondLoopback() {
+				p.errs = append(p.errs, faultf("%s holds %q: that can be reached from other hosts, and there is no certificate; "+
+					"set VAULT_TLS_CERT and VAULT_TLS_KEY, or listen on 127.0.0.1, or set VAULT_ALLOW_PLAINTEXT=true", name, strings.TrimSpace(p.values[name])))
+				break
+			}
+		}
+	}
+}

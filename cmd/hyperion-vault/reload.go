@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package main
+
+import (
+	"context"
+	"slices"
+	"strings"
+)
+
+// reloadable settings take effect at SIGHUP; all others need a restart.
+var reloadable = []string{
+	"VAULT_ALLOWED_IPS", "VAULT_PROXY_ALLOWED_IPS",
+	"VAULT_TLS_CERT", "VAULT_TLS_KEY",
+	"VAULT_PG_PASSWORD", "VAULT_PG_PASSWORD_FILE",
+	"VAULT_LOG_LEVEL",
+}
+
+// reloadSettings reads everything again. A fault anywhere changes nothing.
+func (n *node) reloadSettings(ctx context.Context) {
+	fresh, warnings, err := n.reload()
+	var config *nodeConfig
+	if err == nil {
+		config, err = fresh.check()
+	}
+	if err == nil && (config.certificate == nil) != (n.certificate.Load() == nil) {
+		err = faultf("VAULT_TLS_CERT: a certificate cannot come or go without a restart")
+	}
+	if err != nil {
+		for _, line := range strings.Split(err.Error(), "\n") {
+			n.log.ErrorContext(ctx, "the settings were not read again: nothing was changed", "error", line)
+		}
+		return
+	}
+	clear(config.masterKey)
+	for _, warning := range warnings {
+		n.log.WarnContext(ctx, "setting", "warning", warning)
+	}
+	var restart []string
+	for _, st := range settingList() {
+		if fresh[st.name] != n.values[st.name] && !slices.Contains(reloadable, st.name) {
+			restart = append(restart, st.name)
+		}
+	}
+	n.vault.SetAllowedIPs(config.proxyIPs)
+	n.vault.SetPassword(config.password)
+	n.certificate.Store(config.certificate)
+	n.config.level.Set(config.logLevel)
+	for _, name := range reloadable {
+		if text, ok := fresh[name]; ok {
+			n.values[name] = text
+		} else {
+			delete(n.values, name)
+		}
+	}
+	n.log.InfoContext(ctx, "the settings were read again")
+	if len(restart) > 0 {
+		n.log.WarnContext(ctx, "changed settings need a restart", "settings", strings.Join(restart, ", "))
+	}
+}

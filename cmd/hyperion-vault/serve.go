@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/hyperiondb/hyperion-vault/envelope"
+	"github.com/hyperiondb/hyperion-vault/envelope/erase"
+	"github.com/hyperiondb/hyperion-vault/envelope/localkms"
+	"github.com/hyperiondb/hyperion-vault/proxy"
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
+	"github.com/hyperiondb/hyperion-vault/rewrite"
+)
+
+type serveCommand struct {
+	Config string `env:"VAULT_CONFIG" placeholder:"FILE" help:"Settings as lines NAME=value; flags and environment go before them."`
+	Check  bool   `help:"Say for each part whether it would work and what to do, then end: exit code 1 if something would not."`
+
+	Settings settings `embed:""`
+}
+
+// Run builds the node and keeps it until the context ends.
+func (c *serveCommand) Run(ctx context.Context, std *streams) error {
+	v, warnings, err := load(&c.Settings, std.environ, c.Config)
+	if err != nil {
+		return err
+	}
+	config, err := v.check()
+	if err != nil {
+		return err
+	}
+	log := newLog(std.err, config)
+	for _, warning := range warnings {
+		log.WarnContext(ctx, "setting", "warning", warning)
+	}
+	if err := envelope.LockProcess(); err != nil {
+		return err
+	}
+	if !erase.Enabled() {
+		log.WarnContext(ctx, "this build does not erase keys and values from memory after use: build it with GOEXPERIMENT=runtimesecret")
+	}
+	n, err := newNode(config, log)
+	if err != nil {
+		return err
+	}
+	defer n.vault.Close()
+	if c.Check {
+		return n.check(ctx, std.out)
+	}
+	n.reload = func() (values, []string, error) { return load(&c.Settings, std.environ, c.Config) }
+	n.values = v
+	return n.run(ctx)
+}
+
+func newLog(w io.Writer, c *nodeConfig) *slog.Logger {
+	c.level = new(slog.LevelVar)
+	c.level.Set(c.logLevel)
+	options := &slog.HandlerOptions{Level: c.level}
+	if c.logFormat == "text" {
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}
+
+// A node is one `serve` process: the core and its faces.
+type node struct {
+	config   *nodeConfig
+	log      *slog.Logger
+	name     string
+	vault    *vault.Vault
+	proxy    *proxy.Server
+	registry *prometheus.Registry
+
+	certificate atomic.Pointer[tls.Certificate] // nil: none; SIGHUP replaces it
+	kms         atomic.Pointer[kmsState]
+	draining    atomic.Bool
+
+	values values // as loaded last; owned by the signal loop after start
+	reload func() (values, []string, error)
+}
+
+// kmsState is what the last canary said.
+type kmsState struct{ err error }
+
+var errNotTried = errors.New("not asked yet")
+
+// newNode connects to nothing: only faults of this host are errors.
+func newNode(c *nodeConfig, log *slog.Logger) (*node, error) {
+	name, err := os.Hostname()
+	if err != nil {
+		return nil, err
+	}
+	n := &node{config: c, log: log, name: name, registry: prometheus.NewRegistry()}
+	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	n.certificate.Store(c.certificate)
+	n.kms.Store(&kmsState{err: errNotTried})
+
+	newSealer, err := sealerMaker(c, log)
+	if err != nil {
+		return nil, err
+	}
+	pin, err := vault.PinVaultID(c.auditDir, c.vaultID)
+	if err != nil {
+		return nil, fmt.Errorf("VAULT_AUDIT_DIR: %w", err)
+	}
+	hosts := make([]vault.Server, len(c.hosts))
+	for i, e := range c.hosts {
+		hosts[i] = vault.Server{Network: e.network, Addr: e.address}
+	}
+	n.vault, err = vault.New(vault.Config{
+		Node: name, Local: vault.Server{Network: c.local.network, Addr: c.local.address}, Hosts: hosts,
+		User: c.user, Password: c.password, Database: c.database, PoolMax: c.poolMax,
+		SSLMode: c.sslMode, SSLRootCert: c.sslRoots, AllowTrust: c.allowTrust,
+		Pin: pin, NewSealer: newSealer, AllowedIPs: c.proxyIPs, Log: log, Registerer: n.registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if n.proxy, err = n.newProxy(); err != nil {
+		n.vault.Close()
+		return nil, err
+	}
+	n.registry.MustRegister(n.partGauges()...)
+	return n, nil
+}
+
+// sealerMaker derives the keys of the KMS now, so that a wrong key or too
+// little lockable memory is found at the start even if the vault id is not.
+func sealerMaker(c *nodeConfig, log *slog.Logger) (func(envelope.UUID) (*envelope.Sealer, error), error) {
+	kms, err := localkms.New(c.masterKey)
+	erase.Zero(c.masterKey)
+	if err != nil {
+		return nil, err
+	}
+	retrying := envelope.Retry(kms, envelope.RetryConfig{MaxRetries: c.kmsRetries})
+	maker := func(id envelope.UUID) (*envelope.Sealer, error) {
+		return envelope.New(envelope.Config{
+			KMS: retrying, Vault: id, KeyID: kms.KeyID(), CacheTTL: c.cacheTTL, CacheEntries: c.cacheEntries,
+			MaxInflight: c.kmsInflight, AllowUnlocked: c.allowUnlocked,
+		})
+	}
+	trial, err := maker(envelope.NewUUID())
+	if errors.Is(err, envelope.ErrUnlocked) {
+		return nil, fmt.Errorf("%w: raise the limit (LimitMEMLOCK= of the unit, ulimit -l), or set VAULT_ALLOW_UNLOCKED=true", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer trial.Close()
+	switch st := trial.Stats(); {
+	case c.cacheTTL == 0:
+	case !st.Locked:
+		log.Warn("data keys are kept in memory that may be swapped to disk", "remedy", "raise the limit of locked memory (LimitMEMLOCK=, ulimit -l)")
+	case st.Capacity < c.cacheEntries:
+		log.Warn("fewer data keys are kept than asked for", "kept", st.Capacity, "asked", c.cacheEntries,
+			"remedy", "raise the limit of locked memory (LimitMEMLOCK=, ulimit -l)")
+	}
+	return maker, nil
+}
+
+// planCacheBytes is room for some thousand different texts that call the vault.
+const planCacheBytes = 16 << 20
+
+func (n *node) newProxy() (*proxy.Server, error) {
+	c := n.config
+	serverTLS, err := c.serverTLS()
+	if err != nil {
+		return nil, err
+	}
+	p := proxy.Config{
+		Vault: n.vault, Analyzer: rewrite.NewAnalyzer(rewrite.Config{CacheBytes: planCacheBytes, CheckName: envelope.CheckName}),
+		LocalNetwork: c.local.network, LocalAddr: c.local.address, ServerTLS: serverTLS,
+		RequireTLS: c.requireTLS, AllowTrust: c.allowTrust, OpenIndirect: c.openIndirect, Database: c.database,
+		MaxSessions: c.maxSessions, HandshakeTimeout: c.handshake, IdleTimeout: c.idle, MaxQuery: c.maxQuery,
+		Log: n.log, Registerer: n.registry, NodeName: n.name,
+	}
+	if c.certificate != nil {
+		p.TLS = n.tlsConfig()
+	}
+	return proxy.New(p)
+}
+
+// tlsConfig hands out the certificate that is valid when a client comes.
+func (n *node) tlsConfig() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return n.certificate.Load(), nil
+		},
+	}
+}
+
+// serverTLS says how sessions reach the local server.
+func (c *nodeConfig) serverTLS() (*proxy.ServerTLS, error) {
+	if c.local.network == "unix" {
+		return nil, nil
+	}
+	word := c.sslMode
+	switch {
+	case word != "":
+	case c.local.beyondLoopback():
+		word = "verify-full"
+	default:
+		word = "prefer"
+	}
+	mode, err := proxy.ParseSSLMode(word)
+	if err != nil {
+		return nil, err
+	}
+	host, _, err := net.SplitHostPort(c.local.address)
+	if err != nil {
+		return nil, err
+	}
+	t := &proxy.ServerTLS{Mode: mode, Host: host}
+	if c.sslRoots == "" {
+		return t, nil
+	}
+	pem, err := os.ReadFile(c.sslRoots)
+	if err != nil {
+		return nil, faultf("VAULT_PG_SSLROOTCERT holds %q: %s", c.sslRoots, cause(err))
+	}
+	t.Roots = x509.NewCertPool()
+	if !t.Roots.AppendCertsFromPEM(pem) {
+		return nil, faultf("VAULT_PG_SSLROOTCERT holds %q: no PEM certificate is in it", c.sslRoots)
+	}
+	return t, nil
+}
+
+// run serves until ctx ends, then lets sessions finish.
+func (n *node) run(ctx context.Context) error {
+	listeners, err := n.listen()
+	if err != nil {
+		return err
+	}
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx)) // outlives the drain
+	defer stopWork()
+	var wg sync.WaitGroup
+	failed := make(chan error, 1)
+	background := func(f func() error) {
+		wg.Go(func() {
+			if err := f(); err != nil {
+				select {
+				case failed <- err:
+				default: // the first one counts
+				}
+			}
+		})
+	}
+	for _, l := range listeners.proxy {
+		background(func() error { return n.proxy.Serve(work, l) })
+	}
+	web := n.serveHTTP(work, listeners, background)
+	background(func() error { n.vault.Watch(work); return nil })
+	background(func() error { n.watchKMS(work); return nil })
+	background(func() error { n.signals(work); return nil })
+	n.log.InfoContext(ctx, "serving", "version", version, "proxy", addresses(listeners.proxy), "api", listeners.api.Addr().String())
+
+	select {
+	case <-ctx.Done():
+		n.log.Info("draining", "seconds", int(n.config.drain/time.Second))
+		err = nil
+	case err = <-failed:
+		n.log.Error("a listener failed", "error", err.Error())
+	}
+	n.draining.Store(true)
+	drain, endDrain := context.WithTimeout(work, n.config.drain)
+	defer endDrain()
+	if stopErr := n.proxy.Shutdown(drain); stopErr != nil {
+		n.log.Warn("sessions were closed before they had finished")
+	}
+	web.close()
+	stopWork()
+	wg.Wait()
+	n.log.Info("ended")
+	return err
+}
+
+func addresses(list []net.Listener) []string {
+	texts := make([]string, len(list))
+	for i, l := range list {
+		texts[i] = l.Addr().String()
+	}
+	return texts
+}
+
+const (
+	canaryEvery    = time.Minute
+	canaryRetryMin = 500 * time.Millisecond
+	canaryTimeout  = 20 * time.Second
+)
+
+// watchKMS asks the KMS with a canary, and logs once when its state changes.
+func (n *node) watchKMS(ctx context.Context) {
+	retry, last := canaryRetryMin, ""
+	for {
+		err := n.canary(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		n.kms.Store(&kmsState{err: err})
+		now, wait := "", canaryEvery
+		if err != nil {
+			now, wait = err.Error(), retry
+			retry = min(2*retry, canaryEvery)
+		} else {
+			retry = canaryRetryMin
+		}
+		switch {
+		case vault.KindOf(err) == vault.KindNotReady: // told by the watch of the server
+		case now == last:
+		case err != nil:
+			n.log.WarnContext(ctx, "KMS not usable", "error", err.Error())
+		default:
+			n.log.InfoContext(ctx, "KMS usable")
+		}
+		last = now
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+func (n *node) canary(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, canaryTimeout)
+	defer cancel()
+	return n.vault.Canary(ctx)
+}
+
+// signals serves SIGHUP (settings) and SIGUSR2 (forget the data keys).
+func (n *node) signals(ctx context.Context) {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR2)
+	defer signal.Stop(signals)
+	for {
+		select {
+		case s := <-signals:
+			if s == syscall.SIGUSR2 {
+				n.vault.Flush()
+				n.log.InfoContext(ctx, "the cache of data keys was emptied")
+				continue
+			}
+			n.reloadSettings(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}

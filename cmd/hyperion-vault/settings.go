@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package main
+
+import (
+	"reflect"
+	"strings"
+)
+
+// settings is everything that a node can be told, as text; nil: not said by
+// flag or environment. docs/CONFIG.md is made from its tags: `env` is the name
+// (also in a --config file), `preset` the default, `form` what a value looks
+// like. A secret has no flag.
+type settings struct {
+	ProxyListen   *string `env:"VAULT_PROXY_LISTEN" preset:"0.0.0.0:6432" form:"addresses host:port or socket directories, with commas between" help:"Where clients connect as to PostgreSQL."`
+	APIListen     *string `env:"VAULT_API_LISTEN" preset:"0.0.0.0:8200" form:"an address host:port" help:"Where REST is served: /healthz and /readyz; all else is answered 501 until REST is built."`
+	MetricsListen *string `env:"VAULT_METRICS_LISTEN" preset:"127.0.0.1:9632" form:"an address host:port, or off" help:"Where Prometheus fetches /metrics."`
+
+	LocalPG       *string `env:"VAULT_LOCAL_PG" preset:"127.0.0.1:5432" form:"an address host:port or a socket directory" help:"The PostgreSQL server beside this node. A socket directory takes its port from VAULT_PG_PORT."`
+	PGHosts       *string `env:"VAULT_PG_HOSTS" preset:"127.0.0.1" form:"host, host:port, [v6]:port or a socket directory, with commas between" help:"All servers of the cluster; the primary is found among them."`
+	PGPort        *string `env:"VAULT_PG_PORT" preset:"5432" form:"a port number from 1 to 65535" help:"Port of the VAULT_PG_HOSTS that name none."`
+	PGUser        *string `env:"VAULT_PG_USER" preset:"vault_service" form:"the name of a role" help:"The service role, made by init."`
+	PGPassword    *string `kong:"-" env:"VAULT_PG_PASSWORD" secret:"true" form:"a password" help:"The service role's password."`
+	PGPassFile    *string `env:"VAULT_PG_PASSWORD_FILE" form:"a path; the file may be read by its owner only" help:"File that holds VAULT_PG_PASSWORD."`
+	PGDatabase    *string `env:"VAULT_PG_DBNAME" preset:"postgres" form:"the name of a database" help:"The database that has the vault."`
+	PGPoolMax     *string `env:"VAULT_PG_POOL_MAX" preset:"16" form:"a number from 1 to 1000" help:"Most connections of the service role to the local server."`
+	PGSSLMode     *string `env:"VAULT_PG_SSLMODE" form:"disable, allow, prefer, require, verify-ca or verify-full" help:"TLS to the servers, in libpq's words. Default: prefer to a server on loopback or a socket, verify-full to any other."`
+	PGSSLRootCert *string `env:"VAULT_PG_SSLROOTCERT" form:"a path" help:"Certificates that may sign a server's. Default: the system's."`
+	PGAllowTrust  *string `env:"VAULT_PG_ALLOW_TRUST" preset:"false" form:"true or false" help:"Accept a server that lets a role in without a password (a trust line in pg_hba.conf)."`
+
+	KMSMode        *string `env:"VAULT_KMS_MODE" preset:"aws" form:"aws or local" help:"Who keeps the master key. aws comes with a later version: until then only local starts."`
+	MasterKey      *string `kong:"-" env:"VAULT_LOCAL_MASTER_KEY" secret:"true" form:"32 bytes in base64" help:"Master key of the local mode."`
+	MasterKeyFile  *string `env:"VAULT_LOCAL_MASTER_KEY_FILE" form:"a path; the file may be read by its owner only" help:"File that holds VAULT_LOCAL_MASTER_KEY."`
+	AllowLocalKMS  *string `env:"VAULT_ALLOW_LOCAL_KMS" preset:"false" form:"true or false" help:"Let serve start with the local mode: whoever has the key has every secret, and it lies on this host."`
+	CacheTTL       *string `env:"VAULT_DEK_CACHE_TTL_SECS" preset:"300" form:"seconds from 0 to 86400" help:"How long a data key is used after the KMS gave it; 0: not kept."`
+	CacheEntries   *string `env:"VAULT_DEK_CACHE_ENTRIES" preset:"16384" form:"a number from 1 to 1000000" help:"Most data keys kept, in locked memory: fewer if the limit of locked memory allows no more."`
+	KMSRetries     *string `env:"VAULT_KMS_MAX_RETRIES" preset:"5" form:"a number from 0 to 20" help:"How often a call of the KMS is repeated after a fault that may pass."`
+	KMSInflight    *string `env:"VAULT_KMS_MAX_INFLIGHT" preset:"64" form:"a number from 1 to 1000" help:"Most calls of the KMS at one time."`
+	AllowUnlocked  *string `env:"VAULT_ALLOW_UNLOCKED" preset:"false" form:"true or false" help:"Start even if no memory can be locked against swapping."`
+	VaultID        *string `env:"VAULT_ID" form:"a UUID" help:"The vault that this node serves. Default: the one it met at its first start, written in VAULT_AUDIT_DIR."`
+	AuditDir       *string `env:"VAULT_AUDIT_DIR" preset:"/var/lib/hyperion-vault" form:"a path" help:"This node's own directory."`
+	AllowedIPs     *string `env:"VAULT_ALLOWED_IPS" form:"addresses, CIDRs, loopback, samehost, with commas between" help:"From where secrets may be read and verified. Empty: from nowhere."`
+	ProxyIPs       *string `env:"VAULT_PROXY_ALLOWED_IPS" form:"addresses, CIDRs, loopback, samehost, with commas between" help:"The same for SQL alone. Default: VAULT_ALLOWED_IPS."`
+	OpenIndirect   *string `env:"VAULT_OPEN_INDIRECT" preset:"users" form:"on, users or off" help:"Whether a sealed value is opened that comes out of a view, function or trigger: for everybody, for all but superusers and BYPASSRLS roles, for nobody."`
+	TLSCert        *string `env:"VAULT_TLS_CERT" form:"a path" help:"Certificate of this node, PEM, with its chain."`
+	TLSKey         *string `env:"VAULT_TLS_KEY" form:"a path; the file may be read by its owner only" help:"Key of VAULT_TLS_CERT."`
+	RequireTLS     *string `env:"VAULT_REQUIRE_TLS" preset:"secrets" form:"all, secrets or off" help:"What a client in clear may do if there is a certificate: nothing, all but secrets, everything. Loopback and socket clients are exempt."`
+	AllowPlaintext *string `env:"VAULT_ALLOW_PLAINTEXT" preset:"false" form:"true or false" help:"Listen beyond loopback without a certificate."`
+
+	MaxSessions   *string `env:"VAULT_MAX_SESSIONS" preset:"0" form:"a number from 0 to 100000" help:"Most sessions through this node; 0: what the server's max_connections allows."`
+	HandshakeSecs *string `env:"VAULT_HANDSHAKE_SECS" preset:"60" form:"seconds from 1 to 600" help:"How long a client may take to log in."`
+	IdleSecs      *string `env:"VAULT_IDLE_SECS" preset:"0" form:"seconds from 0 to 2592000" help:"How long a session may be idle; 0: for ever."`
+	MaxQueryBytes *string `env:"VAULT_MAX_QUERY_BYTES" preset:"67108864" form:"bytes from 65536 to 1073741824" help:"Largest SQL text, or set of bound values, that the node holds to look for vault calls."`
+	DrainSecs     *string `env:"VAULT_DRAIN_SECS" preset:"20" form:"seconds from 0 to 3600" help:"How long sessions may finish their transactions at shutdown."`
+	LogFormat     *string `env:"VAULT_LOG_FORMAT" preset:"json" form:"json or text" help:"Form of the log on stderr."`
+	LogLevel      *string `env:"VAULT_LOG_LEVEL" preset:"info" form:"debug, info, warn or error" help:"Least level that is logged."`
+}
+
+// laterSettings belong to parts that are not built yet. They are known, so that
+// a file written for the whole vault is not called wrong.
+var laterSettings = []string{
+	"VAULT_KMS_KEY_ID", "VAULT_KMS_DECRYPT_KEY_IDS",
+	"VAULT_TRUST_PROXY", "VAULT_READ_AUTH", "VAULT_API_HOSTS", "VAULT_BOOTSTRAP_TOKEN",
+	"VAULT_AUTH_MAX_FAILURES", "VAULT_AUTH_WINDOW_SECS", "VAULT_AUTH_LOCKOUT_SECS",
+	"VAULT_AUDIT_SYNC", "VAULT_AUDIT_KEEP", "VAULT_AUDIT_SHIP", "VAULT_AUDIT_RETENTION",
+	"VAULT_ROTATION_POLL_SECS", "VAULT_ROUTE_WRITES", "VAULT_PRIMARY_WAIT", "VAULT_MAX_STALENESS",
+	"VAULT_MOVE_BACK_AFTER", "VAULT_PARK_SECS", "VAULT_PROXY_HBA", "VAULT_APPNAME_ADD_HOST",
+}
+
+// A setting is one field of settings.
+type setting struct {
+	name, flag, preset, form, help string
+	secret                         bool
+	index                          int
+}
+
+// settingList reads the tags, in the order of the struct.
+func settingList() []setting {
+	t := reflect.TypeFor[settings]()
+	list := make([]setting, 0, t.NumField())
+	for i := range t.NumField() {
+		tag := t.Field(i).Tag
+		s := setting{
+			name: tag.Get("env"), preset: tag.Get("preset"), form: tag.Get("form"), help: tag.Get("help"),
+			secret: tag.Get("secret") == "true", index: i,
+		}
+		if !s.secret {
+			s.flag = "--" + flagName(s.name)
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+// flagName of VAULT_PG_PORT is pg-port.
+func flagName(variable string) string {
+	return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(variable, "VAULT_"), "_", "-"))
+}
