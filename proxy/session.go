@@ -140,6 +140,7 @@ func (ss *session) finish(err error) {
 	case errors.Is(err, wire.ErrTooLarge):
 		e = fatalf(stateLimit, "a message is too large for the node to look into", fmt.Sprintf("VAULT_MAX_QUERY_BYTES is %d.", ss.srv.cfg.MaxQuery))
 	default:
+		ss.srv.cfg.Log.Debug("the session ended", "role", ss.user, "client", ss.peerText(), "reason", err.Error())
 		return
 	}
 	fatal := *e
