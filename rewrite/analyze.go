@@ -4,6 +4,7 @@ package rewrite
 
 import (
 	"encoding/binary"
+	"errors"
 	"runtime"
 	"sync"
 	"unicode/utf8"
@@ -93,16 +94,16 @@ func (a *Analyzer) Analyze(sql string, o Options) (*Plan, *Refusal) {
 		if seen.dangerous() || both.dangerous() || s.other.bad != "" && loose(sql) {
 			return nil, refuseUnsettled()
 		}
-		return readsOnly(seen), nil
+		return readsOnly(sql, lx.toks, seen), nil
 	}
-	if !seen.vault && !seen.dangerous() && !worthParsing(sql, lx.toks) {
+	if !seen.vault && !seen.dangerous() && !worthParsing(sql, lx.toks) && !loose(sql) {
 		return nil, nil
 	}
 	if bad := encodingBad(o); bad && !isASCII(sql) {
 		if seen.dangerous() {
 			return nil, refuseEncoding(o.Encoding)
 		}
-		return readsOnly(seen), nil
+		return readsOnly(sql, lx.toks, seen), nil
 	}
 	s.key = blank(s.key[:0], sql, lx)
 	text := len(s.key)
@@ -129,11 +130,19 @@ func loose(sql string) bool {
 }
 
 // readsOnly is the plan of a text of which only the words are known.
-func readsOnly(p patterns) *Plan {
-	if !p.vault {
+func readsOnly(sql string, toks []token, p patterns) *Plan {
+	plan := Plan{Direct: p.vault, Reads: p.reads}
+	for i := range toks {
+		if i+1 < len(toks) && toks[i].word(sql, "execute") {
+			if name, ok := identName(sql, toks[i+1]); ok {
+				plan.Executes = append(plan.Executes, name)
+			}
+		}
+	}
+	if plan.empty() {
 		return nil
 	}
-	return &Plan{Direct: true, Reads: p.reads}
+	return &plan
 }
 
 // unlexed decides about a text that is not even lexically valid. The server
@@ -145,7 +154,7 @@ func unlexed(sql string, lx *lexed) (*Plan, *Refusal) {
 	if Mentions([]byte(sql)) {
 		return nil, refuseSyntax(sql, lx.bad, lx.badAt)
 	}
-	return nil, nil
+	return readsOnly(sql, lx.toks, patterns{}), nil
 }
 
 // unparsed decides about a text that has no tree: it passes only if nothing in
@@ -155,11 +164,13 @@ func unparsed(sql string, toks []token, r *Refusal) (*Plan, *Refusal) {
 	if seen.dangerous() || loose(sql) {
 		return nil, r
 	}
-	return readsOnly(seen), nil
+	return readsOnly(sql, toks, seen), nil
 }
 
 // worthParsing reports whether a text without a visible call still needs the
-// parser: it executes a prepared statement, or makes code out of a string.
+// parser: it executes a prepared statement, or makes code out of a string. (The
+// third reason is a call inside a string, see loose: if a quote is missing, it
+// is the other strings that are none.)
 func worthParsing(sql string, toks []token) bool {
 	code := false
 	for _, t := range toks {
@@ -235,8 +246,29 @@ type errDisagree struct{ at int }
 
 func (errDisagree) Error() string { return "the lexers disagree" }
 
-// parse returns pg_query's tree, provided that its scanner sees our tokens.
-func parse(text string, lx *lexed) (*pg.ParseResult, error) {
+// parse returns pg_query's tree, provided that its scanner sees our tokens. It
+// runs on a goroutine of its own: callers erase what they do with a value
+// (runtime/secret), and a call into C crashes the process under that. The text
+// is the blanked one, so nothing here needs erasing.
+func parse(text string, lx *lexed) (tree *pg.ParseResult, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if recover() != nil {
+				tree, err = nil, errParser
+			}
+		}()
+		tree, err = parseHere(text, lx)
+	}()
+	<-done
+	return tree, err
+}
+
+// errParser stands for a panic in the parser's Go half.
+var errParser = errors.New("the parser failed")
+
+func parseHere(text string, lx *lexed) (*pg.ParseResult, error) {
 	tree, err := pg.Parse(text)
 	if err != nil {
 		return nil, err
@@ -254,24 +286,26 @@ func parse(text string, lx *lexed) (*pg.ParseResult, error) {
 // compareTokens returns the place of the first token about which the scanners
 // differ, or -1.
 func compareTokens(ours []token, theirs []*pg.ScanToken) int {
-	i := 0
-	for _, t := range theirs {
-		if t.Token == pg.Token_C_COMMENT || t.Token == pg.Token_SQL_COMMENT {
-			continue
+	for _, o := range ours {
+		for len(theirs) > 0 && theirs[0].Token == pg.Token_C_COMMENT {
+			theirs = theirs[1:]
 		}
-		if i >= len(ours) {
-			return int(t.Start)
+		n := 1
+		if o.end != o.body {
+			n = 3 // with UESCAPE and its argument
 		}
-		o := ours[i]
-		// pg_query has no right end for U& tokens.
-		unicode := o.kind == kindUnicode || o.kind == kindUnicodeIdent
-		if int(t.Start) != o.start || !unicode && int(t.End) != o.end {
+		if len(theirs) < n || int(theirs[0].Start) != o.start {
 			return o.start
 		}
-		i++
+		// pg_query has no right end for U& tokens.
+		unicode := o.kind == kindUnicode || o.kind == kindUnicodeIdent
+		if (n == 3 || !unicode) && int(theirs[n-1].End) != o.end {
+			return o.start
+		}
+		theirs = theirs[n:]
 	}
-	if i < len(ours) {
-		return ours[i].start
+	if len(theirs) > 0 && theirs[0].Token != pg.Token_C_COMMENT {
+		return int(theirs[0].Start)
 	}
 	return -1
 }
@@ -283,7 +317,7 @@ func parseRefusal(sql, text string, err error) *Refusal {
 		return refuseDisagreement(sql, e.at)
 	case *parser.Error:
 		// The position counts characters of the blanked text.
-		return refuseSyntax(sql, "syntax error", byteOffset(text, e.Cursorpos))
+		return refuseSyntax(sql, badSyntax, byteOffset(text, e.Cursorpos))
 	}
 	r := refuseTooComplex("a deeper tree than can be read")
 	r.Detail = notSent

@@ -28,7 +28,7 @@ func (b *builder) arg(a *Arg, f Func, what string, n *pg.Node, fc *pg.FuncCall) 
 		if t < 0 {
 			return b.disagree(at)
 		}
-		a.Mode, a.Param = Param, int(p.Number)
+		a.Mode, a.Param = Param, paramNumber(b.lx.toks[t].text(b.sql))
 		a.Start, a.End = b.lx.toks[t].start, b.lx.toks[t].end
 		return true
 	}
@@ -71,9 +71,6 @@ func (b *builder) constant(a *Arg, f Func, what string, c *pg.A_Const, cast *pg.
 		return b.disagree(at)
 	}
 	a.Mode, a.Start, a.End, a.lit = Const, t.start, t.end, b.literal(i)
-	if i+2 < len(b.lx.toks) && b.lx.toks[i+2].uescape {
-		a.End = b.lx.toks[i+2].end
-	}
 	// text '…' is one thing: its type goes with the literal, for no type can
 	// stand in front of a parameter.
 	if cast != nil && int(cast.TypeName.GetLocation()) < t.start && b.typeBefore(cast, i) {
@@ -96,7 +93,7 @@ func (b *builder) typeBefore(cast *pg.TypeCast, i int) bool {
 func (b *builder) literal(i int) literal {
 	t := b.lx.toks[i]
 	return literal{
-		start: t.start, end: t.end, kind: t.kind, escape: t.escape, std: b.lx.std,
+		start: t.start, end: t.body, kind: t.kind, escape: t.escape, std: b.lx.std,
 		padded: i > 0 && b.lx.toks[i-1].kind == kindNational,
 	}
 }

@@ -11,8 +11,13 @@ func blank(dst []byte, sql string, lx *lexed) []byte {
 	from := len(dst)
 	dst = append(dst, sql...)
 	b := dst[from:]
+	next := 0 // the token behind the comment
 	for _, c := range lx.comments {
-		blankComment(b[c.start:c.end])
+		for next < len(lx.toks) && lx.toks[next].start < c.start {
+			next++
+		}
+		blankComment(b[c.start:c.end], next > 0 && next < len(lx.toks) &&
+			lx.toks[next-1].literal() && lx.toks[next].kind == kindString)
 	}
 	for i, t := range lx.toks {
 		switch {
@@ -21,33 +26,27 @@ func blank(dst []byte, sql string, lx *lexed) []byte {
 		case t.kind == kindQuoted && !keepIdent(sql, lx.toks, i):
 			fill(b[t.start+1:t.end-1], 'x')
 		case t.kind == kindUnicodeIdent && !keepIdent(sql, lx.toks, i):
-			fill(b[t.start+3:t.end-1], 'x')
-			blankUescape(b, lx.toks, i)
-		}
-		if t.kind == kindUnicode {
-			blankUescape(b, lx.toks, i)
+			fill(b[t.start+3:t.body-1], 'x')
+			blankUescape(b, t)
 		}
 	}
 	return dst
 }
 
-// blankComment leaves the marks of a block comment, because to pg_query's
-// scanner any comment ends a literal that goes on on the next line; to the
-// server only a block comment does, so -- comments become spaces.
-func blankComment(b []byte) {
-	if b[0] == '-' {
-		fill(b, ' ')
+// blankComment makes spaces of a comment: to pg_query's scanner any comment
+// ends a literal that goes on on the next line. To the server only a block
+// comment does, so one between two literals keeps its marks.
+func blankComment(b []byte, between bool) {
+	if between && b[0] == '/' {
+		fill(b[2:len(b)-2], 'x')
 		return
 	}
-	fill(b[2:len(b)-2], 'x')
+	fill(b, ' ')
 }
 
 // blankLiteral overwrites the pieces of a literal and leaves quotes, tags and
 // what stands between the pieces.
 func blankLiteral(b []byte, sql string, t token, std bool) {
-	if t.uescape {
-		return // one character, and the token before it needs it
-	}
 	if t.kind == kindDollar {
 		tag := t.start + 1
 		for sql[tag] != '$' {
@@ -59,17 +58,18 @@ func blankLiteral(b []byte, sql string, t token, std bool) {
 	for i := t.start + (literal{kind: t.kind}).prefix(); ; {
 		end, _ := pieceEnd(sql, i, t.kind, std)
 		fill(b[i+1:end-1], 'x')
-		if end >= t.end {
-			return
+		if end >= t.body {
+			break
 		}
 		i, _ = continuation(sql, end)
 	}
+	blankUescape(b, t)
 }
 
 // blankUescape makes the escape character one that no x is.
-func blankUescape(b []byte, toks []token, i int) {
-	if i+2 < len(toks) && toks[i+2].uescape {
-		b[toks[i+2].start+1] = '!'
+func blankUescape(b []byte, t token) {
+	if t.end != t.body {
+		b[t.end-2] = '!'
 	}
 }
 
@@ -90,7 +90,7 @@ func keepIdent(sql string, toks []token, i int) bool {
 		}
 	}
 	t := toks[i]
-	if t.end-t.start > maxKnownIdent {
+	if t.body-t.start > maxKnownIdent {
 		return false
 	}
 	name, ok := identName(sql, t)

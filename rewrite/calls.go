@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sort"
 	"strconv"
+	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -20,6 +21,7 @@ type builder struct {
 	// cacheable: the plan depends on the blanked text and the options only.
 	cacheable bool
 
+	stmts   int      // in the text
 	stmt    int      // being visited
 	node    *pg.Node // its root
 	found   []int    // tokens at which a call of schema vault was found
@@ -31,6 +33,7 @@ func (b *builder) build(tree *pg.ParseResult) *Refusal {
 	p := b.plan
 	p.NumParams = b.numParams()
 	p.ReadOnly = true
+	b.stmts = len(tree.Stmts)
 	for i, raw := range tree.Stmts {
 		b.stmt, b.node = i, raw.Stmt
 		start := int(raw.StmtLocation)
@@ -129,7 +132,7 @@ func (b *builder) code(where string) {
 	b.cacheable = false
 	for _, i := range b.tokensOf(b.plan.Stmts[b.stmt]) {
 		t := b.lx.toks[i]
-		if !t.literal() || t.uescape {
+		if !t.literal() {
 			continue
 		}
 		p := b.literalPatterns(i)
@@ -181,18 +184,7 @@ func (b *builder) foreign(f Func) bool {
 
 // canAsk reports whether what the server says about a bare name now will still
 // hold when the statement runs: nothing may change the search path before.
-func (b *builder) canAsk() bool { return len(b.plan.Stmts) == 1 && b.o.Settled && b.single() }
-
-// single reports whether no second statement follows the first.
-func (b *builder) single() bool {
-	end := b.plan.Stmts[0].End
-	for _, t := range b.lx.toks {
-		if t.start >= end && !t.is(b.sql, ';') {
-			return false
-		}
-	}
-	return true
-}
+func (b *builder) canAsk() bool { return b.stmts == 1 && b.o.Settled }
 
 // trigger refuses a trigger that calls one of ours: its arguments are strings
 // that the server keeps.
@@ -234,6 +226,8 @@ func (b *builder) funcCall(fc *pg.FuncCall) {
 		bare := n == 1 || names[n-2] == "pg_catalog"
 		f := valueFuncs[name]
 		switch {
+		case n > 1 && b.nearVault(fc):
+			b.refuse(refuseSchema(b.sql, int(fc.Location)))
 		case name == "set_config" && bare:
 			*class = max(*class, ClassRights)
 		case n == 1 && name == "read_secret":
@@ -266,9 +260,29 @@ func (b *builder) funcCall(fc *pg.FuncCall) {
 		*class = max(*class, ClassWrite)
 	}
 	b.plan.Reads = b.plan.Reads || name == "read_secret"
+	if name == "update_secret" && b.looksLikeValue(fc) {
+		b.refuse(refuseUpdate(b.sql, int(fc.Location)))
+		return
+	}
 	if f := valueFuncs[name]; f != 0 {
 		b.valueCall(f, sig, fc, args, at)
 	}
+}
+
+// nearVault reports whether a call that is not in schema vault looks as if it
+// should be: "VAULT"."Put_Secret"(…). The server would refuse and log it.
+func (b *builder) nearVault(fc *pg.FuncCall) bool {
+	at := b.tokenAt(int(fc.Location))
+	schema := ""
+	for at >= 0 && at+2 < len(b.lx.toks) && b.lx.toks[at+1].is(b.sql, '.') {
+		schema, _ = identName(b.sql, b.lx.toks[at])
+		at += 2
+	}
+	if !strings.EqualFold(schema, schemaVault) {
+		return false
+	}
+	name, _ := identName(b.sql, b.lx.toks[at])
+	return valueFuncs[strings.ToLower(name)] != 0
 }
 
 // originalName is the last part of the function's name at token at, as
@@ -326,10 +340,32 @@ func matchArgs(sig *signature, fc *pg.FuncCall) (args []*pg.Node, why string) {
 	return args, ""
 }
 
+// looksLikeValue reports whether the second argument of update_secret, which
+// is an interval, could be meant as a value, as it is in supabase/vault: a bare
+// string or parameter without a name. The server's error would quote it.
+func (b *builder) looksLikeValue(fc *pg.FuncCall) bool {
+	if len(fc.Args) < 2 {
+		return false
+	}
+	n := fc.Args[1]
+	for b.isText(n.GetTypeCast().GetTypeName()) {
+		n = n.GetTypeCast().Arg
+	}
+	if p := n.GetParamRef(); p != nil {
+		i := int(p.Number) - 1
+		return i < 0 || i >= len(b.o.ParamTypes) || b.o.ParamTypes[i] != oidInterval
+	}
+	return n.GetAConst() != nil && !n.GetAConst().Isnull
+}
+
 // valueCall takes a call that needs the node.
 func (b *builder) valueCall(f Func, sig *signature, fc *pg.FuncCall, args []*pg.Node, at int) {
 	if !immediate(b.node) {
 		b.refuse(refuseKept(b.sql, f, keptWhere(b.node), int(fc.Location)))
+		return
+	}
+	if b.o.Extended && !takesParams(b.node) {
+		b.refuse(refuseNoParams(b.sql, f, int(fc.Location)))
 		return
 	}
 	closing := b.closing(at)
@@ -375,10 +411,11 @@ func (b *builder) checkNulls(c *Call, fc *pg.FuncCall) bool {
 
 // Types that a parameter may be declared with (pg_type.dat).
 const (
-	oidName    = 19
-	oidText    = 25
-	oidUnknown = 705
-	oidVarchar = 1043
+	oidName     = 19
+	oidText     = 25
+	oidUnknown  = 705
+	oidInterval = 1186
+	oidVarchar  = 1043
 )
 
 // checkParams refuses parameters that cannot carry what they should.

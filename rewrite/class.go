@@ -99,6 +99,20 @@ func immediate(n *pg.Node) bool {
 	return false
 }
 
+// takesParams reports whether the server lets an immediate statement use
+// parameters: COPY and EXECUTE read their expressions too late for that.
+func takesParams(n *pg.Node) bool {
+	switch s := n.GetNode().(type) {
+	case *pg.Node_CopyStmt, *pg.Node_ExecuteStmt:
+		return false
+	case *pg.Node_ExplainStmt:
+		return takesParams(s.ExplainStmt.Query)
+	case *pg.Node_CreateTableAsStmt:
+		return takesParams(s.CreateTableAsStmt.Query)
+	}
+	return true
+}
+
 // keptWhere names the statement for a refusal.
 func keptWhere(n *pg.Node) string {
 	switch s := n.GetNode().(type) {

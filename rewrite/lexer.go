@@ -27,12 +27,13 @@ const (
 // token is one lexical token of a text; comments and white space are none.
 type token struct {
 	start, end int
-	kind       kind
+	// body is where the token itself ends: before end only for a U& token
+	// with UESCAPE, which to the grammar is one token.
+	body int
+	kind kind
 	// escape is the escape character of a U& token: a backslash, or what
 	// UESCAPE said.
 	escape byte
-	// uescape marks the literal behind UESCAPE, which is no value.
-	uescape bool
 }
 
 // text is the token as written.
@@ -163,7 +164,7 @@ func (l *lexer) at(i int) byte {
 }
 
 func (l *lexer) emit(start, end int, k kind) int {
-	l.out.toks = append(l.out.toks, token{start: start, end: end, kind: k})
+	l.out.toks = append(l.out.toks, token{start: start, end: end, body: end, kind: k})
 	return end
 }
 
@@ -267,20 +268,21 @@ func (l *lexer) identifier(start, quote int, k kind) int {
 	return i
 }
 
-// uescape gives a U& token its default escape character, and if the token
-// before it was UESCAPE, makes the token just lexed that one's argument.
+// uescape gives a U& token its default escape character, and joins UESCAPE and
+// its argument, the token just lexed, to the U& token before them.
 func (l *lexer) uescape(at int) {
 	toks := l.out.toks
-	t := &toks[len(toks)-1]
+	n := len(toks)
+	t := &toks[n-1]
 	if t.kind == kindUnicode || t.kind == kindUnicodeIdent {
 		t.escape = '\\'
 		return
 	}
-	if len(toks) < 3 || !t.literal() || !toks[len(toks)-2].word(l.sql, "uescape") {
+	if n < 3 || !t.literal() || !toks[n-2].word(l.sql, "uescape") {
 		return
 	}
-	u := &toks[len(toks)-3]
-	if u.kind != kindUnicode && u.kind != kindUnicodeIdent {
+	u := &toks[n-3]
+	if u.kind != kindUnicode && u.kind != kindUnicodeIdent || u.end != u.body {
 		return
 	}
 	// PostgreSQL takes any form of literal of one character; ours is the
@@ -289,7 +291,8 @@ func (l *lexer) uescape(at int) {
 		l.fail(at, badUescape)
 		return
 	}
-	u.escape, t.uescape = l.sql[t.start+1], true
+	u.escape, u.end = l.sql[t.start+1], t.end
+	l.out.toks = toks[:n-2]
 }
 
 // dollar lexes a parameter, a dollar-quoted string or a lone dollar sign.

@@ -346,7 +346,7 @@ func identName(sql string, t token) (string, bool) {
 	case kindUnicodeIdent:
 		s := sink{}
 		u := unicodeState{lit: literal{kind: kindUnicodeIdent, escape: t.escape}}
-		if u.piece(&s, sql, t.start+3, t.end-1) != nil || u.high != 0 {
+		if u.piece(&s, sql, t.start+3, t.body-1) != nil || u.high != 0 {
 			return "", false
 		}
 		return string(s.buf), true

@@ -31,6 +31,7 @@ const (
 	stateSyntax        = "42601"
 	stateNoFunction    = "42883"
 	stateNoParameter   = "42P02"
+	stateNoSchema      = "3F000"
 	stateInvalidValue  = "22023"
 	stateNullValue     = "22004"
 	stateBadCharacters = "22021"
@@ -58,12 +59,18 @@ func refuseLiteral(sql string, bad *badLiteral) *Refusal {
 	return r.place(sql, bad.at)
 }
 
+// badSyntax is the parser's error without the token that it quotes.
+const badSyntax = "syntax error"
+
 // refuseSyntax is the parser's error class and position; its words would quote
 // the token at fault, which may be part of a value.
 func refuseSyntax(sql, message string, at int) *Refusal {
 	r := &Refusal{SQLState: stateSyntax, Message: message, Detail: notSent}
-	if message == badNUL {
+	switch message {
+	case badNUL:
 		r.SQLState = stateBadCharacters
+	case badSyntax:
+		r.Hint = "Statements that call the vault are read with the grammar of PostgreSQL 16. " + ownMessage
 	}
 	return r.place(sql, at)
 }
@@ -135,10 +142,32 @@ func refuseUnqualified(sql string, f Func, at int) *Refusal {
 	return r.place(sql, at)
 }
 
+// refuseSchema answers a call that misses schema vault by its capitals only.
+func refuseSchema(sql string, at int) *Refusal {
+	r := &Refusal{SQLState: stateNoSchema, Message: "in double quotes the vault's schema and functions are written in small letters",
+		Detail: notSent, Hint: "Write vault.put_secret(…) without double quotes."}
+	return r.place(sql, at)
+}
+
+// refuseUpdate answers a call of update_secret in supabase/vault's way.
+func refuseUpdate(sql string, at int) *Refusal {
+	r := &Refusal{SQLState: stateNotSupported, Message: "vault.update_secret() changes no value; its other arguments must be named",
+		Detail: notSent, Hint: "Write vault.update_secret(name, rotation_interval => '1 day'), or vault.put_secret(name, value)."}
+	return r.place(sql, at)
+}
+
 // refuseKept answers a call in a text that the server keeps and runs later.
 func refuseKept(sql string, f Func, where string, at int) *Refusal {
 	r := &Refusal{SQLState: stateNotSupported, Message: "vault." + f.String() + "() cannot be used in " + where,
 		Detail: "The server would keep or run that text without the node, which must seal the value first.", Hint: ownMessage}
+	return r.place(sql, at)
+}
+
+// refuseNoParams answers a call in a statement that takes no parameters, in
+// the protocol in which a value travels as one.
+func refuseNoParams(sql string, f Func, at int) *Refusal {
+	r := &Refusal{SQLState: stateNotSupported, Message: "vault." + f.String() + "() cannot be used in COPY or EXECUTE in the extended query protocol",
+		Detail: notSent, Hint: "Send it as a simple query, or as a statement of its own."}
 	return r.place(sql, at)
 }
 
@@ -182,8 +211,8 @@ func refuseName(sql string, rule error, at int) *Refusal {
 }
 
 func refusePlacement(sql string, why string, at int) *Refusal {
-	r := &Refusal{SQLState: stateNotSupported, Message: "a secret cannot be stored behind a statement that " + why + " in the same message",
-		Detail: "The version is reserved before the first statement of the message runs.",
-		Hint:   "Send the put as a message of its own."}
+	r := &Refusal{SQLState: stateNotSupported, Message: "a secret cannot be stored or verified behind a statement that " + why + " in the same message",
+		Detail: "The version is reserved, and the right checked, before the first statement of the message runs.",
+		Hint:   "Send the call as a message of its own."}
 	return r.place(sql, at)
 }

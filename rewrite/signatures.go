@@ -15,6 +15,8 @@ type signature struct {
 	writes bool
 	// rights: a call changes who may do what.
 	rights bool
+	// internal: never suggested.
+	internal bool
 }
 
 // schemaVault is the schema of every object of the extension.
@@ -35,7 +37,7 @@ var signatures = []signature{
 	{name: "list_secrets", args: []string{"prefix text = ''"}},
 	{name: "list_versions", args: []string{"name text"}},
 	{name: "grant_access", args: []string{"role regrole", "pattern text", "actions text[] = '{read}'"}, variadic: true, writes: true, rights: true},
-	{name: "revoke_access", args: []string{"role regrole", "pattern text", "actions text[] = '{read}'"}, variadic: true, writes: true, rights: true},
+	{name: "revoke_access", args: []string{"role regrole", "pattern text", "actions text[] = '{*}'"}, variadic: true, writes: true, rights: true},
 	{name: "adopt_grants", writes: true, rights: true},
 	{name: "grant_service_role", args: []string{"role regrole"}, writes: true, rights: true},
 	{name: "allowed", args: []string{"action text", "name text"}},
@@ -47,10 +49,24 @@ var signatures = []signature{
 	{name: "verify_begin", args: []string{"name text"}},
 	{name: "fail", args: []string{"sqlstate text", "message text", "detail text = NULL", "hint text = NULL"}},
 	{name: "login_verifier", args: []string{"name text"}},
-	{name: "lint"},
-	{name: "client_addr"},
-	{name: "session_state"},
-	{name: "hba_rules"},
+
+	// Not for callers: parts of the type, of triggers and of constraints.
+	{name: "valid_name", args: []string{"name text"}, internal: true},
+	{name: "valid_pattern", args: []string{"pattern text"}, internal: true},
+	{name: "forget_cached", internal: true},
+	{name: "refuse_sealed_columns", internal: true},
+	{name: "sealed_in", args: []string{"cstring"}, internal: true},
+	{name: "sealed_out", args: []string{"sealed"}, internal: true},
+	{name: "sealed_recv", args: []string{"internal"}, internal: true},
+	{name: "sealed_send", args: []string{"sealed"}, internal: true},
+	{name: "sealed_to_text", args: []string{"sealed"}, internal: true},
+	{name: "sealed_to_varchar", args: []string{"sealed"}, internal: true},
+	{name: "sealed_to_bpchar", args: []string{"sealed"}, internal: true},
+	{name: "sealed_to_name", args: []string{"sealed"}, internal: true},
+	{name: "sealed_to_bytea", args: []string{"sealed"}, internal: true},
+	{name: "sealed_to_json", args: []string{"sealed"}, internal: true},
+	{name: "sealed_to_jsonb", args: []string{"sealed"}, internal: true},
+	{name: "sealed_to_xml", args: []string{"sealed"}, internal: true},
 }
 
 // Names that mean something to this package although they are no function's:
@@ -122,8 +138,12 @@ func (s *signature) arg(name string) int {
 // close enough to be meant.
 func nearest(name string) *signature {
 	var best *signature
+	name = strings.ToLower(name)
 	least := len(name)/2 + 1
 	for i := range signatures {
+		if signatures[i].internal {
+			continue
+		}
 		if d := distance(name, signatures[i].name, least); d < least {
 			best, least = &signatures[i], d
 		}
