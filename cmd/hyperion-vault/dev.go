@@ -19,10 +19,10 @@ import (
 )
 
 type devCommand struct {
-	JSON        bool              `help:"Free ports, a random password, and one ready line in JSON on stdout."`
+	JSON        bool              `name:"json" help:"Free ports, a random password, and one ready line in JSON on stdout."`
 	Standbys    int               `placeholder:"N" help:"Streaming standbys, each with a node of its own."`
 	Dir         string            `placeholder:"DIR" help:"Keep the data there, and go on with what is there."`
-	SQL         string            `placeholder:"FILE" help:"Run the file by psql through the first node, as the user, before the ready line."`
+	SQL         string            `name:"sql" placeholder:"FILE" help:"Run the file by psql through the first node, as the user, before the ready line."`
 	Listen      string            `default:"127.0.0.1" placeholder:"ADDR" help:"Address of the nodes; beyond loopback they get a throw-away certificate."`
 	KMSEndpoint string            `name:"kms-endpoint" placeholder:"URL" help:"Use an AWS KMS there. Comes with a later version."`
 	User        string            `default:"app" help:"Role and database owner to make; it is granted everything on every secret."`

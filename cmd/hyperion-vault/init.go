@@ -24,7 +24,7 @@ type initCommand struct {
 	ServiceRole  string `default:"vault_service" help:"The role that the nodes log in as (VAULT_PG_USER)."`
 	PasswordFile string `name:"service-password-file" default:"vault_service.password" placeholder:"FILE" help:"File with the service role's password (VAULT_PG_PASSWORD_FILE); made if it does not exist. \"-\" reads the password from stdin."`
 	NewPassword  bool   `name:"reset-service-password" help:"Give an existing service role the password too."`
-	JSON         bool   `help:"One line of JSON on stdout."`
+	JSON         bool   `name:"json" help:"One line of JSON on stdout."`
 }
 
 // initResult is what was made; the token is shown this once.

@@ -58,7 +58,7 @@ type nodeConfig struct {
 
 // check turns the texts into a nodeConfig. The error joins one line per fault.
 func (v values) check() (*nodeConfig, error) {
-	p := newParser(v)
+	p := newReader(v)
 	c := &nodeConfig{}
 	p.addresses(c)
 	p.servers(c)
@@ -74,7 +74,7 @@ const (
 	unnamedPort      = 0 // each address must name its port
 )
 
-func (p *parser) addresses(c *nodeConfig) {
+func (p *reader) addresses(c *nodeConfig) {
 	c.proxyListen = p.endpoints("VAULT_PROXY_LISTEN", unnamedPort)
 	port := socketPort(c.proxyListen, defaultProxyPort)
 	for i, e := range c.proxyListen {
@@ -88,7 +88,7 @@ func (p *parser) addresses(c *nodeConfig) {
 }
 
 // tcpEndpoint is for HTTP, which we serve on no socket.
-func (p *parser) tcpEndpoint(name string) endpoint {
+func (p *reader) tcpEndpoint(name string) endpoint {
 	e := p.endpoint(name, unnamedPort)
 	if e.network == "unix" {
 		p.wrong(name)
@@ -96,7 +96,7 @@ func (p *parser) tcpEndpoint(name string) endpoint {
 	return e
 }
 
-func (p *parser) servers(c *nodeConfig) {
+func (p *reader) servers(c *nodeConfig) {
 	port := p.number("VAULT_PG_PORT", 1, 65535)
 	c.local = p.endpoint("VAULT_LOCAL_PG", unnamedPort).withSocketPort(port)
 	for _, e := range p.endpoints("VAULT_PG_HOSTS", port) {
@@ -113,7 +113,7 @@ func (p *parser) servers(c *nodeConfig) {
 	c.allowTrust = p.boolean("VAULT_PG_ALLOW_TRUST")
 }
 
-func (p *parser) keys(c *nodeConfig) {
+func (p *reader) keys(c *nodeConfig) {
 	switch p.oneOf("VAULT_KMS_MODE", "aws", "local") {
 	case "aws":
 		if p.values["VAULT_KMS_MODE"] == "aws" { // anything else was told already
@@ -141,7 +141,7 @@ func (p *parser) keys(c *nodeConfig) {
 	}
 }
 
-func (p *parser) access(c *nodeConfig) {
+func (p *reader) access(c *nodeConfig) {
 	c.allowedIPs = p.allowList("VAULT_ALLOWED_IPS")
 	c.proxyIPs = c.allowedIPs
 	if _, ok := p.values["VAULT_PROXY_ALLOWED_IPS"]; ok {
@@ -166,7 +166,7 @@ func (p *parser) access(c *nodeConfig) {
 	c.certificate = p.certificate()
 }
 
-func (p *parser) allowList(name string) *vault.AllowList {
+func (p *reader) allowList(name string) *vault.AllowList {
 	list, err := vault.ParseAllowList(p.values[name])
 	if err != nil {
 		p.wrong(name)
@@ -175,7 +175,7 @@ func (p *parser) allowList(name string) *vault.AllowList {
 }
 
 // certificate loads the pair, so that a wrong file stops the start.
-func (p *parser) certificate() *tls.Certificate {
+func (p *reader) certificate() *tls.Certificate {
 	cert, key := p.values["VAULT_TLS_CERT"], p.values["VAULT_TLS_KEY"]
 	switch {
 	case cert == "" && key == "":
@@ -199,7 +199,7 @@ func (p *parser) certificate() *tls.Certificate {
 	return &pair
 }
 
-func (p *parser) limits(c *nodeConfig) {
+func (p *reader) limits(c *nodeConfig) {
 	c.maxSessions = p.number("VAULT_MAX_SESSIONS", 0, 100_000)
 	c.handshake = p.seconds("VAULT_HANDSHAKE_SECS", 1, 600)
 	c.idle = p.seconds("VAULT_IDLE_SECS", 0, 30*24*3600)
@@ -210,7 +210,7 @@ func (p *parser) limits(c *nodeConfig) {
 }
 
 // plaintext refuses to carry values in clear over a network by mistake.
-func (p *parser) plaintext(c *nodeConfig) {
+func (p *reader) plaintext(c *nodeConfig) {
 	if p.boolean("VAULT_ALLOW_PLAINTEXT") || p.values["VAULT_TLS_CERT"] != "" {
 		return
 	}

@@ -15,16 +15,16 @@ import (
 	"time"
 )
 
-// A parser turns texts into what the node works with and collects one line for
+// A reader turns texts into what the node works with and collects one line for
 // each fault, so that an operator sees all of them at once.
-type parser struct {
+type reader struct {
 	values values
 	forms  map[string]setting
 	errs   []error
 }
 
-func newParser(v values) *parser {
-	p := &parser{values: v, forms: map[string]setting{}}
+func newReader(v values) *reader {
+	p := &reader{values: v, forms: map[string]setting{}}
 	for _, st := range settingList() {
 		p.forms[st.name] = st
 	}
@@ -32,7 +32,7 @@ func newParser(v values) *parser {
 }
 
 // wrong says what the variable holds (never a secret) and what it should be.
-func (p *parser) wrong(name string) {
+func (p *reader) wrong(name string) {
 	st, text := p.forms[name], p.values[name]
 	switch {
 	case st.secret:
@@ -45,7 +45,7 @@ func (p *parser) wrong(name string) {
 	}
 }
 
-func (p *parser) number(name string, low, high int) int {
+func (p *reader) number(name string, low, high int) int {
 	n, err := strconv.Atoi(p.values[name])
 	if err != nil || n < low || n > high {
 		p.wrong(name)
@@ -54,11 +54,11 @@ func (p *parser) number(name string, low, high int) int {
 	return n
 }
 
-func (p *parser) seconds(name string, low, high int) time.Duration {
+func (p *reader) seconds(name string, low, high int) time.Duration {
 	return time.Duration(p.number(name, low, high)) * time.Second
 }
 
-func (p *parser) boolean(name string) bool {
+func (p *reader) boolean(name string) bool {
 	switch strings.ToLower(p.values[name]) {
 	case "true", "on", "yes", "1":
 		return true
@@ -70,7 +70,7 @@ func (p *parser) boolean(name string) bool {
 	}
 }
 
-func (p *parser) oneOf(name string, words ...string) string {
+func (p *reader) oneOf(name string, words ...string) string {
 	if !slices.Contains(words, p.values[name]) {
 		p.wrong(name)
 		return words[0]
@@ -79,7 +79,7 @@ func (p *parser) oneOf(name string, words ...string) string {
 }
 
 // filled is a text that may not be empty.
-func (p *parser) filled(name string) string {
+func (p *reader) filled(name string) string {
 	if text := p.values[name]; text != "" && !strings.HasPrefix(text, "tcp://") && !strings.ContainsRune(text, 0) {
 		return text
 	}
@@ -87,7 +87,7 @@ func (p *parser) filled(name string) string {
 	return ""
 }
 
-func (p *parser) level(name string) slog.Level {
+func (p *reader) level(name string) slog.Level {
 	switch p.oneOf(name, "info", "debug", "warn", "error") {
 	case "debug":
 		return slog.LevelDebug
@@ -124,7 +124,7 @@ func (e endpoint) beyondLoopback() bool {
 
 // endpoints splits a list; port is that of the elements that name none, 0: each
 // must name one.
-func (p *parser) endpoints(name string, port int) []endpoint {
+func (p *reader) endpoints(name string, port int) []endpoint {
 	var list []endpoint
 	for _, element := range strings.Split(p.values[name], ",") {
 		e, err := parseEndpoint(strings.TrimSpace(element), port)
@@ -138,7 +138,7 @@ func (p *parser) endpoints(name string, port int) []endpoint {
 }
 
 // endpoint is a list of one.
-func (p *parser) endpoint(name string, port int) endpoint {
+func (p *reader) endpoint(name string, port int) endpoint {
 	list := p.endpoints(name, port)
 	if len(list) == 1 {
 		return list[0]
@@ -197,7 +197,7 @@ func socketPort(list []endpoint, fallback int) int {
 }
 
 // masterKey decodes the local master key; both ends of the text are exact.
-func (p *parser) masterKey(name string) []byte {
+func (p *reader) masterKey(name string) []byte {
 	text, ok := p.values[name]
 	if !ok {
 		p.errs = append(p.errs, faultf("%s is not set, nor %s_FILE: it should be %s (make one: head -c 32 /dev/urandom | base64)", name, name, p.forms[name].form))
