@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package cluster
+
+import (
+	"bufio"
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// Freeze stops the node's process where it is (SIGSTOP) until Thaw, or the end
+// of the test.
+func (n *Node) Freeze(tb testing.TB) {
+	tb.Helper()
+	if err := syscall.Kill(n.PID, syscall.SIGSTOP); err != nil {
+		tb.Fatalf("freeze %s: %v", n.Name, err)
+	}
+	pid := n.PID
+	tb.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) }) // it may be gone by then
+}
+
+// Thaw lets a frozen process go on.
+func (n *Node) Thaw(tb testing.TB) {
+	tb.Helper()
+	if err := syscall.Kill(n.PID, syscall.SIGCONT); err != nil {
+		tb.Fatalf("thaw %s: %v", n.Name, err)
+	}
+}
+
+// FreezeServer stops the postmaster and all its processes (SIGSTOP).
+func (n *Node) FreezeServer(tb testing.TB) {
+	tb.Helper()
+	pids := serverPIDs(tb, n.PostgresPID)
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, syscall.SIGSTOP) // a backend may have ended
+	}
+	tb.Cleanup(func() { resume(pids) })
+}
+
+// ThawServer lets a frozen server go on.
+func (n *Node) ThawServer(tb testing.TB) {
+	tb.Helper()
+	resume(serverPIDs(tb, n.PostgresPID))
+}
+
+func resume(pids []int) {
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, syscall.SIGCONT) // a backend may have ended
+	}
+}
+
+// serverPIDs is the postmaster, first, and its children.
+func serverPIDs(tb testing.TB, postmaster int) []int {
+	tb.Helper()
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", postmaster, postmaster))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	pids := []int{postmaster}
+	for _, field := range strings.Fields(string(children)) {
+		pid, err := strconv.Atoi(field)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	return pids
+}
+
+// Alive tells whether the node's process lives.
+func (n *Node) Alive() bool { return syscall.Kill(n.PID, 0) == nil }
+
+// Resident is the node's resident memory in bytes (VmRSS), Peak its highest
+// (VmHWM).
+func (n *Node) Resident(tb testing.TB) int64 { tb.Helper(); return n.status(tb, "VmRSS:") }
+
+// Peak is the highest resident memory that the node ever had.
+func (n *Node) Peak(tb testing.TB) int64 { tb.Helper(); return n.status(tb, "VmHWM:") }
+
+func (n *Node) status(tb testing.TB, field string) int64 {
+	tb.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.PID))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		rest, found := strings.CutPrefix(line, field)
+		if !found {
+			continue
+		}
+		kilobytes, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return kilobytes << 10
+	}
+	tb.Fatalf("no %s in /proc/%d/status", field, n.PID)
+	return 0
+}
+
+// Metric is the sum of a metric's samples. labels, as `outcome="ok"`, choose
+// those that have all of them; a metric without a sample is 0.
+func (n *Node) Metric(tb testing.TB, name string, labels ...string) float64 {
+	tb.Helper()
+	request, err := http.NewRequestWithContext(tb.Context(), http.MethodGet, n.Metrics, nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Do(request)
+	if err != nil {
+		tb.Fatalf("metrics: %v", err)
+	}
+	defer func() { _ = response.Body.Close() }() // read to its end
+	sum, scanner := 0.0, bufio.NewScanner(response.Body)
+	for scanner.Scan() {
+		line := scanner.Text()
+		space := strings.LastIndexByte(line, ' ')
+		if space < 0 || !matches(line[:space], name, labels) {
+			continue
+		}
+		value, err := strconv.ParseFloat(line[space+1:], 64)
+		if err != nil {
+			tb.Fatalf("metric %s: %v", name, err)
+		}
+		sum += value
+	}
+	if err := scanner.Err(); err != nil {
+		tb.Fatalf("metrics: %v", err)
+	}
+	return sum
+}
+
+func matches(sample, name string, labels []string) bool {
+	rest, found := strings.CutPrefix(sample, name)
+	if !found || rest != "" && rest[0] != '{' {
+		return false
+	}
+	for _, label := range labels {
+		if !strings.Contains(rest, label) {
+			return false
+		}
+	}
+	return true
+}
