@@ -1,1 +1,194 @@
 #!/bin/bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# What pg_regress cannot see: the server's log, dump and restore, a standby, the
+# worker. Started by run.sh after the suite, on its server, with its database.
+# Arguments: the command prefix that runs a program as the server's user.
+set -euo pipefail
+
+as_user=("$@")
+db=contrib_regression
+standby=$SCRATCH/standby
+dump=$SCRATCH/dump
+
+fail() {
+	echo "FAILED: $*" >&2
+	exit 1
+}
+
+# The answer of a statement, or its SQLSTATE.
+q() {
+	"$BINDIR/psql" -XAtq -v ON_ERROR_STOP=1 -v VERBOSITY=sqlstate -d "${2:-$db}" -c "$1" 2>&1 || true
+}
+
+# A statement that must succeed; its answer is of no interest.
+run() {
+	local got
+	got=$("$BINDIR/psql" -XAtq -v ON_ERROR_STOP=1 -d "${2:-$db}" -c "$1" 2>&1) || fail "$1: $got"
+}
+
+# q with only what psql prints last: "ERROR:  42501" becomes 42501.
+expect() {
+	local got
+	got=$(q "$2" "${3:-$db}" | tail -n 1)
+	got=${got##* }
+	[ "$got" = "$1" ] || fail "$2: got $got, want $1"
+}
+
+# Waits, at most half a minute, until a statement answers as wanted.
+wait_for() {
+	local deadline=$((SECONDS + 30))
+	until [ "$(q "$2" "${3:-$db}")" = "$1" ]; do
+		[ $SECONDS -lt $deadline ] || fail "waited in vain for: $2 = $1"
+		"$BINDIR/psql" -XAtq -d postgres -c 'SELECT pg_sleep(0.1)' >/dev/null
+	done
+}
+
+log_holds_no_value() {
+	# The suite has sent this word as a value in every way that is refused.
+	local values='SELECT vault.put_secret(:name, :value);'
+	echo "$values" >"$SCRATCH/bind.sql"
+	for mode in simple extended prepared; do
+		PGOPTIONS='-c log_parameter_max_length_on_error=-1' "$BINDIR/pgbench" -n -t 1 -M "$mode" \
+			-D "name='log/a'" -D "value='hunter2'" -f "$SCRATCH/bind.sql" "$db" >/dev/null 2>&1 || true
+	done
+	grep -q 'reached the server unsealed' "$SERVER_LOG" || fail "no refusal in the server's log"
+	if grep -n hunter2 "$SERVER_LOG" >&2; then
+		fail "a refused value is in the server's log"
+	fi
+}
+
+two_phase() {
+	run "BEGIN; SELECT t.put('two/phase', 'x'); PREPARE TRANSACTION 'hv'"
+	expect 55P03 "SET hyperion_vault.lock_wait = '100ms'; SELECT t.put('two/phase', 'y')"
+	local got
+	got=$("$BINDIR/psql" -XAtq -d "$db" -c "SET hyperion_vault.lock_wait = '100ms'" \
+		-c "SELECT t.put('two/phase', 'y')" 2>&1 || true)
+	grep -q 'HINT:.*lock_wait' <<<"$got" || fail "55P03 has no hint: $got"
+	run "COMMIT PREPARED 'hv'"
+	expect 2 "SELECT t.put('two/phase', 'y')"
+}
+
+notifications() {
+	local got
+	got=$("$BINDIR/psql" -Xq -d "$db" -c 'LISTEN vault_changed' -c "SELECT t.put('notify/a', 'x')" \
+		-c "BEGIN; SAVEPOINT s; SELECT t.put('notify/a', 'y'); ROLLBACK TO s; COMMIT")
+	[ "$(grep -c 'notification "vault_changed" with payload "[0-9a-f-]\{36\} 1"' <<<"$got")" = 1 ] ||
+		fail "vault_changed: $got"
+	[ "$(grep -c 'notification' <<<"$got")" = 1 ] || fail "vault_changed after a rollback: $got"
+}
+
+# Everything that a dump must carry, as one text.
+contents() {
+	q "SELECT 'meta', count(*), md5(string_agg(m::text, ',' ORDER BY vault_id)) FROM (SELECT vault_id, kms_key_ids, bootstrapped_at FROM vault.meta) m" "$1"
+	for t in secrets secret_versions grants rotation_jobs roles role_permissions admin_tokens auth_lockouts \
+		audit_log audit_heads changes; do
+		q "SELECT '$t', count(*), md5(string_agg(x::text, ',' ORDER BY x::text)) FROM vault.$t x" "$1"
+	done
+	q "SELECT nextval('vault.rotation_jobs_id_seq') > 1, has_function_privilege('regress_hv_service', 'vault.tick()', 'EXECUTE')" "$1"
+	q "SELECT tgenabled FROM pg_trigger WHERE tgname = 'forget_cached'; SELECT evtenabled FROM pg_event_trigger WHERE evtname LIKE 'hyperion%'" "$1"
+	q "SELECT t.read('dump/' || i) FROM generate_series(1, 3) i" "$1"
+	q "SELECT t.put('dump/1', 'after')" "$1"
+}
+
+dump_and_restore() {
+	local before
+	run "SELECT count(t.put('dump/' || i, 'v' || i)) FROM generate_series(1, 2000) i"
+	run "INSERT INTO vault.rotation_jobs (secret_id) SELECT id FROM vault.secrets WHERE name LIKE 'dump/1%'"
+	run "CREATE VIEW t.a_view AS SELECT vault.read_secret('dump/1') AS s"
+	"${as_user[@]}" mkdir "$dump"
+	for role in regress_hv_dumper regress_hv_reader; do
+		run "CREATE ROLE $role LOGIN IN ROLE pg_read_all_data"
+	done
+	run "ALTER ROLE regress_hv_dumper BYPASSRLS"
+	run "REVOKE EXECUTE ON FUNCTION vault.list_secrets(text) FROM PUBLIC"
+
+	"$BINDIR/pg_dump" -Fd -j 2 -f "$dump/super" "$db"
+	"$BINDIR/pg_dump" -Fc -U regress_hv_dumper -f "$dump/bypass" "$db"
+	if "$BINDIR/pg_dump" -Fc -U regress_hv_reader -f "$dump/reader" "$db" 2>"$dump/error"; then
+		fail "pg_read_all_data alone dumped the vault"
+	fi
+	grep -q 'row-level security' "$dump/error" || fail "$(cat "$dump/error")"
+	before=$(contents "$db")
+	[[ $before != *ERROR* ]] || fail "$before"
+	for source in super bypass; do
+		run "CREATE DATABASE restored" postgres
+		"$BINDIR/pg_restore" -e -j 8 -d restored "$dump/$source" || fail "pg_restore of $source"
+		diff <(echo "$before") <(contents restored) || fail "restored from $source differs"
+		expect f "SELECT has_function_privilege('regress_hv_app', 'vault.list_secrets(text)', 'EXECUTE')" restored
+		run "UPDATE vault.grants SET role_oid = (role_oid::int8 + 1000000)::oid" restored
+		expect t "SELECT vault.adopt_grants() = (SELECT count(*) FROM vault.grants)" restored
+		run "DROP DATABASE restored" postgres
+	done
+	expect "" "DROP ROLE regress_hv_dumper, regress_hv_reader"
+}
+
+start_standby() {
+	"${as_user[@]}" "$BINDIR/pg_basebackup" -D "$standby" -R -c fast -h "$SCRATCH" -U postgres
+	"${as_user[@]}" tee -a "$standby/postgresql.conf" >/dev/null <<EOF
+port = 5433
+hyperion_vault.database = '$db'
+EOF
+	"${as_user[@]}" "$BINDIR/pg_ctl" -D "$standby" -l "$SCRATCH/standby.log" -w start >/dev/null
+}
+
+on_standby() {
+	PGPORT=5433 "$@"
+}
+
+hot_standby() {
+	run "SELECT t.put('stand/by', 'x'); SELECT vault.grant_access('regress_hv_bob', 'stand/by')"
+	start_standby
+	on_standby wait_for 'stand/by v1 f1 x' "SET ROLE regress_hv_bob; SELECT t.read('stand/by')"
+	on_standby expect 25006 "SELECT vault.next_version('stand/by', 1, 'put')"
+	on_standby expect 25006 "SELECT vault.tick()"
+	on_standby expect 25006 "SELECT vault.delete_secret('stand/by')"
+	on_standby expect 0A000 "SELECT vault.put_secret('stand/by', 'hunter2')"
+	on_standby expect true "SELECT vault.status()->>'in_recovery'"
+	on_standby expect 0 "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'hyperion_vault%'"
+
+	# A session that has cached the grant loses it when the revoke is replayed.
+	coproc BOB { on_standby "$BINDIR/psql" -XAtqn -d "$db" 2>&1; }
+	local bob=$BOB_PID line
+	echo "SET ROLE regress_hv_bob; SELECT vault.allowed('read', 'stand/by');" >&"${BOB[1]}"
+	read -r line <&"${BOB[0]}"
+	[ "$line" = t ] || fail "standby session: $line"
+	run "SELECT vault.revoke_access('regress_hv_bob', 'stand/by'); SELECT t.put('stand/mark', 'x')"
+	on_standby wait_for 't' "SELECT vault.read_secret('stand/mark', missing_ok => true) IS NOT NULL"
+	echo "SELECT vault.allowed('read', 'stand/by');" >&"${BOB[1]}"
+	read -r line <&"${BOB[0]}"
+	[ "$line" = f ] || fail "revoked right on the standby: $line"
+	echo '\q' >&"${BOB[1]}"
+	wait "$bob" || true
+
+	# Promotion starts the worker there.
+	on_standby run "SELECT pg_promote()"
+	local at
+	at=$(on_standby q "SELECT now()")
+	on_standby wait_for t "SELECT coalesce(last_tick_at > '$at', false) FROM vault.meta"
+	"${as_user[@]}" "$BINDIR/pg_ctl" -D "$standby" -m immediate -w stop >/dev/null
+	if grep -n hunter2 "$SCRATCH/standby.log" >&2; then
+		fail "a refused value is in the standby's log"
+	fi
+}
+
+worker() {
+	# In hyperion_vault.database alone, and never in the way of DROP DATABASE.
+	run "CREATE DATABASE ticking" postgres
+	run "CREATE EXTENSION hyperion_vault; INSERT INTO vault.meta (vault_id) VALUES (gen_random_uuid())" ticking
+	run "ALTER SYSTEM SET hyperion_vault.database = 'ticking'" postgres
+	run "SELECT pg_reload_conf()" postgres
+	wait_for t "SELECT last_tick_at IS NOT NULL FROM vault.meta" ticking
+	expect ticking "SELECT vault.status()->>'worker_database'"
+	run "DROP EXTENSION hyperion_vault" ticking
+	local deadline=$((SECONDS + 30))
+	until [ -z "$(q "DROP DATABASE ticking" postgres)" ]; do
+		[ $SECONDS -lt $deadline ] || fail "the worker blocks DROP DATABASE"
+	done
+	run "ALTER SYSTEM RESET hyperion_vault.database" postgres
+	run "SELECT pg_reload_conf()" postgres
+}
+
+for check in log_holds_no_value two_phase notifications dump_and_restore worker hot_standby; do
+	"$check"
+	echo "ok $check"
+done
