@@ -141,7 +141,7 @@ func (v *Vault) pinError(err error) *Error {
 // Watch asks the local server from time to time, until ctx ends, and keeps
 // [Vault.Health]. It logs once when the state changes.
 func (v *Vault) Watch(ctx context.Context) {
-	retry, last := watchRetryMin, ""
+	retry, last := watchRetryMin, "nothing yet"
 	for {
 		st, err := v.Status(ctx)
 		if ctx.Err() != nil {
