@@ -127,8 +127,8 @@ func (ss *session) completed(typ byte, body []byte) verdict {
 	if e == nil {
 		return pass
 	}
-	if typ == wire.CommandComplete && (bytes.HasPrefix(body, []byte("DEALLOCATE")) || bytes.HasPrefix(body, []byte("DISCARD ALL"))) {
-		ss.forgetShapes()
+	if typ == wire.CommandComplete {
+		ss.tag(body)
 	}
 	v := dropIf(ss.hidden(e))
 	switch e.kind {
@@ -147,6 +147,16 @@ func (ss *session) completed(typ byte, body []byte) verdict {
 	case oweParse, oweBind, oweDescribe, oweDescribePortal, oweClose, oweSync, oweCall, oweCopy:
 	}
 	return v
+}
+
+// tag looks for commands that change what names and OIDs stand for.
+func (ss *session) tag(body []byte) {
+	switch {
+	case bytes.HasPrefix(body, []byte("DEALLOCATE")), bytes.HasPrefix(body, []byte("DISCARD ALL")):
+		ss.forgetShapes()
+	case bytes.HasSuffix(body, []byte(" EXTENSION\x00")):
+		ss.doubt()
+	}
 }
 
 // copyIn notes that the server now takes copy data. A client that has been told
@@ -185,6 +195,9 @@ func (ss *session) serverError(body []byte) verdict {
 		ss.out = t.fail.append(ss.out)
 		v = drop
 	case t != nil && t.poison:
+		if t.pre != nil {
+			t.pre.failed = true
+		}
 		v = drop
 	default:
 		v = ss.editError(body, t, hint)
@@ -265,7 +278,11 @@ func (ss *session) ready(body []byte) verdict {
 		ss.state = body[0]
 		return pass
 	}
-	ss.queue.pop()
+	done := ss.queue.pop()
+	if done.task != nil && done.task.pre != nil && done.kind == oweQuery {
+		ss.state, ss.rows, done.task.pre.done = body[0], shape{}, true
+		return drop
+	}
 	if ss.dropping && body[0] == wire.InBlock {
 		return ss.poisonBlock()
 	}

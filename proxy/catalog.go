@@ -58,7 +58,7 @@ func (ss *session) readCatalog() error {
 		}
 		switch typ {
 		case wire.DataRow:
-			ss.catalog.read(body)
+			ss.catalog.read(fields(body))
 		case wire.ErrorResponse:
 			failed = true
 		case wire.ParameterStatus:
@@ -74,8 +74,8 @@ func (ss *session) readCatalog() error {
 	}
 }
 
-func (c *catalog) read(row []byte) {
-	f := fields(row)
+// read takes the one row of catalogQuery.
+func (c *catalog) read(f [][]byte) {
 	if len(f) != 5 {
 		return
 	}

@@ -34,7 +34,7 @@ func (ss *session) clientMessage(typ byte, body []byte) verdict {
 	if ss.replication {
 		return ss.walsenderMessage(typ, body)
 	}
-	if ss.gate == gateReady {
+	if ss.gate == gateReady || ss.doubtful && (typ == wire.Query || typ == wire.Parse) && ss.canAsk() {
 		return slow
 	}
 	switch typ {
@@ -74,8 +74,47 @@ func (ss *session) noteQuery(body []byte) verdict {
 	if ss.gate != gateNone || ss.batch.failed || ss.concerns(body) {
 		return slow
 	}
+	if ss.namesDirect(body) {
+		ss.pushQuery(&task{direct: true})
+		return pass
+	}
 	ss.pushQuery(nil)
 	return pass
+}
+
+// maxDirectNames bounds what a session is remembered to have prepared.
+const maxDirectNames = 1000
+
+// keepNames remembers the prepared statements and cursors that a text makes
+// from calls of the vault: what they return is as direct as the text itself.
+// mu is held.
+func (ss *session) keepNames(plan *rewrite.Plan) {
+	for _, names := range [][]string{plan.Prepares, plan.Declares} {
+		for _, n := range names {
+			if ss.directNames == nil || len(ss.directNames) >= maxDirectNames {
+				ss.directNames = map[string]struct{}{}
+			}
+			ss.directNames[n] = struct{}{}
+		}
+	}
+}
+
+// namesDirect reports whether a FETCH or EXECUTE names one of them. Words are
+// compared, not parsed: a false alarm only says "direct" of what the session's
+// own user asked for anyway.
+func (ss *session) namesDirect(text []byte) bool {
+	if len(ss.directNames) == 0 || !isUtility(text) {
+		return false
+	}
+	for _, w := range bytes.FieldsFunc(text, func(r rune) bool { return r < 0x80 && !isWordByte(byte(r)) }) {
+		if _, ok := ss.directNames[string(bytes.ToLower(w))]; ok {
+			return true
+		}
+		if _, ok := ss.directNames[string(w)]; ok {
+			return true
+		}
+	}
+	return false
 }
 
 // pushQuery notes a Query: it destroys the unnamed statement and portal, and
@@ -98,15 +137,34 @@ func (ss *session) noteParse(body []byte) verdict {
 	}
 	ss.batch.open = true
 	name := cutName(body[:end])
+	if ss.namesDirect(text) {
+		ss.pushParse(&statement{name: string(name), utility: true, direct: true})
+		return pass
+	}
 	if len(name) == 0 {
 		ss.queue.push(owed{kind: oweParse, prev: ss.unnamedStmt})
 		ss.unnamedStmt, ss.unnamedDescribed, ss.unnamedUtility = nil, false, isUtility(text)
 		return pass
 	}
-	st := &statement{name: string(name), utility: isUtility(text)}
-	ss.queue.push(owed{kind: oweParse, named: true, stmt: st, prev: ss.stmts[st.name]})
-	ss.stmts[st.name] = st
+	ss.pushParse(&statement{name: string(name), utility: isUtility(text)})
 	return pass
+}
+
+// pushParse notes the Parse of a statement that has an object of its own.
+func (ss *session) pushParse(st *statement) {
+	ss.queue.push(ss.parsed(st))
+}
+
+func (ss *session) parsed(st *statement) owed {
+	ss.batch.open = true
+	e := owed{kind: oweParse, named: st.name != "", stmt: st}
+	if e.named {
+		e.prev, ss.stmts[st.name] = ss.stmts[st.name], st
+		ss.hasPuts = ss.hasPuts || st.puts()
+	} else {
+		e.prev, ss.unnamedStmt = ss.unnamedStmt, st
+	}
+	return e
 }
 
 // bindNames splits portal and statement name off a Bind.

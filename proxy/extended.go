@@ -88,9 +88,7 @@ func (ss *session) pushPlainParse(name string, text []byte) error {
 		ss.unnamedStmt, ss.unnamedDescribed, ss.unnamedUtility = nil, false, isUtility(text)
 		return nil
 	}
-	st := &statement{name: name, utility: isUtility(text)}
-	ss.queue.push(owed{kind: oweParse, named: true, stmt: st, prev: ss.stmts[name]})
-	ss.stmts[name] = st
+	ss.pushParse(&statement{name: name, utility: isUtility(text)})
 	return nil
 }
 
@@ -129,14 +127,9 @@ func (ss *session) sendParse(st *statement, sql string, text []byte, types []uin
 		msg = binary.BigEndian.AppendUint32(msg, t)
 	}
 	ss.mu.Lock()
-	e := owed{kind: oweParse, named: st.name != "", stmt: st, task: &task{plan: st.plan, sql: sql, sent: rewrite.Sent{Extended: true, OwnBase: st.own}}}
-	if e.named {
-		e.prev, ss.stmts[st.name] = ss.stmts[st.name], st
-		ss.hasPuts = ss.hasPuts || st.puts()
-	} else {
-		e.prev, ss.unnamedStmt = ss.unnamedStmt, st
-	}
-	ss.batch.open = true
+	e := ss.parsed(st)
+	e.task = &task{plan: st.plan, sql: sql, sent: rewrite.Sent{Extended: true, OwnBase: st.own}}
+	ss.keepNames(st.plan)
 	ss.mu.Unlock()
 	return ss.send(wire.End(msg, mark), e)
 }

@@ -20,6 +20,12 @@ func (ss *session) slow(typ byte, body []byte) (v verdict, err error) {
 	if waited, err := ss.passGate(typ); waited || err != nil {
 		return again, err
 	}
+	ss.mu.Lock()
+	refresh := ss.doubtful && ss.canAsk()
+	ss.mu.Unlock()
+	if refresh {
+		return again, ss.refreshCatalog()
+	}
 	switch typ {
 	case wire.Query:
 		ss.cr.MarkSecret()
@@ -156,6 +162,15 @@ func (ss *session) count(e *sqlError) {
 // analyse asks the rewrite, and answers for databases that have no vault.
 func (ss *session) analyse(text string, o rewrite.Options) (*rewrite.Plan, *sqlError) {
 	plan, refusal := ss.srv.cfg.Analyzer.Analyze(text, o)
+	if refusal != nil && refusal.Unqualified && len(o.Foreign) == 0 {
+		foreign, err := ss.foreignNames()
+		if err != nil {
+			return nil, &sqlError{code: stateSystem, message: "the server could not be asked whose function this is"}
+		}
+		if o.Foreign = foreign; len(foreign) > 0 {
+			plan, refusal = ss.srv.cfg.Analyzer.Analyze(text, o)
+		}
+	}
 	if ss.catalog.foreign && !ss.catalog.has() {
 		return nil, nil // schema vault is another extension's: its calls are its own
 	}
@@ -277,6 +292,7 @@ func (ss *session) sendQuery(plan *rewrite.Plan, text string, values [][]byte, p
 	}
 	prev := ss.unnamedStmt
 	ss.pushedOutside()
+	ss.keepNames(plan)
 	ss.mu.Unlock()
 	return ss.send(wire.End(msg, mark), owed{kind: oweQuery, prev: prev, task: t})
 }

@@ -49,6 +49,7 @@ type task struct {
 	sql     string // the client's text, for error positions, until it is answered
 	sent    rewrite.Sent
 	reads   bool // the text calls read_secret
+	direct  bool // the text names a prepared statement or cursor that calls the vault
 	noticed bool // sealed text was left in place and said so
 }
 

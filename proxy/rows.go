@@ -5,6 +5,7 @@ package proxy
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
@@ -19,9 +20,7 @@ func (ss *session) rowDescription(body []byte) verdict {
 	}
 	s := shape{known: true}
 	var failed *sqlError
-	if ss.catalog.has() {
-		s.cols, failed = ss.retype(body, ss.opens(e))
-	}
+	s.cols, failed = ss.retype(body, ss.opens(e))
 	v := dropIf(ss.hidden(e))
 	switch e.kind {
 	case oweDescribe, oweDescribePortal:
@@ -57,6 +56,8 @@ func (ss *session) opens(e *owed) bool {
 
 func (ss *session) direct(e *owed) bool {
 	switch {
+	case e.task != nil && e.task.direct || e.stmt != nil && e.stmt.direct:
+		return true
 	case e.task != nil && e.task.plan != nil:
 		return e.task.plan.Direct
 	case e.stmt != nil && e.stmt.plan != nil:
@@ -78,15 +79,17 @@ func (ss *session) retype(body []byte, open bool) (cols []int, failed *sqlError)
 			return cols, failed
 		}
 		f := rest[end+1 : end+1+18] // table oid, attnum, type oid, typlen, typmod, format
-		switch binary.BigEndian.Uint32(f[6:]) {
-		case ss.catalog.sealed:
+		switch typ := binary.BigEndian.Uint32(f[6:]); {
+		case typ != ss.catalog.sealed && typ != ss.catalog.array || typ == 0:
+			ss.seeType(typ)
+		case typ == ss.catalog.sealed:
 			if !open {
 				break
 			}
 			cols = append(cols, i)
 			binary.BigEndian.PutUint32(f[6:], wire.OIDText)
 			copy(f[10:16], []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
-		case ss.catalog.array:
+		default:
 			failed = &sqlError{code: stateFeature, message: "an array of sealed values cannot be opened",
 				hint: "Select vault.read_secret() as a column of its own, or unnest the array."}
 		}
@@ -163,10 +166,17 @@ func (ss *session) dataRow(body []byte) verdict {
 	return pass
 }
 
-// collect keeps the one row that a group of the prelude gives.
+// maxAsked bounds the rows of a query of the node's own.
+const maxAsked = 1000
+
+// collect keeps the one row that a group of the prelude gives, or the rows of a
+// query of the node's own.
 func (p *prelude) collect(t *task, body []byte) {
-	if t.group < len(p.rows) {
+	switch {
+	case t.group >= 0:
 		p.rows[t.group] = rowFields(body)
+	case len(p.rows) < maxAsked:
+		p.rows = append(p.rows, rowFields(body))
 	}
 }
 
@@ -214,7 +224,11 @@ func (ss *session) openRows() error {
 		rows, used = append(rows, row), used+size
 	}
 	plains, failed := ss.openTexts(direct, texts)
+	if failed == nil {
+		failed = ss.encodable(plains)
+	}
 	if failed != nil {
+		vault.ZeroAll(plains)
 		ss.sr.Discard(used)
 		ss.fail(failed)
 		return nil
@@ -232,6 +246,21 @@ func (ss *session) openRows() error {
 		}
 	}
 	ss.sr.Discard(used)
+	return nil
+}
+
+// encodable refuses values that the session's encoding would show as others: the
+// node does not convert.
+func (ss *session) encodable(plains []vault.Plain) *sqlError {
+	if ss.encoding == "UTF8" || ss.encoding == "SQL_ASCII" {
+		return nil
+	}
+	for _, p := range plains {
+		if slices.ContainsFunc(p.Bytes(), func(b byte) bool { return b >= 0x80 }) {
+			return &sqlError{code: "22P05", message: "a secret is not ASCII, and this session's client_encoding is not UTF8",
+				hint: "SET client_encoding = 'UTF8'."}
+		}
+	}
 	return nil
 }
 

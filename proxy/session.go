@@ -55,7 +55,6 @@ type session struct {
 	serverSecret  []byte
 	scramVerifier scram.Verifier
 	clientKey     []byte // zeroed at the end
-	catalog       catalog
 	actor         vault.Actor
 	own           string // name of the node's own prepared statement
 
@@ -78,16 +77,19 @@ type session struct {
 
 // backState is what the server said. Guarded by mu.
 type backState struct {
-	state      byte      // of the last ReadyForQuery
-	stdStrings bool      // standard_conforming_strings, as reported
-	encoding   string    // client_encoding, as reported
-	dropping   bool      // an opening failed: nothing more for the client up to ReadyForQuery
-	rows       shape     // of the result set that a Query is giving
-	unnamed    shape     // of the unnamed statement
-	portal     shape     // of the unnamed portal
-	standby    bool      // in_hot_standby, as reported
-	fatal      *sqlError // ends the session once what is ready has been sent
-	out        []byte    // for the client, in place of what the server sent
+	state      byte   // of the last ReadyForQuery
+	stdStrings bool   // standard_conforming_strings, as reported
+	encoding   string // client_encoding, as reported
+	dropping   bool   // an opening failed: nothing more for the client up to ReadyForQuery
+	catalog    catalog
+	doubtful   bool                // the catalog may be stale
+	seen       map[uint32]struct{} // types that are not the vault's
+	rows       shape               // of the result set that a Query is giving
+	unnamed    shape               // of the unnamed statement
+	portal     shape               // of the unnamed portal
+	standby    bool                // in_hot_standby, as reported
+	fatal      *sqlError           // ends the session once what is ready has been sent
+	out        []byte              // for the client, in place of what the server sent
 	outSecret  bool
 }
 

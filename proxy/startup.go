@@ -48,12 +48,21 @@ func (s *Server) handle(accepted net.Conn) {
 // refuse tells the client why it cannot go on. What is not an answer for it
 // (its own disconnect) is dropped.
 func (s *Server) refuse(nc net.Conn, err error) {
-	var e *sqlError
-	if nc == nil || !errors.As(err, &e) {
+	var mine *sqlError
+	var server *serverFatal
+	var msg []byte
+	switch {
+	case nc == nil:
+		return
+	case errors.As(err, &mine):
+		msg = mine.append(nil)
+	case errors.As(err, &server):
+		msg = server.raw
+	default:
 		return
 	}
 	nc.SetWriteDeadline(time.Now().Add(time.Second)) //nolint:errcheck // the last word, if the client hears it
-	nc.Write(e.append(nil))                          //nolint:errcheck // as above
+	nc.Write(msg)                                    //nolint:errcheck // as above
 }
 
 // admit decides about TLS and reads the startup packet. Encryption requests may

@@ -17,7 +17,8 @@ type frontState struct {
 	unnamedDescribed bool
 	unnamedUtility   bool
 	unnamedPortal    portal
-	hasPuts          bool // a named statement of this session carries values
+	hasPuts          bool                // a named statement of this session carries values
+	directNames      map[string]struct{} // SQL's own prepared statements and cursors over the vault's calls
 	batch            batch
 	gate             gate
 	skip             bool // the node refused a message: the client's are dropped up to Sync
@@ -54,6 +55,7 @@ type statement struct {
 	described bool  // a Describe was sent, or the shape is known
 	shape     shape // the back's
 
+	direct bool          // it executes or fetches from something that names the vault
 	plan   *rewrite.Plan // nil: the vault is not concerned
 	own    int           // how many parameters the client knows of
 	calls  []int         // the call that each appended parameter belongs to
