@@ -34,7 +34,7 @@ func (ss *session) clientMessage(typ byte, body []byte) verdict {
 	if ss.replication {
 		return ss.walsenderMessage(typ, body)
 	}
-	if ss.gate == gateReady || ss.doubtful && (typ == wire.Query || typ == wire.Parse) && ss.canAsk() {
+	if ss.queue.len() >= maxOwed || ss.gate == gateReady || ss.doubtful && (typ == wire.Query || typ == wire.Parse) && ss.canAsk() {
 		return slow
 	}
 	switch typ {
@@ -57,6 +57,10 @@ func (ss *session) clientMessage(typ byte, body []byte) verdict {
 	}
 	return pass // the server knows what to say of anything else
 }
+
+// maxOwed bounds the answers that a client may leave unread. It is far above
+// what fits into the sockets' buffers, where PostgreSQL itself would stop.
+const maxOwed = 1 << 18
 
 func dropIf(b bool) verdict {
 	if b {
@@ -129,7 +133,7 @@ func (ss *session) pushQuery(t *task) {
 func (ss *session) noteParse(body []byte) verdict {
 	end := bytes.IndexByte(body, 0)
 	if end < 0 {
-		return pass // malformed: the server says so
+		return ss.noteMalformed(oweParse)
 	}
 	text := body[end+1:]
 	if ss.concerns(text) {
@@ -182,14 +186,14 @@ func bindNames(body []byte) (portal, stmt, rest []byte, ok bool) {
 
 func (ss *session) noteBind(body []byte) verdict {
 	pname, sname, _, ok := bindNames(body)
-	if !ok {
-		return pass // no names within reach: the server refuses it, or its portal is described
+	if !ok && len(body) < bindHead-wire.HeaderSize {
+		return ss.noteMalformed(oweBind)
 	}
 	st := ss.unnamedStmt
 	if len(sname) > 0 {
 		st = ss.stmts[string(sname)]
 	}
-	if st.puts() {
+	if !ok || st.puts() {
 		return slow
 	}
 	ss.pushBind(pname, sname, st)
@@ -225,9 +229,16 @@ func (ss *session) pushBind(pname, sname []byte, st *statement) {
 	ss.queue.push(owed{kind: oweBind, named: len(sname) > 0, stmt: st, portal: p, prevP: prev})
 }
 
+// noteMalformed notes a message that the server will refuse.
+func (ss *session) noteMalformed(kind owedKind) verdict {
+	ss.batch.open = true
+	ss.queue.push(owed{kind: kind, named: true})
+	return pass
+}
+
 func (ss *session) noteDescribe(body []byte) verdict {
 	if len(body) < 2 {
-		return pass
+		return ss.noteMalformed(oweDescribe)
 	}
 	ss.batch.open = true
 	name := cutName(bytes.TrimSuffix(body[1:], []byte{0}))
@@ -263,7 +274,7 @@ func (ss *session) noteDescribe(body []byte) verdict {
 func (ss *session) noteExecute(body []byte) verdict {
 	name, _, ok := bytes.Cut(body, []byte{0})
 	if !ok {
-		return pass
+		return ss.noteMalformed(oweExecute)
 	}
 	name = cutName(name)
 	p := &ss.unnamedPortal
@@ -306,7 +317,7 @@ func (ss *session) pushExecute(p *portal) {
 
 func (ss *session) noteClose(body []byte) verdict {
 	if len(body) < 2 {
-		return pass
+		return ss.noteMalformed(oweClose)
 	}
 	ss.batch.open = true
 	name := cutName(bytes.TrimSuffix(body[1:], []byte{0}))

@@ -198,17 +198,19 @@ func (ss *session) slowBind(body []byte) (verdict, error) {
 	if !ok {
 		return drop, fatalf(stateProtocol, "invalid Bind message", "")
 	}
+	state, skipped, err := ss.settle()
+	if err != nil || skipped {
+		return drop, err
+	}
 	ss.mu.Lock()
 	st := ss.unnamedStmt
 	if len(b.stmt) > 0 {
 		st = ss.stmts[string(b.stmt)]
 	}
 	ss.mu.Unlock()
-	if !st.puts() { // an error answered while we waited took the name back
-		ss.mu.Lock()
-		ss.pushBind(b.portal, b.stmt, st)
-		ss.mu.Unlock()
-		return pass, nil
+	if !st.puts() || st.lost { // an error answered meanwhile took the statement back
+		return drop, ss.refuseExtended(&sqlError{code: stateNoStatement, message: fmt.Sprintf("prepared statement %q does not exist", b.stmt),
+			detail: "Its Parse was skipped after an error; the values of this Bind were not sent."})
 	}
 	if len(b.params) != st.own {
 		return drop, ss.refuseExtended(&sqlError{code: stateProtocol,
@@ -218,11 +220,7 @@ func (ss *session) slowBind(body []byte) (verdict, error) {
 		return drop, ss.refuseExtended(&sqlError{code: stateProtocol,
 			message: fmt.Sprintf("bind message has %d parameter formats but %d parameters", n, st.own)})
 	}
-	state, skipped, err := ss.settle()
-	switch {
-	case err != nil || skipped:
-		return drop, err
-	case state == wire.InFailed:
+	if state == wire.InFailed {
 		return drop, ss.refuseExtended(failedBlock)
 	}
 	args, failed := ss.boundArgs(st, b)

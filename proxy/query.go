@@ -53,6 +53,10 @@ func (ss *session) passGate(typ byte) (waited bool, err error) {
 	ss.mu.Lock()
 	g, failed := ss.gate, ss.batch.failed
 	switch {
+	case ss.queue.len() >= maxOwed:
+		err = ss.wait(func() bool { return ss.queue.len() < maxOwed/2 })
+		ss.mu.Unlock()
+		return true, err
 	case g == gateReady:
 		err = ss.wait(func() bool { return ss.queue.ends == 0 })
 	case g == gateRows && !failed:

@@ -56,6 +56,7 @@ const (
 	stateParameter     = "22023"
 	stateNullValue     = "22004"
 	stateFailedBlock   = "25P02"
+	stateNoStatement   = "26000"
 	stateReadOnly      = "25006"
 )
 

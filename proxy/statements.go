@@ -60,9 +60,15 @@ type statement struct {
 	own    int           // how many parameters the client knows of
 	calls  []int         // the call that each appended parameter belongs to
 	values [][]byte      // literal values by call, sealed anew at each Bind
+	lost   bool          // it carried values, and the server has skipped its Parse
 }
 
-func (st *statement) puts() bool { return st != nil && st.plan != nil && len(st.plan.Calls) > 0 }
+// puts reports whether a Bind of st carries values. It does also if the server
+// has skipped the Parse: a client that pipelines does not know that yet, and
+// its values must not be bound to what the name stood for before.
+func (st *statement) puts() bool {
+	return st != nil && (st.lost || st.plan != nil && len(st.plan.Calls) > 0)
+}
 
 func (st *statement) reads() bool { return st != nil && st.plan != nil && st.plan.Reads }
 
@@ -96,6 +102,10 @@ func (ss *session) undo(e *owed) {
 	}
 	switch e.kind {
 	case oweParse, oweQuery:
+		if e.stmt.puts() {
+			e.prev = &statement{name: e.stmt.name, lost: true}
+			e.stmt.zero()
+		}
 		if !e.named {
 			if ss.unnamedStmt == e.stmt {
 				ss.unnamedStmt = e.prev
