@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+// Package canary shows whether a vault keeps its promise. It puts values that
+// exist nowhere else by every door that a client has (Doors), and looks for
+// them where they must not be (Scanner): data files, logs, dumps, views.
+package canary
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"strconv"
+	"strings"
+)
+
+// A Canary is one value and what is known of its way. Its value is Head, a
+// middle that its door chooses, and Tail; a place that shows either of the two
+// random parts has leaked, however the rest is quoted or cut.
+type Canary struct {
+	// Door is the name of the door by which it goes.
+	Door string
+	// Secret is the secret's name; it says nothing of the value.
+	Secret string
+	// Head and Tail are random letters and digits.
+	Head, Tail string
+
+	middle    string
+	spellings []string
+}
+
+// partLength of Head and Tail: 20 of 62 characters are 119 bits, so that no
+// ciphertext holds one by chance; each is long enough to be seen in base64.
+const partLength = 20
+
+// New makes a canary for a door. run keeps the secrets of two runs apart.
+func New(door, run string) *Canary {
+	return &Canary{
+		Door: door, Secret: "canary/" + run + "/" + strings.NewReplacer(" ", "-", "'", "", "$", "d", "&", "").Replace(door),
+		Head: random(partLength), Tail: random(partLength),
+	}
+}
+
+// Value is the secret's value.
+func (c *Canary) Value() string { return c.Head + c.middle + c.Tail }
+
+// with sets what stands between the random parts.
+func (c *Canary) with(middle string) *Canary { c.middle = middle; return c }
+
+// spelled adds a form in which the door itself writes a random part.
+func (c *Canary) spelled(text string) string {
+	c.spellings = append(c.spellings, text)
+	return text
+}
+
+// needles are all forms in which the canary may be found.
+func (c *Canary) needles() [][]byte {
+	seen := map[string]bool{}
+	var all [][]byte
+	add := func(s string) {
+		if !seen[s] {
+			seen[s] = true
+			all = append(all, []byte(s))
+		}
+	}
+	for _, part := range []string{c.Head, c.Tail} {
+		add(part)
+		add(hex.EncodeToString([]byte(part)))
+		add(strings.ToUpper(hex.EncodeToString([]byte(part))))
+		for shift := range 3 {
+			add(shiftedBase64(base64.StdEncoding, part, shift))
+			add(shiftedBase64(base64.URLEncoding, part, shift))
+		}
+		add(decimals(part))
+	}
+	for _, s := range c.spellings {
+		add(s)
+	}
+	return all
+}
+
+// shiftedBase64 is the part of an encoding of text that does not depend on what
+// stands around it, if shift bytes (0 to 2) of a group of three stand before it.
+func shiftedBase64(e *base64.Encoding, text string, shift int) string {
+	padded := append(make([]byte, shift), text...)
+	encoded := e.EncodeToString(padded[:len(padded)-len(padded)%3])
+	if shift == 0 {
+		return encoded
+	}
+	return encoded[shift+1:] // 8 or 16 bits before it reach into 2 or 3 characters
+}
+
+// decimals is how debug_print_parse and its kin show a constant's bytes.
+func decimals(text string) string {
+	words := make([]string, len(text))
+	for i := range len(text) {
+		words[i] = strconv.Itoa(int(text[i]))
+	}
+	return " " + strings.Join(words, " ") + " "
+}
+
+const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+// random letters and digits; each is equally likely.
+func random(n int) string {
+	out := make([]byte, 0, n)
+	var b [64]byte
+	for len(out) < n {
+		_, _ = rand.Read(b[:]) // never fails, by its documentation
+		for _, x := range b {
+			if int(x) < 4*len(alphabet) && len(out) < n {
+				out = append(out, alphabet[int(x)%len(alphabet)])
+			}
+		}
+	}
+	return string(out)
+}
