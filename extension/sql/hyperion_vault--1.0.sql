@@ -333,9 +333,14 @@ AS $$
 DECLARE
 	added int;
 BEGIN
+	-- A secret that is being written is left for the next time: an open
+	-- transaction of some client must not hold up all others' rotations.
 	INSERT INTO vault.rotation_jobs (secret_id)
 		SELECT s.id FROM vault.secrets s
 		WHERE s.kind = 'automatic' AND s.deleted_at IS NULL AND s.next_rotation_at <= now()
+			AND NOT EXISTS (SELECT FROM vault.rotation_jobs j
+				WHERE j.secret_id = s.id AND j.completed_at IS NULL)
+		FOR NO KEY UPDATE OF s SKIP LOCKED
 		ON CONFLICT (secret_id) WHERE completed_at IS NULL DO NOTHING;
 	GET DIAGNOSTICS added = ROW_COUNT;
 	IF added > 0 THEN
@@ -351,7 +356,9 @@ AS $$
 DECLARE
 	removed int;
 BEGIN
-	DELETE FROM vault.secret_versions v WHERE v.expires_at <= now();
+	DELETE FROM vault.secret_versions d WHERE (d.secret_id, d.version) IN (
+		SELECT v.secret_id, v.version FROM vault.secret_versions v
+		WHERE v.expires_at <= now() FOR UPDATE SKIP LOCKED);
 	GET DIAGNOSTICS removed = ROW_COUNT;
 	RETURN removed;
 END

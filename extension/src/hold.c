@@ -80,7 +80,7 @@ vault_hold_arm(void)
 	if (get_timeout_active(hold_timeout))
 		return;
 	silent_ticks = 0;
-	last_start = 0;
+	last_start = GetCurrentStatementStartTimestamp();
 #if PG_VERSION_NUM >= 150000
 	enable_timeout_every(hold_timeout,
 						 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), tick_ms()),

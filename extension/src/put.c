@@ -28,7 +28,7 @@ typedef struct Traits
 	text	   *description;
 } Traits;
 
-static void refuse_value(void) pg_attribute_noreturn();
+static VAULT_NORETURN void refuse_value(void);
 
 static void
 refuse_value(void)

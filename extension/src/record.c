@@ -189,6 +189,16 @@ next_field(const uint8 **p, const uint8 *end, int min, int max, VaultBytes *out)
 	return true;
 }
 
+/* Key ids are stored as text, so they must be valid in any encoding. */
+static bool
+printable(const VaultBytes *b)
+{
+	for (int i = 0; i < b->len; i++)
+		if (b->data[i] < 0x20 || b->data[i] > 0x7e)
+			return false;
+	return true;
+}
+
 /*
  * Parses what a put carries: its cidr field is empty, for that list belongs to
  * the secret. False if txt is anything but one well-formed record. The fields
@@ -239,7 +249,7 @@ vault_record_parse(const char *txt, int len, VaultRecord *rec)
 		rec->version >= 1 &&
 		rec->value_format >= VAULT_VALUE_TEXT && rec->value_format <= VAULT_VALUE_USERPASS &&
 		vault_name_fault((const char *) rec->name.data, rec->name.len) == NULL &&
-		memchr(rec->kms_key_id.data, 0, rec->kms_key_id.len) == NULL;
+		printable(&rec->kms_key_id);
 }
 
 /*

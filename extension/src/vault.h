@@ -42,6 +42,9 @@
  * would still reach the log through the context. */
 #define VAULT_HIDE errhidestmt(true), errhidecontext(true)
 
+/* PostgreSQL's own spelling of this changed in 18. */
+#define VAULT_NORETURN __attribute__((noreturn))
+
 /* ---- limits of the format (docs/ENVELOPE.md) ---- */
 #define VAULT_NAME_MAX 255
 #define VAULT_TEXT_MAX (720 * 1024) /* a whole hv1 text */
@@ -182,7 +185,7 @@ extern void vault_walk_versions(const pg_uuid_t *id, int32 version,
 								VaultVersionFn fn, void *arg);
 extern void vault_record_from_row(HeapTuple tuple, TupleDesc desc, const char *name,
 								  const VaultSecret *secret, VaultRecord *rec);
-extern void vault_missing(const char *name) pg_attribute_noreturn();
+extern VAULT_NORETURN void vault_missing(const char *name);
 
 /* ---- lock.c ---- */
 typedef struct VaultCaller

@@ -34,6 +34,8 @@ PGDLLEXPORT void hyperion_vault_launcher_main(Datum arg);
 PGDLLEXPORT void hyperion_vault_tick_main(Datum arg);
 
 #define LAUNCHER_RESTART_SECS 10
+/* The work skips locked rows; this is for a locked table. */
+#define TICK_LOCK_TIMEOUT "10s"
 
 static int64
 run_once(const char *sql, int expect)
@@ -221,6 +223,7 @@ hyperion_vault_tick_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
 	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", TICK_LOCK_TIMEOUT, PGC_USERSET, PGC_S_OVERRIDE);
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
