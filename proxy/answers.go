@@ -192,6 +192,7 @@ func (ss *session) serverError(body []byte) verdict {
 	case ss.dropping:
 		v = drop
 	case t != nil && t.fail != nil:
+		ss.gather()
 		ss.out = t.fail.append(ss.out)
 		v = drop
 	case t != nil && t.poison:
@@ -235,6 +236,7 @@ func (ss *session) editError(body []byte, t *task, hint string) verdict {
 	if hint != "" && !slices.ContainsFunc(fields, func(f wire.Field) bool { return f.Code == 'H' }) {
 		fields = append(fields, wire.Field{Code: 'H', Text: hint})
 	}
+	ss.gather()
 	ss.out = wire.AppendFields(ss.out, wire.ErrorResponse, fields...)
 	return drop
 }

@@ -25,6 +25,7 @@ func (ss *session) front() error {
 		if err := ss.cr.Fill(); err != nil {
 			return err
 		}
+		ss.touch()
 		if err := ss.walkClient(); err != nil {
 			return err
 		}
@@ -164,19 +165,19 @@ func (ss *session) back() error {
 // walkServer handles what is buffered. Bytes for the client stay in place as
 // long as nothing between them changes; then they gather in out.
 func (ss *session) walkServer() error {
-	run := 0
 	ss.mu.Lock()
 	for {
-		size, v, err := ss.runServer(&run)
+		size, v, err := ss.runServer()
 		switch {
 		case err != nil:
 			ss.mu.Unlock()
 			return err
 		case size == 0:
+			run := ss.run
+			ss.run = 0
 			return ss.emit(run)
 		}
-		ss.gather(run)
-		run = 0
+		ss.gather()
 		if v == opening {
 			if err := ss.openRows(); err != nil {
 				ss.mu.Unlock()
@@ -199,20 +200,20 @@ func (ss *session) walkServer() error {
 }
 
 // runServer extends the run over the messages that pass. mu is held.
-func (ss *session) runServer(run *int) (size int, v verdict, err error) {
+func (ss *session) runServer() (size int, v verdict, err error) {
 	for {
-		typ, size, ok, err := ss.sr.Header(*run)
+		typ, size, ok, err := ss.sr.Header(ss.run)
 		if err != nil || !ok {
 			return 0, pass, err
 		}
-		b := ss.sr.Buffered()[*run:]
+		b := ss.sr.Buffered()[ss.run:]
 		if len(b) < size {
 			return size, again, nil
 		}
 		if v := ss.serverMessage(typ, b[:size]); v != pass {
 			return size, v, nil
 		}
-		*run += size
+		ss.run += size
 	}
 }
 
@@ -251,11 +252,14 @@ func (ss *session) holdLimit(typ byte) int {
 	return ss.srv.cfg.MaxQuery
 }
 
-// gather keeps the run for later and drops it from the buffer. mu is held.
-func (ss *session) gather(run int) {
-	if run > 0 {
-		ss.out = append(ss.out, ss.sr.Buffered()[:run]...)
-		ss.sr.Discard(run)
+// gather keeps the run for later and drops it from the buffer. Whatever is
+// appended to out must stand behind the run, so it is gathered first. mu is
+// held.
+func (ss *session) gather() {
+	if ss.run > 0 {
+		ss.out = append(ss.out, ss.sr.Buffered()[:ss.run]...)
+		ss.sr.Discard(ss.run)
+		ss.run = 0
 	}
 }
 

@@ -115,6 +115,7 @@ func (ss *session) parameterDescription(body []byte) verdict {
 	if !ok || keep < 0 || len(rest) != 4*n {
 		return pass
 	}
+	ss.gather()
 	out, mark := wire.Begin(ss.out, wire.ParameterDescription)
 	out = binary.BigEndian.AppendUint16(out, uint16(keep)) //nolint:gosec // less than it was
 	ss.out = wire.End(append(out, rest[:4*keep]...), mark)
@@ -188,6 +189,7 @@ func (ss *session) sealedText([]byte) {
 		return
 	}
 	e.task.noticed = true
+	ss.gather()
 	ss.out = wire.AppendFields(ss.out, wire.NoticeResponse,
 		wire.Field{Code: 'S', Text: "NOTICE"}, wire.Field{Code: 'V', Text: "NOTICE"}, wire.Field{Code: 'C', Text: "00000"},
 		wire.Field{Code: 'M', Text: "sealed text left in place"},
@@ -316,6 +318,7 @@ func (ss *session) fail(e *sqlError) {
 		with.detail = "The server had executed and committed the statement before its rows could be opened."
 		e = &with
 	}
+	ss.gather()
 	ss.out = e.append(ss.out)
 	ss.dropping = true
 	ss.srv.metrics.calls.WithLabelValues("read", e.code).Inc()

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hyperiondb/hyperion-vault/envelope/erase"
@@ -56,7 +57,8 @@ type session struct {
 	scramVerifier scram.Verifier
 	clientKey     []byte // zeroed at the end
 	actor         vault.Actor
-	own           string // name of the node's own prepared statement
+	own           string       // name of the node's own prepared statement
+	active        atomic.Int64 // when the client sent something last, Unix ns
 
 	cr *wire.Reader // the front's
 	sr *wire.Reader // the back's
@@ -103,6 +105,7 @@ func (ss *session) run() {
 	ss.stmts, ss.portals = map[string]*statement{}, map[string]*portal{}
 	ss.own = "_hv_" + randomHex()
 	ss.actor = vault.Actor{Name: ss.user, Role: ss.user, Via: vault.ViaSQL, Addr: ss.peer, Database: ss.database}
+	defer ss.watchIdle()()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -192,6 +195,40 @@ func (ss *session) close() {
 		if r != nil {
 			r.Release()
 		}
+	}
+}
+
+// watchIdle ends the session when it has been idle, outside a transaction, for
+// as long as VAULT_IDLE_SECS says. One timer a session, and a clock reading per
+// buffer of the client's only where the limit is set.
+func (ss *session) watchIdle() (stop func()) {
+	limit := ss.srv.cfg.IdleTimeout
+	if limit == 0 {
+		return func() {}
+	}
+	ss.touch()
+	var timer *time.Timer
+	timer = time.AfterFunc(limit, func() {
+		rest := limit - time.Since(time.Unix(0, ss.active.Load()))
+		ss.mu.Lock()
+		busy := !ss.quiet() || ss.state != wire.Idle
+		ss.mu.Unlock()
+		switch {
+		case rest > 0:
+			timer.Reset(rest)
+		case busy:
+			timer.Reset(limit)
+		default:
+			ss.terminate(errIdle)
+		}
+	})
+	return func() { timer.Stop() }
+}
+
+// touch notes that the client sent something.
+func (ss *session) touch() {
+	if ss.srv.cfg.IdleTimeout > 0 {
+		ss.active.Store(time.Now().UnixNano())
 	}
 }
 

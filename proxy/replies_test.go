@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import (
+	"slices"
+	"testing"
+)
+
+func kinds(q *replyQueue) []owedKind {
+	var ks []owedKind
+	for i := range q.n {
+		ks = append(ks, q.at(i).kind)
+	}
+	return ks
+}
+
+func queueOf(ks ...owedKind) *replyQueue {
+	q := &replyQueue{}
+	for _, k := range ks {
+		q.push(owed{kind: k})
+	}
+	return q
+}
+
+func TestQueueKeepsOrderAcrossGrowth(t *testing.T) {
+	q := &replyQueue{}
+	next := 0
+	for i := range 1000 {
+		q.push(owed{kind: oweExecute, prev: &statement{own: i}})
+		if i%3 == 0 {
+			if got := q.pop().prev.own; got != next {
+				t.Fatalf("popped %d, want %d", got, next)
+			}
+			next++
+		}
+	}
+	for q.len() > 0 {
+		if got := q.pop().prev.own; got != next {
+			t.Fatalf("popped %d, want %d", got, next)
+		}
+		next++
+	}
+	if next != 1000 {
+		t.Errorf("%d entries came back", next)
+	}
+}
+
+func TestSkipStopsAtSync(t *testing.T) {
+	for name, c := range map[string]struct {
+		in, left []owedKind
+		skipping bool
+		ends     int
+	}{
+		"to the next Sync":            {in: []owedKind{oweParse, oweBind, oweExecute, oweSync, oweParse}, left: []owedKind{oweSync, oweParse}, ends: 1},
+		"Sync not sent yet":           {in: []owedKind{oweParse, oweBind}, skipping: true},
+		"a Query in the middle drops": {in: []owedKind{oweBind, oweQuery, oweSync}, left: []owedKind{oweSync}, ends: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := queueOf(c.in...)
+			undone := 0
+			q.skip(func(*owed) { undone++ })
+			if got := kinds(q); !slices.Equal(got, c.left) {
+				t.Errorf("left %v, want %v", got, c.left)
+			}
+			if undone != len(c.in)-len(c.left) {
+				t.Errorf("%d undone", undone)
+			}
+			if q.skipping != c.skipping || q.ends != c.ends {
+				t.Errorf("skipping %v, ends %d", q.skipping, q.ends)
+			}
+		})
+	}
+}
+
+func TestWhileSkippingOnlySyncIsOwed(t *testing.T) {
+	q := queueOf(oweParse)
+	q.skip(func(*owed) {})
+	for _, k := range []owedKind{oweParse, oweQuery, oweCall, oweExecute} {
+		q.push(owed{kind: k})
+	}
+	if q.len() != 0 {
+		t.Fatalf("the server drops these, yet %v are owed", kinds(q))
+	}
+	q.push(owed{kind: oweSync})
+	q.push(owed{kind: oweQuery})
+	if got, want := kinds(q), []owedKind{oweSync, oweQuery}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestSyncsBeforeCopyDataAreEaten(t *testing.T) {
+	q := queueOf(oweSync, oweCopy, oweSync)
+	q.eatCopy()
+	if got, want := kinds(q), []owedKind{oweSync}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v: only the Sync behind the data is answered", got, want)
+	}
+}
+
+func TestUndoTakesTheNameBack(t *testing.T) {
+	old, failed := &statement{name: "s"}, &statement{name: "s"}
+	ss := &session{}
+	ss.stmts = map[string]*statement{"s": failed}
+	ss.undo(&owed{kind: oweParse, named: true, stmt: failed, prev: old})
+	if ss.stmts["s"] != old {
+		t.Error("the name does not stand for the older statement again")
+	}
+	newer := &statement{name: "s"}
+	ss.stmts["s"] = newer
+	ss.undo(&owed{kind: oweParse, named: true, stmt: failed, prev: old})
+	if ss.stmts["s"] != newer {
+		t.Error("a later Parse of the name was undone too")
+	}
+}
+
+// A client that pipelines binds before it hears of the error: its value must
+// not be bound to what the name stood for before.
+func TestASkippedPutIsLost(t *testing.T) {
+	put := &statement{name: "", lost: false, plan: putPlan(t), values: [][]byte{[]byte("canary")}}
+	plain := (*statement)(nil)
+	ss := &session{}
+	ss.unnamedStmt = put
+	value := put.values[0]
+	ss.undo(&owed{kind: oweParse, stmt: put, prev: plain})
+	if !ss.unnamedStmt.puts() || !ss.unnamedStmt.lost {
+		t.Error("a Bind of the skipped put would pass in clear")
+	}
+	if string(value) == "canary" {
+		t.Error("the literal value was not zeroed")
+	}
+}
