@@ -103,7 +103,7 @@ var (
 // error, or when ctx ends first, nothing is left.
 func Start(ctx context.Context, config Config) (_ *Cluster, err error) {
 	c := &Cluster{config: config, spawner: newSpawner(), Superuser: superuser}
-	defer func() {
+	defer func() { //nolint:contextcheck // ctx may have ended: it must be undone all the same
 		if err != nil {
 			err = errors.Join(err, c.Stop())
 		}
@@ -123,7 +123,7 @@ func Start(ctx context.Context, config Config) (_ *Cluster, err error) {
 	if err = c.openDir(); err != nil {
 		return nil, err
 	}
-	if err = c.plan(); err != nil {
+	if err = c.plan(ctx); err != nil {
 		return nil, err
 	}
 	if err = c.startServers(ctx); err != nil {
@@ -154,7 +154,7 @@ func (c *Cluster) defaults() {
 }
 
 // plan lays out the nodes and holds their ports.
-func (c *Cluster) plan() error {
+func (c *Cluster) plan(ctx context.Context) error {
 	for i := range c.config.Standbys + 1 {
 		n := &Node{Name: "node" + strconv.Itoa(i+1), cluster: c}
 		n.dir = filepath.Join(c.dir, n.Name)
@@ -162,7 +162,7 @@ func (c *Cluster) plan() error {
 		if err := c.account.mkdir(n.dir); err != nil {
 			return err
 		}
-		if err := n.layout(i); err != nil {
+		if err := n.layout(ctx, i); err != nil {
 			return err
 		}
 		c.Nodes = append(c.Nodes, n)
@@ -171,8 +171,8 @@ func (c *Cluster) plan() error {
 }
 
 // port reserves one, and says so if it is not the one that was asked for.
-func (c *Cluster) port(what, host string, want int) (*reservation, error) {
-	r, err := reserve(host, want)
+func (c *Cluster) port(ctx context.Context, what, host string, want int) (*reservation, error) {
+	r, err := reserve(ctx, host, want)
 	if err == nil && want != 0 && r.Port != want {
 		c.say("%s: port %d is taken, using %d", what, want, r.Port)
 	}
@@ -195,8 +195,7 @@ func (c *Cluster) Dir() string { return c.dir }
 // Stop ends all processes, nodes first, and removes the directory unless it was
 // named in the Config. It takes less than 10 s whatever state they are in.
 func (c *Cluster) Stop() error {
-	//nolint:contextcheck // the caller's context has usually ended by now
-	ctx := context.Background()
+	ctx := context.Background() //nolint:forbidigo // the caller's context has usually ended by now
 	each := func(stop func(*Node) error) error {
 		errs := make([]error, len(c.Nodes))
 		var wg sync.WaitGroup

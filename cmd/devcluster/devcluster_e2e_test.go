@@ -7,7 +7,6 @@ package devcluster
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -249,11 +248,11 @@ func TestForeignDirectoryIsRefused(t *testing.T) {
 // that lost its patience would.
 func TestNothingOutlivesUs(t *testing.T) {
 	if os.Getenv("DEVCLUSTER_TEST_VICTIM") != "" {
-		c, err := Start(context.Background(), Config{})
+		c, err := Start(t.Context(), Config{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Printf("ready %d %s\n", c.Nodes[0].PostgresPID, c.Dir()) //nolint:forbidigo // read by the test below
+		fmt.Printf("ready %d %s\n", c.Nodes[0].PostgresPID, c.Dir()) // read by the test below
 		select {}
 	}
 	victim := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestNothingOutlivesUs$")

@@ -42,7 +42,7 @@ func (c *Cluster) openDir() error {
 	if err != nil {
 		return err
 	}
-	state, err := os.ReadFile(filepath.Join(dir, stateFile)) //nolint:gosec // the operator names the directory
+	state, err := os.ReadFile(filepath.Join(dir, stateFile))
 	switch {
 	case err == nil:
 		if err := json.Unmarshal(state, &c.secrets); err != nil {

@@ -52,7 +52,7 @@ type Node struct {
 type ports struct{ proxy, rest, metrics, server *reservation }
 
 // layout reserves the ports of the i-th node and names its files.
-func (n *Node) layout(i int) error {
+func (n *Node) layout(ctx context.Context, i int) error {
 	c := n.cluster
 	next := func(port int) int {
 		if port == 0 {
@@ -66,7 +66,7 @@ func (n *Node) layout(i int) error {
 			return nil
 		}
 		var r *reservation
-		r, err = c.port(n.Name+" "+what, host, want)
+		r, err = c.port(ctx, n.Name+" "+what, host, want)
 		return r
 	}
 	n.ports.server = hold("server", loopback, next(c.config.ServerPort))

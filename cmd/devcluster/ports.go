@@ -3,6 +3,7 @@
 package devcluster
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -32,17 +33,22 @@ func (r *reservation) release() {
 	r.once.Do(func() { _ = r.listener.Close() }) // a listener that never accepted
 }
 
+func listen(ctx context.Context, host string, port int) (net.Listener, error) {
+	var config net.ListenConfig
+	return config.Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+}
+
 // reserve holds the wanted port on host, or some free port if it is taken or 0.
-func reserve(host string, want int) (*reservation, error) {
+func reserve(ctx context.Context, host string, want int) (*reservation, error) {
 	if want != 0 {
-		if l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(want))); err == nil {
+		if l, err := listen(ctx, host, want); err == nil {
 			return &reservation{Port: want, listener: l}, nil
 		}
 	}
 	var lastErr error
 	for range portTries {
-		port := firstPort + rand.IntN(lastPort-firstPort)
-		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+		port := firstPort + rand.IntN(lastPort-firstPort) //nolint:gosec // a port is no secret
+		l, err := listen(ctx, host, port)
 		if err == nil {
 			return &reservation{Port: port, listener: l}, nil
 		}

@@ -99,12 +99,12 @@ func (a account) mkdir(path string) error {
 // admit lets the account enter (not list) a directory of ours.
 func (a account) admit(path string) error {
 	if a.credential == nil {
-		return os.Chmod(path, 0o700)
+		return os.Chmod(path, 0o700) //nolint:gosec // a directory
 	}
 	if err := os.Chown(path, os.Geteuid(), int(a.credential.Gid)); err != nil {
 		return err
 	}
-	return os.Chmod(path, 0o710)
+	return os.Chmod(path, 0o710) //nolint:gosec // a directory
 }
 
 // environment is all that a child sees of ours: nothing. A server's
@@ -274,7 +274,7 @@ func (p *process) stop(ctx context.Context, steps ...step) error {
 // run executes a short-lived tool and returns what it printed.
 func run(ctx context.Context, s *spawner, a account, dir string, env []string, path string, args ...string) (string, error) {
 	var out, errOut strings.Builder
-	cmd := exec.CommandContext(ctx, path, args...)
+	cmd := exec.CommandContext(ctx, path, args...) //nolint:gosec // PostgreSQL's tools and our own program
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = env, dir, &out, &errOut
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: a.credential, Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.WaitDelay = time.Second

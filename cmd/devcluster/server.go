@@ -355,7 +355,7 @@ func waitFor(ctx context.Context, p *process, try func(context.Context) error) e
 // tail is the end of a log, for an error message.
 func tail(path string) string {
 	const most = 2 << 10
-	b, err := os.ReadFile(path) //nolint:gosec // a log of a child of ours
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return err.Error()
 	}

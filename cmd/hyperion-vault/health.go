@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -117,7 +118,7 @@ func (n *node) ready(ctx context.Context, require []string) (readiness, int) {
 	if n.draining.Load() {
 		fault("node", "draining", true)
 	}
-	if err := n.vault.Health().Err; err != nil {
+	if err := n.probe.ask(ctx, n.vault); err != nil {
 		fault("server", publicText(err), true)
 	}
 	if err := n.kms.Load().err; err != nil {
@@ -127,6 +128,30 @@ func (n *node) ready(ctx context.Context, require []string) (readiness, int) {
 		fault("primary", "not found", false)
 	}
 	return r, status
+}
+
+// probeEvery bounds how often strangers make the node ask its server.
+const probeEvery = time.Second
+
+// A serverProbe remembers the last answer for a moment. Callers wait for each
+// other, so that there is one question at a time.
+type serverProbe struct {
+	mu  sync.Mutex
+	at  time.Time
+	err error
+}
+
+func (p *serverProbe) ask(ctx context.Context, v *vault.Vault) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if time.Since(p.at) < probeEvery {
+		return p.err
+	}
+	_, err := v.Status(ctx)
+	if ctx.Err() == nil { // a caller that left says nothing of the server
+		p.at, p.err = time.Now(), err
+	}
+	return err
 }
 
 // publicText is what a stranger may learn: the message made for clients, no

@@ -91,6 +91,7 @@ type node struct {
 	certificate atomic.Pointer[tls.Certificate] // nil: none; SIGHUP replaces it
 	kms         atomic.Pointer[kmsState]
 	draining    atomic.Bool
+	probe       serverProbe
 
 	values values // as loaded last; owned by the signal loop after start
 	reload func() (values, []string, error)
@@ -308,7 +309,7 @@ const (
 
 // watchKMS asks the KMS with a canary, and logs once when its state changes.
 func (n *node) watchKMS(ctx context.Context) {
-	retry, last := canaryRetryMin, ""
+	retry, last := canaryRetryMin, "not asked yet"
 	for {
 		err := n.canary(ctx)
 		if ctx.Err() != nil {
