@@ -8,11 +8,11 @@ import (
 	"testing"
 )
 
-func newTestClient(t testing.TB, v Verifier) *Client {
-	t.Helper()
+func newTestClient(tb testing.TB, v Verifier) *Client {
+	tb.Helper()
 	c, err := NewClient(keyOf("secret", v), v, []string{MechanismPlain}, Binding{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	c.nonce = "CLIENT"
 	return c

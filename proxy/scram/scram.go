@@ -153,8 +153,7 @@ func (p *parser) any() (attr byte, value []byte, err error) {
 	return attr, value, nil
 }
 
-// show makes at most 30 of a peer's bytes fit for a message, as PostgreSQL's
-// sanitize_str does.
+// show makes at most 30 of a peer's bytes fit for a message, as PostgreSQL does.
 func show(b []byte) string {
 	out := make([]byte, 0, 30)
 	for _, c := range b {

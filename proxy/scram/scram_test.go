@@ -14,11 +14,11 @@ import (
 )
 
 // testVerifier returns a cheap verifier of a password.
-func testVerifier(t testing.TB, password string) Verifier {
-	t.Helper()
+func testVerifier(tb testing.TB, password string) Verifier {
+	tb.Helper()
 	v, err := NewVerifier(password, []byte("0123456789abcdef"), 2)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return v
 }

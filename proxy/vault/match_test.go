@@ -23,8 +23,15 @@ func TestMatch(t *testing.T) {
 		candidate string
 		want      int32
 	}{
-		{"five", 5}, {"same", 4}, {"\xff\x00", 2}, {"pass", 1},
-		{"fiv", 0}, {"five ", 0}, {"", 0}, {"app", 0}, {`{"username":"app","password":"pa\u0073s"}`, 0},
+		{"five", 5},
+		{"same", 4},
+		{"\xff\x00", 2},
+		{"pass", 1},
+		{"fiv", 0},
+		{"five ", 0},
+		{"", 0},
+		{"app", 0},
+		{`{"username":"app","password":"pa\u0073s"}`, 0},
 	} {
 		got, err := v.Match(t.Context(), testActor, "a/b", records, []byte(tc.candidate))
 		if err != nil || got != tc.want {
@@ -100,7 +107,7 @@ func TestMatchIsLimited(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	e := wantKind(t, match(testActor, "s3cret"), KindLimited)
+	e := asKind(t, match(testActor, "s3cret"), KindLimited)
 	if e.Kind.SQLState() != "53400" || e.Secret != "a/b" {
 		t.Errorf("got %+v", e)
 	}

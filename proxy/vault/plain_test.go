@@ -29,7 +29,7 @@ func TestPlainIsNotPrinted(t *testing.T) {
 	if err := json.NewEncoder(&out).Encode(map[string]any{"p": p, "q": &p}); err != nil {
 		t.Fatal(err)
 	}
-	for _, leak := range []string{"s3cret", fmt.Sprintf("%x", "s3cret"), fmt.Sprint([]byte("s3cret")), "czNjcmV0"} {
+	for _, leak := range []string{"s3cret", fmt.Sprintf("%x", "s3cret"), "115 51 99 114 101 116", "czNjcmV0"} {
 		if strings.Contains(strings.ToLower(out.String()), leak) {
 			t.Errorf("printed as %q: %s", leak, out.String())
 		}

@@ -91,14 +91,14 @@ func TestNewKeyErrors(t *testing.T) {
 
 	kms.fail = &envelope.KMSError{Kind: envelope.KMSDenied}
 	_, err = v.NewKey(t.Context(), testActor, "a/b")
-	if e := wantKind(t, err, KindKMS); e.Kind.SQLState() != "58000" || !strings.Contains(e.Detail, "KMS") || e.Secret != "a/b" {
+	if e := asKind(t, err, KindKMS); e.Kind.SQLState() != "58000" || !strings.Contains(e.Detail, "KMS") || e.Secret != "a/b" {
 		t.Errorf("KMS error %+v", e)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	kms.fail = ctx.Err()
 	_, err = v.NewKey(ctx, testActor, "a/b")
-	if e := wantKind(t, err, KindCanceled); e.Kind.SQLState() != "57014" {
+	if e := asKind(t, err, KindCanceled); e.Kind.SQLState() != "57014" {
 		t.Errorf("canceled: %+v", e)
 	}
 	var none *Key

@@ -73,10 +73,13 @@ type scratch struct {
 	audits  []audit.Record
 }
 
-var scratches = sync.Pool{New: func() any { return new(scratch) }}
+var scratches sync.Pool // of *scratch
 
 func newOpening(n int) *opening {
-	s := scratches.Get().(*scratch)
+	s, ok := scratches.Get().(*scratch)
+	if !ok {
+		s = new(scratch)
+	}
 	if cap(s.records) < n {
 		s.records = make([]envelope.Record, n)
 	}

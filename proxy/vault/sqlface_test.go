@@ -106,7 +106,7 @@ func TestForgeries(t *testing.T) {
 				texts = [][]byte{good, seal(func(r *envelope.Record) { r.Version = 9 })}
 			}
 			plains, err := v.OpenSealed(t.Context(), testActor, false, texts)
-			e := wantKind(t, err, KindTampered)
+			e := asKind(t, err, KindTampered)
 			same := tampered("", nil)
 			if plains != nil || e.Msg != same.Msg || e.Detail != same.Detail || e.Hint != same.Hint || e.Kind.SQLState() != "XX001" {
 				t.Errorf("got %v and %+v", plains, e)
@@ -154,7 +154,7 @@ func TestDenied(t *testing.T) {
 				}
 				return
 			}
-			e := wantKind(t, err, KindDenied)
+			e := asKind(t, err, KindDenied)
 			for _, w := range tc.words {
 				if !strings.Contains(e.Msg+e.Detail+e.Hint, w) {
 					t.Errorf("%+v does not name %s", e, w)
@@ -182,7 +182,7 @@ func TestBinaryIsNotText(t *testing.T) {
 	v, _, _ := newTestVault(t, nil)
 	text := sealRecord(t, v, "a/bin", 1, envelope.FormatBytes, "s3cret\xff", nil)
 	_, err := v.OpenSealed(t.Context(), testActor, true, [][]byte{text})
-	if e := wantKind(t, err, KindBinary); e.Kind.SQLState() != "22021" || !strings.Contains(e.Hint, "REST") {
+	if e := asKind(t, err, KindBinary); e.Kind.SQLState() != "22021" || !strings.Contains(e.Hint, "REST") {
 		t.Errorf("got %+v", e)
 	}
 }
@@ -193,7 +193,7 @@ func TestAuditFails(t *testing.T) {
 	text := sealText(t, v, "a/b", 1, "s3cret")
 	sink.err = errSpool
 	plains, err := v.OpenSealed(t.Context(), testActor, true, [][]byte{text})
-	e := wantKind(t, err, KindAudit)
+	e := asKind(t, err, KindAudit)
 	if plains != nil || e.Kind.SQLState() != "58030" || !errors.Is(err, errSpool) {
 		t.Errorf("got %v, %v", plains, err)
 	}
@@ -206,7 +206,7 @@ func TestKMSFails(t *testing.T) {
 	text := sealText(t, v, "a/b", 1, "s3cret")
 	kms.fail = &envelope.KMSError{Kind: envelope.KMSUnavailable, Err: errors.New("dial tcp 169.254.0.1: internals")}
 	_, err := v.OpenSealed(t.Context(), testActor, true, [][]byte{text})
-	e := wantKind(t, err, KindKMS)
+	e := asKind(t, err, KindKMS)
 	if shown := e.Msg + e.Detail + e.Hint; e.Kind.SQLState() != "58000" || !strings.Contains(shown, "KMS") || strings.Contains(shown, "internals") {
 		t.Errorf("got %+v", e)
 	}
@@ -280,7 +280,7 @@ func TestOpensSideBySide(t *testing.T) {
 		// One bad record among many: one error, nothing left.
 		texts[60] = sealRecord(t, v, "app/60", 1, envelope.FormatText, "s3cret", func(r *envelope.Record) { r.Version = 2 })
 		_, err = v.OpenSealed(t.Context(), testActor, true, texts)
-		if e := wantKind(t, err, KindTampered); e.Secret != "app/60" {
+		if e := asKind(t, err, KindTampered); e.Secret != "app/60" {
 			t.Errorf("blamed %q", e.Secret)
 		}
 		if records, _ := sink.last(); len(records) != 1 || records[0].Secret != "app/60" {

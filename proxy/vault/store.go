@@ -84,7 +84,7 @@ func newStore(c Config) (*store, error) {
 	pool.MinConns = 0
 	pool.MaxConns = defaultPoolMax
 	if c.PoolMax > 0 {
-		pool.MaxConns = int32(min(c.PoolMax, 10_000)) //nolint:gosec // bounded
+		pool.MaxConns = int32(min(c.PoolMax, 10_000))
 	}
 	pool.MaxConnIdleTime = 5 * time.Minute
 	pool.BeforeConnect = func(_ context.Context, cc *pgx.ConnConfig) error {
@@ -131,10 +131,22 @@ func serviceConfig(c Config, at Server) (*pgconn.Config, error) {
 	}
 	var b strings.Builder
 	for _, kv := range [][2]string{
-		{"host", host}, {"port", strconv.Itoa(int(port))}, {"user", c.User}, {"dbname", c.Database},
-		{"sslmode", mode}, {"sslrootcert", c.SSLRootCert}, {"sslcert", ""}, {"sslkey", ""}, {"sslnegotiation", "postgres"},
-		{"passfile", ""}, {"target_session_attrs", "any"}, {"channel_binding", binding}, {"require_auth", auth},
-		{"min_protocol_version", "3.0"}, {"max_protocol_version", "3.0"}, {"connect_timeout", "5"},
+		{"host", host},
+		{"port", strconv.Itoa(int(port))},
+		{"user", c.User},
+		{"dbname", c.Database},
+		{"sslmode", mode},
+		{"sslrootcert", c.SSLRootCert},
+		{"sslcert", ""},
+		{"sslkey", ""},
+		{"sslnegotiation", "postgres"},
+		{"passfile", ""},
+		{"target_session_attrs", "any"},
+		{"channel_binding", binding},
+		{"require_auth", auth},
+		{"min_protocol_version", "3.0"},
+		{"max_protocol_version", "3.0"},
+		{"connect_timeout", "5"},
 	} {
 		b.WriteString(kv[0] + "='" + quoteConn.Replace(kv[1]) + "' ")
 	}
@@ -227,7 +239,7 @@ func (v *Vault) serverError(err error) *Error {
 	var pg *pgconn.PgError
 	switch {
 	case errors.Is(err, errNoBootstrap):
-		e.Detail = "The vault is not initialized."
+		e.Detail = "The vault is not set up."
 		e.Hint = "Run hyperion-vault init."
 	case !errors.As(err, &pg):
 	case pg.Code == "3F000", pg.Code == "42883":

@@ -7,6 +7,7 @@ package vault
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -120,7 +121,7 @@ func TestServiceRole(t *testing.T) {
 	status := func(hint string) {
 		t.Helper()
 		_, err := v.Status(t.Context())
-		if e := wantKind(t, err, KindServer); !strings.Contains(e.Hint, hint) {
+		if e := asKind(t, err, KindServer); !strings.Contains(e.Hint, hint) {
 			t.Errorf("%v: hint %q, want %q in it", e, e.Hint, hint)
 		}
 	}
@@ -150,7 +151,7 @@ func TestServiceRole(t *testing.T) {
 	other := envelope.NewUUID().String()
 	run(t, c, "UPDATE vault.meta SET vault_id = '"+other+"'")
 	_, err = v.Status(t.Context())
-	if e := wantKind(t, err, KindTampered); !strings.Contains(e.Err.Error(), other) {
+	if e := asKind(t, err, KindTampered); !strings.Contains(e.Err.Error(), other) {
 		t.Errorf("another vault's id: %v", e)
 	}
 	run(t, c, "UPDATE vault.meta SET vault_id = '"+testVaultID+"'")
@@ -162,6 +163,7 @@ func TestServiceRole(t *testing.T) {
 }
 
 func testVerifiers(t *testing.T, c *devcluster.Cluster, v *Vault) {
+	t.Helper()
 	run(t, c,
 		"CREATE ROLE alice LOGIN PASSWORD 'pw'",
 		"CREATE ROLE expired LOGIN PASSWORD 'pw' VALID UNTIL '2001-01-01'",
@@ -190,6 +192,7 @@ func testVerifiers(t *testing.T, c *devcluster.Cluster, v *Vault) {
 
 // What the server sees of the service role's connections.
 func testConnection(t *testing.T, c *devcluster.Cluster, v *Vault) {
+	t.Helper()
 	run(t, c, "ALTER ROLE vault_service SET search_path = public", "ALTER ROLE vault_service SET statement_timeout = 0")
 	v.store.pool.Reset()
 	for setting, want := range map[string]string{
@@ -226,6 +229,7 @@ func testConnection(t *testing.T, c *devcluster.Cluster, v *Vault) {
 }
 
 func testStandby(t *testing.T, c *devcluster.Cluster) {
+	t.Helper()
 	standby := c.Nodes[1]
 	catchUp(t, c, standby, "SELECT pg_catalog.count(*) = 1 FROM vault.meta WHERE vault_id = '"+testVaultID+"'")
 	catchUp(t, c, standby, "SELECT pg_catalog.count(*) = 1 FROM pg_catalog.pg_roles WHERE rolname = 'alice'")
@@ -245,7 +249,7 @@ func testStandby(t *testing.T, c *devcluster.Cluster) {
 		t.Errorf("hint %q", hint)
 	}
 	alone, _ := nodeOf(t, c, standby, func(c *Config) { c.Hosts = c.Hosts[1:] })
-	if _, err := alone.Primary(t.Context()); err != ErrNoPrimary {
+	if _, err := alone.Primary(t.Context()); !errors.Is(err, ErrNoPrimary) {
 		t.Errorf("only the standby listed: %v, want ErrNoPrimary", err)
 	}
 }
@@ -253,6 +257,7 @@ func testStandby(t *testing.T, c *devcluster.Cluster) {
 // A restarted server is used again with the next log-in, and Watch logs one
 // line for each change.
 func testRestart(t *testing.T, c *devcluster.Cluster, v *Vault) {
+	t.Helper()
 	var log syncBuffer
 	v.log = slog.New(slog.NewTextHandler(&log, nil))
 	ctx, stop := context.WithCancel(t.Context())

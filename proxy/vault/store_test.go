@@ -3,6 +3,7 @@
 package vault
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -88,7 +89,7 @@ func TestServerDown(t *testing.T) {
 	}
 	_, err = v.Status(t.Context())
 	wantKind(t, err, KindServer)
-	if _, err := v.Primary(t.Context()); err != ErrNoPrimary {
+	if _, err := v.Primary(t.Context()); !errors.Is(err, ErrNoPrimary) {
 		t.Errorf("Primary: %v, want ErrNoPrimary", err)
 	}
 	if hint := v.PrimaryHint(t.Context()); !strings.Contains(hint, "VAULT_PG_HOSTS") {

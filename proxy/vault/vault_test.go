@@ -78,11 +78,11 @@ func (k *testKMS) Unwrap(ctx context.Context, keyID string, wrapped []byte, c en
 	return k.KMS.Unwrap(ctx, keyID, wrapped, c)
 }
 
-func newTestKMS(t testing.TB) *testKMS {
-	t.Helper()
+func newTestKMS(tb testing.TB) *testKMS {
+	tb.Helper()
 	kms, err := localkms.New(bytes.Repeat([]byte{7}, 32))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return &testKMS{KMS: kms, keyID: kms.KeyID()}
 }
@@ -94,35 +94,35 @@ func (k *testKMS) sealer(ttl time.Duration) func(envelope.UUID) (*envelope.Seale
 	}
 }
 
-func mustAllow(t testing.TB, s string) *AllowList {
-	t.Helper()
+func mustAllow(tb testing.TB, s string) *AllowList {
+	tb.Helper()
 	l, err := ParseAllowList(s)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return l
 }
 
 // newTestVault returns a Vault that knows its id and needs no server.
-func newTestVault(t testing.TB, change func(*Config, *testKMS)) (*Vault, *testKMS, *recorder) {
-	t.Helper()
-	pin, err := PinVaultID(t.TempDir(), testVaultID)
+func newTestVault(tb testing.TB, change func(*Config, *testKMS)) (*Vault, *testKMS, *recorder) {
+	tb.Helper()
+	pin, err := PinVaultID(tb.TempDir(), testVaultID)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	kms, sink := newTestKMS(t), &recorder{}
+	kms, sink := newTestKMS(tb), &recorder{}
 	c := Config{
 		Node: "node1", Local: Server{"tcp", "127.0.0.1:1"}, User: "vault_service", Database: "app",
-		Pin: pin, NewSealer: kms.sealer(time.Minute), AllowedIPs: mustAllow(t, "10.0.0.0/8"), Audit: sink,
+		Pin: pin, NewSealer: kms.sealer(time.Minute), AllowedIPs: mustAllow(tb, "10.0.0.0/8"), Audit: sink,
 	}
 	if change != nil {
 		change(&c, kms)
 	}
 	v, err := New(c)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(v.Close)
+	tb.Cleanup(v.Close)
 	return v, kms, sink
 }
 
@@ -131,43 +131,49 @@ var testActor = Actor{Name: "alice", Role: "app", Via: ViaSQL, Addr: netip.MustP
 const testSecretID = "99999999-8888-4777-8666-555555555555"
 
 // sealText seals a value as the proxy does.
-func sealText(t testing.TB, v *Vault, name string, version int32, value string) []byte {
-	t.Helper()
-	k, err := v.NewKey(t.Context(), testActor, name)
+func sealText(tb testing.TB, v *Vault, name string, version int32, value string) []byte {
+	tb.Helper()
+	k, err := v.NewKey(tb.Context(), testActor, name)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	text, err := v.Seal(k, name, testSecretID, version, []byte(value))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return text
 }
 
 // sealRecord seals a record of any format and lets change edit it.
-func sealRecord(t testing.TB, v *Vault, name string, version int32, f envelope.ValueFormat, value string, change func(*envelope.Record)) []byte {
-	t.Helper()
+func sealRecord(tb testing.TB, v *Vault, name string, version int32, f envelope.ValueFormat, value string, change func(*envelope.Record)) []byte {
+	tb.Helper()
 	s := v.sealer.Load()
-	k, err := s.NewKey(t.Context(), name)
+	k, err := s.NewKey(tb.Context(), name)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	r := envelope.Record{Subject: envelope.Subject{Vault: s.Vault(), Secret: envelope.NewUUID(), Name: name, Version: version, Format: f}}
 	if r.Sealed, err = k.Seal(r.Subject, []byte(value)); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if change != nil {
 		change(&r)
 	}
 	text, err := r.AppendText(nil)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return text
 }
 
 // wantKind checks an error's kind and that it is an *Error without the value.
-func wantKind(t *testing.T, err error, want Kind) *Error {
+func wantKind(t *testing.T, err error, want Kind) {
+	t.Helper()
+	_ = asKind(t, err, want) // checked there
+}
+
+// asKind is wantKind for tests that look further.
+func asKind(t *testing.T, err error, want Kind) *Error {
 	t.Helper()
 	var e *Error
 	if !errors.As(err, &e) {
