@@ -173,8 +173,8 @@ func (ss *session) walkServer() error {
 			ss.mu.Unlock()
 			return err
 		case size == 0:
-			run := ss.run
-			ss.run = 0
+			run := ss.ahead
+			ss.ahead = 0
 			return ss.emit(run)
 		}
 		ss.gather()
@@ -202,18 +202,18 @@ func (ss *session) walkServer() error {
 // runServer extends the run over the messages that pass. mu is held.
 func (ss *session) runServer() (size int, v verdict, err error) {
 	for {
-		typ, size, ok, err := ss.sr.Header(ss.run)
+		typ, size, ok, err := ss.sr.Header(ss.ahead)
 		if err != nil || !ok {
 			return 0, pass, err
 		}
-		b := ss.sr.Buffered()[ss.run:]
+		b := ss.sr.Buffered()[ss.ahead:]
 		if len(b) < size {
 			return size, again, nil
 		}
 		if v := ss.serverMessage(typ, b[:size]); v != pass {
 			return size, v, nil
 		}
-		ss.run += size
+		ss.ahead += size
 	}
 }
 
@@ -256,10 +256,11 @@ func (ss *session) holdLimit(typ byte) int {
 // appended to out must stand behind the run, so it is gathered first. mu is
 // held.
 func (ss *session) gather() {
-	if ss.run > 0 {
-		ss.out = append(ss.out, ss.sr.Buffered()[:ss.run]...)
-		ss.sr.Discard(ss.run)
-		ss.run = 0
+	if ss.ahead > 0 {
+		ss.reserve(ss.ahead)
+		ss.out = append(ss.out, ss.sr.Buffered()[:ss.ahead]...)
+		ss.sr.Discard(ss.ahead)
+		ss.ahead = 0
 	}
 }
 
@@ -279,6 +280,7 @@ func (ss *session) emit(run int) error {
 	var err error
 	switch b := ss.sr.Buffered()[:run]; {
 	case len(ss.out) > 0:
+		ss.reserve(len(b))
 		ss.out = append(ss.out, b...)
 		_, err = ss.client.Write(ss.out)
 		ss.resetOut()

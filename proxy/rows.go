@@ -288,19 +288,25 @@ func (ss *session) openTexts(direct bool, texts [][]byte) ([]vault.Plain, *sqlEr
 	return nil, fromVault(err)
 }
 
-// appendRow appends a DataRow. The buffer holds plaintext: what it leaves
-// behind when it grows is zeroed.
+// reserve makes room in out for n bytes. The buffer may hold plaintext: what it
+// leaves behind when it grows is zeroed. mu is held.
+func (ss *session) reserve(n int) {
+	if len(ss.out)+n <= cap(ss.out) {
+		return
+	}
+	next := make([]byte, len(ss.out), 2*cap(ss.out)+n)
+	copy(next, ss.out)
+	clear(ss.out)
+	ss.out = next
+}
+
+// appendRow appends a DataRow.
 func (ss *session) appendRow(row [][]byte) {
 	need := wire.HeaderSize + 2
 	for _, f := range row {
 		need += 4 + len(f)
 	}
-	if len(ss.out)+need > cap(ss.out) {
-		next := make([]byte, len(ss.out), 2*cap(ss.out)+need)
-		copy(next, ss.out)
-		clear(ss.out)
-		ss.out = next
-	}
+	ss.reserve(need)
 	out, mark := wire.Begin(ss.out, wire.DataRow)
 	out = binary.BigEndian.AppendUint16(out, uint16(len(row))) //nolint:gosec // it came from 16 bits
 	for _, f := range row {
