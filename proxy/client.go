@@ -121,6 +121,16 @@ func (ss *session) namesDirect(text []byte) bool {
 	return false
 }
 
+// directName is a statement that stands for SQL's own of that name, if that
+// calls the vault: the protocol may bind what SQL prepared, and execute what SQL
+// declared. mu is held.
+func (ss *session) directName(name []byte) *statement {
+	if _, ok := ss.directNames[string(name)]; !ok {
+		return nil
+	}
+	return &statement{name: string(name), utility: true, direct: true}
+}
+
 // pushQuery notes a Query: it destroys the unnamed statement and portal, and
 // ends a batch.
 func (ss *session) pushQuery(t *task) {
@@ -217,6 +227,9 @@ func (ss *session) pushBind(pname, sname []byte, st *statement) {
 	if target == nil {
 		target = &ss.unnamedPortal
 	}
+	if st == nil && len(sname) > 0 {
+		st = ss.directName(sname)
+	}
 	target.stmt = st
 	switch {
 	case st != nil:
@@ -285,7 +298,7 @@ func (ss *session) noteExecute(body []byte) verdict {
 		if len(ss.portals) >= maxPortals {
 			clear(ss.portals)
 		}
-		p = &portal{name: string(name)}
+		p = &portal{name: string(name), stmt: ss.directName(name)}
 		ss.portals[p.name] = p
 	}
 	if ss.gate == gateRows && !p.readOnly || ss.batch.failed {

@@ -146,7 +146,7 @@ func (ss *session) refuseQuery(e *sqlError) error {
 	ss.mu.Lock()
 	ss.pushedOutside()
 	ss.mu.Unlock()
-	return ss.send(ss.poisonQuery(), owed{kind: oweQuery, task: &task{fail: e}})
+	return ss.send(ss.poisonQuery(), owed{kind: oweQuery, task: &task{swallow: true, fail: e}})
 }
 
 var failedBlock = &sqlError{code: stateFailedBlock,
