@@ -51,7 +51,7 @@ func (n *node) check(ctx context.Context, w io.Writer) error {
 	defer cancel()
 	l := &checklist{w: w}
 	l.ok("settings", "all can be read")
-	n.checkListen(l)
+	n.checkListen(ctx, l)
 	n.checkServer(ctx, l)
 	n.checkKMS(ctx, l)
 	n.checkPrimary(ctx, l)
@@ -61,8 +61,8 @@ func (n *node) check(ctx context.Context, w io.Writer) error {
 	return nil
 }
 
-func (n *node) checkListen(l *checklist) {
-	open, err := n.listen()
+func (n *node) checkListen(ctx context.Context, l *checklist) {
+	open, err := n.listen(ctx)
 	if err != nil {
 		l.note("listen", "%s (a node that runs already holds its own ports)", err)
 		return

@@ -169,7 +169,7 @@ func distance(a, b string) int {
 // readConfigFile reads lines NAME=value. There is no quoting: a value is all
 // that stands behind the first "=", without the blanks around it.
 func readConfigFile(path string) (map[string]string, error) {
-	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, faultf("VAULT_CONFIG holds %q: %s", path, cause(err))
 	}
@@ -228,7 +228,7 @@ func readSecretFile(path string) (string, error) {
 	if !info.Mode().IsRegular() || info.Size() > maxSecretFile {
 		return "", fmt.Errorf("it should be a file of at most %d bytes", maxSecretFile)
 	}
-	b, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return "", cause(err)
 	}

@@ -44,14 +44,15 @@ func (d *devCommand) Run(ctx context.Context, std *streams) error {
 		_, _ = fmt.Fprintln(std.err, "starting PostgreSQL and a node …")
 	}
 	cluster, err := devcluster.Start(ctx, config)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil // asked to end before it was ready: as asked
-		}
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return nil //nolint:nilerr // asked to end before it was ready: as asked
+	default:
 		return err
 	}
 	err = d.serve(ctx, std, cluster)
-	return errors.Join(err, cluster.Stop())
+	return errors.Join(err, cluster.Stop()) //nolint:contextcheck // ctx has ended: that is why
 }
 
 func (d *devCommand) config(std *streams) (devcluster.Config, error) {

@@ -58,8 +58,8 @@ func (n *node) serveHTTP(ctx context.Context, l *listeners, background func(func
 	return w
 }
 
-func (w *web) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), httpEnd)
+func (w *web) close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, httpEnd)
 	defer cancel()
 	for _, s := range w.servers {
 		if err := s.Shutdown(ctx); err != nil {

@@ -28,7 +28,7 @@ func (l *listeners) close() {
 	}
 }
 
-func (n *node) listen() (_ *listeners, err error) {
+func (n *node) listen(ctx context.Context) (_ *listeners, err error) {
 	l := &listeners{}
 	defer func() {
 		if err != nil {
@@ -36,17 +36,17 @@ func (n *node) listen() (_ *listeners, err error) {
 		}
 	}()
 	for _, e := range n.config.proxyListen {
-		p, err := listenOn("VAULT_PROXY_LISTEN", e)
+		p, err := listenOn(ctx, "VAULT_PROXY_LISTEN", e)
 		if err != nil {
 			return nil, err
 		}
 		l.proxy = append(l.proxy, p)
 	}
-	if l.api, err = n.listenHTTP("VAULT_API_LISTEN", n.config.apiListen); err != nil {
+	if l.api, err = n.listenHTTP(ctx, "VAULT_API_LISTEN", n.config.apiListen); err != nil {
 		return nil, err
 	}
 	if n.config.metricsListen != nil {
-		if l.metrics, err = n.listenHTTP("VAULT_METRICS_LISTEN", *n.config.metricsListen); err != nil {
+		if l.metrics, err = n.listenHTTP(ctx, "VAULT_METRICS_LISTEN", *n.config.metricsListen); err != nil {
 			return nil, err
 		}
 	}
@@ -55,8 +55,8 @@ func (n *node) listen() (_ *listeners, err error) {
 
 // listenHTTP speaks TLS where other hosts can listen in, if there is a
 // certificate; on loopback HTTP stays plain, as its clients expect.
-func (n *node) listenHTTP(variable string, e endpoint) (net.Listener, error) {
-	l, err := listenOn(variable, e)
+func (n *node) listenHTTP(ctx context.Context, variable string, e endpoint) (net.Listener, error) {
+	l, err := listenOn(ctx, variable, e)
 	if err != nil {
 		return nil, err
 	}
@@ -68,12 +68,12 @@ func (n *node) listenHTTP(variable string, e endpoint) (net.Listener, error) {
 	return l, nil
 }
 
-func listenOn(variable string, e endpoint) (net.Listener, error) {
+func listenOn(ctx context.Context, variable string, e endpoint) (net.Listener, error) {
 	if e.network == "unix" {
-		return listenSocket(variable, e.address)
+		return listenSocket(ctx, variable, e.address)
 	}
 	var config net.ListenConfig
-	l, err := config.Listen(context.Background(), e.network, e.address)
+	l, err := config.Listen(ctx, e.network, e.address)
 	if err != nil {
 		return nil, fmt.Errorf("%s: cannot listen on %s: %w", variable, e.address, errnoOf(err))
 	}
@@ -82,8 +82,9 @@ func listenOn(variable string, e endpoint) (net.Listener, error) {
 
 // listenSocket takes over the socket of a process that is gone. Everybody on
 // this host may connect, as to PostgreSQL's: the log-in decides.
-func listenSocket(variable, path string) (net.Listener, error) {
-	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+func listenSocket(ctx context.Context, variable, path string) (net.Listener, error) {
+	dialer := net.Dialer{Timeout: time.Second}
+	if conn, err := dialer.DialContext(ctx, "unix", path); err == nil {
 		_ = conn.Close() // only asked whether somebody is there
 		return nil, fmt.Errorf("%s: cannot listen on %s: another process does", variable, path)
 	} else if errors.Is(err, syscall.ECONNREFUSED) {
@@ -91,7 +92,8 @@ func listenSocket(variable, path string) (net.Listener, error) {
 			return nil, fmt.Errorf("%s: %w", variable, err)
 		}
 	}
-	l, err := net.Listen("unix", path)
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("%s: cannot listen on %s: %w", variable, path, errnoOf(err))
 	}

@@ -50,7 +50,7 @@ func main() {
 // untilSignal ends the context at the first SIGINT or SIGTERM; the second ends
 // the process at once.
 func untilSignal() (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // the root of all
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() {

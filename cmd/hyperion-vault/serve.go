@@ -56,7 +56,7 @@ func (c *serveCommand) Run(ctx context.Context, std *streams) error {
 	if !erase.Enabled() {
 		log.WarnContext(ctx, "this build does not erase keys and values from memory after use: build it with GOEXPERIMENT=runtimesecret")
 	}
-	n, err := newNode(config, log)
+	n, err := newNode(config, log) //nolint:contextcheck // it waits for nothing
 	if err != nil {
 		return err
 	}
@@ -246,7 +246,7 @@ func (c *nodeConfig) serverTLS() (*proxy.ServerTLS, error) {
 
 // run serves until ctx ends, then lets sessions finish.
 func (n *node) run(ctx context.Context) error {
-	listeners, err := n.listen()
+	listeners, err := n.listen(ctx)
 	if err != nil {
 		return err
 	}
@@ -286,7 +286,7 @@ func (n *node) run(ctx context.Context) error {
 	if stopErr := n.proxy.Shutdown(drain); stopErr != nil {
 		n.log.Warn("sessions were closed before they had finished")
 	}
-	web.close()
+	web.close(work)
 	stopWork()
 	wg.Wait()
 	n.log.Info("ended")
