@@ -35,9 +35,17 @@ const partLength = 20
 // New makes a canary for a door. run keeps the secrets of two runs apart.
 func New(door, run string) *Canary {
 	return &Canary{
-		Door: door, Secret: "canary/" + run + "/" + strings.NewReplacer(" ", "-", "'", "", "$", "d", "&", "").Replace(door),
+		Door: door, Secret: "canary/" + run + "/door-" + strings.Map(plainName, door),
 		Head: random(partLength), Tail: random(partLength),
 	}
+}
+
+// plainName keeps what may stand in a secret's name anywhere.
+func plainName(r rune) rune {
+	if strings.ContainsRune(alphabet, r) {
+		return r
+	}
+	return '-'
 }
 
 // Value is the secret's value.

@@ -20,6 +20,7 @@ type Scanner struct {
 	byPrefix map[uint32][]int // by their first four bytes
 	filter   []uint64         // one bit for each hash of four bytes that a needle begins with
 	longest  int
+	buffer   []byte
 
 	// Findings are what was found, the first one of each needle and place.
 	Findings []Finding
@@ -76,7 +77,10 @@ func hash(prefix uint32) uint32 { return prefix * 2654435761 >> (32 - filterBits
 func (s *Scanner) Read(place string, r io.Reader) error {
 	s.Files++
 	seen := map[int]bool{}
-	buf := make([]byte, 0, chunk+s.longest)
+	if s.buffer == nil {
+		s.buffer = make([]byte, chunk+s.longest)
+	}
+	buf := s.buffer[:0]
 	var base int64 // offset of buf[0]
 	for {
 		n, err := io.ReadFull(r, buf[len(buf):len(buf)+chunk])
@@ -133,7 +137,7 @@ func (s *Scanner) Tree(dir string) error {
 		if err != nil {
 			return err
 		}
-		s.Text("name of "+path, path)
+		s.look("name of "+path, []byte(path), 0, map[int]bool{})
 		if !d.Type().IsRegular() {
 			return nil
 		}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package auth
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+)
+
+// login connects with the given identity and returns the refusal, nil if it got
+// in and could work.
+func login(t *testing.T, user, password, database string) *pgconn.PgError {
+	t.Helper()
+	config, err := pgx.ParseConfig(shared.DSN(0, shared.User))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.User, config.Password, config.Database = user, password, database
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	var pe *pgconn.PgError
+	switch {
+	case errors.As(err, &pe):
+		return pe
+	case err != nil:
+		t.Fatalf("neither in nor refused: %v", err)
+	}
+	defer conn.Close(context.Background())
+	if got := cluster.Text(t, conn, "select session_user::text"); got != user {
+		t.Errorf("logged in as %q, not %q", got, user)
+	}
+	return nil
+}
+
+func TestLogin(t *testing.T) {
+	admin := shared.Connect(t, shared.SuperDSN(0))
+	long := strings.Repeat("pw", 500)
+	for _, sql := range []string{
+		"create role a_plain login password 'right'",
+		"create role a_long login password '" + long + "'",
+		"create role a_utf8 login password 'pässwörd'",
+		"create role a_expired login password 'right' valid until '2001-01-01'",
+		"create role a_nologin password 'right'",
+		"create role a_nopassword login",
+		"set password_encryption = 'md5'; create role a_md5 login password 'right'; reset password_encryption",
+		"create role a_full login password 'right' connection limit 0",
+		"create database a_closed",
+		"revoke connect on database a_closed from public",
+	} {
+		cluster.Exec(t, admin, sql)
+	}
+	for name, c := range map[string]struct{ user, password, database, state string }{
+		"right":              {user: "a_plain", password: "right"},
+		"1,000 bytes":        {user: "a_long", password: long},
+		"not ASCII":          {user: "a_utf8", password: "pässwörd"},
+		"wrong":              {user: "a_plain", password: "wrong", state: "28P01"},
+		"empty":              {user: "a_plain", password: "", state: "28P01"},
+		"unknown role":       {user: "a_nobody", password: "right", state: "28P01"},
+		"expired":            {user: "a_expired", password: "right", state: "28P01"},
+		"NOLOGIN":            {user: "a_nologin", password: "right", state: "28P01"},
+		"no password":        {user: "a_nopassword", password: "right", state: "28P01"},
+		"md5":                {user: "a_md5", password: "right", state: "28P01"},
+		"connection limit":   {user: "a_full", password: "right", state: "53300"},
+		"no such database":   {user: "a_plain", password: "right", database: "a_nowhere", state: "3D000"},
+		"CONNECT revoked":    {user: "a_plain", password: "right", database: "a_closed", state: "42501"},
+		"superuser (by dev)": {user: shared.Superuser, password: shared.SuperuserPassword},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.database == "" {
+				c.database = shared.Database
+			}
+			refused := login(t, c.user, c.password, c.database)
+			switch {
+			case refused == nil && c.state == "":
+			case refused == nil:
+				t.Errorf("let in, want %s", c.state)
+			case refused.Code != c.state || refused.Severity != "FATAL":
+				t.Errorf("got %s %s %q, want FATAL %q", refused.Severity, refused.Code, refused.Message, c.state)
+			case c.state == "28P01" && (refused.Message != `password authentication failed for user "`+c.user+`"` || refused.Detail+refused.Hint != ""):
+				t.Errorf("%q %q %q says more than PostgreSQL before the proof", refused.Message, refused.Detail, refused.Hint)
+			}
+		})
+	}
+	log, err := os.ReadFile(shared.Nodes[0].Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(log), "not stored as a SCRAM-SHA-256 verifier") {
+		t.Error("the node's log does not say why the md5 role cannot pass")
+	}
+	if strings.Contains(string(log), long[:20]) || strings.Contains(string(log), "right\"") {
+		t.Error("the node's log holds a password")
+	}
+}
+
+func TestChangedPasswordCountsAtOnce(t *testing.T) {
+	admin := shared.Connect(t, shared.SuperDSN(0))
+	cluster.Exec(t, admin, "create role a_changed login password 'old'")
+	if refused := login(t, "a_changed", "old", shared.Database); refused != nil {
+		t.Fatal(refused)
+	}
+	cluster.Exec(t, admin, "alter role a_changed password 'new'")
+	if refused := login(t, "a_changed", "old", shared.Database); refused == nil || refused.Code != "28P01" {
+		t.Errorf("the old password: %v", refused)
+	}
+	if refused := login(t, "a_changed", "new", shared.Database); refused != nil {
+		t.Errorf("the new password: %v", refused)
+	}
+}
+
+// A trust line for the node's address would turn "any password" into "any
+// user": a server that asks for no password is refused.
+func TestServerMustAskForThePassword(t *testing.T) {
+	admin := shared.Connect(t, shared.SuperDSN(0))
+	hba := filepath.Join(shared.Nodes[0].DataDir, "pg_hba.conf")
+	before, err := os.ReadFile(hba)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reload := func(content []byte) {
+		if err := os.WriteFile(hba, content, 0o600); err != nil { // the owner stays
+			t.Fatal(err)
+		}
+		cluster.Exec(t, admin, "select pg_reload_conf()")
+		cluster.Eventually(t, "pg_hba reloaded", func() bool {
+			return cluster.Text(t, admin, "select count(*)::text from pg_hba_file_rules where user_name = '{a_trusted}'") ==
+				map[bool]string{true: "1", false: "0"}[strings.Contains(string(content), "a_trusted")]
+		})
+	}
+	cluster.Exec(t, admin, "create role a_trusted login password 'right'")
+	defer reload(before)
+	for _, c := range []struct{ method, hint string }{
+		{"trust", "VAULT_PG_ALLOW_TRUST"},
+		{"password", "password_encryption"},
+		{"md5", ""}, // a SCRAM verifier is served by SCRAM also on an md5 line
+	} {
+		t.Run(c.method, func(t *testing.T) {
+			reload(append([]byte("host all a_trusted 127.0.0.1/32 "+c.method+"\n"), before...))
+			var refused *pgconn.PgError
+			// The postmaster takes a moment to hand the new rules to its children.
+			cluster.Eventually(t, "the rule to count", func() bool {
+				refused = login(t, "a_trusted", "right", shared.Database)
+				return (refused == nil) == (c.hint == "")
+			})
+			if c.hint != "" && (refused.Code != "28000" || !strings.Contains(refused.Hint, c.hint)) {
+				t.Errorf("got %s %q, hint %q; want a hint at %s", refused.Code, refused.Message, refused.Hint, c.hint)
+			}
+		})
+	}
+}

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package auth
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+	"github.com/hyperiondb/hyperion-vault/e2e/rawpg"
+)
+
+const (
+	codeSSL = 80877103
+	codeGSS = 80877104
+)
+
+func dial(t *testing.T) net.Conn {
+	t.Helper()
+	var d net.Dialer
+	nc, err := d.DialContext(t.Context(), "tcp", shared.Nodes[0].Proxy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	if err := nc.SetDeadline(time.Now().Add(rawpg.Patience)); err != nil {
+		t.Fatal(err)
+	}
+	return nc
+}
+
+func packet(code uint32, body string) []byte {
+	b := binary.BigEndian.AppendUint32(nil, uint32(8+len(body)))
+	return append(binary.BigEndian.AppendUint32(b, code), body...)
+}
+
+func write(t *testing.T, w io.Writer, b []byte) {
+	t.Helper()
+	if _, err := w.Write(b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readByte(t *testing.T, r io.Reader) byte {
+	t.Helper()
+	var b [1]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		t.Fatalf("no answer: %v", err)
+	}
+	return b[0]
+}
+
+// message reads one whole message.
+func message(t *testing.T, r io.Reader) (byte, []byte) {
+	t.Helper()
+	var head [5]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		t.Fatalf("no message: %v", err)
+	}
+	body := make([]byte, binary.BigEndian.Uint32(head[1:])-4)
+	if _, err := io.ReadFull(r, body); err != nil {
+		t.Fatal(err)
+	}
+	return head[0], body
+}
+
+func tlsConfig(t *testing.T, protocols ...string) *tls.Config {
+	t.Helper()
+	pem, err := os.ReadFile(certFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	return &tls.Config{RootCAs: roots, ServerName: "localhost", NextProtos: protocols, MinVersion: tls.VersionTLS12}
+}
+
+// ended reports whether the node closed the connection without a word.
+func ended(t *testing.T, r io.Reader) {
+	t.Helper()
+	b, err := io.ReadAll(r)
+	var ne net.Error
+	if errors.As(err, &ne) && ne.Timeout() {
+		t.Fatal("the connection stays open")
+	}
+	if len(b) > 0 && !bytes.Contains(b, []byte("FATAL")) {
+		t.Errorf("answered %q", b)
+	}
+}
+
+func TestEncryptionRequestsInEitherOrderOnce(t *testing.T) {
+	nc := dial(t)
+	write(t, nc, packet(codeGSS, ""))
+	if got := readByte(t, nc); got != 'N' {
+		t.Fatalf("GSSENCRequest answered %q", got)
+	}
+	write(t, nc, packet(codeSSL, ""))
+	if got := readByte(t, nc); got != 'S' {
+		t.Fatalf("SSLRequest answered %q", got)
+	}
+	tc := tls.Client(nc, tlsConfig(t))
+	write(t, tc, packet(codeSSL, "")) // inside TLS: not a protocol version
+	typ, body := message(t, tc)
+	if typ != 'E' || !bytes.Contains(body, []byte("0A000")) {
+		t.Errorf("a second SSLRequest got %q %q", typ, body)
+	}
+
+	nc = dial(t)
+	write(t, nc, packet(codeGSS, ""))
+	readByte(t, nc)
+	write(t, nc, packet(codeGSS, ""))
+	if typ, body = message(t, nc); typ != 'E' || !bytes.Contains(body, []byte("0A000")) {
+		t.Errorf("a second GSSENCRequest got %q %q", typ, body)
+	}
+}
+
+// What is sent in clear behind SSLRequest must not become part of the
+// encrypted session (CVE-2021-23214).
+func TestNothingCrossesTheTLSSwitch(t *testing.T) {
+	nc := dial(t)
+	write(t, nc, append(packet(codeSSL, ""), packet(3<<16, "user\x00app\x00\x00")...))
+	if got := readByte(t, nc); got != 'S' {
+		t.Fatalf("answered %q", got)
+	}
+	ended(t, nc)
+}
+
+func TestDirectTLSNeedsItsProtocol(t *testing.T) {
+	tc := tls.Client(dial(t), tlsConfig(t, "postgresql"))
+	write(t, tc, packet(3<<16, "user\x00app\x00\x00"))
+	if typ, body := message(t, tc); typ != 'R' || !bytes.Contains(body, []byte("SCRAM-SHA-256-PLUS")) {
+		t.Errorf("got %q %q, want SASL with PLUS", typ, body)
+	}
+	for _, protocols := range [][]string{nil, {"h2"}} {
+		tc := tls.Client(dial(t), tlsConfig(t, protocols...))
+		if err := tc.HandshakeContext(t.Context()); err != nil {
+			continue
+		}
+		write(t, tc, packet(3<<16, "user\x00app\x00\x00"))
+		ended(t, tc)
+	}
+}
+
+func TestGreasedVersions(t *testing.T) {
+	nc := dial(t)
+	write(t, nc, packet(3<<16|9999, "user\x00app\x00_pq_.test_protocol_negotiation\x00\x00\x00"))
+	typ, body := message(t, nc)
+	if typ != 'v' {
+		t.Fatalf("got %q %q, want NegotiateProtocolVersion", typ, body)
+	}
+	want := append(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, 3<<16|2), 1), "_pq_.test_protocol_negotiation\x00"...)
+	if !bytes.Equal(body, want) {
+		t.Errorf("got %q, want %q", body, want)
+	}
+	if typ, _ = message(t, nc); typ != 'R' {
+		t.Errorf("then %q, want the authentication", typ)
+	}
+}
+
+func TestBadFirstPackets(t *testing.T) {
+	for name, b := range map[string][]byte{
+		"protocol 2":        packet(2<<16, "user\x00app\x00\x00"),
+		"protocol 4":        packet(4<<16, "user\x00app\x00\x00"),
+		"no user":           packet(3<<16, "database\x00x\x00\x00"),
+		"no terminator":     packet(3<<16, "user\x00app"),
+		"length of 1 GiB":   {0x40, 0, 0, 0, 0, 3, 0, 0},
+		"length of 4":       {0, 0, 0, 4},
+		"HTTP":              []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+		"only a few bytes":  {0, 0},
+		"a typed message":   {'Q', 0, 0, 0, 13, 's', 'e', 'l', 'e', 'c', 't', ' ', '1', 0},
+		"parameter cut off": packet(3<<16, "user\x00"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			nc := dial(t)
+			write(t, nc, b)
+			if err := nc.(*net.TCPConn).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			ended(t, nc)
+		})
+	}
+	if refused := login(t, shared.User, shared.Password, shared.Database); refused != nil {
+		t.Errorf("afterwards: %v", refused)
+	}
+}
+
+// libpq is the reference for channel binding.
+func TestChannelBindingByLibpq(t *testing.T) {
+	host, port, err := net.SplitHostPort(shared.Nodes[0].Proxy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		options string
+		ok      bool
+	}{
+		"required over TLS":  {"sslmode=verify-full channel_binding=require", true},
+		"disabled over TLS":  {"sslmode=verify-full channel_binding=disable", true},
+		"required in clear":  {"sslmode=disable channel_binding=require", false},
+		"preferred in clear": {"sslmode=disable channel_binding=prefer", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd := exec.CommandContext(t.Context(), "psql", "-X", "-At", "-c", "select 'in'",
+				"host=localhost hostaddr="+host+" port="+port+" user="+shared.User+" dbname="+shared.Database+" sslrootcert="+certFile+" "+c.options)
+			cmd.Env = append(os.Environ(), "PGPASSWORD="+shared.Password)
+			out, err := cmd.CombinedOutput()
+			if in := err == nil && strings.TrimSpace(string(out)) == "in"; in != c.ok {
+				t.Errorf("in: %v, want %v (%s)", in, c.ok, out)
+			}
+		})
+	}
+}
+
+// SIGTERM lets a transaction end; the session hears 57P01 at its next idle
+// point, and the node is gone then.
+func TestDrain(t *testing.T) {
+	node := shared.Nodes[0]
+	busy, idle := dialRaw(t), dialRaw(t)
+	busy.Ask(t, "C(BEGIN) Z(T)", rawpg.Query("begin"))
+	stopped := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	go func() { stopped <- node.StopNode(ctx) }()
+	if m, err := idle.Receive(); err != nil || m.Type != 'E' || idle.Err.Code != "57P01" {
+		t.Errorf("the idle session got %v %v, want 57P01", m, err)
+	}
+	busy.Ask(t, `T(?column?) D(1) C(SELECT 1) Z(T)`, rawpg.Query("select 1"))
+	if err := busy.Send(rawpg.Query("commit")); err != nil {
+		t.Fatal(err)
+	}
+	busy.Expect(t, "C(COMMIT) Z(I)")
+	if m, err := busy.Receive(); err != nil || m.Type != 'E' || busy.Err.Code != "57P01" {
+		t.Errorf("the busy session got %v %v, want 57P01 after its COMMIT", m, err)
+	}
+	if err := <-stopped; err != nil {
+		t.Fatal(err)
+	}
+	if err := node.StartNode(ctx); err != nil {
+		t.Fatal(err)
+	}
+	cluster.Eventually(t, "the node to serve again", func() bool {
+		return login(t, shared.User, shared.Password, shared.Database) == nil
+	})
+}
+
+func dialRaw(t *testing.T) *rawpg.Conn {
+	t.Helper()
+	c, err := rawpg.Dial(t.Context(), shared.DSN(0, shared.User))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
