@@ -69,8 +69,8 @@ func (ss *session) verifier(ctx context.Context) (v scram.Verifier, doomed strin
 		return scram.Mock(ss.srv.cfg.MockSecret, ss.user), why, nil
 	}
 	if !found {
-		return mock("vault.login_verifier() has none for this role: it does not exist, may not log in, has no password or one that expired, " +
-			"or is a superuser, REPLICATION or BYPASSRLS role (hyperion_vault.proxy_login = all lets these in)")
+		return mock("no SCRAM-SHA-256 verifier: the role does not exist or is NOLOGIN; or its password is missing, expired or stored as md5 " +
+			"(set it again with password_encryption = scram-sha-256); or it is a superuser, REPLICATION or BYPASSRLS role (hyperion_vault.proxy_login = all lets these in)")
 	}
 	v, err = scram.ParseVerifier(text)
 	if err != nil {

@@ -186,9 +186,7 @@ func TestBadFirstPackets(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			nc := dial(t)
 			write(t, nc, b)
-			if err := nc.(*net.TCPConn).CloseWrite(); err != nil {
-				t.Fatal(err)
-			}
+			_ = nc.(*net.TCPConn).CloseWrite() // the node may have hung up already
 			ended(t, nc)
 		})
 	}
@@ -237,7 +235,7 @@ func TestDrain(t *testing.T) {
 	if m, err := idle.Receive(); err != nil || m.Type != 'E' || idle.Err.Code != "57P01" {
 		t.Errorf("the idle session got %v %v, want 57P01", m, err)
 	}
-	busy.Ask(t, `T(?column?) D(1) C(SELECT 1) Z(T)`, rawpg.Query("select 1"))
+	busy.Ask(t, "T(?column?:23) D(1) C(SELECT_1) Z(T)", rawpg.Query("select 1"))
 	if err := busy.Send(rawpg.Query("commit")); err != nil {
 		t.Fatal(err)
 	}
