@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 
+	"github.com/hyperiondb/hyperion-vault/envelope/erase"
 	"github.com/hyperiondb/hyperion-vault/proxy/scram"
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 )
@@ -97,19 +98,31 @@ func (ss *session) sasl(srv *scram.Server) error {
 		return err
 	}
 	reply, err := srv.First(mechanism, initial)
+	if err == nil && initial == nil { // no initial response: an empty challenge asks for it
+		if body, err = ss.challenge(reply); err != nil {
+			return err
+		}
+		reply, err = srv.First(mechanism, body)
+	}
 	if err != nil {
 		return err
 	}
-	if err := ss.sendAuth(append(binary.BigEndian.AppendUint32(nil, authSASLContinue), reply...)); err != nil {
+	if body, err = ss.challenge(reply); err != nil {
 		return err
 	}
-	if body, err = ss.readSASL(); err != nil {
-		return err
-	}
-	if reply, err = srv.Final(body); err != nil {
+	erase.Do(func() { reply, err = srv.Final(body) })
+	if err != nil {
 		return err
 	}
 	return ss.sendAuth(append(binary.BigEndian.AppendUint32(nil, authSASLFinal), reply...))
+}
+
+// challenge sends the next step and reads the client's answer.
+func (ss *session) challenge(data []byte) ([]byte, error) {
+	if err := ss.sendAuth(append(binary.BigEndian.AppendUint32(nil, authSASLContinue), data...)); err != nil {
+		return nil, err
+	}
+	return ss.readSASL()
 }
 
 func (ss *session) sendAuth(body []byte) error {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hyperiondb/hyperion-vault/envelope/erase"
 	"github.com/hyperiondb/hyperion-vault/proxy/scram"
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 )
@@ -147,7 +148,9 @@ func (l *serverLogin) authentication(body []byte) error {
 		if l.client == nil {
 			break
 		}
-		final, err := l.client.Next(data)
+		var final []byte
+		var err error
+		erase.Do(func() { final, err = l.client.Next(data) })
 		if err != nil {
 			return l.failed(err)
 		}

@@ -28,7 +28,10 @@ func (ss *session) clientMessage(typ byte, body []byte) verdict {
 	case wire.Terminate, wire.Flush:
 		return dropIf(ss.skip && typ == wire.Flush)
 	}
-	if ss.skip && typ != wire.Sync {
+	if (ss.skip || ss.queue.skipping) && typ != wire.Sync {
+		if typ == wire.Parse {
+			ss.skipParse(body)
+		}
 		return drop
 	}
 	if ss.replication {
@@ -179,6 +182,25 @@ func (ss *session) parsed(st *statement) owed {
 		e.prev, ss.unnamedStmt = ss.unnamedStmt, st
 	}
 	return e
+}
+
+// skipParse notes a Parse that the server does not get, or skips.
+func (ss *session) skipParse(body []byte) {
+	if name, text, ok := bytes.Cut(body, []byte{0}); ok && ss.concerns(text) {
+		ss.lose(cutName(name))
+	}
+}
+
+// lose notes that the client may believe in a statement that takes values while
+// the server knows no such one: what is bound to the name does not go there in
+// clear. mu is held.
+func (ss *session) lose(name []byte) {
+	switch {
+	case len(name) == 0 && !ss.unnamedStmt.puts():
+		ss.unnamedStmt = &statement{lost: true}
+	case len(name) > 0 && !ss.stmts[string(name)].puts():
+		ss.stmts[string(name)] = &statement{name: string(name), lost: true}
+	}
 }
 
 // bindNames splits portal and statement name off a Bind.

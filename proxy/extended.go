@@ -42,17 +42,20 @@ func (ss *session) slowParse(body []byte) (verdict, error) {
 		return drop, fatalf(stateProtocol, "invalid Parse message", "")
 	}
 	_, skipped, err := ss.settleParse()
+	ss.mu.Lock()
+	settled := !ss.batch.executed
+	if skipped {
+		ss.lose(cutName(body[:end]))
+	}
+	ss.mu.Unlock()
 	if err != nil || skipped {
 		return drop, err
 	}
-	ss.mu.Lock()
-	settled := !ss.batch.executed
-	ss.mu.Unlock()
 	o := ss.options(true, settled)
 	o.ParamTypes = types
 	plan, refused := ss.analyse(text, o)
 	if refused != nil {
-		return drop, ss.refuseExtended(refused)
+		return drop, ss.refuseParse(name, refused)
 	}
 	if plan == nil {
 		return pass, ss.pushPlainParse(name, []byte(text))
@@ -61,13 +64,21 @@ func (ss *session) slowParse(body []byte) (verdict, error) {
 	spliced, calls := plan.SpliceParse(nil, text, st.own)
 	st.calls = calls
 	if st.own+len(calls) > 65535 {
-		return drop, ss.refuseExtended(&sqlError{code: stateLimit, message: "too many parameters",
+		return drop, ss.refuseParse(name, &sqlError{code: stateLimit, message: "too many parameters",
 			detail: fmt.Sprintf("The statement has %d, and a node adds one for each literal value.", st.own)})
 	}
 	if e := st.keepValues(plan, text); e != nil {
-		return drop, ss.refuseExtended(e)
+		return drop, ss.refuseParse(name, e)
 	}
 	return drop, ss.sendParse(st, text, spliced, types)
+}
+
+// refuseParse refuses a Parse. The client may pipeline a Bind of its name.
+func (ss *session) refuseParse(name string, e *sqlError) error {
+	ss.mu.Lock()
+	ss.lose([]byte(name))
+	ss.mu.Unlock()
+	return ss.refuseExtended(e)
 }
 
 // settleParse waits until settings are known: nothing of an earlier batch is

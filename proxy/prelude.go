@@ -60,10 +60,10 @@ func (ss *session) constArgs(plan *rewrite.Plan, text string) (args, *sqlError) 
 func (ss *session) checkArgs(as args) *sqlError {
 	for _, a := range as {
 		if err := vault.CheckName(a.name); err != nil {
-			return fromVault(err)
+			return ss.fromVault(err)
 		}
 		if err := vault.CheckValue(a.value); err != nil {
-			return fromVault(err)
+			return ss.fromVault(err)
 		}
 	}
 	return nil
@@ -83,7 +83,7 @@ func (ss *session) keys(as args) *sqlError {
 			if ctx.Err() != nil {
 				return errCanceled
 			}
-			return fromVault(err)
+			return ss.fromVault(err)
 		}
 		as[i].key = k
 	}
@@ -204,12 +204,17 @@ func (ss *session) fill(values [][]byte, as args, g lockGroup, row [][]byte) *sq
 	for n, i := range g.calls {
 		text, err := ss.srv.cfg.Vault.Seal(as[i].key, g.name, string(row[0]), int32(first)+int32(n), as[i].value) //nolint:gosec // bounded above; a handful of calls
 		if err != nil {
-			return fromVault(err)
+			return ss.fromVault(err)
+		}
+		if err := ss.srv.cfg.Vault.NoteSealed(ss.srv.ctx, ss.actor, auditActions[g.fn], g.name, int32(first)+int32(n)); err != nil { //nolint:gosec // as above
+			return ss.fromVault(err)
 		}
 		values[i] = text
 	}
 	return nil
 }
+
+var auditActions = map[rewrite.Func]vault.Action{rewrite.Put: vault.ActionPut, rewrite.Create: vault.ActionCreate, rewrite.Rotate: vault.ActionRotate}
 
 // fillVerify opens the candidates and answers the challenge; the value itself
 // leaves the node in no form.
@@ -222,7 +227,7 @@ func (ss *session) fillVerify(values [][]byte, as args, g lockGroup, row [][]byt
 			if ctx.Err() != nil {
 				return errCanceled
 			}
-			return fromVault(err)
+			return ss.fromVault(err)
 		}
 		text := append([]byte("hvv1."), row[0]...)
 		values[i] = strconv.AppendInt(append(text, '.'), int64(version), 10)

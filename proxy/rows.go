@@ -285,7 +285,7 @@ func (ss *session) openTexts(direct bool, texts [][]byte) ([]vault.Plain, *sqlEr
 	case canceled:
 		return nil, errCanceled
 	}
-	return nil, fromVault(err)
+	return nil, ss.fromVault(err)
 }
 
 // reserve makes room in out for n bytes. The buffer may hold plaintext: what it

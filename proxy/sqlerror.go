@@ -77,16 +77,20 @@ func fromRefusal(r *rewrite.Refusal) *sqlError {
 	return &sqlError{code: r.SQLState, message: r.Message, detail: r.Detail, hint: r.Hint, position: r.Position}
 }
 
-// fromVault turns an error of the core into an answer. What is not the core's
-// own names no internals.
-func fromVault(err error) *sqlError {
-	var mine *sqlError
-	if errors.As(err, &mine) {
-		return mine
-	}
+// fromVault turns an error of the core into an answer, which names no
+// internals. What an operator has to know goes to the node's log: the client is
+// told one and the same of every forgery.
+func (ss *session) fromVault(err error) *sqlError {
 	var ve *vault.Error
 	if !errors.As(err, &ve) {
+		ss.srv.cfg.Log.Error("a call of the vault failed", "role", ss.user, "error", err.Error())
 		return &sqlError{code: stateSystem, message: "the vault failed", hint: "The node's log has the reason."}
+	}
+	switch ve.Kind {
+	case vault.KindInvalid, vault.KindBinary, vault.KindDenied, vault.KindLimited, vault.KindCanceled:
+	default:
+		ss.srv.cfg.Log.Warn("a call of the vault failed", "role", ss.user, "client", ss.peerText(),
+			"kind", ve.Kind.String(), "secret", ve.Secret, "error", err.Error())
 	}
 	return &sqlError{code: ve.Kind.SQLState(), message: ve.Msg, detail: ve.Detail, hint: ve.Hint, kind: ve.Kind}
 }

@@ -75,6 +75,16 @@ const (
 	ViaREST = audit.FaceREST
 )
 
+// Action is what an audit record says was done.
+type Action = audit.Action
+
+// What a face does by itself and has recorded by Vault.NoteSealed.
+const (
+	ActionCreate = audit.ActionCreate
+	ActionPut    = audit.ActionUpdate
+	ActionRotate = audit.ActionRotate
+)
+
 // Actor is who asks, and from where.
 type Actor struct {
 	Name     string     // who logged in
@@ -249,6 +259,13 @@ func (v *Vault) Note(ctx context.Context, a Actor, action audit.Action, outcome 
 	r := a.record(time.Now(), action, outcome)
 	r.Secret, r.Version, r.Direct = secret, version, true
 	return v.append(ctx, []audit.Record{r})
+}
+
+// NoteSealed records that a value was sealed for this version of a secret: it is
+// about to be sent to the server, which may still refuse it. The error is an
+// *Error; after it the record must not be sent.
+func (v *Vault) NoteSealed(ctx context.Context, a Actor, action Action, secret string, version int32) error {
+	return v.Note(ctx, a, action, audit.OutcomeOK, secret, version)
 }
 
 // record starts an audit record.
