@@ -3,12 +3,15 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // values are settings as text, each from the first that names it: flag,
@@ -125,11 +128,11 @@ func unknownNames(env, lines map[string]string) []string {
 	slices.Sort(warnings)
 	if len(later) > 0 {
 		slices.Sort(later)
-		verb := " belongs"
+		text := " belongs to a part not built yet and has no effect"
 		if len(later) > 1 {
-			verb = " belong"
+			text = " belong to a part not built yet and have no effect"
 		}
-		warnings = append(warnings, strings.Join(later, ", ")+verb+" to a part not built yet and has no effect")
+		warnings = append(warnings, strings.Join(later, ", ")+text)
 	}
 	return warnings
 }
@@ -249,6 +252,31 @@ func ownerOnly(path string) error {
 		return fmt.Errorf("its mode is %#o: group or others may read it; it should be 0600 (chmod 600 %s)", mode, path)
 	}
 	return nil
+}
+
+// keyMode is PostgreSQL's rule for its own key: for us alone, or root's and for
+// a group that we are in.
+func keyMode(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return cause(err)
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if ok && stat.Uid == 0 && info.Mode().Perm()&0o027 == 0 {
+		return nil
+	}
+	return ownerOnly(path)
+}
+
+// forget replaces the secrets by their hashes, which still tell whether a later
+// reading differs.
+func (v values) forget() {
+	for _, st := range settingList() {
+		if text, ok := v[st.name]; ok && st.secret {
+			hash := sha256.Sum256([]byte(text))
+			v[st.name] = hex.EncodeToString(hash[:])
+		}
+	}
 }
 
 // cause drops the path that the os package puts in front: we name it ourselves.

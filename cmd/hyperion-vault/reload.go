@@ -33,6 +33,7 @@ func (n *node) reloadSettings(ctx context.Context) {
 		return
 	}
 	clear(config.masterKey)
+	fresh.forget()
 	for _, warning := range warnings {
 		n.log.WarnContext(ctx, "setting", "warning", warning)
 	}

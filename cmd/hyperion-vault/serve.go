@@ -46,6 +46,7 @@ func (c *serveCommand) Run(ctx context.Context, std *streams) error {
 	if err != nil {
 		return err
 	}
+	v.forget()
 	log := newLog(std.err, config)
 	for _, warning := range warnings {
 		log.WarnContext(ctx, "setting", "warning", warning)

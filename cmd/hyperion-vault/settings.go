@@ -43,7 +43,7 @@ type settings struct {
 	ProxyIPs       *string `env:"VAULT_PROXY_ALLOWED_IPS" form:"addresses, CIDRs, loopback, samehost, with commas between" help:"The same for SQL alone. Default: VAULT_ALLOWED_IPS."`
 	OpenIndirect   *string `env:"VAULT_OPEN_INDIRECT" preset:"users" form:"on, users or off" help:"Whether a sealed value is opened that comes out of a view, function or trigger: for everybody, for all but superusers and BYPASSRLS roles, for nobody."`
 	TLSCert        *string `env:"VAULT_TLS_CERT" form:"a path" help:"Certificate of this node, PEM, with its chain."`
-	TLSKey         *string `env:"VAULT_TLS_KEY" form:"a path; the file may be read by its owner only" help:"Key of VAULT_TLS_CERT."`
+	TLSKey         *string `env:"VAULT_TLS_KEY" form:"a path; others may not read the file, a group only if root owns it" help:"Key of VAULT_TLS_CERT."`
 	RequireTLS     *string `env:"VAULT_REQUIRE_TLS" preset:"secrets" form:"all, secrets or off" help:"What a client in clear may do if there is a certificate: nothing, all but secrets, everything. Loopback and socket clients are exempt."`
 	AllowPlaintext *string `env:"VAULT_ALLOW_PLAINTEXT" preset:"false" form:"true or false" help:"Listen beyond loopback without a certificate."`
 
