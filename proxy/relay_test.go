@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
+)
+
+// relaySession is a logged-in session between two sockets: what the test writes
+// to client arrives at server, and back.
+func relaySession(t testing.TB, c catalog) (client, server net.Conn) {
+	t.Helper()
+	pair := func() (near, far net.Conn) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		if far, err = net.Dial("tcp", l.Addr().String()); err != nil {
+			t.Fatal(err)
+		}
+		if near, err = l.Accept(); err != nil {
+			t.Fatal(err)
+		}
+		return near, far
+	}
+	nearClient, client := pair()
+	nearServer, server := pair()
+	m, err := newMetrics(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	srv := &Server{metrics: m, ctx: ctx, cancel: cancel, sessions: map[cancelKey]*session{}, cfg: Config{MaxQuery: 1 << 20}}
+	ss := &session{srv: srv, accepted: nearClient, client: wire.NewConn(nearClient), server: wire.NewConn(nearServer), peer: netip.MustParseAddr("127.0.0.1")}
+	ss.cr, ss.sr = wire.NewClientReader(ss.client), wire.NewServerReader(ss.server)
+	ss.catalog, ss.state, ss.encoding, ss.stdStrings = c, wire.Idle, "UTF8", true
+	done := make(chan struct{})
+	go func() { defer close(done); ss.run() }()
+	t.Cleanup(func() { client.Close(); server.Close(); <-done; cancel() })
+	return client, server
+}
+
+// What a client does not send as whole messages arrives unchanged.
+func TestRelayStreamsByteByByte(t *testing.T) {
+	client, server := relaySession(t, catalog{sealed: 20001, array: 20002})
+	ask := wire.AppendQuery(nil, "select 1")
+	for i := range ask {
+		if _, err := client.Write(ask[i : i+1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := make([]byte, len(ask))
+	if _, err := io.ReadFull(server, got); err != nil || string(got) != string(ask) {
+		t.Fatalf("got %q, %v", got, err)
+	}
+	big := wire.AppendMessage(nil, wire.DataRow, append([]byte{0, 1, 0, 1, 0, 0}, make([]byte, 1<<16)...))
+	answer := wire.AppendReady(append(wire.AppendMessage(nil, wire.RowDescription, append([]byte{0, 1, 'c', 0}, make([]byte, 18)...)), big...), wire.Idle)
+	go func() {
+		for i := 0; i < len(answer); i += 1000 {
+			server.Write(answer[i:min(i+1000, len(answer))]) //nolint:errcheck // the reader reports what is missing
+		}
+	}()
+	back := make([]byte, len(answer))
+	if _, err := io.ReadFull(client, back); err != nil || string(back) != string(answer) {
+		t.Fatalf("the answer changed: %v", err)
+	}
+}
