@@ -228,7 +228,7 @@ func TestConfigFileFaults(t *testing.T) {
 func TestWarnings(t *testing.T) {
 	file := writeConfig(t, 0o600, "VAULT_PG_HOST=a", "AWS_REGION=eu-central-1")
 	env := minimal()
-	env["VAULT_ALOWED_IPS"] = "loopback"                             // two edits
+	env["VAULT_ALLOWED_IP"] = "loopback"                             // two edits
 	env["VAULT_ADDR"] = "http://127.0.0.1:8200"                      // another program's
 	env["VAULT_SERVICE_HOST"] = "10.0.0.3"                           // Kubernetes
 	env["VAULT_ROTATION_POLL_SECS"], env["VAULT_CONFIG"] = "2", file // later; known
@@ -239,7 +239,7 @@ func TestWarnings(t *testing.T) {
 	}
 	want := []string{
 		"AWS_REGION in the configuration file is not a setting and is ignored",
-		"VAULT_ALOWED_IPS is not a setting; did you mean VAULT_ALLOWED_IPS?",
+		"VAULT_ALLOWED_IP is not a setting; did you mean VAULT_ALLOWED_IPS?",
 		"VAULT_PG_HOST is not a setting; did you mean VAULT_PG_HOSTS?",
 		"VAULT_READ_AUTH, VAULT_ROTATION_POLL_SECS belong to a part not built yet and have no effect",
 	}

@@ -81,7 +81,7 @@ type program struct {
 
 func startProgram(t *testing.T, env []string, args ...string) *program {
 	t.Helper()
-	p := &program{cmd: exec.CommandContext(context.Background(), os.Args[0], args...)}
+	p := &program{cmd: exec.CommandContext(t.Context(), os.Args[0], args...)}
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
 	p.cmd.Stderr = &p.err
 	out, err := p.cmd.StdoutPipe()
