@@ -6,6 +6,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -257,5 +258,56 @@ func lookEverywhere(t *testing.T, c *cluster.Cluster, scanner *canary.Scanner, s
 		if err := scanner.Tree(dir); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestDirectPutIsNotLogged puts at the server itself, which refuses: it logs the
+// error, as a server does by default, but neither the statement nor its
+// parameters, nor what a function of the user's was called with.
+func TestDirectPutIsNotLogged(t *testing.T) {
+	c := shared
+	user := c.AddUser(t, "direct", "*", "*")
+	super := c.Connect(t, c.SuperDSN(0))
+	// The statement itself is logged by log_statement and its kin: here only errors are.
+	for _, setting := range []string{
+		"log_statement = none", "log_min_duration_statement = -1", "log_duration = off", "auto_explain.log_min_duration = -1",
+		"log_min_error_statement = error", "log_parameter_max_length_on_error = -1", "log_error_verbosity = verbose",
+	} {
+		cluster.Exec(t, super, "ALTER ROLE "+user+" SET "+setting)
+	}
+	one := canary.New("direct", "direct")
+	value := one.Value()
+	cluster.Exec(t, super, "CREATE FUNCTION public.wrapped(v text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN vault.put_secret('x', v); END $$")
+	refused := func(sql string, args ...any) {
+		t.Helper()
+		// A connection each: the plan of one must not carry the other.
+		_, err := c.Connect(t, c.DirectDSN(0, user)).Exec(t.Context(), sql, args...)
+		var e *pgconn.PgError
+		if !errors.As(err, &e) || e.Code != "0A000" {
+			t.Errorf("%s: got %v, want 0A000", sql, err)
+			return
+		}
+		// The context may name it: with this setting the server tells its own client what it was sent.
+		if strings.Contains(e.Message+e.Detail+e.Hint, value) {
+			t.Errorf("%s: the error shows the value: %+v", sql, *e)
+		}
+	}
+	before := len(readFile(t, c.Nodes[0].ServerLogPath))
+	calls := []string{"put_secret('x', %s)", "create_secret('x', 'manual', %s)", "rotate_secret('x', %s)", "verify_secret('x', %s)"}
+	for _, call := range calls {
+		refused("SELECT vault." + fmt.Sprintf(call, "'"+value+"'"))
+		refused("SELECT vault."+fmt.Sprintf(call, "$1"), value)
+	}
+	refused("SELECT public.wrapped('" + value + "')")
+	refused("SELECT public.wrapped($1)", value)
+
+	log := readFile(t, c.Nodes[0].ServerLogPath)[before:]
+	if got, want := strings.Count(log, "0A000: "), 2*len(calls)+2; got < want {
+		t.Errorf("the log has %d refusals, want %d", got, want)
+	}
+	scanner := canary.NewScanner([]*canary.Canary{one})
+	scanner.Text("the log", log)
+	for _, f := range scanner.Findings {
+		t.Errorf("leak: %s", f)
 	}
 }
