@@ -87,10 +87,13 @@ func messageExprs(n ast.Node) []ast.Expr {
 		}
 		for i, e := range n.Elts {
 			kv, keyed := e.(*ast.KeyValueExpr)
-			switch {
-			case !keyed && name.Name == "badLiteral" && i == 2:
-				return []ast.Expr{e}
-			case keyed && slices.Contains([]string{"message", "Message", "Msg"}, kv.Key.(*ast.Ident).Name):
+			if !keyed {
+				if name.Name == "badLiteral" && i == 2 {
+					return []ast.Expr{e}
+				}
+				continue
+			}
+			if key, ok := kv.Key.(*ast.Ident); ok && slices.Contains([]string{"message", "Message", "Msg"}, key.Name) {
 				return []ast.Expr{kv.Value}
 			}
 		}

@@ -82,7 +82,7 @@ func (r *runner) shell(t *testing.T, b block) string {
 		"postgres:postgres@127.0.0.1:5433", shared.Superuser+":"+shared.SuperuserPassword+"@"+node.Postgres,
 		"http://127.0.0.1:8200", node.REST, "http://127.0.0.1:9632/metrics", node.Metrics,
 	)
-	cmd := exec.CommandContext(t.Context(), "bash", "-c", replace.Replace(b.text)) //nolint:gosec // the repository's own documents
+	cmd := exec.CommandContext(t.Context(), "bash", "-c", replace.Replace(b.text))
 	cmd.Env = []string{"PATH=" + r.bin + ":" + os.Getenv("PATH"), "LC_ALL=C.UTF-8", "DEV=" + shared.Dir()}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
