@@ -24,6 +24,11 @@ func (ss *session) clientMessage(typ byte, body []byte) verdict {
 		if !ss.skip && (ss.queue.n == 0 || ss.queue.at(ss.queue.n-1).kind != oweCopy) {
 			ss.queue.push(owed{kind: oweCopy})
 		}
+		if typ != wire.CopyData && ss.queue.n > 0 {
+			if e := ss.queue.at(ss.queue.n - 1); e.kind == oweCopy {
+				e.copyEnd = true
+			}
+		}
 		return dropIf(ss.skip)
 	case wire.Terminate, wire.Flush:
 		return dropIf(ss.skip && typ == wire.Flush)

@@ -26,14 +26,15 @@ func (k owedKind) endsBatch() bool { return k == oweSync || k == oweQuery || k =
 // owed is one answer that the server owes. The zero task means that the client
 // sent the message and gets the answer as it is.
 type owed struct {
-	kind   owedKind
-	named  bool       // of a named statement or portal
-	copyIn bool       // the server has asked for copy data
-	stmt   *statement // parsed, described, bound; nil for a plain unnamed one
-	prev   *statement // what the name stood for before (Parse, Close, Query)
-	portal *portal    // bound, described, executed; nil for the unnamed one
-	prevP  *portal
-	task   *task
+	kind    owedKind
+	named   bool       // of a named statement or portal
+	copyIn  bool       // the server has asked for copy data
+	copyEnd bool       // of oweCopy: the client has sent the end of it
+	stmt    *statement // parsed, described, bound; nil for a plain unnamed one
+	prev    *statement // what the name stood for before (Parse, Close, Query)
+	portal  *portal    // bound, described, executed; nil for the unnamed one
+	prevP   *portal
+	task    *task
 }
 
 // A task is what the node wants with an answer.

@@ -294,12 +294,32 @@ func (ss *session) wait(ok func() bool) error {
 		if ss.ended {
 			return errEnded
 		}
+		if ss.copyHangs() {
+			return errInCopy
+		}
 		ss.waiting = true
 		ss.cond.Wait()
 	}
 	ss.waiting = false
 	return nil
 }
+
+// copyHangs reports whether the server waits for copy data that the client, who
+// has sent something else, does not send: then nobody would ever answer. mu is
+// held.
+func (ss *session) copyHangs() bool {
+	if e := ss.queue.front(); e == nil || !e.copyIn || ss.dropping {
+		return false
+	}
+	for i := range ss.queue.len() {
+		if ss.queue.at(i).copyEnd {
+			return false
+		}
+	}
+	return true
+}
+
+var errInCopy = fatalf(stateProtocol, "unexpected message during COPY from stdin", "")
 
 // parameter notes a ParameterStatus that the rewrite depends on.
 func (ss *session) parameter(body []byte) {
