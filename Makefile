@@ -29,7 +29,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo "sudo -n")
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: deps
 deps: ## install by apt what is missing (without root: print the apt line and stop)
@@ -37,7 +37,7 @@ deps: ## install by apt what is missing (without root: print the apt line and st
 
 .PHONY: build
 build: ## build bin/hyperion-vault
-	$(GO) build -ldflags '-X main.version=$(VERSION)' -o $(BIN)/hyperion-vault ./cmd/hyperion-vault
+	$(GO) build -tags netgo,osusergo -ldflags '-X main.version=$(VERSION)' -o $(BIN)/hyperion-vault ./cmd/hyperion-vault
 
 .PHONY: install-extension
 install-extension: ## build the extension and install it into the server of PG_CONFIG
@@ -46,8 +46,9 @@ install-extension: ## build the extension and install it into the server of PG_C
 	$(SUDO) $(MAKE) -C extension PG_CONFIG="$(PG_CONFIG)" install
 
 .PHONY: unit
-unit: ## Go tests that need no server (race detector, shuffled)
+unit: ## Go tests that need no server (race detector, shuffled; allocations without it)
 	$(GO) test -race -shuffle=on ./...
+	$(GO) test -count=1 -run Alloc ./proxy/... ./rewrite/... ./envelope/...
 
 .PHONY: installcheck
 installcheck: install-extension ## pg_regress suite of the extension, on a scratch server

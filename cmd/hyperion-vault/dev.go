@@ -169,8 +169,7 @@ func printHelp(w io.Writer, cluster *devcluster.Cluster) {
 	fmt.Fprintf(&b, `
 Store a secret and read it back (\prompt keeps the value out of psql's history):
   psql %s
-    \prompt 'value: ' v
-    SELECT vault.put_secret('demo/password', :'v');
+    \prompt 'value: ' v \\ SELECT vault.put_secret('demo/password', :'v');
     SELECT vault.read_secret('demo/password');
 
 The same, as the server itself sees it:

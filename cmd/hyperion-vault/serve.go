@@ -4,6 +4,8 @@ package main
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -191,12 +193,25 @@ func (n *node) newProxy() (*proxy.Server, error) {
 		LocalNetwork: c.local.network, LocalAddr: c.local.address, ServerTLS: serverTLS,
 		RequireTLS: c.requireTLS, AllowTrust: c.allowTrust, OpenIndirect: c.openIndirect, Database: c.database,
 		MaxSessions: c.maxSessions, HandshakeTimeout: c.handshake, IdleTimeout: c.idle, MaxQuery: c.maxQuery,
-		Log: n.log, Registerer: n.registry, NodeName: n.name,
+		MockSecret: mockSecret(c.password),
+		Log:        n.log, Registerer: n.registry, NodeName: n.name,
 	}
 	if c.certificate != nil {
 		p.TLS = n.tlsConfig()
 	}
 	return proxy.New(p)
+}
+
+// mockSecret keys the salts that unknown roles are shown. It must be the same at
+// each start and on all nodes, or comparing two answers tells which roles
+// exist: so it comes from the one secret that every node of a cluster has.
+func mockSecret(password string) []byte {
+	if password == "" {
+		return nil
+	}
+	mac := hmac.New(sha256.New, []byte(password))
+	mac.Write([]byte("hyperion-vault/mock-salt/1"))
+	return mac.Sum(nil)
 }
 
 // tlsConfig hands out the certificate that is valid when a client comes.
