@@ -136,7 +136,7 @@ func (ss *session) completed(typ byte, body []byte) verdict {
 		copied := e.copyIn
 		ss.queue.pop()
 		if copied {
-			ss.queue.eatCopy()
+			ss.queue.eatCopy(false)
 		}
 	case oweQuery:
 		ss.rows = shape{}
@@ -210,7 +210,7 @@ func (ss *session) serverError(body []byte) verdict {
 	if copied {
 		e := ss.queue.pop()
 		ss.undo(&e)
-		ss.queue.eatCopy()
+		ss.queue.eatCopy(true)
 	}
 	ss.queue.skip(ss.undo)
 	return v

@@ -118,15 +118,16 @@ func (q *replyQueue) pop() owed {
 	return e
 }
 
-// eatCopy drops what the server read and ignored while it took copy data: each
-// Sync up to the data itself.
-func (q *replyQueue) eatCopy() {
+// eatCopy drops what the server read while it took copy data: the data, and each
+// Sync up to its end, which it ignored. After an error it stops at the first
+// data: what failed it is unknown, and each Sync behind that counts.
+func (q *replyQueue) eatCopy(failed bool) {
 	for q.n > 0 {
 		e := q.at(0)
 		if e.kind != oweSync && e.kind != oweCopy {
 			return
 		}
-		if q.pop().kind == oweCopy {
+		if e := q.pop(); e.kind == oweCopy && (failed || e.copyEnd) {
 			return
 		}
 	}

@@ -90,10 +90,19 @@ func TestWhileSkippingOnlySyncIsOwed(t *testing.T) {
 }
 
 func TestSyncsBeforeCopyDataAreEaten(t *testing.T) {
-	q := queueOf(oweSync, oweCopy, oweSync)
-	q.eatCopy()
+	for _, failed := range []bool{false, true} {
+		q := queueOf(oweSync, oweCopy, oweSync)
+		q.at(1).copyEnd = true
+		q.eatCopy(failed)
+		if got, want := kinds(q), []owedKind{oweSync}; !slices.Equal(got, want) {
+			t.Errorf("failed %v: got %v, want %v: only the Sync behind the data is answered", failed, got, want)
+		}
+	}
+	q := queueOf(oweSync, oweCopy, oweSync, oweCopy, oweSync)
+	q.at(3).copyEnd = true
+	q.eatCopy(false)
 	if got, want := kinds(q), []owedKind{oweSync}; !slices.Equal(got, want) {
-		t.Errorf("got %v, want %v: only the Sync behind the data is answered", got, want)
+		t.Errorf("Syncs between data: got %v, want %v", got, want)
 	}
 }
 
