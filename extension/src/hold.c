@@ -49,12 +49,14 @@ on_tick(void)
 {
 	TimestampTz start = GetCurrentStatementStartTimestamp();
 
-	if (waits_for_client() && start == last_start)
+	/* The silence that the first tick finds has lasted up to one tick already. */
+	if (!waits_for_client())
+		silent_ticks = 0;
+	else if (start == last_start)
 		silent_ticks++;
 	else
-		silent_ticks = 0;
+		silent_ticks = 1;
 	last_start = start;
-	/* The first silent tick starts the count, so one more makes it lock_hold. */
 	if (silent_ticks > TICKS)
 	{
 		InterruptPending = true;

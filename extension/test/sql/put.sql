@@ -36,7 +36,8 @@ SELECT t.try(format('SELECT vault.put_secret(''put/a'', %L)', v)) FROM (VALUES
 	(t.record('put/a', '22222222-2222-4333-8444-555555555555', -1, 'x')),
 	(t.record('bad name', '22222222-2222-4333-8444-555555555555', 1, 'x')),
 	(t.record('put/a', '22222222-2222-4333-8444-555555555555', 1, 'x', format => 4)),
-	(t.record('put/a', '22222222-2222-4333-8444-555555555555', 1, repeat('x', 49), kms => ''))) w(v);
+	(t.record('put/a', '22222222-2222-4333-8444-555555555555', 1, repeat('x', 49), kms => '')),
+	(t.record('put/a', '22222222-2222-4333-8444-555555555555', 1, repeat('x', 49), kms => E'k\n'))) w(v);
 SELECT t.try(format('SELECT vault.put_secret(''put/a'', %L)', v)) FROM (VALUES
 	(t.record('put/a', '22222222-2222-4333-8444-555555555555', 1, 'x', format => 3)),
 	(t.record('put/a', '22222222-2222-4333-8444-555555555555', 1, 'x', vault => gen_random_uuid()))) w(v);
