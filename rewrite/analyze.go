@@ -74,6 +74,14 @@ type scratch struct {
 // that the text does not concern the vault. Call it for texts that [Mentions]
 // or, where it matters, [MentionsExecute] picked out.
 func (a *Analyzer) Analyze(sql string, o Options) (*Plan, *Refusal) {
+	plan, r := a.analyze(sql, o)
+	if r != nil {
+		return nil, r.locate(sql)
+	}
+	return plan, nil
+}
+
+func (a *Analyzer) analyze(sql string, o Options) (*Plan, *Refusal) {
 	if len(sql) > maxText {
 		return unparsed(sql, nil, refuseTooComplex("more than 16 MiB"))
 	}
@@ -149,10 +157,10 @@ func readsOnly(sql string, toks []token, p patterns) *Plan {
 // would refuse it too, but log it with whatever it holds.
 func unlexed(sql string, lx *lexed) (*Plan, *Refusal) {
 	if lx.bad == badTooMany {
-		return unparsed(sql, nil, refuseTooComplex("more than 100,000 tokens"))
+		return unparsed(sql, nil, refuseTooComplex("more than 50,000 tokens"))
 	}
 	if Mentions([]byte(sql)) {
-		return nil, refuseSyntax(sql, lx.bad, lx.badAt)
+		return nil, refuseSyntax(lx.bad, lx.badAt)
 	}
 	return readsOnly(sql, lx.toks, patterns{}), nil
 }
@@ -221,7 +229,7 @@ func (a *Analyzer) plan(sql string, blanked []byte, lx *lexed, o Options) (p *Pl
 	}
 	text := string(blanked)
 	if !utf8.ValidString(text) {
-		p, r = unparsed(sql, lx.toks, &Refusal{SQLState: stateBadCharacters, Message: `invalid byte sequence for encoding "UTF8"`, Detail: notSent})
+		p, r = unparsed(sql, lx.toks, &Refusal{SQLState: stateBadCharacters, Message: `invalid byte sequence for encoding "UTF8"`, Detail: notSent, at: nowhere})
 		return p, false, r
 	}
 	a.slots <- struct{}{}
@@ -314,10 +322,10 @@ func compareTokens(ours []token, theirs []*pg.ScanToken) int {
 func parseRefusal(sql, text string, err error) *Refusal {
 	switch e := err.(type) { //nolint:errorlint // both are returned as they are
 	case errDisagree:
-		return refuseDisagreement(sql, e.at)
+		return refuseDisagreement(e.at)
 	case *parser.Error:
 		// The position counts characters of the blanked text.
-		return refuseSyntax(sql, badSyntax, byteOffset(text, e.Cursorpos))
+		return refuseSyntax(badSyntax, byteOffset(text, e.Cursorpos))
 	}
 	r := refuseTooComplex("a deeper tree than can be read")
 	r.Detail = notSent
@@ -371,21 +379,21 @@ func (a *Analyzer) fillCall(c *Call, sql string) *Refusal {
 		}
 		text, bad := arg.lit.decode(nil, sql)
 		if bad != nil {
-			return refuseLiteral(sql, bad)
+			return refuseLiteral(bad)
 		}
 		arg.Text = string(text)
 	}
 	if c.Name.Mode == Const && a.checkName != nil {
 		if err := a.checkName(c.Name.Text); err != nil {
-			return refuseName(sql, err, c.Name.lit.start)
+			return refuseName(err, c.Name.lit.start)
 		}
 	}
 	if c.Kind.Mode == Const && c.Kind.Text != "manual" && c.Kind.Text != "automatic" {
-		return refuseKind(sql, c.Kind.lit.start)
+		return refuseKind(c.Kind.lit.start)
 	}
 	if c.Value.Mode == Const {
 		if bad := c.Value.lit.check(sql); bad != nil {
-			return refuseLiteral(sql, bad)
+			return refuseLiteral(bad)
 		}
 	}
 	return nil

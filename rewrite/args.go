@@ -18,7 +18,7 @@ func (b *builder) arg(a *Arg, f Func, what string, n *pg.Node, fc *pg.FuncCall) 
 	for n.GetTypeCast() != nil {
 		outer = n.GetTypeCast()
 		if !b.isText(outer.TypeName) && !b.national(outer) {
-			b.refuse(refuseArg(b.sql, f, what, "It is cast to another type than text.", "Leave out the cast.", at))
+			b.refuse(refuseArg(f, what, "It is cast to another type than text.", "Leave out the cast.", at))
 			return false
 		}
 		n = outer.Arg
@@ -38,14 +38,14 @@ func (b *builder) arg(a *Arg, f Func, what string, n *pg.Node, fc *pg.FuncCall) 
 		if n.GetColumnRef() != nil {
 			why, hint = "It is a column or variable.", "String constants stand in single quotes."
 		}
-		b.refuse(refuseArg(b.sql, f, what, why, hint, at))
+		b.refuse(refuseArg(f, what, why, hint, at))
 		return false
 	}
 	return b.constant(a, f, what, c, outer, at)
 }
 
 func (b *builder) disagree(at int) bool {
-	b.refuse(refuseDisagreement(b.sql, at))
+	b.refuse(refuseDisagreement(at))
 	return false
 }
 
@@ -64,7 +64,7 @@ func (b *builder) constant(a *Arg, f Func, what string, c *pg.A_Const, cast *pg.
 		return true
 	}
 	if c.GetSval() == nil {
-		b.refuse(refuseArg(b.sql, f, what, "It is a constant of another type.", "String constants stand in single quotes.", at))
+		b.refuse(refuseArg(f, what, "It is a constant of another type.", "String constants stand in single quotes.", at))
 		return false
 	}
 	if !t.literal() || t.kind == kindBits {

@@ -12,7 +12,8 @@ const (
 	maxText = 16 << 20
 	// maxDepth bounds open parentheses, brackets and CASEs plus the operators
 	// that can nest at the same time. protobuf itself stops at 10,000
-	// messages, which is about 5,000 operators.
+	// messages, which is about 5,000 operators; with a stack of 8 MiB the
+	// process died somewhere above 20,000.
 	maxDepth = 1_000
 	// maxCalls bounds the calls of one message: each needs a data key.
 	maxCalls = 256
@@ -86,7 +87,7 @@ const (
 // fixed number of times in an expression or clause.
 var nestWords = map[string]nesting{
 	"case": nestOpen, "end": nestClose,
-	"and": nestReset, "or": nestReset,
+	"and": nestReset, "or": nestReset, "when": nestReset, "then": nestReset, "else": nestReset,
 	"union": nestJoin, "intersect": nestJoin, "except": nestJoin, "join": nestJoin,
 	"not": nestOp, "is": nestOp, "isnull": nestOp, "notnull": nestOp, "collate": nestOp,
 	"at": nestOp, "like": nestOp, "ilike": nestOp, "similar": nestOp, "between": nestOp,

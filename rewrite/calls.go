@@ -130,7 +130,8 @@ func (b *builder) statement(n *pg.Node) {
 // code looks into the string constants of a statement that makes code of one.
 func (b *builder) code(where string) {
 	b.cacheable = false
-	for _, i := range b.tokensOf(b.plan.Stmts[b.stmt]) {
+	s := b.plan.Stmts[b.stmt]
+	for i := b.tokenFrom(s.Start); i < b.tokenFrom(s.End); i++ {
 		t := b.lx.toks[i]
 		if !t.literal() {
 			continue
@@ -138,11 +139,11 @@ func (b *builder) code(where string) {
 		p := b.literalPatterns(i)
 		switch {
 		case p.value != 0:
-			b.refuse(refuseKept(b.sql, p.value, where, t.start))
+			b.refuse(refuseKept(p.value, where, t.start))
 		case p.unknown != "":
-			b.refuse(refuseUnknown(b.sql, p.unknown, nearest(p.unknown), "", t.start))
+			b.refuse(refuseUnknown(p.unknown, nearest(p.unknown), "", t.start))
 		case p.bare != 0 && !b.foreign(p.bare):
-			r := refuseKept(b.sql, p.bare, where, t.start)
+			r := refuseKept(p.bare, where, t.start)
 			r.Unqualified = b.canAsk()
 			b.refuse(r)
 		}
@@ -166,15 +167,10 @@ func (b *builder) literalPatterns(i int) patterns {
 	return p
 }
 
-// tokensOf are the indexes of a statement's tokens.
-func (b *builder) tokensOf(s Stmt) []int {
-	var in []int
-	for i, t := range b.lx.toks {
-		if t.start >= s.Start && t.start < s.End {
-			in = append(in, i)
-		}
-	}
-	return in
+// tokenFrom is the index of the first token at or behind byte offset at.
+func (b *builder) tokenFrom(at int) int {
+	toks := b.lx.toks
+	return sort.Search(len(toks), func(i int) bool { return toks[i].start >= at })
 }
 
 // foreign reports whether the bare name of f is somebody else's.
@@ -196,12 +192,12 @@ func (b *builder) trigger(name []*pg.Node) {
 	switch {
 	case n >= 2 && names[n-2] == schemaVault:
 		if f == 0 && signatureOf[names[n-1]] == nil {
-			b.refuse(refuseUnknown(b.sql, names[n-1], nil, "", at))
+			b.refuse(refuseUnknown(names[n-1], nil, "", at))
 			return
 		}
-		b.refuse(refuseKept(b.sql, max(f, Put), "a trigger", at))
+		b.refuse(refuseKept(max(f, Put), "a trigger", at))
 	case n == 1 && f != 0 && !b.foreign(f):
-		r := refuseKept(b.sql, f, "a trigger", at)
+		r := refuseKept(f, "a trigger", at)
 		r.Unqualified = b.canAsk()
 		b.refuse(r)
 	}
@@ -227,13 +223,13 @@ func (b *builder) funcCall(fc *pg.FuncCall) {
 		f := valueFuncs[name]
 		switch {
 		case n > 1 && b.nearVault(fc):
-			b.refuse(refuseSchema(b.sql, int(fc.Location)))
+			b.refuse(refuseSchema(int(fc.Location)))
 		case name == "set_config" && bare:
 			*class = max(*class, ClassRights)
 		case n == 1 && name == "read_secret":
 			b.plan.Direct, b.plan.Reads = true, true
 		case n == 1 && f != 0 && !b.foreign(f):
-			r := refuseUnqualified(b.sql, f, int(fc.Location))
+			r := refuseUnqualified(f, int(fc.Location))
 			r.Unqualified = b.canAsk()
 			b.refuse(r)
 		}
@@ -245,12 +241,12 @@ func (b *builder) funcCall(fc *pg.FuncCall) {
 	sig := signatureOf[name]
 	if sig == nil {
 		name = b.originalName(at, name)
-		b.refuse(refuseUnknown(b.sql, name, nearest(name), "", int(fc.Location)))
+		b.refuse(refuseUnknown(name, nearest(name), "", int(fc.Location)))
 		return
 	}
 	args, why := matchArgs(sig, fc)
 	if why != "" {
-		b.refuse(refuseUnknown(b.sql, name, sig, why, int(fc.Location)))
+		b.refuse(refuseUnknown(name, sig, why, int(fc.Location)))
 		return
 	}
 	switch {
@@ -261,7 +257,7 @@ func (b *builder) funcCall(fc *pg.FuncCall) {
 	}
 	b.plan.Reads = b.plan.Reads || name == "read_secret"
 	if name == "update_secret" && b.looksLikeValue(fc) {
-		b.refuse(refuseUpdate(b.sql, int(fc.Location)))
+		b.refuse(refuseUpdate(int(fc.Location)))
 		return
 	}
 	if f := valueFuncs[name]; f != 0 {
@@ -361,16 +357,16 @@ func (b *builder) looksLikeValue(fc *pg.FuncCall) bool {
 // valueCall takes a call that needs the node.
 func (b *builder) valueCall(f Func, sig *signature, fc *pg.FuncCall, args []*pg.Node, at int) {
 	if !immediate(b.node) {
-		b.refuse(refuseKept(b.sql, f, keptWhere(b.node), int(fc.Location)))
+		b.refuse(refuseKept(f, keptWhere(b.node), int(fc.Location)))
 		return
 	}
 	if b.o.Extended && !takesParams(b.node) {
-		b.refuse(refuseNoParams(b.sql, f, int(fc.Location)))
+		b.refuse(refuseNoParams(f, int(fc.Location)))
 		return
 	}
 	closing := b.closing(at)
 	if closing < 0 {
-		b.refuse(refuseDisagreement(b.sql, int(fc.Location)))
+		b.refuse(refuseDisagreement(int(fc.Location)))
 		return
 	}
 	c := Call{Func: f, Stmt: b.stmt}
@@ -386,7 +382,9 @@ func (b *builder) valueCall(f Func, sig *signature, fc *pg.FuncCall, args []*pg.
 		end := b.lx.toks[closing].start
 		c.Value = Arg{Mode: Generated, Start: end, End: end, Insert: ", value => "}
 	}
-	b.plan.Calls = append(b.plan.Calls, c)
+	if len(b.plan.Calls) <= maxCalls {
+		b.plan.Calls = append(b.plan.Calls, c)
+	}
 }
 
 // checkNulls refuses NULLs that mean nothing; a NULL value of create and
@@ -395,16 +393,16 @@ func (b *builder) checkNulls(c *Call, fc *pg.FuncCall) bool {
 	at := int(fc.Location)
 	switch {
 	case c.Name.Mode == Null:
-		b.refuse(refuseNull(b.sql, c.Func, "name", "", at))
+		b.refuse(refuseNull(c.Func, "name", "", at))
 	case c.Func == Create && c.Kind.Mode == Null:
-		b.refuse(refuseNull(b.sql, c.Func, "kind", "It is 'manual' or 'automatic'.", at))
+		b.refuse(refuseNull(c.Func, "kind", "It is 'manual' or 'automatic'.", at))
 	case c.Value.Mode != Null:
 		return true
 	case c.Func == Create || c.Func == Rotate:
 		c.Value.Mode = Generated
 		return true
 	default:
-		b.refuse(refuseNull(b.sql, c.Func, "value", "vault.delete_secret(name) removes a secret.", at))
+		b.refuse(refuseNull(c.Func, "value", "vault.delete_secret(name) removes a secret.", at))
 	}
 	return false
 }
@@ -430,16 +428,16 @@ func (b *builder) checkParams(c *Call, fc *pg.FuncCall) bool {
 		}
 		if !b.o.Extended || a.arg.Param < 1 || a.arg.Param > maxParam {
 			r := &Refusal{SQLState: stateNoParameter, Message: "there is no parameter $" + strconv.Itoa(a.arg.Param)}
-			b.refuse(r.place(b.sql, a.arg.Start))
+			b.refuse(r.place(a.arg.Start))
 			return false
 		}
 		if !b.declaredText(a.arg.Param, a.name != "value") {
-			b.refuse(refuseParamType(b.sql, c.Func, a.name, a.arg.Start))
+			b.refuse(refuseParamType(c.Func, a.name, a.arg.Start))
 			return false
 		}
 	}
 	if c.Value.Mode == Param && b.uses(c.Value.Param) > 1 {
-		b.refuse(refuseParamUse(b.sql, c.Func, at))
+		b.refuse(refuseParamUse(c.Func, at))
 		return false
 	}
 	return true
@@ -494,9 +492,7 @@ func paramNumber(s string) int {
 
 // tokenAt is the index of the token that starts at byte offset at, or -1.
 func (b *builder) tokenAt(at int) int {
-	toks := b.lx.toks
-	i := sort.Search(len(toks), func(i int) bool { return toks[i].start >= at })
-	if i < len(toks) && toks[i].start == at {
+	if i := b.tokenFrom(at); i < len(b.lx.toks) && b.lx.toks[i].start == at {
 		return i
 	}
 	return -1
@@ -545,7 +541,7 @@ func (b *builder) crossCheck() {
 			continue
 		}
 		if !b.namesOnly(toks[i].start) {
-			b.refuse(refuseDisagreement(b.sql, toks[i-3].start))
+			b.refuse(refuseDisagreement(toks[i-3].start))
 		}
 	}
 }
@@ -555,7 +551,7 @@ func (b *builder) crossCheck() {
 func (b *builder) namesOnly(at int) bool {
 	for _, s := range b.plan.Stmts {
 		if at >= s.Start && at < s.End {
-			first := sort.Search(len(b.lx.toks), func(i int) bool { return b.lx.toks[i].start >= s.Start })
+			first := b.tokenFrom(s.Start)
 			for _, w := range []string{"grant", "revoke", "create", "alter", "drop", "comment", "security"} {
 				if b.lx.toks[first].word(b.sql, w) {
 					return true
@@ -587,7 +583,7 @@ func (b *builder) placement() {
 	p := b.plan
 	if b.o.Extended {
 		if len(p.Calls) > 0 && len(p.Stmts) > 1 {
-			b.refuse(&Refusal{SQLState: stateSyntax, Message: "cannot insert multiple commands into a prepared statement", Detail: notSent})
+			b.refuse(&Refusal{SQLState: stateSyntax, Message: "cannot insert multiple commands into a prepared statement", Detail: notSent, at: nowhere})
 		}
 		return
 	}
@@ -595,9 +591,9 @@ func (b *builder) placement() {
 		for _, s := range p.Stmts[:c.Stmt] {
 			switch {
 			case s.Class == ClassRights:
-				b.refuse(refusePlacement(b.sql, "changes the role or rights", c.Name.Start))
+				b.refuse(refusePlacement("changes the role or rights", c.Name.Start))
 			case s.Class == ClassTransaction && c.Func != Verify:
-				b.refuse(refusePlacement(b.sql, "controls the transaction", c.Name.Start))
+				b.refuse(refusePlacement("controls the transaction", c.Name.Start))
 			}
 		}
 	}

@@ -104,6 +104,8 @@ type lexer struct {
 	// std is standard_conforming_strings: off makes '…' read like E'…'.
 	std bool
 	out *lexed
+	// The run of operator characters last seen, see scanRun.
+	runEnd, runSpecial, runOther int
 }
 
 // lex takes sql apart into out, whose slices are reused.
@@ -347,25 +349,42 @@ func (l *lexer) blockComment(i int) int {
 	return l.fail(i, badComment)
 }
 
-// operator lexes a run of operator characters by scan.l's rules: a comment
-// ends it, and a trailing + or - belongs to it only if it holds a character
-// that no standard operator has.
+// operator lexes an operator by scan.l's rules: it is a run of operator
+// characters, a comment ends it, and a trailing + or - belongs to it only if
+// the run holds a character that no standard operator has. A run is scanned
+// once, although it may fall into many tokens.
 func (l *lexer) operator(i int) int {
-	end := i + 1
-	for end < len(l.sql) && isOpChar(l.sql[end]) {
-		if l.sql[end] == '-' && l.at(end+1) == '-' || l.sql[end] == '/' && l.at(end+1) == '*' {
-			break
-		}
-		end++
+	if i >= l.runEnd {
+		l.scanRun(i)
 	}
-	for end-i > 1 && (l.sql[end-1] == '+' || l.sql[end-1] == '-') &&
-		!strings.ContainsAny(l.sql[i:end-1], "~!@#^&|`?%") {
-		end--
+	end := l.runEnd
+	if l.runSpecial < i {
+		end = max(i, l.runOther) + 1
 	}
 	if end == i+1 && strings.IndexByte("+-*/%^<>=", l.sql[i]) >= 0 {
 		return l.emit(i, end, kindPunct)
 	}
 	return l.emit(i, end, kindOperator)
+}
+
+// scanRun finds the end of the run at i, and the last places in it of a
+// character that no standard operator has, and of one that is not + or -.
+func (l *lexer) scanRun(i int) {
+	l.runSpecial, l.runOther = -1, -1
+	end := i
+	for ; end < len(l.sql) && isOpChar(l.sql[end]); end++ {
+		c := l.sql[end]
+		if c == '-' && l.at(end+1) == '-' || c == '/' && l.at(end+1) == '*' {
+			break
+		}
+		if strings.IndexByte("~!@#^&|`?%", c) >= 0 {
+			l.runSpecial = end
+		}
+		if c != '+' && c != '-' {
+			l.runOther = end
+		}
+	}
+	l.runEnd = end
 }
 
 // pieceEnd returns the end of the quoted piece whose opening quote is at i.
@@ -454,7 +473,9 @@ func lineEnd(s string, i int) int {
 	return i
 }
 
-func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
+// isSpace leaves out \v, which is white space to the newest releases only.
+func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' && c != '\v' }
+
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 func isHex(c byte) bool   { return isDigit(c) || lower(c) >= 'a' && lower(c) <= 'f' }
 

@@ -278,12 +278,19 @@ func surrogatePair(at int) *badLiteral {
 	return &badLiteral{at, "42601", "invalid Unicode surrogate pair", ""}
 }
 
-// unicodeState reads the pieces of one U& literal; a surrogate pair may be
-// split between two of them.
+// unicodeState reads one U& literal byte by byte: the server joins the pieces
+// before it looks for escapes, so one may begin in one piece and end in the next.
 type unicodeState struct {
 	lit  literal
-	high rune
+	high rune // first half of a surrogate pair
+	// An escape that began at byte offset start: need more digits, or
+	// escapeOpen if nothing stands behind the escape character yet.
+	need  int
+	r     rune
+	start int
 }
+
+const escapeOpen = -1
 
 // piece reads sql[i:end]; quotes are doubled as in a plain literal, and in a
 // quoted identifier it is the double quote that is.
@@ -292,47 +299,62 @@ func (u *unicodeState) piece(s *sink, sql string, i, end int) *badLiteral {
 	if u.lit.kind == kindUnicodeIdent {
 		quote = '"'
 	}
-	for i < end {
-		c := sql[i]
-		if c == u.lit.escape && (i+1 >= end || sql[i+1] != c) {
-			r, n := escapedRune(sql[i:end])
-			if n == 0 {
-				return &badLiteral{i, "42601", "invalid Unicode escape", `Unicode escapes must be \XXXX or \+XXXXXX.`}
-			}
-			out, bad := joinSurrogates(&u.high, r, i)
-			if bad != nil {
-				return bad
-			}
-			if out != 0 {
-				s.rune(out)
-			}
-			i += n
-			continue
+	for ; i < end; i++ {
+		if bad := u.next(s, sql[i], i); bad != nil {
+			return bad
 		}
-		if u.high != 0 {
-			return surrogatePair(i)
-		}
-		s.byte(c)
-		if i++; c == u.lit.escape || c == quote {
+		if sql[i] == quote {
 			i++ // doubled
 		}
 	}
 	return nil
 }
 
+// next takes the byte c at offset at.
+func (u *unicodeState) next(s *sink, c byte, at int) *badLiteral {
+	switch {
+	case u.need == 0 && c == u.lit.escape:
+		u.need, u.r, u.start = escapeOpen, 0, at
+		return nil
+	case u.need == 0, u.need == escapeOpen && c == u.lit.escape:
+		u.need = 0
+		if u.high != 0 {
+			return surrogatePair(at)
+		}
+		s.byte(c)
+		return nil
+	case u.need == escapeOpen && c == '+':
+		u.need = 6
+		return nil
+	case !isHex(c):
+		return u.invalid()
+	case u.need == escapeOpen:
+		u.need = 4
+	}
+	u.r = u.r<<4 | rune(hexDigit(c)) //nolint:gosec // at most six digits
+	if u.need--; u.need > 0 {
+		return nil
+	}
+	out, bad := joinSurrogates(&u.high, u.r, u.start)
+	if bad == nil && out != 0 {
+		s.rune(out)
+	}
+	return bad
+}
+
+func (u *unicodeState) invalid() *badLiteral {
+	return &badLiteral{u.start, "42601", "invalid Unicode escape", `Unicode escapes must be \XXXX or \+XXXXXX.`}
+}
+
+// finish ends the literal at offset at.
 func (u *unicodeState) finish(at int) *badLiteral {
-	if u.high != 0 {
+	switch {
+	case u.need != 0:
+		return u.invalid()
+	case u.high != 0:
 		return surrogatePair(at)
 	}
 	return nil
-}
-
-// escapedRune reads \XXXX or \+XXXXXX, whatever the escape character is.
-func escapedRune(v string) (r rune, n int) {
-	if len(v) > 1 && v[1] == '+' {
-		return hexRune(v, 2, 8)
-	}
-	return hexRune(v, 1, 5)
 }
 
 // identName is the name that an identifier token stands for, folded and
@@ -346,7 +368,7 @@ func identName(sql string, t token) (string, bool) {
 	case kindUnicodeIdent:
 		s := sink{}
 		u := unicodeState{lit: literal{kind: kindUnicodeIdent, escape: t.escape}}
-		if u.piece(&s, sql, t.start+3, t.body-1) != nil || u.high != 0 {
+		if u.piece(&s, sql, t.start+3, t.body-1) != nil || u.finish(t.body) != nil {
 			return "", false
 		}
 		return string(s.buf), true

@@ -139,7 +139,7 @@ func looseName[T ~string | ~[]byte](b T, i int) (string, int, bool) {
 	}
 	const most = 63 // a longer name is none of ours
 	if end-i > most {
-		return "", 0, false
+		return "", end, true
 	}
 	return foldIdent(string(b[i:end])), end, true
 }

@@ -4,52 +4,38 @@ package rewrite
 
 import "bytes"
 
-// The two words that a text must hold to concern the vault. Only the first
-// mentionLen bytes of each are looked for when skipping.
+// The two words of which a text must hold one to concern the vault.
 const (
 	wordVault  = "vault"
 	wordSecret = "_secret"
-	mentionLen = 5
 )
-
-// mentionSkip says how far the scan may move on when the byte at the window's
-// end is b: the distance of b from the end of "vault" or "_secr", whichever is
-// smaller, or the whole window (Wu and Manber's method with blocks of one).
-var mentionSkip = func() (skip [256]uint8) {
-	for i := range skip {
-		skip[i] = mentionLen
-	}
-	for _, word := range []string{wordVault, wordSecret} {
-		for i := range mentionLen {
-			d := uint8(mentionLen - 1 - i) //nolint:gosec // 0..4
-			c := word[i]
-			skip[c] = min(skip[c], d)
-			if c >= 'a' && c <= 'z' {
-				skip[c-0x20] = min(skip[c-0x20], d)
-			}
-		}
-	}
-	return skip
-}()
 
 // Mentions reports whether the text can concern the vault: whether it holds
 // "vault" or "_secret" in any case, or an identifier with Unicode escapes,
 // which can spell anything. It never misses one; a false alarm costs an
 // analysis. It does not allocate.
+//
+// Each word is looked for by its first byte, which the library finds with
+// vector instructions; v, _ and & are rare enough in SQL for that to win over
+// any method that looks at more of them at once.
 func Mentions(sql []byte) bool {
-	for i := mentionLen - 1; i < len(sql); {
-		skip := mentionSkip[sql[i]]
-		if skip > 0 {
-			i += int(skip)
-			continue
+	return mentionsFrom(sql, 'v', wordVault) || mentionsFrom(sql, 'V', wordVault) ||
+		mentionsFrom(sql, '_', wordSecret) || mentionsUnicode(sql)
+}
+
+// mentionsFrom reports whether word, in any case but for its first byte, which
+// is first, stands in the text.
+func mentionsFrom(sql []byte, first byte, word string) bool {
+	for {
+		i := bytes.IndexByte(sql, first)
+		if i < 0 {
+			return false
 		}
-		at := i - (mentionLen - 1)
-		if hasFold(sql[at:], wordVault) || hasFold(sql[at:], wordSecret) {
+		sql = sql[i+1:]
+		if hasFold(sql, word[1:]) {
 			return true
 		}
-		i++
 	}
-	return mentionsUnicode(sql)
 }
 
 // mentionsUnicode reports whether the text holds U&" in either case.
@@ -73,22 +59,25 @@ func mentionsUnicode(sql []byte) bool {
 // part of the text. It does not allocate.
 func MentionsExecute(sql []byte) bool {
 	const word = "execute"
+	// x is the rarest letter of the word; e stands before it.
+	return executeFrom(sql, 'x', word[2:]) || executeFrom(sql, 'X', word[2:])
+}
+
+// executeFrom reports whether e, x and rest stand in the text.
+func executeFrom(sql []byte, x byte, rest string) bool {
 	for at := 0; ; {
-		// x is the rarest letter of the word.
-		i := bytes.IndexAny(sql[at:], "xX")
+		i := bytes.IndexByte(sql[at:], x)
 		if i < 0 {
 			return false
 		}
-		i += at
-		if i > 0 && hasFold(sql[i-1:], word) {
+		at += i + 1
+		if at >= 2 && sql[at-2]|0x20 == 'e' && hasFold(sql[at:], rest) {
 			return true
 		}
-		at = i + 1
 	}
 }
 
-// hasFold reports whether b begins with word, which is lower case, in any
-// case. '_' has no other case: b's '_' and 0x7F must not be mixed up.
+// hasFold reports whether b begins with word, which is lower case, in any case.
 func hasFold(b []byte, word string) bool {
 	if len(b) < len(word) {
 		return false

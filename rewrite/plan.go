@@ -150,7 +150,7 @@ func (p *Plan) empty() bool {
 func (p *Plan) DecodeValue(dst []byte, sql string, i int) ([]byte, error) {
 	out, bad := p.Calls[i].Value.lit.decode(dst, sql)
 	if bad != nil {
-		return dst, refuseLiteral(sql, bad)
+		return dst, refuseLiteral(bad).locate(sql)
 	}
 	return out, nil
 }

@@ -19,7 +19,7 @@ type Refusal struct {
 	// analyse again with [Options.Foreign].
 	Unqualified bool
 
-	at int // byte offset, -1 if none
+	at int // byte offset, or nowhere
 }
 
 // Error implements error.
@@ -45,18 +45,26 @@ const notSent = "The statement was not sent: the server would have logged it tog
 
 const ownMessage = "Send it as a statement of its own, with the value as a constant or a parameter."
 
-// at sets the position from a byte offset.
-func (r *Refusal) place(sql string, at int) *Refusal {
+// nowhere is the byte offset of a refusal that concerns the whole text.
+const nowhere = -1
+
+// place sets the byte offset.
+func (r *Refusal) place(at int) *Refusal {
 	r.at = at
-	if at >= 0 && at <= len(sql) {
-		r.Position = utf8.RuneCountInString(sql[:at]) + 1
+	return r
+}
+
+// locate makes the position of the byte offset, once the refusal is chosen.
+func (r *Refusal) locate(sql string) *Refusal {
+	if r.at >= 0 && r.at <= len(sql) {
+		r.Position = utf8.RuneCountInString(sql[:r.at]) + 1
 	}
 	return r
 }
 
-func refuseLiteral(sql string, bad *badLiteral) *Refusal {
+func refuseLiteral(bad *badLiteral) *Refusal {
 	r := &Refusal{SQLState: bad.sqlState, Message: bad.message, Hint: bad.hint}
-	return r.place(sql, bad.at)
+	return r.place(bad.at)
 }
 
 // badSyntax is the parser's error without the token that it quotes.
@@ -64,7 +72,7 @@ const badSyntax = "syntax error"
 
 // refuseSyntax is the parser's error class and position; its words would quote
 // the token at fault, which may be part of a value.
-func refuseSyntax(sql, message string, at int) *Refusal {
+func refuseSyntax(message string, at int) *Refusal {
 	r := &Refusal{SQLState: stateSyntax, Message: message, Detail: notSent}
 	switch message {
 	case badNUL:
@@ -72,41 +80,41 @@ func refuseSyntax(sql, message string, at int) *Refusal {
 	case badSyntax:
 		r.Hint = "Statements that call the vault are read with the grammar of PostgreSQL 16. " + ownMessage
 	}
-	return r.place(sql, at)
+	return r.place(at)
 }
 
 func refuseTooComplex(what string) *Refusal {
 	return &Refusal{SQLState: stateTooComplex, Message: "statement too complex for a statement that calls the vault",
-		Detail: "It has " + what + ".", Hint: ownMessage, at: -1}
+		Detail: "It has " + what + ".", Hint: ownMessage, at: nowhere}
 }
 
 func refuseTooLarge(what string) *Refusal {
 	return &Refusal{SQLState: stateTooLarge, Message: "too many calls of the vault in one message",
-		Detail: what, Hint: "Send them in several statements.", at: -1}
+		Detail: what, Hint: "Send them in several statements.", at: nowhere}
 }
 
-func refuseDisagreement(sql string, at int) *Refusal {
+func refuseDisagreement(at int) *Refusal {
 	r := &Refusal{SQLState: stateNotSupported, Message: "cannot analyze a statement that calls the vault",
 		Detail: "Two readings of its tokens differ. " + notSent, Hint: ownMessage}
-	return r.place(sql, at)
+	return r.place(at)
 }
 
 func refuseUnsettled() *Refusal {
 	return &Refusal{SQLState: stateNotSupported,
 		Message: "cannot read the constants of a statement that calls the vault before the settings are known",
 		Detail:  "A constant holds a backslash or a character that is not ASCII, and an earlier message of the same batch may have changed how it is read.",
-		Hint:    "Send the statement after Sync, or the value as a parameter.", at: -1}
+		Hint:    "Send the statement after Sync, or the value as a parameter.", at: nowhere}
 }
 
 func refuseEncoding(encoding string) *Refusal {
 	return &Refusal{SQLState: stateNotSupported,
 		Message: "values can be stored only while client_encoding is UTF8",
-		Detail:  "It is " + encoding + ". " + notSent, Hint: "SET client_encoding = 'UTF8'", at: -1}
+		Detail:  "It is " + encoding + ". " + notSent, Hint: "SET client_encoding = 'UTF8'", at: nowhere}
 }
 
 // refuseUnknown answers a call in schema vault that no signature allows. known
 // is the function meant, or nil.
-func refuseUnknown(sql, name string, known *signature, why string, at int) *Refusal {
+func refuseUnknown(name string, known *signature, why string, at int) *Refusal {
 	r := &Refusal{SQLState: stateNoFunction, Detail: notSent}
 	r.Message = "function " + schemaVault + "." + shortName(name) + " does not exist"
 	if known != nil && known.name == name {
@@ -118,7 +126,7 @@ func refuseUnknown(sql, name string, known *signature, why string, at int) *Refu
 	if known != nil {
 		r.Hint = "Perhaps you meant " + known.String() + "."
 	}
-	return r.place(sql, at)
+	return r.place(at)
 }
 
 // shortName bounds a name that is echoed and drops what is no part of an
@@ -136,83 +144,83 @@ func shortName(name string) string {
 	}, name)
 }
 
-func refuseUnqualified(sql string, f Func, at int) *Refusal {
+func refuseUnqualified(f Func, at int) *Refusal {
 	r := &Refusal{SQLState: stateNotSupported, Message: f.String() + "() must be called with its schema",
 		Detail: notSent, Hint: "Write vault." + f.String() + "(…).", Unqualified: true}
-	return r.place(sql, at)
+	return r.place(at)
 }
 
 // refuseSchema answers a call that misses schema vault by its capitals only.
-func refuseSchema(sql string, at int) *Refusal {
+func refuseSchema(at int) *Refusal {
 	r := &Refusal{SQLState: stateNoSchema, Message: "in double quotes the vault's schema and functions are written in small letters",
 		Detail: notSent, Hint: "Write vault.put_secret(…) without double quotes."}
-	return r.place(sql, at)
+	return r.place(at)
 }
 
 // refuseUpdate answers a call of update_secret in supabase/vault's way.
-func refuseUpdate(sql string, at int) *Refusal {
+func refuseUpdate(at int) *Refusal {
 	r := &Refusal{SQLState: stateNotSupported, Message: "vault.update_secret() changes no value; its other arguments must be named",
 		Detail: notSent, Hint: "Write vault.update_secret(name, rotation_interval => '1 day'), or vault.put_secret(name, value)."}
-	return r.place(sql, at)
+	return r.place(at)
 }
 
 // refuseKept answers a call in a text that the server keeps and runs later.
-func refuseKept(sql string, f Func, where string, at int) *Refusal {
+func refuseKept(f Func, where string, at int) *Refusal {
 	r := &Refusal{SQLState: stateNotSupported, Message: "vault." + f.String() + "() cannot be used in " + where,
 		Detail: "The server would keep or run that text without the node, which must seal the value first.", Hint: ownMessage}
-	return r.place(sql, at)
+	return r.place(at)
 }
 
 // refuseNoParams answers a call in a statement that takes no parameters, in
 // the protocol in which a value travels as one.
-func refuseNoParams(sql string, f Func, at int) *Refusal {
+func refuseNoParams(f Func, at int) *Refusal {
 	r := &Refusal{SQLState: stateNotSupported, Message: "vault." + f.String() + "() cannot be used in COPY or EXECUTE in the extended query protocol",
 		Detail: notSent, Hint: "Send it as a simple query, or as a statement of its own."}
-	return r.place(sql, at)
+	return r.place(at)
 }
 
 // refuseArg answers a name, value or kind that the node cannot read.
-func refuseArg(sql string, f Func, arg, why, hint string, at int) *Refusal {
+func refuseArg(f Func, arg, why, hint string, at int) *Refusal {
 	r := &Refusal{SQLState: stateNotSupported,
 		Message: "the " + arg + " of vault." + f.String() + "() must be a string constant or a parameter",
 		Detail:  why + " " + notSent, Hint: hint}
-	return r.place(sql, at)
+	return r.place(at)
 }
 
-func refuseNull(sql string, f Func, arg, hint string, at int) *Refusal {
+func refuseNull(f Func, arg, hint string, at int) *Refusal {
 	r := &Refusal{SQLState: stateNullValue, Message: "the " + arg + " of vault." + f.String() + "() must not be NULL", Hint: hint}
-	return r.place(sql, at)
+	return r.place(at)
 }
 
-func refuseParamUse(sql string, f Func, at int) *Refusal {
+func refuseParamUse(f Func, at int) *Refusal {
 	r := &Refusal{SQLState: stateNotSupported,
 		Message: "the parameter that is the value of vault." + f.String() + "() is used elsewhere in the statement",
 		Detail:  "The other use would receive the sealed text.", Hint: "Pass the value in a parameter of its own."}
-	return r.place(sql, at)
+	return r.place(at)
 }
 
-func refuseParamType(sql string, f Func, arg string, at int) *Refusal {
+func refuseParamType(f Func, arg string, at int) *Refusal {
 	r := &Refusal{SQLState: stateNotSupported,
 		Message: "the parameter that is the " + arg + " of vault." + f.String() + "() is declared with another type than text",
 		Hint:    "Declare it as text, or leave its type open."}
-	return r.place(sql, at)
+	return r.place(at)
 }
 
-func refuseKind(sql string, at int) *Refusal {
+func refuseKind(at int) *Refusal {
 	r := &Refusal{SQLState: stateInvalidValue, Message: "the kind of a secret is 'manual' or 'automatic'",
 		Detail: notSent,
 		Hint:   "The order is vault.create_secret(name, kind, value); supabase/vault's create_secret(value, name) has another one."}
-	return r.place(sql, at)
+	return r.place(at)
 }
 
-func refuseName(sql string, rule error, at int) *Refusal {
+func refuseName(rule error, at int) *Refusal {
 	r := &Refusal{SQLState: stateInvalidValue, Message: "invalid name of a secret", Detail: rule.Error()}
-	return r.place(sql, at)
+	return r.place(at)
 }
 
-func refusePlacement(sql string, why string, at int) *Refusal {
+func refusePlacement(why string, at int) *Refusal {
 	r := &Refusal{SQLState: stateNotSupported, Message: "a secret cannot be stored or verified behind a statement that " + why + " in the same message",
 		Detail: "The version is reserved, and the right checked, before the first statement of the message runs.",
 		Hint:   "Send the call as a message of its own."}
-	return r.place(sql, at)
+	return r.place(at)
 }

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package rewrite
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	pg "github.com/pganalyze/pg_query_go/v5"
+)
+
+// boundsCases are texts that end a process in which pg_query reads them, or
+// make it work too long; name → text.
+func boundsCases() map[string]string {
+	put := "select vault.put_secret('a', 's3cret')"
+	rep := strings.Repeat
+	return map[string]string{
+		"terms":                 put + rep(" + 1", 25_000),
+		"unions":                put + rep(" union select 1", 100_000),
+		"joins":                 put + " from a" + rep(" join a on true", 20_000),
+		"casts":                 put + rep("::int", 25_000),
+		"is":                    put + rep(" is null", 25_000),
+		"collate":               put + rep(` collate "C"`, 25_000),
+		"time zones":            put + rep(" at time zone 'x'", 15_000),
+		"operator()":            put + rep(" operator(pg_catalog.+) 1", 9_000),
+		"parens":                "select " + rep("(", 100_000) + put[7:] + rep(")", 100_000),
+		"calls":                 "select " + rep("f(", 20_000) + put[7:] + rep(")", 20_000),
+		"brackets":              put + ", array" + rep("[", 50_000) + rep("]", 50_000),
+		"cases":                 "select " + rep("case when (a).end then ", 5_000) + put[7:] + rep(" end", 5_000),
+		"nots":                  put + ", " + rep("not ", 40_000) + "true",
+		"commas between unions": put + rep(", 1 union select 1", 12_000),
+		"tokens":                put + rep(", 1", 100_000),
+		"statements":            put + rep(";select", 100_000),
+		"long":                  put + ", '" + rep("x", maxText) + "'",
+		"in a body":             "do $$ begin perform vault.put_secret('a', 's3cret" + rep(" + 1", 200_000) + "'); end $$" + rep(" + 1", 50_000),
+	}
+}
+
+// TestBounds analyses them in a process of its own: each must be refused, and
+// the process live to say so.
+func TestBounds(t *testing.T) {
+	if os.Getenv("HYPERION_VAULT_BOUNDS") != "" {
+		for name, sql := range boundsCases() {
+			for _, extended := range []bool{false, true} {
+				p, r := testAnalyzer().Analyze(sql, Options{StdStrings: true, Settled: true, Extended: extended})
+				if p != nil || r == nil {
+					t.Errorf("%s: not refused", name)
+				} else if strings.Contains(fmt.Sprintf("%+v", *r), "s3cret") {
+					t.Errorf("%s: %+v", name, *r)
+				}
+			}
+		}
+		fmt.Println("alive")
+		return
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestBounds$", "-test.v") //nolint:gosec // this very program
+	cmd.Env = append(os.Environ(), "HYPERION_VAULT_BOUNDS=1")
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "alive") {
+		if len(out) > 4_000 {
+			out = out[:4_000]
+		}
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// TestBoundsPass: the same shapes without a value pass, parsed or not.
+func TestBoundsPass(t *testing.T) {
+	rep := strings.Repeat
+	for name, sql := range map[string]string{
+		"read":  "select vault.read_secret('a')" + rep(" + 1", 25_000),
+		"word":  "select 'vault'" + rep(" + 1", 25_000),
+		"table": "insert into vault.t values ('x')" + rep(", ('y')", 50_000),
+		"long":  "select 'vault', '" + rep("x", maxText) + "'",
+	} {
+		_, r := testAnalyzer().Analyze(sql, Options{StdStrings: true, Settled: true})
+		if r != nil {
+			t.Errorf("%s: %v", name, r)
+		}
+	}
+}
+
+// TestDepth: what is let through is far from the depth that hurts, and what
+// people write is let through.
+func TestDepth(t *testing.T) {
+	rep := strings.Repeat
+	for _, c := range []struct {
+		name, sql string
+		deep      bool
+	}{
+		{"terms below", "select 1" + rep("+1", maxDepth-1), false},
+		{"terms above", "select 1" + rep("+1", maxDepth+1), true},
+		{"terms in a list", "select 1" + rep("+1, 1", 5_000), false},
+		{"conditions", "select 1 where a=1" + rep(" or a=1 and b=2", 5_000), false},
+		{"rows", "insert into t values (1)" + rep(", (-1, 'x'::text)", 5_000), false},
+		{"WHENs", "select case" + rep(" when a=1 then 2", 5_000) + " end", false},
+		{"statements", rep("select 1 + 1 union select 2;", 1_000), false},
+		{"unions behind commas", "select 1" + rep(", 1 union select 1", maxDepth+1), true},
+		{"parentheses", "select " + rep("(", maxDepth+1), true},
+		{"parentheses and terms", rep("(1+", maxDepth/2+1), true},
+		{"closed parentheses", "select " + rep("(1+1),", 5_000) + "1", false},
+		{"CASE in a field's name", rep("case when (a).end then ", maxDepth), true},
+	} {
+		var lx lexed
+		lex(c.sql, true, &lx)
+		if got := tooDeep(c.sql, lx.toks); got != c.deep {
+			t.Errorf("%s: too deep %v, want %v", c.name, got, c.deep)
+		}
+		if c.deep || lx.bad != "" {
+			continue
+		}
+		if _, err := pg.Parse(c.sql); err != nil {
+			t.Errorf("%s: let through, but: %v", c.name, err)
+		}
+	}
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package rewrite
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+func TestMentions(t *testing.T) {
+	for _, c := range []struct {
+		sql  string
+		want bool
+	}{
+		{"", false},
+		{"vaul", false},
+		{"vault", true},
+		{"VAULT", true},
+		{"vAuLt", true},
+		{"select vault.read_secret('a')", true},
+		{"select \"VAULT\"", true},
+		{"vavault", true},
+		{"vvault", true},
+		{"vauvault", true},
+		{"va_secret", true},
+		{"put_secret", true},
+		{"PUT_SECRET", true},
+		{"put_secre", false},
+		{"put\x7fsecret", false},
+		{"secret", false},
+		{"__secret", true},
+		{"_secr_secret", true},
+		{"select 1", false},
+		{`U&"\0076`, true},
+		{`u&"`, true},
+		{`U& "`, false},
+		{`U&'x'`, false},
+		{`&"`, false},
+		{`a&b && u&"`, true},
+		{strings.Repeat("x", 10_000) + "vault", true},
+		{strings.Repeat("vaul", 10_000), false},
+	} {
+		if got := Mentions([]byte(c.sql)); got != c.want {
+			t.Errorf("Mentions(%.40q) = %v, want %v", c.sql, got, c.want)
+		}
+	}
+}
+
+// TestMentionsEverywhere puts the words at every offset of a text that holds
+// their letters.
+func TestMentionsEverywhere(t *testing.T) {
+	for _, word := range []string{"vault", "VAULT", "_secret", "_SECRET", `u&"`, `U&"`} {
+		for i := range 64 {
+			for _, filler := range []string{"x", "v", "_", "t", "secr", "au"} {
+				front := strings.Repeat(filler, i)
+				if !Mentions([]byte(front + word + "  ")) {
+					t.Errorf("missed %q behind %q", word, front)
+				}
+			}
+		}
+	}
+}
+
+func TestMentionsExecute(t *testing.T) {
+	for _, c := range []struct {
+		sql  string
+		want bool
+	}{
+		{"execute p", true},
+		{"EXECUTE p", true},
+		{"explain analyze ExEcUtE p", true},
+		{"x execute", true},
+		{"exec", false},
+		{"xecute", false},
+		{"", false},
+	} {
+		if got := MentionsExecute([]byte(c.sql)); got != c.want {
+			t.Errorf("MentionsExecute(%q) = %v, want %v", c.sql, got, c.want)
+		}
+	}
+}
+
+func TestMentionsDoesNotAllocate(t *testing.T) {
+	sql := bytes.Repeat([]byte("select abalance from pgbench_accounts where aid = 1 & 2; "), 20)
+	if n := testing.AllocsPerRun(100, func() {
+		if Mentions(sql) || MentionsExecute(sql) {
+			t.Error("a mention")
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func FuzzMentions(f *testing.F) {
+	f.Add([]byte("select Vault.x"))
+	f.Fuzz(func(t *testing.T, sql []byte) {
+		low := make([]byte, len(sql))
+		for i, c := range sql {
+			low[i] = lower(c)
+		}
+		want := bytes.Contains(low, []byte("vault")) || bytes.Contains(low, []byte("_secret")) || bytes.Contains(low, []byte(`u&"`))
+		if got := Mentions(sql); got != want {
+			t.Errorf("Mentions(%q) = %v", sql, got)
+		}
+		if got := MentionsExecute(sql); got != bytes.Contains(low, []byte("execute")) {
+			t.Errorf("MentionsExecute(%q) = %v", sql, got)
+		}
+	})
+}
+
+func BenchmarkMentions(b *testing.B) {
+	for name, sql := range map[string]string{
+		"short": "SELECT abalance FROM pgbench_accounts WHERE aid = 4711;",
+		"long":  strings.Repeat("SELECT a.id, b.name FROM customers a JOIN orders b ON a.id = b.customer WHERE b.price > 100 ", 50),
+	} {
+		b.Run(name, func(b *testing.B) {
+			raw := []byte(sql)
+			b.SetBytes(int64(len(raw)))
+			for b.Loop() {
+				if Mentions(raw) {
+					b.Fatal("a mention")
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package rewrite
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	pg "github.com/pganalyze/pg_query_go/v5"
+)
+
+// TestSignaturesMatchExtension compares the list with the functions of the
+// extension's scripts, both ways: one that is missing here could not be
+// called, one too many would let a call through that the server logs.
+func TestSignaturesMatchExtension(t *testing.T) {
+	want := extensionFunctions(t)
+	for name, w := range want {
+		s := signatureOf[name]
+		if s == nil {
+			t.Errorf("%s is not in the list", w)
+			continue
+		}
+		if s.internal {
+			if len(s.args) != len(w.args) {
+				t.Errorf("%s: %d arguments, the extension's has %d", name, len(s.args), len(w.args))
+			}
+			continue
+		}
+		if s.variadic != w.variadic || len(s.args) != len(w.args) {
+			t.Errorf("got  %s\nwant %s", s, w)
+			continue
+		}
+		for i := range s.args {
+			if argName(s.args[i]) != argName(w.args[i]) || optional(s.args[i]) != optional(w.args[i]) {
+				t.Errorf("got  %s\nwant %s", s, w)
+			}
+		}
+	}
+	for _, s := range signatures {
+		if want[s.name] == nil {
+			t.Errorf("%s is not in the extension", &s)
+		}
+	}
+}
+
+// extensionFunctions reads the functions in schema vault out of the scripts.
+func extensionFunctions(t *testing.T) map[string]*signature {
+	t.Helper()
+	files, err := filepath.Glob("../extension/sql/*.sql")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	slices.Sort(files)
+	found := map[string]*signature{}
+	for _, file := range files {
+		raw, err := os.ReadFile(file) //nolint:gosec // a file of this repository
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree, err := pg.Parse(psqlOut(string(raw)))
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		for _, s := range tree.Stmts {
+			f := s.Stmt.GetCreateFunctionStmt()
+			if f == nil {
+				continue
+			}
+			if names := strs(f.Funcname); len(names) == 2 && names[0] == schemaVault {
+				found[names[1]] = signatureFrom(names[1], f)
+			}
+		}
+	}
+	return found
+}
+
+func signatureFrom(name string, f *pg.CreateFunctionStmt) *signature {
+	s := &signature{name: name}
+	for _, n := range f.Parameters {
+		p := n.GetFunctionParameter()
+		switch p.Mode {
+		case pg.FunctionParameterMode_FUNC_PARAM_OUT, pg.FunctionParameterMode_FUNC_PARAM_TABLE:
+			continue
+		case pg.FunctionParameterMode_FUNC_PARAM_VARIADIC:
+			s.variadic = true
+		}
+		arg := p.Name + " type"
+		if p.Defexpr != nil {
+			arg += " = default"
+		}
+		s.args = append(s.args, arg)
+	}
+	return s
+}
+
+// psqlOut drops the lines that are psql's.
+func psqlOut(script string) string {
+	out := []byte(script)
+	for i := 0; i < len(out); i++ {
+		if out[i] == '\\' && (i == 0 || out[i-1] == '\n') {
+			for ; i < len(out) && out[i] != '\n'; i++ {
+				out[i] = ' '
+			}
+		}
+	}
+	return string(out)
+}
+
+func TestNearest(t *testing.T) {
+	for name, want := range map[string]string{
+		"putsecret": "put_secret", "Put_Secret": "put_secret", "readsecret": "read_secret", "read_secrets": "read_secret",
+		"get_secret": "put_secret", "list_secret": "list_secrets", "frobnicate": "", "x": "", "": "",
+	} {
+		got := ""
+		if s := nearest(name); s != nil {
+			got = s.name
+		}
+		if got != want {
+			t.Errorf("nearest(%q) = %q, want %q", name, got, want)
+		}
+	}
+}
+
+// TestKnownNamesAreNoBlanks: a blanked identifier must not turn into a name
+// that means something.
+func TestKnownNamesAreNoBlanks(t *testing.T) {
+	for name := range knownNames {
+		if len(name) == 0 || len(name) > maxKnownIdent/8 || name[0] == 'x' {
+			t.Errorf("%q", name)
+		}
+	}
+}
