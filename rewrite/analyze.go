@@ -159,7 +159,7 @@ func unlexed(sql string, lx *lexed) (*Plan, *Refusal) {
 	if lx.bad == badTooMany {
 		return unparsed(sql, nil, refuseTooComplex("more than 50,000 tokens"))
 	}
-	if Mentions([]byte(sql)) {
+	if mentionsText(sql) {
 		return nil, refuseSyntax(lx.bad, lx.badAt)
 	}
 	return readsOnly(sql, lx.toks, patterns{}), nil
@@ -295,9 +295,7 @@ func parseHere(text string, lx *lexed) (*pg.ParseResult, error) {
 // differ, or -1.
 func compareTokens(ours []token, theirs []*pg.ScanToken) int {
 	for _, o := range ours {
-		for len(theirs) > 0 && theirs[0].Token == pg.Token_C_COMMENT {
-			theirs = theirs[1:]
-		}
+		theirs = skipComments(theirs)
 		n := 1
 		if o.end != o.body {
 			n = 3 // with UESCAPE and its argument
@@ -312,10 +310,17 @@ func compareTokens(ours []token, theirs []*pg.ScanToken) int {
 		}
 		theirs = theirs[n:]
 	}
-	if len(theirs) > 0 && theirs[0].Token != pg.Token_C_COMMENT {
+	if theirs = skipComments(theirs); len(theirs) > 0 {
 		return int(theirs[0].Start)
 	}
 	return -1
+}
+
+func skipComments(toks []*pg.ScanToken) []*pg.ScanToken {
+	for len(toks) > 0 && (toks[0].Token == pg.Token_C_COMMENT || toks[0].Token == pg.Token_SQL_COMMENT) {
+		toks = toks[1:]
+	}
+	return toks
 }
 
 // parseRefusal is the parser's error without its words, which quote the text.

@@ -82,15 +82,21 @@ func loosePatterns[T ~string | ~[]byte](b T) (p patterns) {
 			continue
 		}
 		at := i
-		name, end, ok := looseName(b, i)
-		if !ok {
+		end := looseEnd(b, i)
+		if end == i {
 			schema, dotted = "", false
 			i++
 			continue
 		}
 		i = end
 		after := looseGap(b, end)
-		if after < len(b) && b[after] == '(' {
+		if after >= len(b) || b[after] != '(' && b[after] != '.' {
+			// Not even copied: most words are none of our business.
+			schema, dotted = "", false
+			continue
+		}
+		name := looseName(b, at, end)
+		if b[after] == '(' {
 			if !dotted {
 				schema = ""
 			}
@@ -115,33 +121,42 @@ func (p *patterns) looseCall(schema, name string, at int) {
 	}
 }
 
-// looseName reads an identifier at i, folded to lower case. One with Unicode
-// escapes is decoded if it has the usual escape character.
-func looseName[T ~string | ~[]byte](b T, i int) (string, int, bool) {
-	if lower(b[i]) == 'u' && i+2 < len(b) && b[i+1] == '&' && b[i+2] == '"' {
-		end := i + 3
-		plain := true
-		for end < len(b) && b[end] != '"' {
-			plain = plain && isIdentCont(b[end])
-			end++
+// looseEnd is the end of the identifier at i, or i if there is none.
+func looseEnd[T ~string | ~[]byte](b T, i int) int {
+	end := i
+	if looseUnicode(b, i) {
+		for end = i + 3; end < len(b) && b[end] != '"'; end++ {
 		}
-		if !plain {
-			return anyName, end, true
+		return end
+	}
+	if isIdentStart(b[i]) {
+		for end++; end < len(b) && isIdentCont(b[end]); end++ {
 		}
-		return foldIdent(string(b[i+3 : end])), end, true
 	}
-	if !isIdentStart(b[i]) {
-		return "", 0, false
+	return end
+}
+
+// looseUnicode reports whether U&" stands at i.
+func looseUnicode[T ~string | ~[]byte](b T, i int) bool {
+	return lower(b[i]) == 'u' && i+2 < len(b) && b[i+1] == '&' && b[i+2] == '"'
+}
+
+// looseName is the identifier b[i:end], folded to lower case; one that could be
+// spelled in escapes is anyName, one too long to be ours is empty.
+func looseName[T ~string | ~[]byte](b T, i, end int) string {
+	if looseUnicode(b, i) {
+		for i += 3; i < end; i++ {
+			if !isIdentCont(b[i]) {
+				return anyName
+			}
+		}
+		return ""
 	}
-	end := i + 1
-	for end < len(b) && isIdentCont(b[end]) {
-		end++
-	}
-	const most = 63 // a longer name is none of ours
+	const most = 63
 	if end-i > most {
-		return "", end, true
+		return ""
 	}
-	return foldIdent(string(b[i:end])), end, true
+	return foldIdent(string(b[i:end]))
 }
 
 // looseGap skips white space, quotes and comments.

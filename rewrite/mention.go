@@ -53,6 +53,28 @@ func mentionsUnicode(sql []byte) bool {
 	}
 }
 
+// mentionsText is Mentions without its speed, for a string: to convert one would
+// leave a copy of the text behind.
+func mentionsText(sql string) bool {
+	for i := range len(sql) {
+		switch rest := sql[i:]; sql[i] {
+		case 'v', 'V':
+			if len(rest) >= len(wordVault) && equalFold(rest, wordVault) {
+				return true
+			}
+		case '_':
+			if len(rest) >= len(wordSecret) && equalFold(rest, wordSecret) {
+				return true
+			}
+		case '&':
+			if i > 0 && sql[i-1]|0x20 == 'u' && len(rest) > 1 && rest[1] == '"' {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // MentionsExecute reports whether the text may execute a prepared statement:
 // whether it holds the word EXECUTE. A session that prepared a put through the
 // protocol must have such texts analysed too, because EXECUTE's arguments are
@@ -75,6 +97,30 @@ func executeFrom(sql []byte, x byte, rest string) bool {
 			return true
 		}
 	}
+}
+
+// ShapeVaries reports whether the text is a utility statement whose rows can
+// have another shape at each execution (FETCH, EXECUTE, CALL, SHOW, EXPLAIN):
+// what a Describe said about it need not hold any more. It goes by the first
+// word and does not allocate.
+func ShapeVaries(sql []byte) bool {
+	i := 0
+	for i < len(sql) {
+		if j := looseGap(sql, i); j > i && sql[i] != '\'' && sql[i] != '"' {
+			i = j
+			continue
+		}
+		if sql[i] != ';' && sql[i] != '(' {
+			break
+		}
+		i++
+	}
+	for _, word := range []string{"fetch", "execute", "call", "show", "explain"} {
+		if hasFold(sql[i:], word) && (i+len(word) == len(sql) || !isIdentCont(sql[i+len(word)])) {
+			return true
+		}
+	}
+	return false
 }
 
 // hasFold reports whether b begins with word, which is lower case, in any case.

@@ -81,10 +81,34 @@ func TestMentionsExecute(t *testing.T) {
 	}
 }
 
+func TestShapeVaries(t *testing.T) {
+	for _, c := range []struct {
+		sql  string
+		want bool
+	}{
+		{"fetch c", true},
+		{" /* x */ -- y\n ; FETCH all from c", true},
+		{"EXECUTE p", true},
+		{"call f()", true},
+		{"show all", true},
+		{"explain select 1", true},
+		{"select 1", false},
+		{"fetchx", false},
+		{"fetch", true},
+		{"", false},
+		{"/* fetch */ select 1", false},
+		{"'fetch'", false},
+	} {
+		if got := ShapeVaries([]byte(c.sql)); got != c.want {
+			t.Errorf("ShapeVaries(%q) = %v, want %v", c.sql, got, c.want)
+		}
+	}
+}
+
 func TestMentionsDoesNotAllocate(t *testing.T) {
 	sql := bytes.Repeat([]byte("select abalance from pgbench_accounts where aid = 1 & 2; "), 20)
 	if n := testing.AllocsPerRun(100, func() {
-		if Mentions(sql) || MentionsExecute(sql) {
+		if Mentions(sql) || MentionsExecute(sql) || ShapeVaries(sql) {
 			t.Error("a mention")
 		}
 	}); n != 0 {
@@ -102,6 +126,9 @@ func FuzzMentions(f *testing.F) {
 		want := bytes.Contains(low, []byte("vault")) || bytes.Contains(low, []byte("_secret")) || bytes.Contains(low, []byte(`u&"`))
 		if got := Mentions(sql); got != want {
 			t.Errorf("Mentions(%q) = %v", sql, got)
+		}
+		if got := mentionsText(string(sql)); got != want {
+			t.Errorf("mentionsText(%q) = %v", sql, got)
 		}
 		if got := MentionsExecute(sql); got != bytes.Contains(low, []byte("execute")) {
 			t.Errorf("MentionsExecute(%q) = %v", sql, got)

@@ -99,6 +99,14 @@ func refuseDisagreement(at int) *Refusal {
 	return r.place(at)
 }
 
+// refuseNoCall answers a text that names one of ours with arguments where the
+// tree has no call.
+func refuseNoCall(at int) *Refusal {
+	r := &Refusal{SQLState: stateNotSupported, Message: "cannot analyze a statement that calls the vault",
+		Detail: "It names a function of the vault, with arguments, where no call can stand. " + notSent, Hint: ownMessage}
+	return r.place(at)
+}
+
 func refuseUnsettled() *Refusal {
 	return &Refusal{SQLState: stateNotSupported,
 		Message: "cannot read the constants of a statement that calls the vault before the settings are known",

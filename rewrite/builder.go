@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package rewrite
+
+import (
+	"slices"
+	"sort"
+
+	pg "github.com/pganalyze/pg_query_go/v5"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// builder makes the plan of one text from its tree.
+type builder struct {
+	sql  string
+	o    Options
+	lx   *lexed
+	plan *Plan
+	// cacheable: the plan depends on the blanked text and the options only.
+	cacheable bool
+
+	stmts   int      // in the text
+	stmt    int      // being visited
+	node    *pg.Node // its root
+	found   []int    // tokens at which a call of schema vault was found
+	refused *Refusal // the one that stands first in the text
+}
+
+// build fills the plan, or returns the refusal that stands first in the text.
+func (b *builder) build(tree *pg.ParseResult) *Refusal {
+	p := b.plan
+	p.NumParams = b.numParams()
+	p.ReadOnly = true
+	b.stmts = len(tree.Stmts)
+	for i, raw := range tree.Stmts {
+		b.stmt, b.node = i, raw.Stmt
+		start := int(raw.StmtLocation)
+		end := start + int(raw.StmtLen)
+		if raw.StmtLen == 0 {
+			end = len(b.sql)
+		}
+		p.Stmts = append(p.Stmts, Stmt{Class: classify(raw.Stmt), Start: start, End: end})
+		direct := p.Direct
+		p.Direct = false
+		walk(raw.ProtoReflect(), b.visit)
+		b.statement(raw.Stmt)
+		p.Direct = p.Direct || direct
+		p.ReadOnly = p.ReadOnly && p.Stmts[i].Class == ClassRead
+	}
+	p.Utility = len(tree.Stmts) == 1 && utility(tree.Stmts[0].Stmt)
+	slices.SortFunc(p.Calls, func(a, c Call) int { return a.Value.Start - c.Value.Start })
+	b.crossCheck()
+	b.limits()
+	b.placement()
+	if b.refused != nil {
+		return b.refused
+	}
+	p.makeOps()
+	return nil
+}
+
+// refuse keeps the refusal that stands first; one that the caller may lift
+// (Unqualified) gives way to any that he may not.
+func (b *builder) refuse(r *Refusal) {
+	old := b.refused
+	if old == nil || old.Unqualified && !r.Unqualified ||
+		old.Unqualified == r.Unqualified && r.at < old.at {
+		b.refused = r
+	}
+}
+
+// walk calls visit for every message of the tree, whatever its type, so that
+// no kind of node can be forgotten.
+func walk(m protoreflect.Message, visit func(any)) {
+	visit(m.Interface())
+	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		if f.Kind() != protoreflect.MessageKind {
+			return true
+		}
+		if !f.IsList() {
+			walk(v.Message(), visit)
+			return true
+		}
+		list := v.List()
+		for i := range list.Len() {
+			walk(list.Get(i).Message(), visit)
+		}
+		return true
+	})
+}
+
+// visit takes one node.
+func (b *builder) visit(m any) {
+	class := &b.plan.Stmts[b.stmt].Class
+	switch n := m.(type) {
+	case *pg.FuncCall:
+		b.funcCall(n)
+	case *pg.ExecuteStmt:
+		b.plan.Executes = append(b.plan.Executes, n.Name)
+	case *pg.CreateTrigStmt:
+		b.trigger(n.Funcname)
+	case *pg.CreateEventTrigStmt:
+		b.trigger(n.Funcname)
+	case *pg.InsertStmt, *pg.UpdateStmt, *pg.DeleteStmt, *pg.MergeStmt, *pg.LockingClause, *pg.IntoClause:
+		*class = max(*class, ClassWrite)
+	}
+}
+
+// statement looks at what only concerns a whole statement.
+func (b *builder) statement(n *pg.Node) {
+	switch s := n.GetNode().(type) {
+	case *pg.Node_DoStmt, *pg.Node_CreateFunctionStmt:
+		b.code(keptWhere(n))
+	case *pg.Node_PrepareStmt:
+		if b.plan.Direct {
+			b.plan.Prepares = append(b.plan.Prepares, s.PrepareStmt.Name)
+		}
+	case *pg.Node_DeclareCursorStmt:
+		if b.plan.Direct {
+			b.plan.Declares = append(b.plan.Declares, s.DeclareCursorStmt.Portalname)
+		}
+	}
+	for _, t := range topTargets(n) {
+		b.castEdits(t.GetResTarget().GetVal())
+	}
+}
+
+// tokenFrom is the index of the first token at or behind byte offset at.
+func (b *builder) tokenFrom(at int) int {
+	toks := b.lx.toks
+	return sort.Search(len(toks), func(i int) bool { return toks[i].start >= at })
+}
+
+// tokenAt is the index of the token that starts at byte offset at, or -1.
+func (b *builder) tokenAt(at int) int {
+	if i := b.tokenFrom(at); i < len(b.lx.toks) && b.lx.toks[i].start == at {
+		return i
+	}
+	return -1
+}
+
+// closing is the index of the parenthesis that closes the call whose name
+// begins at token at, or -1.
+func (b *builder) closing(at int) int {
+	toks := b.lx.toks
+	if at < 0 {
+		return -1
+	}
+	for at+2 < len(toks) && toks[at+1].is(b.sql, '.') {
+		at += 2
+	}
+	depth := 0
+	for i := at + 1; i < len(toks); i++ {
+		switch {
+		case toks[i].is(b.sql, '('):
+			depth++
+		case toks[i].is(b.sql, ')'):
+			if depth--; depth == 0 {
+				return i
+			}
+		case depth == 0:
+			return -1
+		}
+	}
+	return -1
+}
+
+// crossCheck compares the calls of the tree with those that the tokens show: a
+// statement that runs now may hold none that the tree has not.
+func (b *builder) crossCheck() {
+	toks := b.lx.toks
+	for i := 3; i < len(toks); i++ {
+		if !toks[i].is(b.sql, '(') || !toks[i-2].is(b.sql, '.') {
+			continue
+		}
+		schema, _ := identName(b.sql, toks[i-3])
+		name, _ := identName(b.sql, toks[i-1])
+		if schema != schemaVault || valueFuncs[name] == 0 || slices.Contains(b.found, i-3) {
+			continue
+		}
+		if i >= 5 && toks[i-4].is(b.sql, '.') && slices.Contains(b.found, i-5) {
+			continue
+		}
+		if !b.namesOnly(i) {
+			b.refuse(refuseNoCall(toks[i-3].start))
+		}
+	}
+}
+
+// namesOnly reports whether the parenthesis at token open belongs to a
+// statement that only names functions, as GRANT and DROP FUNCTION do, and holds
+// no string constant: a type can have arguments too.
+func (b *builder) namesOnly(open int) bool {
+	toks := b.lx.toks
+	depth := 0
+	for i := open; i < len(toks); i++ {
+		switch {
+		case toks[i].literal():
+			return false
+		case toks[i].is(b.sql, '('):
+			depth++
+		case toks[i].is(b.sql, ')'):
+			depth--
+		}
+		if depth == 0 {
+			break
+		}
+	}
+	for _, s := range b.plan.Stmts {
+		if toks[open].start < s.Start || toks[open].start >= s.End {
+			continue
+		}
+		first := toks[b.tokenFrom(s.Start)]
+		for _, w := range []string{"grant", "revoke", "create", "alter", "drop", "comment", "security"} {
+			if first.word(b.sql, w) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// limits bounds the number of calls.
+func (b *builder) limits() {
+	if len(b.plan.Calls) > maxCalls {
+		b.refuse(refuseTooLarge("At most 256 can store or verify a secret."))
+	}
+	verify := map[int]int{}
+	for _, c := range b.plan.Calls {
+		if c.Func == Verify {
+			if verify[c.Stmt]++; verify[c.Stmt] == maxVerify+1 {
+				b.refuse(refuseTooLarge("At most 16 of one statement can verify a secret."))
+			}
+		}
+	}
+}
+
+// placement refuses a put behind a statement after which the reserved version
+// would be gone, or the rights checked would be another's.
+func (b *builder) placement() {
+	p := b.plan
+	if b.o.Extended {
+		if len(p.Calls) > 0 && len(p.Stmts) > 1 {
+			b.refuse(&Refusal{SQLState: stateSyntax, Message: "cannot insert multiple commands into a prepared statement", Detail: notSent, at: nowhere})
+		}
+		return
+	}
+	for _, c := range p.Calls {
+		for _, s := range p.Stmts[:c.Stmt] {
+			switch {
+			case s.Class == ClassRights:
+				b.refuse(refusePlacement("changes the role or rights", c.Name.Start))
+			case s.Class == ClassTransaction && c.Func != Verify:
+				b.refuse(refusePlacement("controls the transaction", c.Name.Start))
+			}
+		}
+	}
+}

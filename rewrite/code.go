@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package rewrite
+
+import (
+	"slices"
+
+	pg "github.com/pganalyze/pg_query_go/v5"
+)
+
+// code looks into the string constants of a statement that makes code of one.
+func (b *builder) code(where string) {
+	b.cacheable = false
+	s := b.plan.Stmts[b.stmt]
+	for i := b.tokenFrom(s.Start); i < b.tokenFrom(s.End); i++ {
+		t := b.lx.toks[i]
+		if !t.literal() {
+			continue
+		}
+		p := b.literalPatterns(i)
+		switch {
+		case p.value != 0:
+			b.refuse(refuseKept(p.value, where, t.start))
+		case p.unknown != "":
+			b.refuse(refuseUnknown(p.unknown, nearest(p.unknown), "", t.start))
+		case p.bare != 0 && !b.foreign(p.bare):
+			r := refuseKept(p.bare, where, t.start)
+			r.Unqualified = b.canAsk()
+			b.refuse(r)
+		}
+	}
+}
+
+// literalPatterns looks for calls in the content of a literal, as written and,
+// where that could differ, as decoded.
+func (b *builder) literalPatterns(i int) patterns {
+	t := b.lx.toks[i]
+	p := loosePatterns(t.text(b.sql))
+	if p.dangerous() || t.kind == kindDollar || t.kind == kindBits || t.kind == kindString && b.lx.std {
+		return p
+	}
+	text, bad := b.literal(i).decode(nil, b.sql)
+	if bad != nil {
+		return p // the server will not read it either
+	}
+	p = loosePatterns(text)
+	clear(text)
+	return p
+}
+
+// foreign reports whether the bare name of f is somebody else's.
+func (b *builder) foreign(f Func) bool {
+	return b.canAsk() && slices.Contains(b.o.Foreign, f)
+}
+
+// canAsk reports whether what the server says about a bare name now will still
+// hold when the statement runs: nothing may change the search path before.
+func (b *builder) canAsk() bool { return b.stmts == 1 && b.o.Settled }
+
+// trigger refuses a trigger that calls one of ours: its arguments are strings
+// that the server keeps.
+func (b *builder) trigger(name []*pg.Node) {
+	names := strs(name)
+	n := len(names)
+	f := valueFuncs[names[n-1]]
+	at := b.plan.Stmts[b.stmt].Start
+	switch {
+	case n >= 2 && names[n-2] == schemaVault:
+		if f == 0 && signatureOf[names[n-1]] == nil {
+			b.refuse(refuseUnknown(names[n-1], nil, "", at))
+			return
+		}
+		b.refuse(refuseKept(max(f, Put), "a trigger", at))
+	case n == 1 && f != 0 && !b.foreign(f):
+		r := refuseKept(f, "a trigger", at)
+		r.Unqualified = b.canAsk()
+		b.refuse(r)
+	}
+}
