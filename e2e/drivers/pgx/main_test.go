@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+// Package pgx drives a node with pgx, in all five of its ways to run a query.
+package pgx
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+)
+
+var shared *cluster.Cluster
+
+func TestMain(m *testing.M) {
+	cluster.Main(m, cluster.Spec{Settings: map[string]string{
+		"log_statement": "all", "log_parameter_max_length": "-1", "log_parameter_max_length_on_error": "-1",
+	}}, &shared)
+}
+
+// modes are pgx's ways to run a query.
+var modes = map[string]pgx.QueryExecMode{
+	"cache statement": pgx.QueryExecModeCacheStatement,
+	"cache describe":  pgx.QueryExecModeCacheDescribe,
+	"describe exec":   pgx.QueryExecModeDescribeExec,
+	"exec":            pgx.QueryExecModeExec,
+	"simple protocol": pgx.QueryExecModeSimpleProtocol,
+}
+
+// eachMode runs a test with a connection of each mode. dir is a prefix for names
+// of secrets that is the mode's own.
+func eachMode(t *testing.T, test func(t *testing.T, conn *pgx.Conn, dir string)) {
+	t.Helper()
+	for name, mode := range modes {
+		t.Run(name, func(t *testing.T) {
+			conn := shared.Connect(t, shared.DSN(0, shared.User), func(c *pgx.ConnConfig) { c.DefaultQueryExecMode = mode })
+			test(t, conn, strings.ReplaceAll(t.Name(), " ", "-")+"/")
+		})
+	}
+}
+
+// number is the one integer that a query must give.
+func number(t *testing.T, conn querier, sql string, args ...any) int {
+	t.Helper()
+	var n int
+	if err := conn.QueryRow(t.Context(), sql, args...).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return n
+}
+
+// text is the one text that a query must give.
+func text(t *testing.T, conn querier, sql string, args ...any) string {
+	t.Helper()
+	var s string
+	if err := conn.QueryRow(t.Context(), sql, args...).Scan(&s); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return s
+}
+
+// state is an error's SQLSTATE.
+func state(err error) string {
+	var e *pgconn.PgError
+	if !errors.As(err, &e) {
+		return ""
+	}
+	return e.Code
+}
+
+// neverSent checks that the server's log holds none of the values.
+func neverSent(t *testing.T, values ...string) {
+	t.Helper()
+	marker := "marker of " + t.Name()
+	cluster.Exec(t, shared.Connect(t, shared.SuperDSN(0)), "SELECT $1::text", marker)
+	var log string
+	cluster.Eventually(t, "the server's log", func() bool {
+		b, err := os.ReadFile(shared.Nodes[0].ServerLogPath)
+		log = string(b)
+		return err == nil && strings.Contains(log, marker)
+	})
+	for _, v := range values {
+		if strings.Contains(log, v) {
+			t.Errorf("the server was sent %q", v)
+		}
+	}
+}
