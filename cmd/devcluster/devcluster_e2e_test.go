@@ -73,7 +73,7 @@ func query(t *testing.T, n *Node, sql string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(t.Context()) //nolint:errcheck // its results were read
+	defer conn.Close(t.Context()) // its results were read
 	var text string
 	if err := conn.QueryRow(t.Context(), sql).Scan(&text); err != nil {
 		t.Fatalf("%s: %v", sql, err)
@@ -131,7 +131,7 @@ func TestEnvironmentStaysOurs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(t.Context()) //nolint:errcheck // its results were read
+	defer conn.Close(t.Context()) // its results were read
 	if _, err := conn.Exec(t.Context(), "CREATE TABLE env (line text); COPY env FROM PROGRAM 'env'"); err != nil {
 		t.Fatal(err)
 	}

@@ -144,7 +144,7 @@ func ask(t *testing.T, address, user, password, database, sql string, args ...an
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(t.Context()) //nolint:errcheck // its results were read
+	defer conn.Close(t.Context()) // its results were read
 	var text string
 	if err := conn.QueryRow(t.Context(), sql, args...).Scan(&text); err != nil {
 		t.Fatalf("%s: %v", sql, err)
@@ -162,7 +162,7 @@ func get(t *testing.T, url string) (status int, body string) {
 	if err != nil {
 		return 0, err.Error()
 	}
-	defer response.Body.Close() //nolint:errcheck // read to its end
+	defer response.Body.Close() // read to its end
 	text, err := io.ReadAll(response.Body)
 	if err != nil {
 		t.Fatal(err)
