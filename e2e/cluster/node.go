@@ -79,6 +79,10 @@ func (n *Node) Alive() bool { return syscall.Kill(n.PID, 0) == nil }
 // (VmHWM).
 func (n *Node) Resident(tb testing.TB) int64 { tb.Helper(); return n.status(tb, "VmRSS:") }
 
+// Virtual is the size of the node's address space in bytes (VmSize): it grows
+// with what was allocated and never touched as well.
+func (n *Node) Virtual(tb testing.TB) int64 { tb.Helper(); return n.status(tb, "VmSize:") }
+
 // Peak is the highest resident memory that the node ever had.
 func (n *Node) Peak(tb testing.TB) int64 { tb.Helper(); return n.status(tb, "VmHWM:") }
 

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A Loose node is one that no cluster started: beside a server that got its
+// vault by a restore, say.
+type Loose struct {
+	// Proxy is the address that clients connect to.
+	Proxy string
+	// Log is the path of the process's output.
+	Log string
+}
+
+// StartLoose starts a node with the settings of n but for those given, its
+// listeners and its directory, and returns when it is ready. It ends with the
+// test.
+func (n *Node) StartLoose(tb testing.TB, settings map[string]string) *Loose {
+	tb.Helper()
+	binary, err := Binary()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	dir := tb.TempDir()
+	loose := &Loose{Proxy: freeAddress(tb), Log: filepath.Join(dir, "node.log")}
+	rest := freeAddress(tb)
+	values := n.settings(tb)
+	maps.Copy(values, map[string]string{
+		"VAULT_PROXY_LISTEN": loose.Proxy, "VAULT_API_LISTEN": rest, "VAULT_METRICS_LISTEN": "off", "VAULT_AUDIT_DIR": filepath.Join(dir, "audit"),
+	})
+	maps.Copy(values, settings)
+	var text strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		fmt.Fprintf(&text, "%s=%s\n", name, values[name])
+	}
+	config := filepath.Join(dir, "node.conf")
+	if err := os.WriteFile(config, []byte(text.String()), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	if err := os.Mkdir(values["VAULT_AUDIT_DIR"], 0o700); err != nil {
+		tb.Fatal(err)
+	}
+	log, err := os.Create(loose.Log)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = log.Close() }() // the child has its own copy
+	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
+	cmd := exec.CommandContext(ctx, binary, "serve", "--config", config) //nolint:gosec // the program under test
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + dir}
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
+	if err := cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		cancel()
+		_ = cmd.Wait() // it was told to end
+	})
+	Eventually(tb, "the node's readiness", func() bool { return ready(tb, rest) })
+	return loose
+}
+
+// settings are those of the node's own file.
+func (n *Node) settings(tb testing.TB) map[string]string {
+	tb.Helper()
+	text, err := os.ReadFile(n.Config)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	values := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		if name, value, found := strings.Cut(strings.TrimSpace(line), "="); found {
+			values[name] = value
+		}
+	}
+	return values
+}
+
+func ready(tb testing.TB, address string) bool {
+	tb.Helper()
+	request, err := http.NewRequestWithContext(tb.Context(), http.MethodGet, "http://"+address+"/readyz", nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	response, err := client.Do(request)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = response.Body.Close() }() // read, or of no use
+	body, err := io.ReadAll(io.LimitReader(response.Body, 4<<10))
+	return err == nil && response.StatusCode == http.StatusOK && !strings.Contains(string(body), `"degraded"`)
+}
+
+// freeAddress is one on loopback that nobody listens on.
+func freeAddress(tb testing.TB) string {
+	tb.Helper()
+	var config net.ListenConfig
+	listener, err := config.Listen(tb.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }() // it was only asked for a number
+	return listener.Addr().String()
+}
