@@ -87,13 +87,17 @@ func (ss *session) acknowledged(typ byte) verdict {
 }
 
 // bound gives a new portal the shape of its statement, if that cannot change.
+// What a name stands for can, without a word to the node (EXECUTE in a function
+// may deallocate and prepare): a named statement's sealed columns are not those
+// of its portals. They are described each, or ciphertext that stands in a column
+// of text would be opened for somebody who may not read the secret.
 func (ss *session) bound(e *owed) {
 	var s shape
 	switch {
-	case e.stmt != nil && !e.stmt.utility:
-		s = e.stmt.shape
-	case e.stmt == nil && !e.named:
+	case !e.named:
 		s = ss.unnamed
+	case e.stmt != nil && !e.stmt.utility && e.stmt.shape.plain():
+		s = e.stmt.shape
 	}
 	if e.portal != nil {
 		e.portal.shape = s
@@ -102,22 +106,24 @@ func (ss *session) bound(e *owed) {
 	}
 }
 
-// learn keeps what a Describe said.
+// learn keeps what a Describe said, of nothing else than what it described.
 func (ss *session) learn(e *owed, s shape) {
-	if e.kind == oweDescribePortal {
-		if e.portal != nil {
-			e.portal.shape = s
-		} else {
-			ss.portal = s
-		}
+	switch {
+	case e.kind == oweDescribePortal && e.portal != nil:
+		e.portal.shape = s
+		return
+	case e.kind == oweDescribePortal && e.named: // a cursor of SQL's own
+		return
+	case e.kind == oweDescribePortal:
+		ss.portal = s
 		if e.stmt == nil || e.stmt.utility {
 			return
 		}
+	case !e.named:
+		ss.unnamed = s
 	}
 	if e.stmt != nil {
 		e.stmt.shape = s
-	} else if e.kind == oweDescribe && !e.named {
-		ss.unnamed = s
 	}
 }
 

@@ -142,6 +142,7 @@ func (ss *session) directName(name []byte) *statement {
 // pushQuery notes a Query: it destroys the unnamed statement and portal, and
 // ends a batch.
 func (ss *session) pushQuery(t *task) {
+	ss.runs++
 	ss.queue.push(owed{kind: oweQuery, prev: ss.unnamedStmt, task: t})
 	ss.unnamedStmt, ss.unnamedPortal = nil, portal{}
 	ss.unnamedDescribed, ss.unnamedUtility = false, true
@@ -241,9 +242,13 @@ func (ss *session) noteBind(body []byte) verdict {
 // for a name that only the server knows.
 func (ss *session) pushBind(pname, sname []byte, st *statement) {
 	ss.batch.open = true
+	ss.runs++ // planning may evaluate functions
 	var p *portal
 	var prev *portal
 	if len(pname) > 0 {
+		if len(ss.portals) >= maxPortals {
+			clear(ss.portals)
+		}
 		p = &portal{name: string(pname)}
 		prev = ss.portals[p.name]
 		ss.portals[p.name] = p
@@ -260,12 +265,13 @@ func (ss *session) pushBind(pname, sname []byte, st *statement) {
 	target.stmt = st
 	switch {
 	case st != nil:
-		target.described = st.described && !st.utility
+		target.described = st.described && !st.utility && (len(sname) == 0 || st.shape.plain())
 		target.reads = st.reads() || st.shape.known && len(st.shape.cols) > 0
 		target.readOnly = st.plan != nil && st.plan.ReadOnly
 	case len(sname) == 0:
 		target.described = ss.unnamedDescribed && !ss.unnamedUtility
 	}
+	target.seen = ss.runs
 	ss.queue.push(owed{kind: oweBind, named: len(sname) > 0, stmt: st, portal: p, prevP: prev})
 }
 
@@ -289,7 +295,7 @@ func (ss *session) noteDescribe(body []byte) verdict {
 		}
 		e := owed{kind: oweDescribePortal, named: len(name) > 0}
 		if p != nil {
-			p.described = true
+			p.described, p.seen = true, ss.runs
 			if len(name) > 0 {
 				e.portal = p
 			}
@@ -331,6 +337,11 @@ func (ss *session) noteExecute(body []byte) verdict {
 	if ss.gate == gateRows && !p.readOnly || ss.batch.failed {
 		return slow
 	}
+	// A named portal may have become another one in whatever ran since: SQL and
+	// functions close and open portals by name too.
+	if p.name != "" && p.seen != ss.runs && !p.shape.plain() {
+		p.described = false
+	}
 	if ss.catalog.has() && !p.described {
 		return slow
 	}
@@ -343,6 +354,10 @@ const maxPortals = 10000
 
 func (ss *session) pushExecute(p *portal) {
 	e := owed{kind: oweExecute, named: p.name != "", stmt: p.stmt}
+	fresh := p.seen == ss.runs
+	if ss.runs++; fresh { // a portal cannot close itself while it runs
+		p.seen = ss.runs
+	}
 	if e.named {
 		e.portal = p
 	}
@@ -398,6 +413,7 @@ func (ss *session) noteCall(body []byte) verdict {
 	if len(body) >= 4 && slices.Contains(ss.catalog.functions, binary.BigEndian.Uint32(body)) {
 		return slow
 	}
+	ss.runs++
 	ss.queue.push(owed{kind: oweCall})
 	ss.batch = batch{}
 	return pass
@@ -406,7 +422,7 @@ func (ss *session) noteCall(body []byte) verdict {
 // walsenderMessage passes replication commands to the local server unparsed. A
 // text that could carry a value ends the session: nothing can be sealed here.
 func (ss *session) walsenderMessage(typ byte, body []byte) verdict {
-	if typ == wire.Query && ss.concerns(body) {
+	if (typ == wire.Query || typ == wire.Parse) && ss.concerns(body) {
 		return slow
 	}
 	return pass

@@ -94,6 +94,9 @@ func (ss *session) pushPlainParse(name string, text []byte) error {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	ss.batch.open = true
+	if ss.queue.skipping { // since it was looked into: the name keeps its meaning
+		return nil
+	}
 	if name == "" {
 		ss.queue.push(owed{kind: oweParse, prev: ss.unnamedStmt})
 		ss.unnamedStmt, ss.unnamedDescribed, ss.unnamedUtility = nil, false, isUtility(text)
@@ -137,12 +140,22 @@ func (ss *session) sendParse(st *statement, sql string, text []byte, types []uin
 	for _, t := range all {
 		msg = binary.BigEndian.AppendUint32(msg, t)
 	}
+	ss.smu.Lock()
+	defer ss.smu.Unlock()
 	ss.mu.Lock()
+	if ss.queue.skipping { // since it was looked into
+		ss.lose([]byte(st.name))
+		ss.mu.Unlock()
+		st.zero()
+		return nil
+	}
 	e := ss.parsed(st)
 	e.task = &task{plan: st.plan, sql: sql, sent: rewrite.Sent{Extended: true, OwnBase: st.own}}
 	ss.keepNames(st.plan)
+	ss.queue.push(e)
 	ss.mu.Unlock()
-	return ss.send(wire.End(msg, mark), e)
+	_, err := ss.server.Write(wire.End(msg, mark))
+	return err
 }
 
 // parseBody splits text and parameter types off a Parse.
@@ -361,7 +374,7 @@ func (ss *session) describeAndExecute(body []byte) error {
 	if e.named {
 		e.portal = p
 	}
-	p.described = true
+	p.described, p.seen = true, ss.runs
 	ss.queue.push(e)
 	ss.pushExecute(p)
 	ss.mu.Unlock()

@@ -155,6 +155,7 @@ var failedBlock = &sqlError{code: stateFailedBlock,
 // pushedOutside notes what a Query does to the unnamed statement and portal,
 // and to the batch. mu is held.
 func (ss *session) pushedOutside() {
+	ss.runs++
 	ss.unnamedStmt, ss.unnamedPortal, ss.batch = nil, portal{}, batch{}
 	ss.unnamedDescribed, ss.unnamedUtility = false, true
 }

@@ -61,6 +61,7 @@ type replyQueue struct {
 	n        int
 	ends     int  // how many entries ReadyForQuery answers
 	skipping bool // the server skips to the next Sync, which is not queued yet
+	kept     int  // while skip calls undo: the first entry that stays
 }
 
 func (q *replyQueue) len() int { return q.n }
@@ -133,6 +134,22 @@ func (q *replyQueue) eatCopy(failed bool) {
 	}
 }
 
+// next is the first entry behind those being skipped that gives a statement's
+// name another meaning: it remembers the one before. The empty name is the
+// unnamed statement's.
+func (q *replyQueue) next(name string) *owed {
+	for i := q.kept; i < q.n; i++ {
+		e := q.at(i)
+		switch {
+		case e.kind == oweQuery && name == "", e.kind == oweParse && !e.named && name == "",
+			e.kind == oweParse && e.named && e.stmt != nil && e.stmt.name == name,
+			e.kind == oweClose && e.prev != nil && e.prev.name == name && name != "":
+			return e
+		}
+	}
+	return nil
+}
+
 // skip drops the entries that the server skips after an error, newest first
 // handed to undo, up to the Sync that ends it.
 func (q *replyQueue) skip(undo func(*owed)) {
@@ -140,7 +157,7 @@ func (q *replyQueue) skip(undo func(*owed)) {
 	for n < q.n && q.at(n).kind != oweSync {
 		n++
 	}
-	q.skipping = n == q.n
+	q.skipping, q.kept = n == q.n, n
 	for i := n - 1; i >= 0; i-- {
 		undo(q.at(i))
 	}

@@ -122,6 +122,50 @@ func TestUndoTakesTheNameBack(t *testing.T) {
 	}
 }
 
+// A name that was used again behind the Sync, before the error was known, goes
+// back to what the server still has when that use fails too: a put, whose value
+// would else be bound in clear.
+func TestUndoAcrossSyncs(t *testing.T) {
+	put := &statement{name: "s", plan: putPlan(t)}
+	first, second := &statement{name: "s"}, &statement{name: "s"}
+	ss := &session{}
+	ss.stmts = map[string]*statement{"s": second}
+	for _, e := range []owed{
+		{kind: oweParse}, {kind: oweClose, named: true, prev: put}, {kind: oweParse, named: true, stmt: first}, {kind: oweSync},
+		{kind: oweParse, named: true, stmt: second, prev: first}, {kind: oweSync},
+	} {
+		ss.queue.push(e)
+	}
+	ss.queue.skip(ss.undo)
+	if ss.stmts["s"] != second {
+		t.Fatal("the Parse behind the Sync was undone too")
+	}
+	ss.queue.pop() // the Sync
+	ss.queue.skip(ss.undo)
+	if ss.stmts["s"] != put {
+		t.Errorf("the name stands for %+v, want the put", ss.stmts["s"])
+	}
+}
+
+// The unnamed statement of a plain text has no object: only the queue tells that
+// there is a later one.
+func TestUndoOfUnnamedAcrossSyncs(t *testing.T) {
+	put := &statement{plan: putPlan(t)}
+	ss := &session{}
+	for _, e := range []owed{{kind: oweParse, prev: put}, {kind: oweSync}, {kind: oweParse}, {kind: oweSync}} {
+		ss.queue.push(e)
+	}
+	ss.queue.skip(ss.undo)
+	if ss.unnamedStmt != nil {
+		t.Fatal("the later statement was replaced by the older one")
+	}
+	ss.queue.pop() // the Sync
+	ss.queue.skip(ss.undo)
+	if ss.unnamedStmt != put {
+		t.Error("the unnamed statement is not the older one again")
+	}
+}
+
 // A client that pipelines binds before it hears of the error: its value must
 // not be bound to what the name stood for before.
 func TestASkippedPutIsLost(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
@@ -214,12 +215,20 @@ func truncateName(s string) string {
 	return s
 }
 
+// isReplication reads the startup parameter exactly as the server does
+// (backend_startup.c, parse_bool): on a session that only the node took for a
+// replication connection, nothing would be sealed. What neither knows the
+// server refuses.
 func isReplication(v string) bool {
-	switch v {
-	case "", "0", "off", "false", "no":
-		return false
+	if v == "database" || v == "1" || strings.EqualFold(v, "on") {
+		return true
 	}
-	return true
+	for _, word := range []string{"true", "yes"} {
+		if v != "" && len(v) <= len(word) && strings.EqualFold(v, word[:len(v)]) {
+			return true
+		}
+	}
+	return false
 }
 
 // clearDeadlines ends the time bound of the handshake on both legs.

@@ -21,7 +21,8 @@ type frontState struct {
 	directNames      map[string]struct{} // SQL's own prepared statements and cursors over the vault's calls
 	batch            batch
 	gate             gate
-	skip             bool // the node refused a message: the client's are dropped up to Sync
+	runs             uint64 // messages that may have run functions or SQL: see portal.seen
+	skip             bool   // the node refused a message: the client's are dropped up to Sync
 }
 
 // batch is what was sent since the last Sync or Query.
@@ -47,6 +48,9 @@ type shape struct {
 	known bool
 	cols  []int // nil: none
 }
+
+// plain reports whether it is known that no column is sealed.
+func (s shape) plain() bool { return s.known && len(s.cols) == 0 }
 
 // A statement is a prepared statement of the client's.
 type statement struct {
@@ -91,11 +95,13 @@ type portal struct {
 	described bool
 	readOnly  bool
 	reads     bool
-	shape     shape // the back's; of named portals only
+	seen      uint64 // frontState.runs when it was described
+	shape     shape  // the back's; of named portals only
 }
 
-// undo takes back what the front noted for a message that the server skipped,
-// unless the client has used the name again since.
+// undo takes back what the front noted for a message that the server skipped. If
+// the client has used the name again since, what it stood for before is what
+// that message will be undone to.
 func (ss *session) undo(e *owed) {
 	if e.task != nil && e.task.pre != nil {
 		e.task.pre.failed = true
@@ -107,16 +113,13 @@ func (ss *session) undo(e *owed) {
 			e.stmt.zero()
 		}
 		if !e.named {
-			if ss.unnamedStmt == e.stmt {
-				ss.unnamedStmt = e.prev
-			}
-			ss.unnamedDescribed, ss.unnamedUtility = false, true
-		} else if e.stmt != nil && ss.stmts[e.stmt.name] == e.stmt {
-			ss.restore(e.stmt.name, e.prev)
+			ss.undoUnnamed(e)
+		} else if e.stmt != nil {
+			ss.undoNamed(e.stmt.name, e.stmt, e.prev)
 		}
 	case oweClose:
-		if e.prev != nil && e.named && ss.stmts[e.prev.name] == nil {
-			ss.restore(e.prev.name, e.prev)
+		if e.prev != nil && e.named {
+			ss.undoNamed(e.prev.name, nil, e.prev)
 		}
 	case oweBind:
 		if e.portal == nil {
@@ -141,6 +144,32 @@ func (ss *session) undo(e *owed) {
 		}
 	case oweExecute, oweSync, oweCall, oweCopy:
 	}
+}
+
+// undoNamed makes name stand for prev again, in place of st (nil: nothing).
+func (ss *session) undoNamed(name string, st, prev *statement) {
+	if later := ss.queue.next(name); later != nil {
+		if later.prev == st {
+			later.prev = prev
+		}
+	} else if ss.stmts[name] == st {
+		ss.restore(name, prev)
+	}
+}
+
+// undoUnnamed does so for the unnamed statement. A plain one is nil, so that only
+// the queue can tell whether it is still the one.
+func (ss *session) undoUnnamed(e *owed) {
+	if later := ss.queue.next(""); later != nil {
+		if later.prev == e.stmt {
+			later.prev = e.prev
+		}
+		return
+	}
+	if ss.unnamedStmt == e.stmt {
+		ss.unnamedStmt = e.prev
+	}
+	ss.unnamedDescribed, ss.unnamedUtility = false, true
 }
 
 func (ss *session) restore(name string, st *statement) {

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/rawpg"
+)
+
+// TestOnlySealedColumnsOpen: a record's text in a column of text stays shut,
+// whatever the name of the statement or portal stood for before. Who may verify
+// a secret, or sees a log, has such texts.
+func TestOnlySealedColumnsOpen(t *testing.T) {
+	put(t, "shape/mine", "mine", "shape/target", "shape canary")
+	const record = "SELECT (vault.verify_begin('shape/target')).records[1]"
+	for name, steps := range map[string][][]pgproto3.FrontendMessage{
+		"a cursor described after the portal": {
+			{rawpg.Query("DECLARE c CURSOR FOR SELECT vault.read_secret('shape/mine')")},
+			{rawpg.Parse("", record), rawpg.Bind("", ""), rawpg.DescribePortal(""), rawpg.DescribePortal("c"), rawpg.Execute("", 0), rawpg.Sync()},
+		},
+		"a statement prepared anew in a DO": {
+			{rawpg.Parse("s", "SELECT vault.read_secret('shape/mine')"), rawpg.DescribeStatement("s"), rawpg.Sync()},
+			{rawpg.Query("DO $$ BEGIN EXECUTE 'DEALLOCATE s'; EXECUTE 'PREPARE s AS " + strings.ReplaceAll(record, "'", "''") + "'; END $$")},
+			{rawpg.Bind("", "s"), rawpg.Execute("", 0), rawpg.Sync()},
+		},
+		"a portal declared anew": {
+			{rawpg.Parse("s", "SELECT vault.read_secret('shape/mine')"), rawpg.Bind("p", "s"), rawpg.DescribePortal("p"), rawpg.Sync()},
+			{rawpg.Query("CLOSE p; DECLARE p CURSOR FOR " + record)},
+			{rawpg.Execute("p", 0), rawpg.Sync()},
+		},
+		"an unnamed statement behind a failed one": {
+			{rawpg.Parse("", "SELECT vault.read_secret('shape/mine')"), rawpg.DescribeStatement(""), rawpg.Sync()},
+			{rawpg.Query("SAVEPOINT a"), rawpg.Parse("", "no statement"), rawpg.Sync(), rawpg.Query("ROLLBACK TO a"), rawpg.Parse("", record), rawpg.Sync()},
+			{rawpg.Bind("", ""), rawpg.Execute("", 0), rawpg.Sync()},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := openSession(t, shared.DSN(0, shared.User))
+			c.must("BEGIN")
+			var last answer
+			for _, messages := range steps {
+				if err := c.Send(messages...); err != nil {
+					t.Fatal(err)
+				}
+				for _, m := range messages {
+					switch m.(type) {
+					case *pgproto3.Query, *pgproto3.Sync:
+						last = c.read()
+					}
+				}
+			}
+			if len(last.rows) != 1 || !strings.HasPrefix(last.rows[0], "hv1.") {
+				t.Errorf("got %s, want the record's own text", last)
+			}
+		})
+	}
+}
+
+// TestReplicationWords: the node and the server read the startup parameter the
+// same way, else nothing would be sealed on a session that only one of them
+// takes for a replication connection.
+func TestReplicationWords(t *testing.T) {
+	for _, word := range []string{"off", "OFF", "f", "False", "n", "no", "0"} {
+		c := openSession(t, shared.DSN(0, shared.User)+" replication="+word)
+		a := c.do(rawpg.Parse("", putText), rawpg.Bind("", "", "shape/replication", "replication canary "+word), rawpg.Execute("", 0), rawpg.Sync())
+		if len(a.errors) > 0 || len(a.rows) != 1 {
+			t.Errorf("replication=%s: %s", word, a)
+		}
+	}
+	neverSent(t, "replication canary")
+}
