@@ -107,8 +107,13 @@ func (a *Analyzer) analyze(sql string, o Options) (*Plan, *Refusal) {
 	if !seen.vault && !seen.dangerous() && !worthParsing(sql, lx.toks) && !loose(sql) {
 		return nil, nil
 	}
+	// In some encodings the second byte of a character can be a backslash or a
+	// dollar sign: where literals end is not known, so all is looked into.
+	if !o.Settled && !isASCII(sql) && !seen.dangerous() && loose(sql) {
+		return nil, refuseUnsettled()
+	}
 	if bad := encodingBad(o); bad && !isASCII(sql) {
-		if seen.dangerous() {
+		if seen.dangerous() || loose(sql) {
 			return nil, refuseEncoding(o.Encoding)
 		}
 		return readsOnly(sql, lx.toks, seen), nil

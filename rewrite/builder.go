@@ -21,6 +21,7 @@ type builder struct {
 
 	stmts   int      // in the text
 	stmt    int      // being visited
+	coded   int      // 1 + the statement whose strings were looked into
 	node    *pg.Node // its root
 	found   []int    // tokens at which a call of schema vault was found
 	refused *Refusal // the one that stands first in the text

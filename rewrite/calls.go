@@ -24,6 +24,7 @@ func (b *builder) funcCall(fc *pg.FuncCall) {
 	name := names[n-1]
 	class := &b.plan.Stmts[b.stmt].Class
 	if n < 2 || names[n-2] != schemaVault {
+		b.codeOfFunction(name)
 		bare := n == 1 || names[n-2] == "pg_catalog"
 		f := valueFuncs[name]
 		switch {

@@ -8,6 +8,24 @@ import (
 	pg "github.com/pganalyze/pg_query_go/v5"
 )
 
+// runsText are functions that run a text as SQL: of PostgreSQL itself, of its
+// contrib modules, and of pg_cron. Calls of the same name in another schema are
+// taken for them.
+var runsText = []string{
+	"query_to_xml", "query_to_xmlschema", "query_to_xml_and_xmlschema", "ts_stat", "ts_rewrite",
+	"dblink", "dblink_exec", "dblink_open", "dblink_send_query",
+	"crosstab", "crosstab2", "crosstab3", "crosstab4",
+	"schedule", "schedule_in_database", "alter_job",
+}
+
+// codeOfFunction looks into the string constants of a statement that calls one.
+func (b *builder) codeOfFunction(name string) {
+	if slices.Contains(runsText, name) && b.coded != b.stmt+1 {
+		b.coded = b.stmt + 1
+		b.code("a text that a function runs")
+	}
+}
+
 // code looks into the string constants of a statement that makes code of one.
 func (b *builder) code(where string) {
 	b.cacheable = false
@@ -18,6 +36,7 @@ func (b *builder) code(where string) {
 			continue
 		}
 		p := b.literalPatterns(i)
+		b.plan.Executes = append(b.plan.Executes, looseExecutes(t.text(b.sql))...)
 		switch {
 		case p.value != 0:
 			b.refuse(refuseKept(p.value, where, t.start))

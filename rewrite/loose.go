@@ -159,6 +159,24 @@ func looseName[T ~string | ~[]byte](b T, i, end int) string {
 	return foldIdent(string(b[i:end]))
 }
 
+// looseExecutes are the names that stand behind EXECUTE in a text that a string
+// holds. One in quotes that are doubled, or that is put together when it runs, is
+// not seen.
+func looseExecutes(s string) (names []string) {
+	for i := 0; i < len(s); {
+		end := max(looseEnd(s, i), i+1)
+		if isIdentStart(s[i]) && end-i == len("execute") && equalFold(s[i:end], "execute") {
+			if at := looseGap(s, end); at < len(s) {
+				if name := looseName(s, at, looseEnd(s, at)); name != "" && name != anyName {
+					names = append(names, name)
+				}
+			}
+		}
+		i = end
+	}
+	return names
+}
+
 // looseGap skips white space, quotes and comments.
 func looseGap[T ~string | ~[]byte](b T, i int) int {
 	for i < len(b) {

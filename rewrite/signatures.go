@@ -71,11 +71,11 @@ var signatures = []signature{
 
 // Names that mean something to this package although they are no function's:
 // see keepIdent.
-var otherNames = []string{schemaVault, "text", "varchar", "pg_catalog", "set_config"}
+var otherNames = append([]string{schemaVault, "text", "varchar", "pg_catalog", "set_config"}, runsText...)
 
 // maxKnownIdent is more than the longest known name takes as U&"…" with every
 // character escaped (8 bytes each).
-const maxKnownIdent = 8*24 + 4
+const maxKnownIdent = 8*28 + 4
 
 var signatureOf = func() map[string]*signature {
 	m := make(map[string]*signature, len(signatures))
