@@ -4,7 +4,8 @@ package proxy
 
 import (
 	"errors"
-	"strconv"
+
+	"github.com/jackc/pgproto3/v2"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
@@ -22,21 +23,16 @@ type sqlError struct {
 
 func (e *sqlError) Error() string { return e.code + ": " + e.message }
 
-// append writes the error as a message of the given severity.
+// append writes the error as a message of its severity.
 func (e *sqlError) append(dst []byte) []byte {
 	severity := "ERROR"
 	if e.fatal {
 		severity = "FATAL"
 	}
-	pos := ""
-	if e.position > 0 {
-		pos = strconv.Itoa(e.position)
-	}
-	return wire.AppendFields(dst, wire.ErrorResponse,
-		wire.Field{Code: 'S', Text: severity}, wire.Field{Code: 'V', Text: severity},
-		wire.Field{Code: 'C', Text: e.code}, wire.Field{Code: 'M', Text: e.message},
-		wire.Field{Code: 'D', Text: e.detail}, wire.Field{Code: 'H', Text: e.hint},
-		wire.Field{Code: 'P', Text: pos})
+	return wire.AppendError(dst, &pgproto3.ErrorResponse{
+		Severity: severity, SeverityUnlocalized: severity, Code: e.code,
+		Message: e.message, Detail: e.detail, Hint: e.hint, Position: int32(e.position), //nolint:gosec // a text has at most 2^30 characters
+	})
 }
 
 // SQLSTATEs that the proxy itself uses.

@@ -2,7 +2,11 @@
 
 package wire
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/jackc/pgproto3/v2"
+)
 
 // Begin appends the header of a message of type typ with its length still
 // open; End closes it.
@@ -28,31 +32,45 @@ func AppendString(dst []byte, s string) []byte { return append(append(dst, s...)
 
 // AppendQuery appends a simple Query.
 func AppendQuery(dst []byte, sql string) []byte {
-	dst, mark := Begin(dst, Query)
-	return End(AppendString(dst, sql), mark)
+	return encode(dst, &pgproto3.Query{String: sql})
 }
 
 // AppendParse appends a Parse with the given parameter types.
 func AppendParse(dst []byte, name, sql string, types ...uint32) []byte {
-	dst, mark := Begin(dst, Parse)
-	dst = AppendString(AppendString(dst, name), sql)
-	dst = binary.BigEndian.AppendUint16(dst, uint16(len(types))) //nolint:gosec // a handful of our own
-	for _, t := range types {
-		dst = binary.BigEndian.AppendUint32(dst, t)
-	}
-	return End(dst, mark)
+	return encode(dst, &pgproto3.Parse{Name: name, Query: sql, ParameterOIDs: types})
 }
 
 // AppendBind appends a Bind of text parameters with text results; nil is NULL.
 func AppendBind(dst []byte, portal, stmt string, params ...[]byte) []byte {
-	dst, mark := Begin(dst, Bind)
-	dst = AppendString(AppendString(dst, portal), stmt)
-	dst = binary.BigEndian.AppendUint16(dst, 0)
-	dst = binary.BigEndian.AppendUint16(dst, uint16(len(params))) //nolint:gosec // a handful of our own
-	for _, p := range params {
-		dst = AppendParam(dst, p)
+	return encode(dst, &pgproto3.Bind{DestinationPortal: portal, PreparedStatement: stmt, Parameters: params})
+}
+
+// AppendDescribe appends a Describe of a statement ('S') or portal ('P').
+func AppendDescribe(dst []byte, what byte, name string) []byte {
+	return encode(dst, &pgproto3.Describe{ObjectType: what, Name: name})
+}
+
+// AppendExecute appends an Execute without a row limit.
+func AppendExecute(dst []byte, portal string) []byte {
+	return encode(dst, &pgproto3.Execute{Portal: portal})
+}
+
+// AppendClose appends a Close of a statement ('S') or portal ('P').
+func AppendClose(dst []byte, what byte, name string) []byte {
+	return encode(dst, &pgproto3.Close{ObjectType: what, Name: name})
+}
+
+// AppendError appends an ErrorResponse.
+func AppendError(dst []byte, e *pgproto3.ErrorResponse) []byte { return encode(dst, e) }
+
+// encode appends a message of the node's own making, which is far below the
+// protocol's limit: the encoder's only error.
+func encode(dst []byte, m pgproto3.Message) []byte {
+	out, err := m.Encode(dst)
+	if err != nil {
+		panic("internal error: a message of the node's own is too long")
 	}
-	return End(binary.BigEndian.AppendUint16(dst, 0), mark)
+	return out
 }
 
 // AppendParam appends one length-prefixed value as Bind and DataRow have them;
@@ -63,24 +81,6 @@ func AppendParam(dst, p []byte) []byte {
 	}
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(p))) //nolint:gosec // bounded by MaxLarge
 	return append(dst, p...)
-}
-
-// AppendDescribe appends a Describe of a statement ('S') or portal ('P').
-func AppendDescribe(dst []byte, what byte, name string) []byte {
-	dst, mark := Begin(dst, Describe)
-	return End(AppendString(append(dst, what), name), mark)
-}
-
-// AppendExecute appends an Execute without a row limit.
-func AppendExecute(dst []byte, portal string) []byte {
-	dst, mark := Begin(dst, Execute)
-	return End(append(AppendString(dst, portal), 0, 0, 0, 0), mark)
-}
-
-// AppendClose appends a Close of a statement ('S') or portal ('P').
-func AppendClose(dst []byte, what byte, name string) []byte {
-	dst, mark := Begin(dst, Close)
-	return End(AppendString(append(dst, what), name), mark)
 }
 
 // AppendEmpty appends a message without a body: Sync, Flush, …
