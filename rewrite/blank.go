@@ -17,7 +17,7 @@ func blank(dst []byte, sql string, lx *lexed) []byte {
 			next++
 		}
 		blankComment(b[c.start:c.end], next > 0 && next < len(lx.toks) &&
-			lx.toks[next-1].literal() && lx.toks[next].kind == kindString)
+			lx.toks[next-1].literal() && lx.toks[next-1].end <= c.start && lx.toks[next].kind == kindString)
 	}
 	for i, t := range lx.toks {
 		switch {

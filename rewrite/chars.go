@@ -2,6 +2,8 @@
 
 package rewrite
 
+import "strings"
+
 // pieceEnd returns the end of the quoted piece whose opening quote is at i.
 func pieceEnd(s string, i int, k kind, std bool) (int, bool) {
 	backslash := k == kindEscape || k == kindString && !std
@@ -48,19 +50,31 @@ func continuation(s string, i int) (int, bool) {
 // numberEnd returns the end of the number at i.
 func numberEnd(s string, i int) int {
 	if s[i] == '0' && i+1 < len(s) {
-		if c := lower(s[i+1]); c == 'x' || c == 'o' || c == 'b' {
-			j := i + 2
-			for j < len(s) && (isHex(s[j]) || s[j] == '_') {
-				j++
-			}
-			if j > i+2 {
-				return j
-			}
+		base := "0123456789"
+		switch lower(s[i+1]) {
+		case 'x':
+			base += "abcdefABCDEF"
+		case 'o':
+			base = base[:8]
+		case 'b':
+			base = base[:2]
+		default:
+			base = ""
+		}
+		if end := digits(s, i+2, base); end > i+2 {
+			return end
 		}
 	}
-	i = digits(s, i)
-	if i < len(s) && s[i] == '.' && (i+1 >= len(s) || s[i+1] != '.') {
-		i = digits(s, i+1)
+	const decimal = "0123456789"
+	start := i
+	i = digits(s, i, decimal)
+	// 1..2 is a range; with an underscore in it, to scan.l it is none.
+	ranged := i+1 < len(s) && s[i+1] == '.' && strings.IndexByte(s[start:i], '_') < 0
+	if i < len(s) && s[i] == '.' && !ranged {
+		i++
+		if i < len(s) && isDigit(s[i]) {
+			i = digits(s, i, decimal)
+		}
 	}
 	if i < len(s) && lower(s[i]) == 'e' {
 		j := i + 1
@@ -68,15 +82,24 @@ func numberEnd(s string, i int) int {
 			j++
 		}
 		if j < len(s) && isDigit(s[j]) {
-			return digits(s, j)
+			return digits(s, j, decimal)
 		}
 	}
 	return i
 }
 
-func digits(s string, i int) int {
-	for i < len(s) && (isDigit(s[i]) || s[i] == '_' && i+1 < len(s) && isDigit(s[i+1])) {
-		i++
+// digits returns the end of the digits at i, between which there may be single
+// underscores.
+func digits(s string, i int, base string) int {
+	for i < len(s) {
+		j := i
+		if s[j] == '_' {
+			j++
+		}
+		if j >= len(s) || strings.IndexByte(base, s[j]) < 0 {
+			break
+		}
+		i = j + 1
 	}
 	return i
 }
