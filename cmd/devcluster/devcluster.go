@@ -81,6 +81,7 @@ type Cluster struct {
 	account account
 	spawner *spawner
 	secrets secrets
+	lock    *os.File // held while we live
 	logMu   sync.Mutex
 }
 
@@ -213,6 +214,9 @@ func (c *Cluster) Stop() error {
 	c.spawner.close()
 	if c.dir != "" && c.config.Dir == "" {
 		err = errors.Join(err, os.RemoveAll(c.dir))
+	}
+	if c.lock != nil {
+		_ = c.lock.Close() // nothing was written
 	}
 	return err
 }

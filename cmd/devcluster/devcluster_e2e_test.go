@@ -285,4 +285,9 @@ func TestNothingOutlivesUs(t *testing.T) {
 	}
 	_ = victim.Wait() // "signal: killed" is what we want
 	eventually(t, "PostgreSQL's end", func() bool { return gone(pid) })
+	eventually(t, "the next cluster sweeps the directory", func() bool {
+		sweep()
+		_, err := os.Stat(dir)
+		return errors.Is(err, os.ErrNotExist)
+	})
 }

@@ -30,11 +30,15 @@ const stateFile = "cluster.json"
 // openDir makes the cluster's directory, or takes up the one that was kept.
 func (c *Cluster) openDir() error {
 	if c.config.Dir == "" {
-		dir, err := os.MkdirTemp("", "hyperion-vault-")
+		sweep()
+		dir, err := os.MkdirTemp("", tempPrefix)
 		if err != nil {
 			return err
 		}
 		c.dir = dir
+		if c.lock, err = lock(dir); err != nil {
+			return err
+		}
 		c.newSecrets()
 		return c.account.admit(dir)
 	}
@@ -57,6 +61,9 @@ func (c *Cluster) openDir() error {
 		return err
 	}
 	c.dir = dir
+	if c.lock, err = lock(dir); err != nil {
+		return err
+	}
 	if err := c.account.admit(dir); err != nil {
 		return err
 	}
