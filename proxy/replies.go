@@ -64,7 +64,12 @@ type replyQueue struct {
 	kept     int  // while skip calls undo: the first entry that stays
 }
 
-func (q *replyQueue) len() int { return q.n }
+// len is how much is owed. Copy data at the front stands for nothing: what asked
+// for it has been answered, or it came when nobody asked.
+func (q *replyQueue) len() int {
+	q.front()
+	return q.n
+}
 
 func (q *replyQueue) at(i int) *owed { return &q.ring[(q.head+i)&(len(q.ring)-1)] }
 
