@@ -102,6 +102,12 @@ func TestCopy(t *testing.T) {
 	// It fails before it takes data: the Sync counts, the data does not.
 	bad := []pgproto3.FrontendMessage{rawpg.Parse("", "COPY nowhere FROM STDIN"), rawpg.Bind("", ""), rawpg.Execute("", 0)}
 	c.Ask(t, "1 2 E(42P01) Z(I)"+answer, join(bad, data("1\n"), done, rawpg.Sync(), read)...)
+	// Data that nobody asked for, or no longer: pgjdbc ends a copy that has failed.
+	c.Ask(t, "G E(22P02) Z(I)", join(rawpg.Query("COPY copied FROM STDIN"), data("x\n"))...)
+	c.Ask(t, "T(pw:25) D(s3cr3t) C(SELECT_1) Z(I)", join(data("1\n"), done, rawpg.Query("SELECT vault.read_secret('copy/a') AS pw"))...)
+	c.Ask(t, "1 2 D(s3cr3t) C(SELECT_1) Z(I)", join(done, data("1\n"), read)...)
+	c.Ask(t, "1 2 D(1) C(SELECT_1) 1 2 D(s3cr3t) C(SELECT_1) Z(I)",
+		join(rawpg.Parse("", "SELECT 1"), rawpg.Bind("", ""), rawpg.Execute("", 0), done, read)...)
 	// Out, simple and extended, and in the middle of a batch.
 	c.Ask(t, "H d(7_) c C(COPY_1) Z(I)"+answer, join(rawpg.Query("COPY (SELECT 7) TO STDOUT"), read)...)
 	out := []pgproto3.FrontendMessage{rawpg.Parse("", "COPY (SELECT 7) TO STDOUT"), rawpg.Bind("", ""), rawpg.Execute("", 0)}
