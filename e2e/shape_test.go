@@ -75,3 +75,16 @@ func TestReplicationWords(t *testing.T) {
 	}
 	neverSent(t, "replication canary")
 }
+
+// TestNamesBehindAFailedOpening: what stands behind an Execute whose secret does
+// not open was not executed, also where the server could have.
+func TestNamesBehindAFailedOpening(t *testing.T) {
+	spoil(t, "shape/bad")
+	c := raw(t)
+	c.Ask(t, "1 Z(I)", rawpg.Parse("put", putText), rawpg.Sync())
+	c.Ask(t, "1 2 E(XX001) Z(I)", rawpg.Parse("", "SELECT vault.read_secret('shape/bad')"), rawpg.Bind("", ""), rawpg.Execute("", 0),
+		rawpg.Parse("new", "SELECT 1"), rawpg.CloseStatement("put"), rawpg.Sync())
+	c.Ask(t, "1 Z(I)", rawpg.Parse("new", "SELECT 1"), rawpg.Sync())
+	c.Ask(t, "2 D(1) C(SELECT_1) Z(I)", rawpg.Bind("", "put", "shape/behind", "behind canary"), rawpg.Execute("", 0), rawpg.Sync())
+	neverSent(t, "behind canary")
+}

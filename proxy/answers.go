@@ -158,7 +158,9 @@ func (ss *session) completed(typ byte, body []byte) verdict {
 // tag looks for commands that change what names and OIDs stand for.
 func (ss *session) tag(body []byte) {
 	switch {
-	case bytes.HasPrefix(body, []byte("DEALLOCATE")), bytes.HasPrefix(body, []byte("DISCARD ALL")):
+	case string(body) == "DEALLOCATE ALL\x00", string(body) == "DISCARD ALL\x00":
+		ss.forgetAll()
+	case bytes.HasPrefix(body, []byte("DEALLOCATE")):
 		ss.forgetShapes()
 	case bytes.HasSuffix(body, []byte(" EXTENSION\x00")):
 		ss.doubt()

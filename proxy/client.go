@@ -155,7 +155,7 @@ func (ss *session) noteParse(body []byte) verdict {
 		return ss.noteMalformed(oweParse)
 	}
 	text := body[end+1:]
-	if ss.concerns(text) {
+	if ss.concerns(text) || ss.holds(wire.Parse, end > 0) {
 		return slow
 	}
 	ss.batch.open = true
@@ -178,34 +178,10 @@ func (ss *session) pushParse(st *statement) {
 	ss.queue.push(ss.parsed(st))
 }
 
-func (ss *session) parsed(st *statement) owed {
-	ss.batch.open = true
-	e := owed{kind: oweParse, named: st.name != "", stmt: st}
-	if e.named {
-		e.prev, ss.stmts[st.name] = ss.stmts[st.name], st
-		ss.hasPuts = ss.hasPuts || st.puts()
-	} else {
-		e.prev, ss.unnamedStmt = ss.unnamedStmt, st
-	}
-	return e
-}
-
 // skipParse notes a Parse that the server does not get, or skips.
 func (ss *session) skipParse(body []byte) {
 	if name, text, ok := bytes.Cut(body, []byte{0}); ok && ss.concerns(text) {
 		ss.lose(cutName(name))
-	}
-}
-
-// lose notes that the client may believe in a statement that takes values while
-// the server knows no such one: what is bound to the name does not go there in
-// clear. mu is held.
-func (ss *session) lose(name []byte) {
-	switch {
-	case len(name) == 0 && !ss.unnamedStmt.puts():
-		ss.unnamedStmt = &statement{lost: true}
-	case len(name) > 0 && !ss.stmts[string(name)].puts():
-		ss.stmts[string(name)] = &statement{name: string(name), lost: true}
 	}
 }
 
@@ -227,11 +203,8 @@ func (ss *session) noteBind(body []byte) verdict {
 	if !ok && len(body) < bindHead-wire.HeaderSize {
 		return ss.noteMalformed(oweBind)
 	}
-	st := ss.unnamedStmt
-	if len(sname) > 0 {
-		st = ss.stmts[string(sname)]
-	}
-	if !ok || st.puts() {
+	st, sealed := ss.bindTarget(sname)
+	if !ok || sealed {
 		return slow
 	}
 	ss.pushBind(pname, sname, st)
@@ -373,6 +346,9 @@ func (ss *session) pushExecute(p *portal) {
 func (ss *session) noteClose(body []byte) verdict {
 	if len(body) < 2 {
 		return ss.noteMalformed(oweClose)
+	}
+	if ss.holds(wire.Close, body[0] == 'S') {
+		return slow
 	}
 	ss.batch.open = true
 	name := cutName(bytes.TrimSuffix(body[1:], []byte{0}))

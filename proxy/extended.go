@@ -36,6 +36,9 @@ func (ss *session) refuseExtended(e *sqlError) error {
 // slowParse handles a Parse whose text mentions the vault.
 func (ss *session) slowParse(body []byte) (verdict, error) {
 	end := bytes.IndexByte(body, 0)
+	if end < 0 {
+		return again, nil
+	}
 	name := string(cutName(body[:end]))
 	text, types, ok := parseBody(body[end+1:])
 	if !ok {
@@ -69,6 +72,15 @@ func (ss *session) slowParse(body []byte) (verdict, error) {
 	}
 	if e := st.keepValues(plan, text); e != nil {
 		return drop, ss.refuseParse(name, e)
+	}
+	if st.puts() {
+		ss.mu.Lock()
+		e := ss.keepable(st)
+		ss.mu.Unlock()
+		if e != nil {
+			st.zero()
+			return drop, ss.refuseParse(name, e)
+		}
 	}
 	return drop, ss.sendParse(st, text, spliced, types)
 }
@@ -227,12 +239,15 @@ func (ss *session) slowBind(body []byte) (verdict, error) {
 		return drop, err
 	}
 	ss.mu.Lock()
-	st := ss.unnamedStmt
-	if len(b.stmt) > 0 {
-		st = ss.stmts[string(b.stmt)]
+	st, sealed := ss.bindTarget(b.stmt)
+	if !sealed {
+		ss.pushBind(b.portal, b.stmt, st)
 	}
 	ss.mu.Unlock()
-	if !st.puts() || st.lost { // an error answered meanwhile took the statement back
+	if !sealed {
+		return pass, nil
+	}
+	if st == nil || st.lost { // an error answered meanwhile took the statement back
 		return drop, ss.refuseExtended(&sqlError{code: stateNoStatement, message: fmt.Sprintf("prepared statement %q does not exist", b.stmt),
 			detail: "Its Parse was skipped after an error; the values of this Bind were not sent."})
 	}

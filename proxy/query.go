@@ -42,7 +42,7 @@ func (ss *session) slow(typ byte, body []byte) (v verdict, err error) {
 		v, err = drop, ss.refuseQuery(&sqlError{code: stateFeature, message: "a function of the vault cannot be called by the fast path",
 			hint: "Call it in a SELECT."})
 	default:
-		v = pass
+		v = again
 	}
 	return v, err
 }

@@ -315,13 +315,26 @@ func (ss *session) appendRow(row [][]byte) {
 	ss.out = wire.End(out, mark)
 }
 
+// readOnly reports whether what e stands for is known to have changed nothing.
+func readOnly(e *owed) bool {
+	switch {
+	case e.task != nil && e.task.plan != nil:
+		return e.task.plan.ReadOnly
+	case e.stmt != nil && e.stmt.plan != nil:
+		return e.stmt.plan.ReadOnly
+	}
+	return false
+}
+
 // fail answers a result that could not be opened: one error in its place, and
 // nothing more for the client up to ReadyForQuery. mu is held.
 func (ss *session) fail(e *sqlError) {
-	owed := ss.queue.front()
-	if owed != nil && owed.kind == oweQuery && ss.state == wire.Idle && e.detail == "" && !(owed.task != nil && owed.task.plan != nil && owed.task.plan.ReadOnly) {
+	if owed := ss.queue.front(); owed != nil && ss.state == wire.Idle && ss.queue.ends > 0 && e.detail == "" && !readOnly(owed) {
 		with := *e
-		with.detail = "The server had executed and committed the statement before its rows could be opened."
+		with.detail = "The server may have executed and committed the statement before its rows could be opened."
+		if owed.kind == oweQuery {
+			with.detail = "The server had executed and committed the statement before its rows could be opened."
+		}
 		e = &with
 	}
 	ss.gather()

@@ -269,7 +269,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	for _, ss := range live {
-		ss.drain()
+		go ss.drain() // a client that does not read holds up its own session only
 	}
 	done := make(chan struct{})
 	go func() { s.wg.Wait(); close(done) }()
@@ -279,9 +279,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
+	var told sync.WaitGroup
 	for _, ss := range live {
-		ss.terminate(errShutdown)
+		told.Go(func() { ss.terminate(errShutdown) })
 	}
+	told.Wait()
 	s.cancel()
 	<-done
 	return ctx.Err()

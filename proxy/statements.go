@@ -17,6 +17,8 @@ type frontState struct {
 	unnamedDescribed bool
 	unnamedUtility   bool
 	unnamedPortal    portal
+	crowded          int                 // how often a name found no room
+	lostMany         bool                // more names were lost than can be remembered
 	hasPuts          bool                // a named statement of this session carries values
 	directNames      map[string]struct{} // SQL's own prepared statements and cursors over the vault's calls
 	batch            batch

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import "github.com/hyperiondb/hyperion-vault/proxy/wire"
+
+// Bounds on what a session is remembered to have prepared: the server forgets
+// names without a word to the node (DEALLOCATE in a function), so a client could
+// make it remember ever more.
+const (
+	// maxStatements bounds the named statements. Plain ones beyond it are
+	// forgotten, which only means that each execution is described.
+	maxStatements = 10000
+	// maxKeptValues bounds the literal values that are kept to be sealed anew.
+	maxKeptValues = 16 << 20
+)
+
+// parsed gives a statement's name its new meaning and returns what is owed for
+// the Parse.
+func (ss *session) parsed(st *statement) owed {
+	ss.batch.open = true
+	e := owed{kind: oweParse, named: st.name != "", stmt: st}
+	switch {
+	case !e.named:
+		e.prev, ss.unnamedStmt = ss.unnamedStmt, st
+	case ss.room(st.name):
+		e.prev, ss.stmts[st.name] = ss.stmts[st.name], st
+		ss.hasPuts = ss.hasPuts || st.puts()
+	default: // a plain one, see keepable
+		e.stmt = nil
+	}
+	return e
+}
+
+// room reports whether name can be remembered.
+func (ss *session) room(name string) bool {
+	if _, known := ss.stmts[name]; known || len(ss.stmts) < maxStatements {
+		return true
+	}
+	// Looking through them all is too much work for each name.
+	if ss.crowded++; ss.crowded%1024 == 1 && ss.queue.len() < maxStatements {
+		ss.forgetPlain()
+	}
+	return len(ss.stmts) < maxStatements
+}
+
+// pending are the statements that answers still owed refer to.
+func (ss *session) pending() map[*statement]bool {
+	in := map[*statement]bool{}
+	for i := range ss.queue.len() {
+		e := ss.queue.at(i)
+		in[e.stmt], in[e.prev] = true, true
+	}
+	return in
+}
+
+func (ss *session) forgetPlain() {
+	in := ss.pending()
+	for name, st := range ss.stmts {
+		if !st.puts() && !in[st] {
+			delete(ss.stmts, name)
+		}
+	}
+}
+
+// forgetAll is called when the server has just dropped all named statements.
+// Those of Parses that it has not answered yet stay.
+func (ss *session) forgetAll() {
+	later := map[*statement]bool{}
+	for i := range ss.queue.len() {
+		if e := ss.queue.at(i); e.kind == oweParse && e.named {
+			later[e.stmt] = true
+		}
+	}
+	for i := range ss.queue.len() {
+		if e := ss.queue.at(i); e.prev != nil && e.prev.name != "" && !later[e.prev] {
+			e.prev.zero()
+			e.prev = nil
+		}
+	}
+	for name, st := range ss.stmts {
+		if !later[st] {
+			st.zero()
+			delete(ss.stmts, name)
+		}
+	}
+}
+
+// keepable refuses a statement whose name or values cannot be remembered. mu is
+// held.
+func (ss *session) keepable(st *statement) *sqlError {
+	for i := range len(st.name) {
+		if st.name[i] >= 0x80 { // another client_encoding would spell it otherwise
+			return &sqlError{code: stateFeature, message: "the name of a prepared statement that carries a secret must be ASCII"}
+		}
+	}
+	if st.name != "" && !ss.room(st.name) {
+		return &sqlError{code: stateLimit, message: "too many prepared statements", hint: "Close or DEALLOCATE some."}
+	}
+	kept := 0
+	for _, other := range ss.stmts {
+		kept += other.size()
+	}
+	if n := st.size(); n > 0 && kept+n > maxKeptValues {
+		return &sqlError{code: stateLimit, message: "too many literal values in prepared statements",
+			hint: "Pass the values as parameters, or Close or DEALLOCATE statements."}
+	}
+	return nil
+}
+
+// size is how many bytes of literal values a statement holds.
+func (st *statement) size() (n int) {
+	for _, v := range st.values {
+		n += cap(v)
+	}
+	return n
+}
+
+// lose notes that the client may believe in a statement that takes values while
+// the server knows no such one: what is bound to the name does not go there in
+// clear. mu is held.
+func (ss *session) lose(name []byte) {
+	switch {
+	case len(name) == 0:
+		if !ss.unnamedStmt.puts() {
+			ss.unnamedStmt = &statement{lost: true}
+		}
+	case ss.stmts[string(name)].puts():
+	case ss.room(string(name)):
+		ss.stmts[string(name)] = &statement{name: string(name), lost: true}
+	default:
+		ss.lostMany = true
+	}
+}
+
+// bindTarget is the statement that a Bind names; sealed says that it may carry
+// values. It is nil for a plain unnamed one, and for a name that only the server
+// knows.
+func (ss *session) bindTarget(name []byte) (st *statement, sealed bool) {
+	if len(name) == 0 {
+		return ss.unnamedStmt, ss.unnamedStmt.puts()
+	}
+	st = ss.stmts[string(name)]
+	return st, st.puts() || st == nil && ss.lostMany
+}
+
+// holds reports whether a message that gives a name another meaning has to wait:
+// the client may yet hear of an error, after which it was not executed. mu is
+// held.
+func (ss *session) holds(typ byte, named bool) bool {
+	return ss.batch.failed && typ == wire.Parse || named && (ss.batch.failed || ss.gate == gateRows)
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+)
+
+func TestNamesAreBounded(t *testing.T) {
+	ss := &session{}
+	ss.stmts = map[string]*statement{}
+	ss.parsed(&statement{name: "put", plan: putPlan(t)})
+	for i := range 3 * maxStatements {
+		ss.parsed(&statement{name: fmt.Sprint("plain", i)})
+	}
+	if len(ss.stmts) > maxStatements || !ss.stmts["put"].puts() {
+		t.Errorf("%d names, the put kept: %v", len(ss.stmts), ss.stmts["put"].puts())
+	}
+	for i := range 3 * maxStatements {
+		ss.lose([]byte(fmt.Sprint("lost", i)))
+	}
+	if _, sealed := ss.bindTarget([]byte("lost29999")); len(ss.stmts) > maxStatements || !sealed {
+		t.Errorf("%d names; a name that was lost is bound in clear: %v", len(ss.stmts), !sealed)
+	}
+}
+
+func TestDeallocateAllForgets(t *testing.T) {
+	value := []byte("canary")
+	old := &statement{name: "s", plan: putPlan(t), values: [][]byte{value}}
+	next := &statement{name: "s", plan: putPlan(t)}
+	ss := &session{}
+	ss.stmts = map[string]*statement{"s": next, "other": {name: "other"}}
+	ss.queue.push(owed{kind: oweQuery})
+	ss.queue.push(owed{kind: oweParse, named: true, stmt: next, prev: old})
+	ss.tag([]byte("DEALLOCATE ALL\x00"))
+	if ss.stmts["s"] != next || ss.stmts["other"] != nil {
+		t.Errorf("left %v, want what is parsed behind it", ss.stmts)
+	}
+	if bytes.Contains(value, []byte("canary")) || ss.queue.at(1).prev != nil {
+		t.Error("the older statement's value is kept")
+	}
+}
+
+func TestWhatIsNotKept(t *testing.T) {
+	ss := &session{}
+	ss.stmts = map[string]*statement{"a": {name: "a", plan: putPlan(t), values: [][]byte{make([]byte, maxKeptValues-10)}}}
+	for _, st := range []*statement{
+		{name: "b", plan: putPlan(t), values: [][]byte{make([]byte, 11)}},
+		{name: "\u00e9", plan: putPlan(t)},
+	} {
+		if ss.keepable(st) == nil {
+			t.Errorf("%q is kept", st.name)
+		}
+	}
+	if e := ss.keepable(&statement{name: "c", plan: putPlan(t), values: [][]byte{make([]byte, 10)}}); e != nil {
+		t.Error(e)
+	}
+}
