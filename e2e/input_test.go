@@ -139,7 +139,7 @@ func hello() []byte {
 
 // noise is n bytes that are the same in every run.
 func noise(seed uint64, n int) string {
-	r := rand.New(rand.NewPCG(seed, 3)) //nolint:gosec // repeatable on purpose
+	r := rand.New(rand.NewPCG(seed, 3))
 	b := make([]byte, n)
 	for i := range b {
 		b[i] = byte(r.UintN(256))
@@ -447,7 +447,7 @@ func TestOutOfOrder(t *testing.T) {
 		rawpg.Query("SELECT vault.read_secret('input/bystander')"), rawpg.Query(""), rawpg.Query("DISCARD ALL"),
 	}
 	for seed := range uint64(60) {
-		r := rand.New(rand.NewPCG(seed, 4)) //nolint:gosec // repeatable on purpose
+		r := rand.New(rand.NewPCG(seed, 4))
 		var input []byte
 		for range 15 {
 			input = append(input, encode(pool[r.IntN(len(pool))])...)

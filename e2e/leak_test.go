@@ -130,7 +130,7 @@ func (r *leakRun) through(t *testing.T) {
 	t.Helper()
 	r.activity = r.c.Connect(t, r.c.SuperDSN(0))
 	owner := r.dial(t, canary.Owner)
-	defer func() { _ = owner.Close(context.Background()) }() // nothing is owed by then
+	defer func() { _ = owner.Close(t.Context()) }() // nothing is owed by then
 	if err := canary.Prepare(t.Context(), owner); err != nil {
 		t.Fatal(err)
 	}

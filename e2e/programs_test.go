@@ -24,7 +24,7 @@ func program(t *testing.T, env []string, name string, args ...string) (stdout, s
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), filepath.Join(bindir, name), args...) //nolint:gosec // the caller's choice
+	cmd := exec.CommandContext(t.Context(), filepath.Join(bindir, name), args...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	cmd.Env = append([]string{"PATH=/usr/bin:/bin", "HOME=" + t.TempDir(), "LC_ALL=C.UTF-8"}, env...)
@@ -57,7 +57,7 @@ func libpq(t *testing.T, c *cluster.Cluster, address string) []string {
 
 func readFile(t *testing.T, path string) string {
 	t.Helper()
-	text, err := os.ReadFile(path) //nolint:gosec // a file of the test's own cluster
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,14 +93,15 @@ func state(err error) string {
 
 // Check compares an answer with what the door should give through a node.
 func (d *Door) Check(err error) error {
-	if got := state(err); got != d.State {
-		want := d.State
-		if want == "" {
-			want = "the value taken"
-		}
-		return fmt.Errorf("door %q: got %v, want %s", d.Name, err, want)
+	switch got := state(err); {
+	case got == d.State:
+		return nil
+	case err == nil:
+		return fmt.Errorf("door %q: the value was taken, want %s", d.Name, d.State)
+	case d.State == "":
+		return fmt.Errorf("door %q: %w, want the value taken", d.Name, err)
 	}
-	return nil
+	return fmt.Errorf("door %q: %w, want %s", d.Name, err, d.State)
 }
 
 // quoted writes a plain literal.

@@ -178,7 +178,7 @@ func Main(m *testing.M, spec Spec, into **Cluster) {
 		m.Run()
 		return
 	}
-	c, err := New(context.Background(), spec)
+	c, err := New(context.Background(), spec) //nolint:forbidigo // a TestMain has none
 	if err != nil {
 		panic(fmt.Sprintf("cluster: %v", err))
 	}
@@ -295,7 +295,7 @@ func (c *Cluster) Connect(tb testing.TB, dsn string, options ...func(*pgx.ConnCo
 		tb.Fatalf("connect: %v", err)
 	}
 	tb.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), 5*time.Second)
 		defer cancel()
 		_ = conn.Close(ctx) // what it did was looked at
 	})
