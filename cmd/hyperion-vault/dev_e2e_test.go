@@ -315,6 +315,8 @@ func TestServeWithoutServer(t *testing.T) {
 		t.Errorf("put: got %s, want 1", got)
 	}
 
+	t.Run("reload", func(t *testing.T) { checkReload(t, c, n, node) })
+
 	other := startProgram(t, []string{"VAULT_AUDIT_DIR=" + t.TempDir()}, "serve", "--config", n.Config)
 	if err := other.cmd.Wait(); err == nil || !strings.Contains(other.err.String(), "cannot listen on") {
 		t.Errorf("a second node on the same ports: got %v: %s", err, other.err.String())
@@ -322,6 +324,51 @@ func TestServeWithoutServer(t *testing.T) {
 	if code, _ := node.terminate(t); code != 0 {
 		t.Errorf("exit code: got %d: %s", code, node.err.String())
 	}
+}
+
+// checkReload changes the node's file and sends SIGHUP.
+func checkReload(t *testing.T, c *devcluster.Cluster, n *devcluster.Node, node *program) {
+	t.Helper()
+	original, err := os.ReadFile(n.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reload := func(old, changed, wantLog string) {
+		t.Helper()
+		text := strings.Replace(string(original), old, changed, 1)
+		if err := os.WriteFile(n.Config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		before := strings.Count(node.err.String(), wantLog)
+		if err := node.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, wantLog, func() bool { return strings.Count(node.err.String(), wantLog) > before })
+	}
+	read := func() error {
+		conn, err := connectTo(t.Context(), n.Proxy, c.User, c.Password, c.Database)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(t.Context()) // its result was read
+		var value string
+		return conn.QueryRow(t.Context(), "SELECT vault.read_secret('a')").Scan(&value)
+	}
+	const again = "the settings were read again"
+	reload("VAULT_ALLOWED_IPS=loopback", "VAULT_ALLOWED_IPS=192.0.2.0/24", again)
+	var pg *pgconn.PgError
+	if err := read(); !errors.As(err, &pg) || pg.Code != "42501" {
+		t.Errorf("a read from an address that is no longer allowed: got %v, want 42501", err)
+	}
+	reload("VAULT_ALLOWED_IPS=loopback", "VAULT_ALLOWED_IPS=everywhere", "nothing was changed")
+	if err := read(); !errors.As(err, &pg) {
+		t.Errorf("a wrong file changed something: got %v, want 42501", err)
+	}
+	reload("VAULT_DRAIN_SECS=1", "VAULT_DRAIN_SECS=2", `"settings":"VAULT_DRAIN_SECS"`)
+	if err := read(); err != nil {
+		t.Errorf("a read from an address that is allowed again: %v", err)
+	}
+	reload("", "", again)
 }
 
 func TestInit(t *testing.T) {

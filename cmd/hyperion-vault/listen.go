@@ -87,7 +87,7 @@ func listenSocket(ctx context.Context, variable, path string) (net.Listener, err
 	if conn, err := dialer.DialContext(ctx, "unix", path); err == nil {
 		_ = conn.Close() // only asked whether somebody is there
 		return nil, fmt.Errorf("%s: cannot listen on %s: another process does", variable, path)
-	} else if errors.Is(err, syscall.ECONNREFUSED) {
+	} else if info, statErr := os.Lstat(path); statErr == nil && info.Mode().Type() == os.ModeSocket && errors.Is(err, syscall.ECONNREFUSED) {
 		if err := os.Remove(path); err != nil {
 			return nil, fmt.Errorf("%s: %w", variable, err)
 		}

@@ -73,6 +73,7 @@ func run(ctx context.Context, args []string, std *streams) int {
 		kong.Name("hyperion-vault"),
 		kong.Description("A secrets vault for replicated PostgreSQL."),
 		kong.FlagNamer(fieldFlag),
+		kong.PostBuild(describeSettings),
 		kong.Writers(std.out, std.err),
 		kong.Exit(func(c int) { // --help
 			if code < 0 {
@@ -112,6 +113,26 @@ func fail(std *streams, code int, err error) int {
 		_, _ = fmt.Fprintf(std.err, "hyperion-vault: %s\n", line) // nobody to tell
 	}
 	return code
+}
+
+// describeSettings tells in --help what the tags of a setting say: its form and
+// its default, which kong must not apply itself.
+func describeSettings(k *kong.Kong) error {
+	for _, command := range k.Model.Children {
+		for _, f := range command.Flags {
+			form := f.Tag.Get("form")
+			if form == "" {
+				continue
+			}
+			f.PlaceHolder = "VALUE"
+			f.Help += " Form: " + form
+			if preset := f.Tag.Get("preset"); preset != "" {
+				f.Help += "; default " + preset
+			}
+			f.Help += "."
+		}
+	}
+	return nil
 }
 
 // fieldFlag names a flag: a setting's by its variable, any other by its field.

@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -25,7 +24,6 @@ import (
 
 	"github.com/hyperiondb/hyperion-vault/envelope"
 	"github.com/hyperiondb/hyperion-vault/envelope/erase"
-	"github.com/hyperiondb/hyperion-vault/envelope/localkms"
 	"github.com/hyperiondb/hyperion-vault/proxy"
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 	"github.com/hyperiondb/hyperion-vault/rewrite"
@@ -100,11 +98,6 @@ type node struct {
 	reload func() (values, []string, error)
 }
 
-// kmsState is what the last canary said.
-type kmsState struct{ err error }
-
-var errNotTried = errors.New("not asked yet")
-
 // newNode connects to nothing: only faults of this host are errors.
 func newNode(c *nodeConfig, log *slog.Logger) (*node, error) {
 	name, err := os.Hostname()
@@ -143,40 +136,6 @@ func newNode(c *nodeConfig, log *slog.Logger) (*node, error) {
 	}
 	n.registry.MustRegister(n.partGauges()...)
 	return n, nil
-}
-
-// sealerMaker derives the keys of the KMS now, so that a wrong key or too
-// little lockable memory is found at the start even if the vault id is not.
-func sealerMaker(c *nodeConfig, log *slog.Logger) (func(envelope.UUID) (*envelope.Sealer, error), error) {
-	kms, err := localkms.New(c.masterKey)
-	erase.Zero(c.masterKey)
-	if err != nil {
-		return nil, err
-	}
-	retrying := envelope.Retry(kms, envelope.RetryConfig{MaxRetries: c.kmsRetries})
-	maker := func(id envelope.UUID) (*envelope.Sealer, error) {
-		return envelope.New(envelope.Config{
-			KMS: retrying, Vault: id, KeyID: kms.KeyID(), CacheTTL: c.cacheTTL, CacheEntries: c.cacheEntries,
-			MaxInflight: c.kmsInflight, AllowUnlocked: c.allowUnlocked,
-		})
-	}
-	trial, err := maker(envelope.NewUUID())
-	if errors.Is(err, envelope.ErrUnlocked) {
-		return nil, fmt.Errorf("%w: raise the limit (LimitMEMLOCK= of the unit, ulimit -l), or set VAULT_ALLOW_UNLOCKED=true", err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer trial.Close()
-	switch st := trial.Stats(); {
-	case c.cacheTTL == 0:
-	case !st.Locked:
-		log.Warn("data keys are kept in memory that may be swapped to disk", "remedy", "raise the limit of locked memory (LimitMEMLOCK=, ulimit -l)")
-	case st.Capacity < c.cacheEntries:
-		log.Warn("fewer data keys are kept than asked for", "kept", st.Capacity, "asked", c.cacheEntries,
-			"remedy", "raise the limit of locked memory (LimitMEMLOCK=, ulimit -l)")
-	}
-	return maker, nil
 }
 
 // planCacheBytes is room for some thousand different texts that call the vault.
@@ -315,53 +274,6 @@ func addresses(list []net.Listener) []string {
 		texts[i] = l.Addr().String()
 	}
 	return texts
-}
-
-const (
-	canaryEvery    = time.Minute
-	canaryRetryMin = 500 * time.Millisecond
-	canaryTimeout  = 20 * time.Second
-)
-
-// watchKMS asks the KMS with a canary, and logs once when its state changes.
-func (n *node) watchKMS(ctx context.Context) {
-	retry, last := canaryRetryMin, "not asked yet"
-	for {
-		err := n.canary(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		n.kms.Store(&kmsState{err: err})
-		now, wait := "", canaryEvery
-		if err != nil {
-			now, wait = err.Error(), retry
-			retry = min(2*retry, canaryEvery)
-		} else {
-			retry = canaryRetryMin
-		}
-		switch {
-		case vault.KindOf(err) == vault.KindNotReady: // told by the watch of the server
-		case now == last:
-		case err != nil:
-			n.log.WarnContext(ctx, "KMS not usable", "error", err.Error())
-		default:
-			n.log.InfoContext(ctx, "KMS usable")
-		}
-		last = now
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		}
-	}
-}
-
-func (n *node) canary(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, canaryTimeout)
-	defer cancel()
-	return n.vault.Canary(ctx)
 }
 
 // signals serves SIGHUP (settings) and SIGUSR2 (forget the data keys).
