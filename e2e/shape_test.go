@@ -88,3 +88,14 @@ func TestNamesBehindAFailedOpening(t *testing.T) {
 	c.Ask(t, "2 D(1) C(SELECT_1) Z(I)", rawpg.Bind("", "put", "shape/behind", "behind canary"), rawpg.Execute("", 0), rawpg.Sync())
 	neverSent(t, "behind canary")
 }
+
+// TestEncodingOfABind: the bytes of a value are not UTF-8 if the session says so,
+// whatever they look like.
+func TestEncodingOfABind(t *testing.T) {
+	c := raw(t)
+	c.Ask(t, "1 Z(I)", rawpg.Parse("put", putText), rawpg.Sync())
+	c.Ask(t, "C(SET) S(client_encoding=LATIN1) Z(I)", rawpg.Query("SET client_encoding = 'LATIN1'"))
+	c.Ask(t, "E(0A000) Z(I)", rawpg.Bind("", "put", "shape/encoding", "caf\u00e9"), rawpg.Execute("", 0), rawpg.Sync())
+	c.Ask(t, "2 D(1) C(SELECT_1) Z(I)", rawpg.Bind("", "put", "shape/encoding", "cafe"), rawpg.Execute("", 0), rawpg.Sync())
+	neverSent(t, "caf\u00e9")
+}

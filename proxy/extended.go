@@ -264,6 +264,9 @@ func (ss *session) slowBind(body []byte) (verdict, error) {
 	}
 	args, failed := ss.boundArgs(st, b)
 	defer args.zero()
+	if failed == nil && !ss.utf8(args) {
+		failed = &sqlError{code: stateFeature, message: "values can be stored only while client_encoding is UTF8", hint: "SET client_encoding = 'UTF8'"}
+	}
 	if failed != nil {
 		return drop, ss.refuseExtended(failed)
 	}
@@ -316,6 +319,20 @@ func (ss *session) boundArgs(st *statement, b bound) (args, *sqlError) {
 		as = append(as, a)
 	}
 	return as, ss.checkArgs(as)
+}
+
+// utf8 reports whether the values, as far as they are not ASCII, are in UTF-8 by
+// the session's client_encoding, and not by chance only.
+func (ss *session) utf8(as args) bool {
+	ss.mu.Lock()
+	encoding := ss.encoding
+	ss.mu.Unlock()
+	if encoding == "" || encoding == "UTF8" || encoding == "SQL_ASCII" {
+		return true
+	}
+	return !slices.ContainsFunc(as, func(a arg) bool {
+		return slices.ContainsFunc(a.value, func(b byte) bool { return b >= 0x80 })
+	})
 }
 
 // checkKind refuses a kind that create_secret does not have: with supabase's
