@@ -14,8 +14,8 @@ import (
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 )
 
-// shared writes down all that its servers and nodes see: whatever the tests of
-// this package do, the leak test looks through it at the end.
+// shared writes down all that its servers and nodes see: the leak test looks
+// through it.
 var shared *cluster.Cluster
 
 func TestMain(m *testing.M) {
