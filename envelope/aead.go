@@ -45,7 +45,7 @@ func openWith(k *keys, r *Record, dst []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("internal error: aead: %w", err)
 	}
-	scratch := aads.Get().(*[512]byte)
+	scratch := aads.Get().(*[512]byte) //nolint:errcheck // the pool's New makes nothing else
 	defer aads.Put(scratch)
 	aad := appendAAD(scratch[:0], &r.Subject, commitment)
 	out, err := aead.Open(dst, r.Nonce, r.Ciphertext[commitSize:], aad)

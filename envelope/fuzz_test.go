@@ -37,6 +37,7 @@ func FuzzParseRecord(f *testing.F) {
 }
 
 func fuzzParse(t *testing.T, text []byte) {
+	t.Helper()
 	kept := bytes.Clone(text)
 	r, err := envelope.ParseRecord(text)
 	if !bytes.Equal(text, kept) {

@@ -23,7 +23,10 @@ type testKMS struct {
 	gate chan struct{} // calls wait until it is closed, unless nil
 }
 
-func newTestKMS(tb testing.TB) *testKMS { return &testKMS{KMS: newLocal(tb, 1)} }
+func newTestKMS(tb testing.TB) *testKMS {
+	tb.Helper()
+	return &testKMS{KMS: newLocal(tb, 1)}
+}
 
 func (k *testKMS) set(fail error, gate chan struct{}) {
 	k.mu.Lock()

@@ -19,7 +19,7 @@ func (k *keys) encryption() []byte { return k[:32] }
 func (k *keys) commitment() []byte { return k[32:] }
 func (k *keys) zero()              { erase.Zero(k[:]) }
 
-// ErrUnlocked: the system lets this process lock no memory at all.
+// ErrUnlocked is reported if the system lets this process lock no memory at all.
 var ErrUnlocked = errors.New("envelope: no memory can be locked")
 
 // minSlots is one page of 4 KiB: less is not worth a cache.

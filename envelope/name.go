@@ -20,7 +20,7 @@ var (
 	errNameLength  = fmt.Errorf("%w: it must have 1 to 255 bytes", ErrName)
 	errNameChar    = fmt.Errorf("%w: only A-Z a-z 0-9 . _ / @ + - are allowed", ErrName)
 	errNameSlash   = fmt.Errorf("%w: it may not start or end with /", ErrName)
-	errNameSegment = fmt.Errorf("%w: no part between slashes may be empty, . or ..", ErrName)
+	errNameSegment = fmt.Errorf("%w: no part between slashes may be empty, a dot or two dots", ErrName)
 	errNameVerb    = fmt.Errorf("%w: the last part may not be rotate, verify or versions", ErrName)
 )
 

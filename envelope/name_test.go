@@ -15,7 +15,7 @@ func TestCheckName(t *testing.T) {
 		length  = "it must have 1 to 255 bytes"
 		char    = "only A-Z a-z 0-9 . _ / @ + - are allowed"
 		slash   = "it may not start or end with /"
-		segment = "no part between slashes may be empty, . or .."
+		segment = "no part between slashes may be empty, a dot or two dots"
 		verb    = "the last part may not be rotate, verify or versions"
 	)
 	for name, want := range map[string]string{

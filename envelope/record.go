@@ -196,7 +196,7 @@ func (r *Record) AppendText(dst []byte) ([]byte, error) {
 	if err := r.check(); err != nil {
 		return dst, err
 	}
-	p := binaries.Get().(*[]byte)
+	p := binaries.Get().(*[]byte) //nolint:errcheck // the pool's New makes nothing else
 	b := r.appendBinary((*p)[:0])
 	dst = strictURL.AppendEncode(append(dst, textPrefix...), b)
 	if cap(b) <= maxPooled {
@@ -223,7 +223,7 @@ func (r *Record) appendBinary(b []byte) []byte {
 
 // check applies to a record built by hand what decode applies to a text.
 func (r *Record) check() error {
-	field := Field(0)
+	var field Field
 	switch {
 	case r.Version < 1:
 		field = FieldVersion

@@ -57,6 +57,7 @@ func refXSeal(tb testing.TB, key, nonce, plain, aad []byte) []byte {
 }
 
 func refKeyID(tb testing.TB, master []byte) string {
+	tb.Helper()
 	return "local:" + hex.EncodeToString(refHKDF(tb, master, "hyperion-vault/local-kms/1", "key id", 16))
 }
 
@@ -70,6 +71,7 @@ func refContext(vault []byte, name string) []byte {
 }
 
 func refWrap(tb testing.TB, master, nonce, dek, context []byte) []byte {
+	tb.Helper()
 	key := refHKDF(tb, master, "hyperion-vault/local-kms/1", "wrap", 32)
 	return append(append([]byte(nil), nonce...), refXSeal(tb, key, nonce, dek, lp([]byte("hv/local-wrap/1"), context))...)
 }

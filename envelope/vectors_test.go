@@ -74,6 +74,7 @@ func vectorSealer(t *testing.T, v *vector) *envelope.Sealer {
 }
 
 func checkMalformed(t *testing.T, v *vector) {
+	t.Helper()
 	r, err := envelope.ParseRecord(v.text(t))
 	var e *envelope.RecordError
 	if !errors.Is(err, envelope.ErrMalformed) || !errors.As(err, &e) {
@@ -88,6 +89,7 @@ func checkMalformed(t *testing.T, v *vector) {
 }
 
 func checkTampered(t *testing.T, v *vector) {
+	t.Helper()
 	r, err := envelope.ParseRecord(v.text(t))
 	if err != nil {
 		t.Fatal(err)

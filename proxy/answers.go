@@ -176,14 +176,34 @@ func (ss *session) copyIn() verdict {
 	if !ss.dropping {
 		return pass
 	}
-	if !ss.smu.TryLock() {
-		ss.fatal = errPipelined
-		return drop
-	}
-	defer ss.smu.Unlock()
-	fail := wire.AppendMessage(nil, wire.CopyFail, []byte("an earlier statement failed\x00"))
-	ss.server.Write(fail) //nolint:errcheck // a broken connection shows at the next read
+	ss.interject(wire.AppendMessage(nil, wire.CopyFail, []byte("an earlier statement failed\x00")))
 	return drop
+}
+
+// interjectTimeout bounds how long the back waits for the front to return from
+// a write whose answer it has seen already.
+const interjectTimeout = 5 * time.Second
+
+// interject writes a message of the back's own to the server, for the one answer
+// that is owed. If the client's pipeline has gone on, something of it could slip
+// in between: then the session ends, and its transaction with it. mu is held,
+// and given up for as long as the front may need to finish a write.
+func (ss *session) interject(msg []byte) {
+	ss.mu.Unlock()
+	locked := ss.smu.TryLock()
+	for wait, begun := 10*time.Microsecond, time.Now(); !locked && time.Since(begun) < interjectTimeout; wait *= 2 {
+		time.Sleep(wait) // never a blocking Lock: the front may be stuck in a write that only the back's reading frees
+		locked = ss.smu.TryLock()
+	}
+	ss.mu.Lock()
+	if locked {
+		defer ss.smu.Unlock()
+	}
+	if !locked || ss.queue.len() != 1 {
+		ss.fatal = errPipelined
+		return
+	}
+	ss.server.Write(msg) //nolint:errcheck // a broken connection shows at the next read
 }
 
 // serverError settles an ErrorResponse. In the extended protocol the server
@@ -195,19 +215,16 @@ func (ss *session) serverError(body []byte) verdict {
 		return pass
 	}
 	t, kind, copied := e.task, e.kind, e.copyIn
-	v := pass
+	v := drop
 	switch {
 	case ss.dropping:
-		v = drop
 	case t != nil && t.fail != nil:
 		ss.gather()
 		ss.out = t.fail.append(ss.out)
-		v = drop
 	case t != nil && t.poison:
 		if t.pre != nil {
 			t.pre.failed = true
 		}
-		v = drop
 	default:
 		v = ss.editError(body, t, hint)
 	}
@@ -305,16 +322,10 @@ func (ss *session) ready(body []byte) verdict {
 
 // poisonBlock makes the server's transaction fail after an opening failed in
 // it: the client, who has had the error, gets the ReadyForQuery of the failed
-// block. If something is under way to the server already, it could slip in
-// between: then the session ends, and the transaction with it.
+// block. The answer is owed before the front can go on, which waits for it.
 func (ss *session) poisonBlock() verdict {
-	if ss.queue.len() > 0 || !ss.smu.TryLock() {
-		ss.fatal = errPipelined
-		return drop
-	}
-	defer ss.smu.Unlock()
 	ss.queue.push(owed{kind: oweQuery, task: &task{swallow: true, poison: true}})
-	ss.server.Write(ss.poisonQuery()) //nolint:errcheck // a broken connection shows at the next read
+	ss.interject(ss.poisonQuery())
 	return drop
 }
 

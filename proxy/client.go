@@ -21,15 +21,7 @@ const bindHead = 8 << 10
 func (ss *session) clientMessage(typ byte, body []byte) verdict {
 	switch typ {
 	case wire.CopyData, wire.CopyDone, wire.CopyFail:
-		if !ss.skip && (ss.queue.n == 0 || ss.queue.at(ss.queue.n-1).kind != oweCopy) {
-			ss.queue.push(owed{kind: oweCopy})
-		}
-		if typ != wire.CopyData && ss.queue.n > 0 {
-			if e := ss.queue.at(ss.queue.n - 1); e.kind == oweCopy {
-				e.copyEnd = true
-			}
-		}
-		return dropIf(ss.skip)
+		return ss.noteCopy(typ)
 	case wire.Terminate, wire.Flush:
 		return dropIf(ss.skip && typ == wire.Flush)
 	}
@@ -45,6 +37,11 @@ func (ss *session) clientMessage(typ byte, body []byte) verdict {
 	if ss.queue.len() >= maxOwed || ss.gate == gateReady || ss.doubtful && (typ == wire.Query || typ == wire.Parse) && ss.canAsk() {
 		return slow
 	}
+	return ss.note(typ, body)
+}
+
+// note looks at a message that the server is about to answer. mu is held.
+func (ss *session) note(typ byte, body []byte) verdict {
 	switch typ {
 	case wire.Query:
 		return ss.noteQuery(body)
@@ -64,6 +61,19 @@ func (ss *session) clientMessage(typ byte, body []byte) verdict {
 		return ss.noteCall(body)
 	}
 	return pass // the server knows what to say of anything else
+}
+
+// noteCopy marks where copy data stood, once for a run of it: it is owed nothing.
+func (ss *session) noteCopy(typ byte) verdict {
+	if !ss.skip && (ss.queue.n == 0 || ss.queue.at(ss.queue.n-1).kind != oweCopy) {
+		ss.queue.push(owed{kind: oweCopy})
+	}
+	if typ != wire.CopyData && ss.queue.n > 0 {
+		if e := ss.queue.at(ss.queue.n - 1); e.kind == oweCopy {
+			e.copyEnd = true
+		}
+	}
+	return dropIf(ss.skip)
 }
 
 // maxOwed bounds the answers that a client may leave unread. It is far above
@@ -118,7 +128,8 @@ func (ss *session) namesDirect(text []byte) bool {
 	if len(ss.directNames) == 0 || !isUtility(text) {
 		return false
 	}
-	for _, w := range bytes.FieldsFunc(text, func(r rune) bool { return r < 0x80 && !isWordByte(byte(r)) }) {
+	notWord := func(r rune) bool { return r < 0x80 && !isWordByte(byte(r&0x7f)) }
+	for _, w := range bytes.FieldsFunc(text, notWord) {
 		if _, ok := ss.directNames[string(bytes.ToLower(w))]; ok {
 			return true
 		}

@@ -67,8 +67,10 @@ func (ss *session) slowParse(body []byte) (verdict, error) {
 	spliced, calls := plan.SpliceParse(nil, text, st.own)
 	st.calls = calls
 	if st.own+len(calls) > 65535 {
-		return drop, ss.refuseParse(name, &sqlError{code: stateLimit, message: "too many parameters",
-			detail: fmt.Sprintf("The statement has %d, and a node adds one for each literal value.", st.own)})
+		return drop, ss.refuseParse(name, &sqlError{
+			code: stateLimit, message: "too many parameters",
+			detail: fmt.Sprintf("The statement has %d, and a node adds one for each literal value.", st.own),
+		})
 	}
 	if e := st.keepValues(plan, text); e != nil {
 		return drop, ss.refuseParse(name, e)
@@ -248,16 +250,22 @@ func (ss *session) slowBind(body []byte) (verdict, error) {
 		return pass, nil
 	}
 	if st == nil || st.lost { // an error answered meanwhile took the statement back
-		return drop, ss.refuseExtended(&sqlError{code: stateNoStatement, message: fmt.Sprintf("prepared statement %q does not exist", b.stmt),
-			detail: "Its Parse was skipped after an error; the values of this Bind were not sent."})
+		return drop, ss.refuseExtended(&sqlError{
+			code: stateNoStatement, message: fmt.Sprintf("prepared statement %q does not exist", b.stmt),
+			detail: "Its Parse was skipped after an error; the values of this Bind were not sent.",
+		})
 	}
 	if len(b.params) != st.own {
-		return drop, ss.refuseExtended(&sqlError{code: stateProtocol,
-			message: fmt.Sprintf("bind message supplies %d parameters, but prepared statement %q requires %d", len(b.params), st.name, st.own)})
+		return drop, ss.refuseExtended(&sqlError{
+			code:    stateProtocol,
+			message: fmt.Sprintf("bind message supplies %d parameters, but prepared statement %q requires %d", len(b.params), st.name, st.own),
+		})
 	}
 	if n := len(b.formats) / 2; n > 1 && n != st.own {
-		return drop, ss.refuseExtended(&sqlError{code: stateProtocol,
-			message: fmt.Sprintf("bind message has %d parameter formats but %d parameters", n, st.own)})
+		return drop, ss.refuseExtended(&sqlError{
+			code:    stateProtocol,
+			message: fmt.Sprintf("bind message has %d parameter formats but %d parameters", n, st.own),
+		})
 	}
 	if state == wire.InFailed {
 		return drop, ss.refuseExtended(failedBlock)
@@ -309,6 +317,7 @@ func (ss *session) boundArgs(st *statement, b bound) (args, *sqlError) {
 			a.value = bytes.Clone(st.values[i])
 		case rewrite.Param:
 			a.value = bytes.Clone(b.params[c.Value.Param-1])
+		case rewrite.Absent, rewrite.Null, rewrite.Generated: // made below
 		}
 		if a.value == nil && (c.Func == rewrite.Create || c.Func == rewrite.Rotate) {
 			a.value = ss.srv.cfg.Vault.GenerateValue()
@@ -345,8 +354,10 @@ func checkKind(c rewrite.Call, b bound) *sqlError {
 	case "manual", "automatic":
 		return nil
 	}
-	return &sqlError{code: stateParameter, message: "kind must be manual or automatic",
-		hint: "The order is name, kind, value; supabase/vault's is value, name."}
+	return &sqlError{
+		code: stateParameter, message: "kind must be manual or automatic",
+		hint: "The order is name, kind, value; supabase/vault's is value, name.",
+	}
 }
 
 // sendBind sends a Bind with the sealed texts in place of the values. A single

@@ -102,8 +102,10 @@ func (ss *session) keepable(st *statement) *sqlError {
 		kept += other.size()
 	}
 	if n := st.size(); n > 0 && kept+n > maxKeptValues {
-		return &sqlError{code: stateLimit, message: "too many literal values in prepared statements",
-			hint: "Pass the values as parameters, or Close or DEALLOCATE statements."}
+		return &sqlError{
+			code: stateLimit, message: "too many literal values in prepared statements",
+			hint: "Pass the values as parameters, or Close or DEALLOCATE statements.",
+		}
 	}
 	return nil
 }

@@ -191,8 +191,10 @@ const oidInt4 = 23
 // fill makes the texts of one group from the server's row.
 func (ss *session) fill(values [][]byte, as args, g lockGroup, row [][]byte) *sqlError {
 	if len(row) != 2 {
-		return &sqlError{code: stateSystem, message: "the vault's extension answered in a form that this node does not know",
-			hint: "Node and extension may be of versions that do not work together."}
+		return &sqlError{
+			code: stateSystem, message: "the vault's extension answered in a form that this node does not know",
+			hint: "Node and extension may be of versions that do not work together.",
+		}
 	}
 	if g.fn == rewrite.Verify {
 		return ss.fillVerify(values, as, g, row)
@@ -202,11 +204,11 @@ func (ss *session) fill(values [][]byte, as args, g lockGroup, row [][]byte) *sq
 		return &sqlError{code: stateSystem, message: "the vault's extension returned an invalid version"}
 	}
 	for n, i := range g.calls {
-		text, err := ss.srv.cfg.Vault.Seal(as[i].key, g.name, string(row[0]), int32(first)+int32(n), as[i].value) //nolint:gosec // bounded above; a handful of calls
+		text, err := ss.srv.cfg.Vault.Seal(as[i].key, g.name, string(row[0]), int32(first)+int32(n), as[i].value)
 		if err != nil {
 			return ss.fromVault(err)
 		}
-		if err := ss.srv.cfg.Vault.NoteSealed(ss.srv.ctx, ss.actor, auditActions[g.fn], g.name, int32(first)+int32(n)); err != nil { //nolint:gosec // as above
+		if err := ss.srv.cfg.Vault.NoteSealed(ss.srv.ctx, ss.actor, auditActions[g.fn], g.name, int32(first)+int32(n)); err != nil {
 			return ss.fromVault(err)
 		}
 		values[i] = text

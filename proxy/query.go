@@ -17,7 +17,7 @@ func (ss *session) slow(typ byte, body []byte) (v verdict, err error) {
 	if ss.replication {
 		return drop, fatalf(stateFeature, "a replication connection cannot carry the vault's calls", "Use an ordinary connection.")
 	}
-	if waited, err := ss.passGate(typ); waited || err != nil {
+	if waited, err := ss.passGate(); waited || err != nil {
 		return again, err
 	}
 	ss.mu.Lock()
@@ -39,8 +39,10 @@ func (ss *session) slow(typ byte, body []byte) (v verdict, err error) {
 	case wire.Execute:
 		v, err = drop, ss.describeAndExecute(body)
 	case wire.FunctionCall:
-		v, err = drop, ss.refuseQuery(&sqlError{code: stateFeature, message: "a function of the vault cannot be called by the fast path",
-			hint: "Call it in a SELECT."})
+		v, err = drop, ss.refuseQuery(&sqlError{
+			code: stateFeature, message: "a function of the vault cannot be called by the fast path",
+			hint: "Call it in a SELECT.",
+		})
 	default:
 		v = again
 	}
@@ -49,7 +51,7 @@ func (ss *session) slow(typ byte, body []byte) (v verdict, err error) {
 
 // passGate waits until what reads secrets has been opened, before anything goes
 // out that could not be undone if the opening failed.
-func (ss *session) passGate(typ byte) (waited bool, err error) {
+func (ss *session) passGate() (waited bool, err error) {
 	ss.mu.Lock()
 	g, failed := ss.gate, ss.batch.failed
 	switch {
@@ -149,8 +151,10 @@ func (ss *session) refuseQuery(e *sqlError) error {
 	return ss.send(ss.poisonQuery(), owed{kind: oweQuery, task: &task{swallow: true, fail: e}})
 }
 
-var failedBlock = &sqlError{code: stateFailedBlock,
-	message: "current transaction is aborted, commands ignored until end of transaction block"}
+var failedBlock = &sqlError{
+	code:    stateFailedBlock,
+	message: "current transaction is aborted, commands ignored until end of transaction block",
+}
 
 // pushedOutside notes what a Query does to the unnamed statement and portal,
 // and to the batch. mu is held.
@@ -180,8 +184,10 @@ func (ss *session) analyse(text string, o rewrite.Options) (*rewrite.Plan, *sqlE
 		return nil, nil // schema vault is another extension's: its calls are its own
 	}
 	if !ss.catalog.has() && (refusal != nil || plan != nil && (plan.Direct || len(plan.Calls) > 0)) {
-		return nil, &sqlError{code: stateNoSchema, message: "the vault of this cluster is in database \"" + ss.srv.cfg.Database + "\"",
-			hint: "Connect to that database."}
+		return nil, &sqlError{
+			code: stateNoSchema, message: "the vault of this cluster is in database \"" + ss.srv.cfg.Database + "\"",
+			hint: "Connect to that database.",
+		}
 	}
 	if refusal != nil {
 		return nil, fromRefusal(refusal)
@@ -207,8 +213,10 @@ func (ss *session) executesPut(plan *rewrite.Plan) *sqlError {
 	defer ss.mu.Unlock()
 	for _, name := range plan.Executes {
 		if st := ss.stmts[string(cutName([]byte(name)))]; st.puts() {
-			return &sqlError{code: stateFeature, message: "EXECUTE of a prepared statement that puts a secret would send the value in clear",
-				hint: "Bind the statement through the protocol, as drivers do, or call the function itself."}
+			return &sqlError{
+				code: stateFeature, message: "EXECUTE of a prepared statement that puts a secret would send the value in clear",
+				hint: "Bind the statement through the protocol, as drivers do, or call the function itself.",
+			}
 		}
 	}
 	return nil

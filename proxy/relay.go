@@ -95,6 +95,7 @@ func (ss *session) oneClient(size int, v verdict) error {
 			return err
 		case drop:
 			return ss.cr.Stream(io.Discard, size)
+		case slow, again, opening:
 		}
 		if err := ss.cr.Hold(size, ss.srv.cfg.MaxQuery); err != nil {
 			return err

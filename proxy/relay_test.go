@@ -36,7 +36,7 @@ func relaySession(t testing.TB, c catalog) (client, server net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	srv := &Server{metrics: m, ctx: ctx, cancel: cancel, sessions: map[cancelKey]*session{}, cfg: Config{MaxQuery: 1 << 20}}
 	ss := &session{srv: srv, accepted: nearClient, client: wire.NewConn(nearClient), server: wire.NewConn(nearServer), peer: netip.MustParseAddr("127.0.0.1")}
 	ss.cr, ss.sr = wire.NewClientReader(ss.client), wire.NewServerReader(ss.server)

@@ -131,8 +131,12 @@ func TestUndoAcrossSyncs(t *testing.T) {
 	ss := &session{}
 	ss.stmts = map[string]*statement{"s": second}
 	for _, e := range []owed{
-		{kind: oweParse}, {kind: oweClose, named: true, prev: put}, {kind: oweParse, named: true, stmt: first}, {kind: oweSync},
-		{kind: oweParse, named: true, stmt: second, prev: first}, {kind: oweSync},
+		{kind: oweParse},
+		{kind: oweClose, named: true, prev: put},
+		{kind: oweParse, named: true, stmt: first},
+		{kind: oweSync},
+		{kind: oweParse, named: true, stmt: second, prev: first},
+		{kind: oweSync},
 	} {
 		ss.queue.push(e)
 	}

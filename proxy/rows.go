@@ -90,8 +90,10 @@ func (ss *session) retype(body []byte, open bool) (cols []int, failed *sqlError)
 			binary.BigEndian.PutUint32(f[6:], wire.OIDText)
 			copy(f[10:16], []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
 		default:
-			failed = &sqlError{code: stateFeature, message: "an array of sealed values cannot be opened",
-				hint: "Select vault.read_secret() as a column of its own, or unnest the array."}
+			failed = &sqlError{
+				code: stateFeature, message: "an array of sealed values cannot be opened",
+				hint: "Select vault.read_secret() as a column of its own, or unnest the array.",
+			}
 		}
 		rest = rest[end+1+18:]
 	}
@@ -259,8 +261,10 @@ func (ss *session) encodable(plains []vault.Plain) *sqlError {
 	}
 	for _, p := range plains {
 		if slices.ContainsFunc(p.Bytes(), func(b byte) bool { return b >= 0x80 }) {
-			return &sqlError{code: "22P05", message: "a secret is not ASCII, and this session's client_encoding is not UTF8",
-				hint: "SET client_encoding = 'UTF8'."}
+			return &sqlError{
+				code: "22P05", message: "a secret is not ASCII, and this session's client_encoding is not UTF8",
+				hint: "SET client_encoding = 'UTF8'.",
+			}
 		}
 	}
 	return nil

@@ -343,8 +343,10 @@ func (ss *session) secretsAllowed() *sqlError {
 	if ss.tls || ss.isLocalPeer() || ss.srv.cfg.TLS == nil || ss.srv.cfg.RequireTLS == TLSOff {
 		return nil
 	}
-	return &sqlError{code: stateAuthorization, message: "secrets travel only over an encrypted connection",
-		hint: "Connect with sslmode=require (VAULT_REQUIRE_TLS=secrets on the node)."}
+	return &sqlError{
+		code: stateAuthorization, message: "secrets travel only over an encrypted connection",
+		hint: "Connect with sslmode=require (VAULT_REQUIRE_TLS=secrets on the node).",
+	}
 }
 
 func sessionsDetail(n, limit int) string {
@@ -353,6 +355,6 @@ func sessionsDetail(n, limit int) string {
 
 func randomHex() string {
 	var b [12]byte
-	rand.Read(b[:]) //nolint:errcheck // crypto/rand never fails
+	rand.Read(b[:])
 	return hex.EncodeToString(b[:])
 }

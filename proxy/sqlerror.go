@@ -56,13 +56,17 @@ const (
 	stateReadOnly      = "25006"
 )
 
-var errShutdown = &sqlError{fatal: true, code: stateShutdown,
+var errShutdown = &sqlError{
+	fatal: true, code: stateShutdown,
 	message: "terminating connection due to administrator command",
-	detail:  "The hyperion-vault node that serves this session is shutting down."}
+	detail:  "The hyperion-vault node that serves this session is shutting down.",
+}
 
-var errIdle = &sqlError{fatal: true, code: "57P05",
+var errIdle = &sqlError{
+	fatal: true, code: "57P05",
 	message: "terminating connection due to idle-session timeout",
-	hint:    "VAULT_IDLE_SECS on the node sets it."}
+	hint:    "VAULT_IDLE_SECS on the node sets it.",
+}
 
 func fatalf(code, message, hint string) *sqlError {
 	return &sqlError{fatal: true, code: code, message: message, hint: hint}

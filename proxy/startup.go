@@ -71,11 +71,11 @@ func (s *Server) refuse(nc net.Conn, err error) {
 // ProcessStartupPacket). Not one byte is read beyond them, so nothing sent in
 // clear can slip into the encrypted session (CVE-2021-23214).
 func (s *Server) admit(ctx context.Context, accepted net.Conn) (net.Conn, *wire.Startup, error) {
-	var nc net.Conn = accepted
+	nc := accepted
 	var sslDone, gssDone bool
 	if s.cfg.TLS != nil {
 		var first [1]byte
-		if _, err := io.ReadFull(accepted, first[:]); err != nil {
+		if n, _ := io.ReadFull(accepted, first[:]); n == 0 { // a health check
 			return nil, nil, nil
 		}
 		nc = &prefixConn{Conn: accepted, first: first[:]}

@@ -81,7 +81,7 @@ func (a *Analyzer) Analyze(sql string, o Options) (*Plan, *Refusal) {
 	return plan, nil
 }
 
-func (a *Analyzer) analyze(sql string, o Options) (*Plan, *Refusal) {
+func (a *Analyzer) analyze(sql string, o Options) (*Plan, *Refusal) { //nolint:cyclop // one decision after another, read top to bottom
 	if len(sql) > maxText {
 		return unparsed(sql, nil, refuseTooComplex("more than 16 MiB"))
 	}
@@ -216,7 +216,7 @@ func appendOptions(key []byte, o Options) []byte {
 		}
 	}
 	for _, f := range o.Foreign {
-		bits |= 1 << (3 + f - Put) //nolint:gosec // four functions
+		bits |= 1 << (3 + f - Put)
 	}
 	key = append(key, 0, bits)
 	for _, t := range o.ParamTypes {
@@ -241,7 +241,7 @@ func (a *Analyzer) plan(sql string, blanked []byte, lx *lexed, o Options) (p *Pl
 	tree, err := parse(text, lx)
 	<-a.slots
 	if err != nil {
-		p, r = unparsed(sql, lx.toks, parseRefusal(sql, text, err))
+		p, r = unparsed(sql, lx.toks, parseRefusal(text, err))
 		return p, false, r
 	}
 	b := builder{sql: sql, o: o, lx: lx, plan: &Plan{}, cacheable: true}
@@ -329,7 +329,7 @@ func skipComments(toks []*pg.ScanToken) []*pg.ScanToken {
 }
 
 // parseRefusal is the parser's error without its words, which quote the text.
-func parseRefusal(sql, text string, err error) *Refusal {
+func parseRefusal(text string, err error) *Refusal {
 	switch e := err.(type) { //nolint:errorlint // both are returned as they are
 	case errDisagree:
 		return refuseDisagreement(e.at)

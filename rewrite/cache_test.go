@@ -81,8 +81,13 @@ func TestCacheTellsOptionsApart(t *testing.T) {
 	a := testAnalyzer()
 	const sql = "select put_secret('a', 'b'), vault.read_secret($1)"
 	for i, o := range []Options{
-		{}, {StdStrings: true}, {Extended: true}, {Foreign: []Func{Put}}, {Foreign: []Func{Verify}},
-		{ParamTypes: []uint32{25}}, {ParamTypes: []uint32{25, 0}},
+		{},
+		{StdStrings: true},
+		{Extended: true},
+		{Foreign: []Func{Put}},
+		{Foreign: []Func{Verify}},
+		{ParamTypes: []uint32{25}},
+		{ParamTypes: []uint32{25, 0}},
 	} {
 		key := string(appendOptions([]byte(sql), o))
 		for j, other := range []Options{{Foreign: []Func{Create}}, {Foreign: []Func{Rotate}}, {ParamTypes: []uint32{26}}} {

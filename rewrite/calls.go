@@ -18,7 +18,7 @@ func strs(list []*pg.Node) []string {
 }
 
 // funcCall takes a call of any function.
-func (b *builder) funcCall(fc *pg.FuncCall) {
+func (b *builder) funcCall(fc *pg.FuncCall) { //nolint:cyclop // a table of cases
 	names := strs(fc.Funcname)
 	n := len(names)
 	name := names[n-1]

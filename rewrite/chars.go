@@ -48,7 +48,7 @@ func continuation(s string, i int) (int, bool) {
 }
 
 // numberEnd returns the end of the number at i.
-func numberEnd(s string, i int) int {
+func numberEnd(s string, i int) int { //nolint:cyclop // the scanner's rules, one after the other
 	if s[i] == '0' && i+1 < len(s) {
 		base := "0123456789"
 		switch lower(s[i+1]) {
@@ -135,7 +135,7 @@ var class = func() (t [256]uint8) {
 	mark("$", classIdentCont)
 	mark("~!@#^&|`?+-*/%<>=", classOp)
 	for c := range t {
-		if l := lower(byte(c)); l >= 'a' && l <= 'z' || c >= 0x80 { //nolint:gosec // 0..255
+		if l := lower(byte(c)); l >= 'a' && l <= 'z' || c >= 0x80 {
 			t[c] |= classIdentStart | classIdentCont
 		}
 	}

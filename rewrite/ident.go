@@ -5,7 +5,7 @@ package rewrite
 // identName is the name that an identifier token stands for, folded and
 // unquoted; false if it is none or cannot be read.
 func identName(sql string, t token) (string, bool) {
-	switch t.kind {
+	switch t.kind { //nolint:exhaustive // the kinds that are names
 	case kindIdent:
 		return foldIdent(t.text(sql)), true
 	case kindQuoted:

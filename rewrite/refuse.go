@@ -84,40 +84,52 @@ func refuseSyntax(message string, at int) *Refusal {
 }
 
 func refuseTooComplex(what string) *Refusal {
-	return &Refusal{SQLState: stateTooComplex, Message: "statement too complex for a statement that calls the vault",
-		Detail: "It has " + what + ".", Hint: ownMessage, at: nowhere}
+	return &Refusal{
+		SQLState: stateTooComplex, Message: "statement too complex for a statement that calls the vault",
+		Detail: "It has " + what + ".", Hint: ownMessage, at: nowhere,
+	}
 }
 
 func refuseTooLarge(what string) *Refusal {
-	return &Refusal{SQLState: stateTooLarge, Message: "too many calls of the vault in one message",
-		Detail: what, Hint: "Send them in several statements.", at: nowhere}
+	return &Refusal{
+		SQLState: stateTooLarge, Message: "too many calls of the vault in one message",
+		Detail: what, Hint: "Send them in several statements.", at: nowhere,
+	}
 }
 
 func refuseDisagreement(at int) *Refusal {
-	r := &Refusal{SQLState: stateNotSupported, Message: "cannot analyze a statement that calls the vault",
-		Detail: "Two readings of its tokens differ. " + notSent, Hint: ownMessage}
+	r := &Refusal{
+		SQLState: stateNotSupported, Message: "cannot analyze a statement that calls the vault",
+		Detail: "Two readings of its tokens differ. " + notSent, Hint: ownMessage,
+	}
 	return r.place(at)
 }
 
 // refuseNoCall answers a text that names one of ours with arguments where the
 // tree has no call.
 func refuseNoCall(at int) *Refusal {
-	r := &Refusal{SQLState: stateNotSupported, Message: "cannot analyze a statement that calls the vault",
-		Detail: "It names a function of the vault, with arguments, where no call can stand. " + notSent, Hint: ownMessage}
+	r := &Refusal{
+		SQLState: stateNotSupported, Message: "cannot analyze a statement that calls the vault",
+		Detail: "It names a function of the vault, with arguments, where no call can stand. " + notSent, Hint: ownMessage,
+	}
 	return r.place(at)
 }
 
 func refuseUnsettled() *Refusal {
-	return &Refusal{SQLState: stateNotSupported,
-		Message: "cannot read the constants of a statement that calls the vault before the settings are known",
-		Detail:  "A constant holds a backslash or a character that is not ASCII, and an earlier message of the same batch may have changed how it is read.",
-		Hint:    "Send the statement after Sync, or the value as a parameter.", at: nowhere}
+	return &Refusal{
+		SQLState: stateNotSupported,
+		Message:  "cannot read the constants of a statement that calls the vault before the settings are known",
+		Detail:   "A constant holds a backslash or a character that is not ASCII, and an earlier message of the same batch may have changed how it is read.",
+		Hint:     "Send the statement after Sync, or the value as a parameter.", at: nowhere,
+	}
 }
 
 func refuseEncoding(encoding string) *Refusal {
-	return &Refusal{SQLState: stateNotSupported,
-		Message: "values can be stored only while client_encoding is UTF8",
-		Detail:  "It is " + encoding + ". " + notSent, Hint: "SET client_encoding = 'UTF8'", at: nowhere}
+	return &Refusal{
+		SQLState: stateNotSupported,
+		Message:  "values can be stored only while client_encoding is UTF8",
+		Detail:   "It is " + encoding + ". " + notSent, Hint: "SET client_encoding = 'UTF8'", at: nowhere,
+	}
 }
 
 // refuseUnknown answers a call in schema vault that no signature allows. known
@@ -153,45 +165,57 @@ func shortName(name string) string {
 }
 
 func refuseUnqualified(f Func, at int) *Refusal {
-	r := &Refusal{SQLState: stateNotSupported, Message: f.String() + "() must be called with its schema",
-		Detail: notSent, Hint: "Write vault." + f.String() + "(…).", Unqualified: true}
+	r := &Refusal{
+		SQLState: stateNotSupported, Message: f.String() + "() must be called with its schema",
+		Detail: notSent, Hint: "Write vault." + f.String() + "(…).", Unqualified: true,
+	}
 	return r.place(at)
 }
 
 // refuseSchema answers a call that misses schema vault by its capitals only.
 func refuseSchema(at int) *Refusal {
-	r := &Refusal{SQLState: stateNoSchema, Message: "in double quotes the vault's schema and functions are written in small letters",
-		Detail: notSent, Hint: "Write vault.put_secret(…) without double quotes."}
+	r := &Refusal{
+		SQLState: stateNoSchema, Message: "in double quotes the vault's schema and functions are written in small letters",
+		Detail: notSent, Hint: "Write vault.put_secret(…) without double quotes.",
+	}
 	return r.place(at)
 }
 
 // refuseUpdate answers a call of update_secret in supabase/vault's way.
 func refuseUpdate(at int) *Refusal {
-	r := &Refusal{SQLState: stateNotSupported, Message: "vault.update_secret() changes no value; its other arguments must be named",
-		Detail: notSent, Hint: "Write vault.update_secret(name, rotation_interval => '1 day'), or vault.put_secret(name, value)."}
+	r := &Refusal{
+		SQLState: stateNotSupported, Message: "vault.update_secret() changes no value; its other arguments must be named",
+		Detail: notSent, Hint: "Write vault.update_secret(name, rotation_interval => '1 day'), or vault.put_secret(name, value).",
+	}
 	return r.place(at)
 }
 
 // refuseKept answers a call in a text that the server keeps and runs later.
 func refuseKept(f Func, where string, at int) *Refusal {
-	r := &Refusal{SQLState: stateNotSupported, Message: "vault." + f.String() + "() cannot be used in " + where,
-		Detail: "The server would keep or run that text without the node, which must seal the value first.", Hint: ownMessage}
+	r := &Refusal{
+		SQLState: stateNotSupported, Message: "vault." + f.String() + "() cannot be used in " + where,
+		Detail: "The server would keep or run that text without the node, which must seal the value first.", Hint: ownMessage,
+	}
 	return r.place(at)
 }
 
 // refuseNoParams answers a call in a statement that takes no parameters, in
 // the protocol in which a value travels as one.
 func refuseNoParams(f Func, at int) *Refusal {
-	r := &Refusal{SQLState: stateNotSupported, Message: "vault." + f.String() + "() cannot be used in COPY or EXECUTE in the extended query protocol",
-		Detail: notSent, Hint: "Send it as a simple query, or as a statement of its own."}
+	r := &Refusal{
+		SQLState: stateNotSupported, Message: "vault." + f.String() + "() cannot be used in COPY or EXECUTE in the extended query protocol",
+		Detail: notSent, Hint: "Send it as a simple query, or as a statement of its own.",
+	}
 	return r.place(at)
 }
 
 // refuseArg answers a name, value or kind that the node cannot read.
 func refuseArg(f Func, arg, why, hint string, at int) *Refusal {
-	r := &Refusal{SQLState: stateNotSupported,
-		Message: "the " + arg + " of vault." + f.String() + "() must be a string constant or a parameter",
-		Detail:  why + " " + notSent, Hint: hint}
+	r := &Refusal{
+		SQLState: stateNotSupported,
+		Message:  "the " + arg + " of vault." + f.String() + "() must be a string constant or a parameter",
+		Detail:   why + " " + notSent, Hint: hint,
+	}
 	return r.place(at)
 }
 
@@ -201,23 +225,29 @@ func refuseNull(f Func, arg, hint string, at int) *Refusal {
 }
 
 func refuseParamUse(f Func, at int) *Refusal {
-	r := &Refusal{SQLState: stateNotSupported,
-		Message: "the parameter that is the value of vault." + f.String() + "() is used elsewhere in the statement",
-		Detail:  "The other use would receive the sealed text.", Hint: "Pass the value in a parameter of its own."}
+	r := &Refusal{
+		SQLState: stateNotSupported,
+		Message:  "the parameter that is the value of vault." + f.String() + "() is used elsewhere in the statement",
+		Detail:   "The other use would receive the sealed text.", Hint: "Pass the value in a parameter of its own.",
+	}
 	return r.place(at)
 }
 
 func refuseParamType(f Func, arg string, at int) *Refusal {
-	r := &Refusal{SQLState: stateNotSupported,
-		Message: "the parameter that is the " + arg + " of vault." + f.String() + "() is declared with another type than text",
-		Hint:    "Declare it as text, or leave its type open."}
+	r := &Refusal{
+		SQLState: stateNotSupported,
+		Message:  "the parameter that is the " + arg + " of vault." + f.String() + "() is declared with another type than text",
+		Hint:     "Declare it as text, or leave its type open.",
+	}
 	return r.place(at)
 }
 
 func refuseKind(at int) *Refusal {
-	r := &Refusal{SQLState: stateInvalidValue, Message: "the kind of a secret is 'manual' or 'automatic'",
+	r := &Refusal{
+		SQLState: stateInvalidValue, Message: "the kind of a secret is 'manual' or 'automatic'",
 		Detail: notSent,
-		Hint:   "The order is vault.create_secret(name, kind, value); supabase/vault's create_secret(value, name) has another one."}
+		Hint:   "The order is vault.create_secret(name, kind, value); supabase/vault's create_secret(value, name) has another one.",
+	}
 	return r.place(at)
 }
 
@@ -227,8 +257,10 @@ func refuseName(rule error, at int) *Refusal {
 }
 
 func refusePlacement(why string, at int) *Refusal {
-	r := &Refusal{SQLState: stateNotSupported, Message: "a secret cannot be stored or verified behind a statement that " + why + " in the same message",
+	r := &Refusal{
+		SQLState: stateNotSupported, Message: "a secret cannot be stored or verified behind a statement that " + why + " in the same message",
 		Detail: "The version is reserved, and the right checked, before the first statement of the message runs.",
-		Hint:   "Send the call as a message of its own."}
+		Hint:   "Send the call as a message of its own.",
+	}
 	return r.place(at)
 }

@@ -5,7 +5,6 @@
 package auth
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -35,7 +34,7 @@ func login(t *testing.T, user, password, database string) *pgconn.PgError {
 	case err != nil:
 		t.Fatalf("neither in nor refused: %v", err)
 	}
-	defer conn.Close(context.Background())
+	defer conn.Close(t.Context())
 	if got := cluster.Text(t, conn, "select session_user::text"); got != user {
 		t.Errorf("logged in as %q, not %q", got, user)
 	}

@@ -48,7 +48,7 @@ func (r *Reader) Header(off int) (typ byte, size int, ok bool, err error) {
 		return 0, 0, false, nil
 	}
 	typ = b[off]
-	body := int(int32(binary.BigEndian.Uint32(b[off+1:]))) - 4
+	body := int(int32(binary.BigEndian.Uint32(b[off+1:]))) - 4 //nolint:gosec // the protocol's own type
 	if err := r.check(typ, body); err != nil {
 		return typ, 0, false, err
 	}

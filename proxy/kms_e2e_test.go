@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/hyperiondb/hyperion-vault/cmd/devcluster"
+	"github.com/hyperiondb/hyperion-vault/envelope"
+	"github.com/hyperiondb/hyperion-vault/envelope/localkms"
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
+	"github.com/hyperiondb/hyperion-vault/rewrite"
+)
+
+// hangingKMS says when it is asked, and answers when it is told to, or when
+// nobody waits for the answer any more.
+type hangingKMS struct {
+	envelope.KMS
+	asked, answer chan struct{}
+}
+
+func (k *hangingKMS) hang(ctx context.Context) error {
+	k.asked <- struct{}{}
+	select {
+	case <-k.answer:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (k *hangingKMS) Generate(ctx context.Context, c envelope.Context) (plain, wrapped []byte, keyID string, err error) {
+	if err := k.hang(ctx); err != nil {
+		return nil, nil, "", err
+	}
+	return k.KMS.Generate(ctx, c)
+}
+
+func (k *hangingKMS) Unwrap(ctx context.Context, keyID string, wrapped []byte, c envelope.Context) ([]byte, error) {
+	if err := k.hang(ctx); err != nil {
+		return nil, err
+	}
+	return k.KMS.Unwrap(ctx, keyID, wrapped, c)
+}
+
+// nodeWith serves a node in this process, beside a real server, and returns a
+// connection string for it and the superuser's own connection.
+func nodeWith(t *testing.T, kms envelope.KMS, keyID string) (dsn string, super *pgx.Conn) {
+	t.Helper()
+	c, err := devcluster.Start(t.Context(), devcluster.Config{Binary: filepath.Join("..", "bin", "hyperion-vault"), ServersOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(); err != nil {
+			t.Errorf("Stop: %v", err)
+		}
+	})
+	server := c.Primary()
+	super, err = server.ConnectServer(t.Context(), c.Superuser, c.SuperuserPassword, c.Database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = super.Close(context.Background()) }) // nothing is pending
+	if _, err := super.Exec(t.Context(), "ALTER ROLE vault_service PASSWORD 'service'"); err != nil {
+		t.Fatal(err)
+	}
+	pin, err := vault.PinVaultID(filepath.Join(t.TempDir(), "audit"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed, err := vault.ParseAllowList("loopback")
+	if err != nil {
+		t.Fatal(err)
+	}
+	local := vault.Server{Network: "tcp", Addr: server.Postgres}
+	core, err := vault.New(vault.Config{
+		Node: "test", Local: local, Hosts: []vault.Server{local}, User: "vault_service", Password: "service", Database: c.Database,
+		Pin: pin, AllowedIPs: allowed,
+		NewSealer: func(id envelope.UUID) (*envelope.Sealer, error) {
+			return envelope.New(envelope.Config{KMS: kms, Vault: id, KeyID: keyID, CacheEntries: 16, FlightTimeout: time.Minute, MaxInflight: 4, AllowUnlocked: true})
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(core.Close)
+	node, err := New(Config{Vault: core, Analyzer: rewrite.NewAnalyzer(rewrite.Config{}), LocalNetwork: "tcp", LocalAddr: server.Postgres, Database: c.Database})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // ends with the node
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- node.Serve(context.Background(), listener) }()
+	t.Cleanup(func() {
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = node.Shutdown(ended) // what still runs is cut off
+		if err := <-served; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	host, port, err := net.SplitHostPort(listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "host=" + host + " port=" + port + " user=" + c.User + " password=" + c.Password + " dbname=" + c.Database + " sslmode=disable", super
+}
+
+// A KMS that hangs holds no lock and no transaction, and a client that cancels
+// is answered at once.
+func TestHangingKMS(t *testing.T) {
+	master := make([]byte, 32)
+	rand.Read(master) //nolint:errcheck // crypto/rand never fails
+	local, err := localkms.New(master)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kms := &hangingKMS{KMS: local, asked: make(chan struct{}), answer: make(chan struct{})}
+	dsn, super := nodeWith(t, kms, local.KeyID())
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) }) // nothing is pending
+	run := func(sql string) chan error {
+		done := make(chan error, 1)
+		go func() { _, err := conn.Exec(t.Context(), sql); done <- err }()
+		return done
+	}
+	const put, read = "SELECT vault.put_secret('kms/a', 'x')", "SELECT vault.read_secret('kms/a')"
+	for _, tt := range []struct{ before, sql, after string }{
+		{"", put, ""},
+		{"BEGIN", put, "ROLLBACK"},
+	} {
+		if _, err := conn.Exec(t.Context(), tt.before); err != nil {
+			t.Fatal(err)
+		}
+		done := run(tt.sql)
+		<-kms.asked
+		var locks int
+		err := super.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks WHERE pid = $1 AND locktype <> 'virtualxid'", conn.PgConn().PID()).Scan(&locks)
+		if err != nil || locks != 0 {
+			t.Errorf("%s %s: locks while the KMS hangs: got %d, %v, want none", tt.before, tt.sql, locks, err)
+		}
+		if err := conn.PgConn().CancelRequest(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var e *pgconn.PgError
+		if err := <-done; !errors.As(err, &e) || e.Code != stateCanceled {
+			t.Errorf("%s %s: got %v, want %s", tt.before, tt.sql, err, stateCanceled)
+		}
+		if _, err := conn.Exec(t.Context(), tt.after); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Cancelled or not, the session goes on.
+	done := run(put)
+	<-kms.asked
+	kms.answer <- struct{}{}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	// A read that hangs is cancelled too; the flight may go on without it.
+	done = run(read)
+	<-kms.asked
+	if err := conn.PgConn().CancelRequest(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var e *pgconn.PgError
+	if err := <-done; !errors.As(err, &e) || e.Code != stateCanceled {
+		t.Errorf("a read: got %v, want %s", err, stateCanceled)
+	}
+}
