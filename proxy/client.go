@@ -307,17 +307,7 @@ func (ss *session) noteExecute(body []byte) verdict {
 		return ss.noteMalformed(oweExecute)
 	}
 	name = cutName(name)
-	p := &ss.unnamedPortal
-	if len(name) > 0 {
-		p = ss.portals[string(name)]
-	}
-	if p == nil { // a cursor of SQL's own, or a name that does not exist
-		if len(ss.portals) >= maxPortals {
-			clear(ss.portals)
-		}
-		p = &portal{name: string(name), stmt: ss.directName(name)}
-		ss.portals[p.name] = p
-	}
+	p := ss.portalOf(name)
 	if ss.gate == gateRows && !p.readOnly || ss.batch.failed {
 		return slow
 	}
@@ -331,6 +321,24 @@ func (ss *session) noteExecute(body []byte) verdict {
 	}
 	ss.pushExecute(p)
 	return pass
+}
+
+// portalOf is the portal of a name. One that is not known is a cursor of SQL's
+// own, or does not exist; answers forget portals while the front has no lock. mu
+// is held.
+func (ss *session) portalOf(name []byte) *portal {
+	if len(name) == 0 {
+		return &ss.unnamedPortal
+	}
+	p := ss.portals[string(name)]
+	if p == nil {
+		if len(ss.portals) >= maxPortals {
+			clear(ss.portals)
+		}
+		p = &portal{name: string(name), stmt: ss.directName(name)}
+		ss.portals[p.name] = p
+	}
+	return p
 }
 
 // maxPortals bounds the names of portals that a session is known to have.

@@ -409,10 +409,7 @@ func (ss *session) describeAndExecute(body []byte) error {
 	ss.smu.Lock()
 	defer ss.smu.Unlock()
 	ss.mu.Lock()
-	p := &ss.unnamedPortal
-	if len(name) > 0 {
-		p = ss.portals[string(name)]
-	}
+	p := ss.portalOf(name)
 	e := owed{kind: oweDescribePortal, named: len(name) > 0, stmt: p.stmt, task: &task{swallow: true}}
 	if e.named {
 		e.portal = p

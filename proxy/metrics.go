@@ -50,7 +50,7 @@ func panicSite() string {
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
 	for {
 		f, more := frames.Next()
-		if strings.Contains(f.Function, "hyperion-vault") && !strings.HasSuffix(f.Function, "recovered") {
+		if strings.Contains(f.Function, "hyperion-vault") && !strings.HasSuffix(f.Function, "recovered") && !strings.HasSuffix(f.Function, "rescue") {
 			return fmt.Sprintf("%s:%d", f.Function, f.Line)
 		}
 		if !more {

@@ -202,9 +202,13 @@ func (s *Server) start(nc net.Conn) {
 // type is logged.
 func (s *Server) recovered(where string) {
 	if p := recover(); p != nil {
-		s.metrics.panics.Inc()
-		s.cfg.Log.Error("internal error; the session was closed", "where", where, "type", fmt.Sprintf("%T", p), "at", panicSite())
+		s.panicked(where, p)
 	}
+}
+
+func (s *Server) panicked(where string, p any) {
+	s.metrics.panics.Inc()
+	s.cfg.Log.Error("internal error; the session was closed", "where", where, "type", fmt.Sprintf("%T", p), "at", panicSite())
 }
 
 func (s *Server) forget(nc net.Conn) {

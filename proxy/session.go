@@ -111,12 +111,39 @@ func (ss *session) run() {
 	go func() {
 		defer close(done)
 		defer ss.end()
-		defer ss.srv.recovered("back")
+		defer ss.rescue("back")
 		ss.finish(ss.back())
 	}()
-	ss.finishFront(ss.front())
+	func() {
+		defer ss.rescue("front")
+		ss.finishFront(ss.front())
+	}()
 	<-done
 }
+
+// rescue keeps a panic of one of the two goroutines within the session. It may
+// have left mu locked, and everybody would wait for it for ever, with the
+// server's transaction open: with both connections closed nobody else holds mu
+// for as long as is tried here.
+func (ss *session) rescue(where string) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	ss.srv.panicked(where, p)
+	ss.client.Close() //nolint:errcheck // both ends may be gone already
+	ss.server.Close() //nolint:errcheck // as above
+	for begun := time.Now(); time.Since(begun) < rescueTimeout; time.Sleep(10 * time.Millisecond) {
+		if ss.mu.TryLock() {
+			ss.mu.Unlock()
+			return
+		}
+	}
+	ss.mu.Unlock()
+}
+
+// rescueTimeout is far longer than anybody holds mu.
+const rescueTimeout = 2 * time.Second
 
 // finishFront ends the front. A client that has merely stopped writing still
 // gets the answers that it is owed, as from PostgreSQL.

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
+)
+
+// A panic while mu is locked must end the session, not leave it and its backend
+// waiting for ever.
+func TestAPanicGivesUpTheLock(t *testing.T) {
+	m, err := newMetrics(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	near, far := net.Pipe()
+	ss := &session{srv: &Server{metrics: m, cfg: Config{Log: slog.New(slog.DiscardHandler)}}, client: wire.NewConn(near), server: wire.NewConn(near)}
+	func() {
+		defer ss.rescue("test")
+		ss.mu.Lock()
+		panic("test")
+	}()
+	if !ss.mu.TryLock() {
+		t.Error("the lock is kept")
+	}
+	if _, err := far.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the connections are open: %v", err)
+	}
+	if got := testutil.ToFloat64(m.panics); got != 1 {
+		t.Errorf("%v panics counted, want 1", got)
+	}
+}
+
+// Answers forget portals while the front holds no lock.
+func TestExecuteOfAForgottenPortal(t *testing.T) {
+	ss := &session{}
+	ss.portals = map[string]*portal{}
+	if v := ss.noteExecute([]byte("p\x00\x00\x00\x00\x00")); v != pass || ss.portals["p"] == nil {
+		t.Fatalf("verdict %v", v)
+	}
+	clear(ss.portals)
+	if p := ss.portalOf([]byte("p")); p == nil || p.name != "p" {
+		t.Errorf("got %+v", p)
+	}
+}
