@@ -57,7 +57,7 @@ installcheck: install-extension ## pg_regress suite of the extension, on a scrat
 # One package at a time: each starts servers of its own.
 .PHONY: e2e
 e2e: build install-extension ## tests with real servers (build tag e2e)
-	$(GO) test -tags e2e -count=1 -p 1 -timeout 10m ./e2e/... ./proxy/vault/... ./cmd/devcluster/... ./cmd/hyperion-vault/...
+	$(GO) test -tags e2e -count=1 -p 1 -timeout 10m ./e2e/... ./proxy ./proxy/vault/... ./cmd/devcluster/... ./cmd/hyperion-vault/...
 
 TEST_STEPS := lint unit installcheck e2e verify
 

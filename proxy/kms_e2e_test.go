@@ -58,7 +58,11 @@ func (k *hangingKMS) Unwrap(ctx context.Context, keyID string, wrapped []byte, c
 // connection string for it and the superuser's own connection.
 func nodeWith(t *testing.T, kms envelope.KMS, keyID string) (dsn string, super *pgx.Conn) {
 	t.Helper()
-	c, err := devcluster.Start(t.Context(), devcluster.Config{Binary: filepath.Join("..", "bin", "hyperion-vault"), ServersOnly: true})
+	binary, err := filepath.Abs(filepath.Join("..", "bin", "hyperion-vault"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := devcluster.Start(t.Context(), devcluster.Config{Binary: binary, ServersOnly: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,6 +100,9 @@ func nodeWith(t *testing.T, kms envelope.KMS, keyID string) (dsn string, super *
 		t.Fatal(err)
 	}
 	t.Cleanup(core.Close)
+	if _, err := core.Status(t.Context()); err != nil { // learns the vault's id
+		t.Fatal(err)
+	}
 	node, err := New(Config{Vault: core, Analyzer: rewrite.NewAnalyzer(rewrite.Config{}), LocalNetwork: "tcp", LocalAddr: server.Postgres, Database: c.Database})
 	if err != nil {
 		t.Fatal(err)
@@ -137,9 +144,15 @@ func TestHangingKMS(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close(context.Background()) }) // nothing is pending
-	run := func(sql string) chan error {
+	run := func(sql string) chan error {                       // returns when the KMS has been asked
+		t.Helper()
 		done := make(chan error, 1)
 		go func() { _, err := conn.Exec(t.Context(), sql); done <- err }()
+		select {
+		case <-kms.asked:
+		case err := <-done:
+			t.Fatalf("%s: %v, and the KMS was not asked", sql, err)
+		}
 		return done
 	}
 	const put, read = "SELECT vault.put_secret('kms/a', 'x')", "SELECT vault.read_secret('kms/a')"
@@ -151,7 +164,6 @@ func TestHangingKMS(t *testing.T) {
 			t.Fatal(err)
 		}
 		done := run(tt.sql)
-		<-kms.asked
 		var locks int
 		err := super.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks WHERE pid = $1 AND locktype <> 'virtualxid'", conn.PgConn().PID()).Scan(&locks)
 		if err != nil || locks != 0 {
@@ -170,14 +182,12 @@ func TestHangingKMS(t *testing.T) {
 	}
 	// Cancelled or not, the session goes on.
 	done := run(put)
-	<-kms.asked
 	kms.answer <- struct{}{}
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
 	// A read that hangs is cancelled too; the flight may go on without it.
 	done = run(read)
-	<-kms.asked
 	if err := conn.PgConn().CancelRequest(t.Context()); err != nil {
 		t.Fatal(err)
 	}
