@@ -5,7 +5,6 @@
 package e2e
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,7 +13,6 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
@@ -37,18 +35,10 @@ func TestLocks(t *testing.T) {
 	t.Run("ClientGone", func(t *testing.T) { clientGone(t, c) })
 }
 
-// sqlstate is an error's SQLSTATE, empty if it has none.
-func sqlstate(err error) string {
-	var e *pgconn.PgError
-	if !errors.As(err, &e) {
-		return ""
-	}
-	return e.Code
-}
-
 // hotName: eight writers of one name, in every protocol; each put lands, with a
 // version of its own and no gap.
 func hotName(t *testing.T, c *cluster.Cluster) {
+	t.Helper()
 	const writers, puts = 8, 125
 	modes := []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeSimpleProtocol, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec}
 	var conns []*pgx.Conn
@@ -88,6 +78,7 @@ func hotName(t *testing.T, c *cluster.Cluster) {
 // oppositeOrders: two names in one message are locked in the same order, however
 // they are written.
 func oppositeOrders(t *testing.T, c *cluster.Cluster) {
+	t.Helper()
 	const rounds = 50
 	texts := []string{
 		"SELECT vault.put_secret('order/a', 'x'), vault.put_secret('order/b', 'x')",
@@ -122,6 +113,7 @@ func oppositeOrders(t *testing.T, c *cluster.Cluster) {
 // deadlock: two blocks that lock in opposite orders, in messages of their own,
 // are PostgreSQL's business: one gets 40P01, the other goes on.
 func deadlock(t *testing.T, c *cluster.Cluster) {
+	t.Helper()
 	a, b := dial(t, c.DSN(0, c.User)), dial(t, c.DSN(0, c.User))
 	text := func(name string) *pgproto3.Query {
 		return rawpg.Query("SELECT vault.put_secret('dead/" + name + "', 'x') AS v")
@@ -157,6 +149,7 @@ func deadlock(t *testing.T, c *cluster.Cluster) {
 
 // lockWait bounds how long a put waits for a name; it is the user's own setting.
 func lockWait(t *testing.T, c *cluster.Cluster) {
+	t.Helper()
 	holder := dial(t, c.DSN(0, c.User))
 	holder.Ask(t, "C(BEGIN) T(v:23) D(1) C(SELECT_1) Z(T)", rawpg.Query("BEGIN; SELECT vault.put_secret('wait/a', 'x') AS v"))
 	conn := dial(t, c.DSN(0, c.User))
@@ -175,6 +168,7 @@ func lockWait(t *testing.T, c *cluster.Cluster) {
 // longBlocks: a block that is idle behind its put, or runs a long statement, is
 // left alone however long it holds the name.
 func longBlocks(t *testing.T, c *cluster.Cluster) {
+	t.Helper()
 	conn := dial(t, c.DSN(0, c.User))
 	conn.Ask(t, "C(BEGIN) T(v:23) D(1) C(SELECT_1) Z(T)", rawpg.Query("BEGIN; SELECT vault.put_secret('long/a', 'x') AS v"))
 	conn.Ask(t, "T(pg_sleep:2278) D C(SELECT_1) Z(T)", rawpg.Query("SELECT pg_sleep(1.5)"))
@@ -189,6 +183,7 @@ func longBlocks(t *testing.T, c *cluster.Cluster) {
 // frozenNode stops the node between the lock and the put: the server ends the
 // silent backend after lock_hold, and the name is free.
 func frozenNode(t *testing.T, c *cluster.Cluster) {
+	t.Helper()
 	node := c.Nodes[0]
 	cluster.Exec(t, c.Connect(t, c.DSN(0, c.User)), "SELECT vault.put_secret('frozen/a', 'first')")
 	super := c.Connect(t, c.SuperDSN(0))
@@ -222,6 +217,7 @@ func frozenNode(t *testing.T, c *cluster.Cluster) {
 // clientGone: a client that vanishes while its put waits, or inside its block,
 // leaves no lock.
 func clientGone(t *testing.T, c *cluster.Cluster) {
+	t.Helper()
 	super := c.Connect(t, c.SuperDSN(0))
 	holder := dial(t, c.DSN(0, c.User))
 	holder.Ask(t, "C(BEGIN) T(v:23) D(1) C(SELECT_1) Z(T)", rawpg.Query("BEGIN; SELECT vault.put_secret('gone/a', 'x') AS v"))
@@ -236,7 +232,7 @@ func clientGone(t *testing.T, c *cluster.Cluster) {
 		}
 	}
 	cluster.Eventually(t, "the end of both backends", func() bool {
-		return cluster.Text(t, super, "SELECT count(*)::text FROM pg_stat_activity WHERE pid = ANY ($1)", []int32{int32(holder.PID), int32(waiter.PID)}) == "0" //nolint:gosec // process ids
+		return cluster.Text(t, super, "SELECT count(*)::text FROM pg_stat_activity WHERE pid = ANY ($1)", []int32{int32(holder.PID), int32(waiter.PID)}) == "0"
 	})
 	// Whether the waiter's put was still done is open, as with PostgreSQL itself.
 	cluster.Exec(t, c.Connect(t, c.DSN(0, c.User)), "SELECT vault.put_secret('gone/a', 'z')")
@@ -299,7 +295,7 @@ func TestKilledNode(t *testing.T) {
 			for n := 0; ; n++ {
 				value := fmt.Sprintf("value %d of %d", n, i)
 				names[i].tried = append(names[i].tried, value)
-				if _, err := conn.Exec(context.Background(), "SELECT vault.put_secret($1, $2)", fmt.Sprintf("killed/%d", i), value); err != nil {
+				if _, err := conn.Exec(t.Context(), "SELECT vault.put_secret($1, $2)", fmt.Sprintf("killed/%d", i), value); err != nil {
 					return // the node died
 				}
 				names[i].acked = append(names[i].acked, value)

@@ -139,8 +139,10 @@ func TestErrorOfTheLock(t *testing.T) {
 	put(t, "lockerror/a", "s3cr3t")
 	c := dial(t, shared.DSN(0, reader))
 	putLiteral := rawpg.Query("SELECT vault.put_secret('lockerror/a', 'lockerror canary')")
-	extended := []pgproto3.FrontendMessage{rawpg.Parse("", putText), rawpg.DescribeStatement(""), rawpg.Bind("", "", "lockerror/a", "lockerror canary"),
-		rawpg.DescribePortal(""), rawpg.Execute("", 0), rawpg.Sync()}
+	extended := []pgproto3.FrontendMessage{
+		rawpg.Parse("", putText), rawpg.DescribeStatement(""), rawpg.Bind("", "", "lockerror/a", "lockerror canary"),
+		rawpg.DescribePortal(""), rawpg.Execute("", 0), rawpg.Sync(),
+	}
 	c.Ask(t, "E(42501) Z(I)", putLiteral)
 	c.Ask(t, "1 t(25,25) T(v:23) E(42501) Z(I)", extended...)
 	c.Ask(t, "C(BEGIN) Z(T)", rawpg.Query("BEGIN"))

@@ -22,11 +22,15 @@ func TestByteByByte(t *testing.T) {
 		msgs []pgproto3.FrontendMessage
 	}{
 		{"T(v:23) D(1) C(SELECT_1) Z(I)", []pgproto3.FrontendMessage{rawpg.Query("SELECT vault.put_secret('bytes/a', 'bytes canary') AS v")}},
-		{"1 t(25,25) T(v:23) 2 D(2) C(SELECT_1) Z(I)", []pgproto3.FrontendMessage{rawpg.Parse("", putText), rawpg.DescribeStatement(""),
-			rawpg.Bind("", "", "bytes/a", "bytes canary"), rawpg.Execute("", 0), rawpg.Sync()}},
+		{"1 t(25,25) T(v:23) 2 D(2) C(SELECT_1) Z(I)", []pgproto3.FrontendMessage{
+			rawpg.Parse("", putText), rawpg.DescribeStatement(""),
+			rawpg.Bind("", "", "bytes/a", "bytes canary"), rawpg.Execute("", 0), rawpg.Sync(),
+		}},
 		{"T(pw:25) D(bytes_canary) C(SELECT_1) Z(I)", []pgproto3.FrontendMessage{rawpg.Query("SELECT vault.read_secret('bytes/a') AS pw")}},
-		{"1 2 D(bytes_canary) C(SELECT_1) 1 E(22012) Z(I)", []pgproto3.FrontendMessage{rawpg.Parse("", readText), rawpg.Bind("", "", "bytes/a"), rawpg.Execute("", 0),
-			rawpg.Parse("", "SELECT 1/0"), rawpg.Bind("", ""), rawpg.Execute("", 0), rawpg.Sync()}},
+		{"1 2 D(bytes_canary) C(SELECT_1) 1 E(22012) Z(I)", []pgproto3.FrontendMessage{
+			rawpg.Parse("", readText), rawpg.Bind("", "", "bytes/a"), rawpg.Execute("", 0),
+			rawpg.Parse("", "SELECT 1/0"), rawpg.Bind("", ""), rawpg.Execute("", 0), rawpg.Sync(),
+		}},
 		{"E(0A000) Z(I)", []pgproto3.FrontendMessage{rawpg.Query("SELECT vault.put_secret('bytes/a', 'bytes ' || 'canary')")}},
 		{"E(0A000) Z(I)", []pgproto3.FrontendMessage{rawpg.Parse("", "SELECT vault.put_secret('bytes/a', 'bytes ' || 'canary')"), rawpg.Bind("", ""), rawpg.Sync()}},
 	} {

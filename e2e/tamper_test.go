@@ -213,10 +213,13 @@ func forgeries() []forgery {
 		{
 			"another vault id",
 			[]string{"UPDATE vault.meta SET vault_id = gen_random_uuid()"},
-			[]string{"UPDATE vault.meta SET vault_id = '" + shared.VaultID + "'"}, "", 0,
+			[]string{"UPDATE vault.meta SET vault_id = '" + shared.VaultID + "'"},
+			"", 0,
 		},
 		{
-			"one bad among good", []string{from("tamper/b", 2, "ciphertext")}, undo,
+			"one bad among good",
+			[]string{from("tamper/b", 2, "ciphertext")},
+			undo,
 			"SELECT vault.read_secret(name) FROM unnest('{tamper/b,tamper/a,tamper/b}'::text[]) AS name", 0,
 		},
 		{"verify of a forged row", []string{from("tamper/b", 2, "ciphertext")}, undo, "SELECT vault.verify_secret('tamper/a', 'no')", 0},

@@ -112,7 +112,7 @@ func play(t *testing.T, dsn string, steps []step, way sendWay) []string {
 		}
 	}
 	for _, s := range steps {
-		switch way {
+		switch way { //nolint:exhaustive // atOnce has been sent above
 		case whole:
 			if err := c.Write(s.bytes); err != nil {
 				t.Fatal(err)

@@ -107,6 +107,7 @@ type refSealing struct {
 
 // seal fills in what is derived.
 func (s *refSealing) seal(tb testing.TB) {
+	tb.Helper()
 	r := &s.record
 	s.context = refContext(r.vault, string(r.name))
 	if r.wrapped == nil {
@@ -123,6 +124,7 @@ func (s *refSealing) seal(tb testing.TB) {
 
 // refSample is a sealing that the vectors vary.
 func refSample(tb testing.TB, label string) *refSealing {
+	tb.Helper()
 	master := seed("master", 32)
 	return &refSealing{
 		master: master, dek: seed("dek "+label, 32), nonce: seed("nonce "+label, 24), plain: []byte("s3cr3t, not in any log"),

@@ -17,6 +17,7 @@ import (
 
 // makeVectors makes every vector from scratch, always the same.
 func makeVectors(tb testing.TB) []*vector {
+	tb.Helper()
 	vs := goodVectors(tb)
 	vs = append(vs, tamperedVectors(tb)...)
 	vs = append(vs, textVectors(tb)...)
@@ -42,12 +43,14 @@ func writeVectors(tb testing.TB, vs []*vector) {
 
 // node adds what a node must be configured with to try the payload.
 func (v *vector) node(tb testing.TB, s *refSealing) {
+	tb.Helper()
 	v.add("vault", refUUID(seed("vault", 16)))
 	v.add("key-id", refKeyID(tb, s.master))
 	v.addHex("master", s.master)
 }
 
 func goodVectors(tb testing.TB) (vs []*vector) {
+	tb.Helper()
 	good := func(name, comment string, edit func(s *refSealing), cidrs ...string) {
 		s := refSample(tb, name)
 		for _, c := range cidrs {
@@ -91,6 +94,7 @@ func goodVectors(tb testing.TB) (vs []*vector) {
 }
 
 func goodVector(tb testing.TB, name, comment string, s *refSealing, cidrs []string) *vector {
+	tb.Helper()
 	r := &s.record
 	v := &vector{name: name, payload: refText(r.binary())}
 	v.add("comment", comment)
@@ -136,6 +140,7 @@ func refCIDR(p netip.Prefix) []byte {
 
 // tamperedVectors are well-formed records that must not open.
 func tamperedVectors(tb testing.TB) (vs []*vector) {
+	tb.Helper()
 	bad := func(name, comment string, before, after func(s *refSealing)) {
 		s := refSample(tb, name)
 		if before != nil {
@@ -213,6 +218,7 @@ func tamperedVectors(tb testing.TB) (vs []*vector) {
 
 // malformed makes a vector of a text that is no record.
 func malformed(tb testing.TB, name, comment, fault, field, text string) *vector {
+	tb.Helper()
 	v := &vector{name: "malformed-" + name, payload: text}
 	v.add("comment", comment)
 	v.add("expect", "malformed")
@@ -224,6 +230,7 @@ func malformed(tb testing.TB, name, comment, fault, field, text string) *vector 
 
 // textVectors are damaged as texts.
 func textVectors(tb testing.TB) (vs []*vector) {
+	tb.Helper()
 	s := refSample(tb, "text")
 	s.plain = []byte("12") // so that the last digit has bits to spare
 	s.seal(tb)
@@ -275,6 +282,7 @@ var refFieldNames = []string{
 // lengthVectors cut off in every field, and give every field a length that is
 // just out of its bounds.
 func lengthVectors(tb testing.TB) (vs []*vector) {
+	tb.Helper()
 	least := []int{1, 16, 16, 4, 1, 1, 1, 1, 24, 49, 0}
 	most := []int{1, 16, 16, 4, 255, 1, 2048, 6144, 24, 32 + 512<<10 + 16, 64 * 18}
 	s := refSample(tb, "length")
@@ -303,6 +311,7 @@ func lengthVectors(tb testing.TB) (vs []*vector) {
 
 // contentVectors have fields of the right length with content that is not allowed.
 func contentVectors(tb testing.TB) (vs []*vector) {
+	tb.Helper()
 	bad := func(name, comment, field string, edit func(r *refRecord)) {
 		s := refSample(tb, name)
 		s.seal(tb)

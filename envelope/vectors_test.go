@@ -115,6 +115,7 @@ func (k fixedKMS) Generate(context.Context, envelope.Context) (plain, wrapped []
 }
 
 func checkGood(t *testing.T, v *vector) {
+	t.Helper()
 	s := vectorSealer(t, v)
 	want := goodRecord(t, v, s)
 	value := v.hex(t, "value")

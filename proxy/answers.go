@@ -192,7 +192,7 @@ func (ss *session) interject(msg []byte) {
 	ss.mu.Unlock()
 	locked := ss.smu.TryLock()
 	for wait, begun := 10*time.Microsecond, time.Now(); !locked && time.Since(begun) < interjectTimeout; wait *= 2 {
-		time.Sleep(wait) // never a blocking Lock: the front may be stuck in a write that only the back's reading frees
+		time.Sleep(wait) //nolint:forbidigo // not Lock: the front may be stuck in a write that only the back's reading frees
 		locked = ss.smu.TryLock()
 	}
 	ss.mu.Lock()

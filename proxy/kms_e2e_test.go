@@ -76,7 +76,7 @@ func nodeWith(t *testing.T, kms envelope.KMS, keyID string) (dsn string, super *
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = super.Close(context.Background()) }) // nothing is pending
+	t.Cleanup(func() { _ = super.Close(context.WithoutCancel(t.Context())) }) // nothing is pending
 	if _, err := super.Exec(t.Context(), "ALTER ROLE vault_service PASSWORD 'service'"); err != nil {
 		t.Fatal(err)
 	}
@@ -107,14 +107,14 @@ func nodeWith(t *testing.T, kms envelope.KMS, keyID string) (dsn string, super *
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // ends with the node
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- node.Serve(context.Background(), listener) }()
+	go func() { served <- node.Serve(context.WithoutCancel(t.Context()), listener) }()
 	t.Cleanup(func() {
-		ended, cancel := context.WithCancel(context.Background())
+		ended, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 		cancel()
 		_ = node.Shutdown(ended) // what still runs is cut off
 		if err := <-served; err != nil {
@@ -132,7 +132,7 @@ func nodeWith(t *testing.T, kms envelope.KMS, keyID string) (dsn string, super *
 // is answered at once.
 func TestHangingKMS(t *testing.T) {
 	master := make([]byte, 32)
-	rand.Read(master) //nolint:errcheck // crypto/rand never fails
+	rand.Read(master)
 	local, err := localkms.New(master)
 	if err != nil {
 		t.Fatal(err)
@@ -143,8 +143,8 @@ func TestHangingKMS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Close(context.Background()) }) // nothing is pending
-	run := func(sql string) chan error {                       // returns when the KMS has been asked
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) }) // nothing is pending
+	run := func(sql string) chan error {                                     // returns when the KMS has been asked
 		t.Helper()
 		done := make(chan error, 1)
 		go func() { _, err := conn.Exec(t.Context(), sql); done <- err }()

@@ -151,7 +151,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		switch {
 		case err == nil:
 			delay = 0
-			s.start(nc)
+			s.start(nc) //nolint:contextcheck // a session's life is the server's, not its listener's
 		case s.isDraining() || ctx.Err() != nil:
 			return nil
 		case errors.Is(err, net.ErrClosed):
@@ -193,7 +193,7 @@ func (s *Server) start(nc net.Conn) {
 		defer nc.Close() //nolint:errcheck // the client may have closed it
 		defer s.recovered("session")
 		s.metrics.connections.Inc()
-		s.handle(nc) //nolint:contextcheck // it makes its own, bounded by the server's
+		s.handle(nc)
 	}()
 }
 

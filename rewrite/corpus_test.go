@@ -43,6 +43,7 @@ func TestCorpus(t *testing.T) {
 }
 
 func runCorpus(t *testing.T, file string) {
+	t.Helper()
 	raw, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)

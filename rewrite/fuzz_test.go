@@ -15,6 +15,7 @@ import (
 
 // corpusTexts are the texts of all corpus files, as seeds.
 func corpusTexts(f testing.TB) []string {
+	f.Helper()
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil {
 		f.Fatal(err)

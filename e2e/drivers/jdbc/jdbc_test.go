@@ -35,7 +35,7 @@ func TestJDBC(t *testing.T) {
 	// A source file is compiled in memory.
 	cmd := exec.CommandContext(ctx, "java", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-cp", driver, "NodeTest.java")
 	cmd.Env = []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "LC_ALL=C.UTF-8", //nolint:forbidigo // to find java
+		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "LC_ALL=C.UTF-8",
 		"URL=jdbc:postgresql://" + c.Nodes[0].Proxy + "/" + c.Database, "USER=" + c.User, "PASSWORD=" + c.Password, "BROKEN=broken",
 	}
 	out, err := cmd.CombinedOutput()

@@ -321,8 +321,8 @@ func TestCopy(t *testing.T) {
 	number(t, conn, "SELECT vault.put_secret('copy/a', 'copy canary')")
 	cluster.Exec(t, conn, "CREATE TABLE copied (n int, t text)")
 	const n = 20000
-	rows, i := make([][]any, 0, n), 0
-	for i = range n {
+	rows := make([][]any, 0, n)
+	for i := range n {
 		rows = append(rows, []any{i, strings.Repeat("x", i%50)})
 	}
 	if got, err := conn.CopyFrom(t.Context(), pgx.Identifier{"copied"}, []string{"n", "t"}, pgx.CopyFromRows(rows)); err != nil || got != n {
