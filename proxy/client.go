@@ -226,7 +226,8 @@ func (ss *session) noteBind(body []byte) verdict {
 // for a name that only the server knows.
 func (ss *session) pushBind(pname, sname []byte, st *statement) {
 	ss.batch.open = true
-	ss.runs++ // planning may evaluate functions
+	ss.runs++ // planning may evaluate functions, also some that change settings
+	ss.batch.executed = true
 	var p *portal
 	var prev *portal
 	if len(pname) > 0 {

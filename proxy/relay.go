@@ -94,6 +94,9 @@ func (ss *session) oneClient(size int, v verdict) error {
 			ss.smu.Unlock()
 			return err
 		case drop:
+			if typ == wire.Query || typ == wire.Parse || typ == wire.Bind {
+				ss.cr.MarkSecret()
+			}
 			return ss.cr.Stream(io.Discard, size)
 		case slow, again, opening:
 		}

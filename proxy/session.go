@@ -131,9 +131,9 @@ func (ss *session) rescue(where string) {
 		return
 	}
 	ss.srv.panicked(where, p)
-	ss.client.Close() //nolint:errcheck // both ends may be gone already
-	ss.server.Close() //nolint:errcheck // as above
-	for begun := time.Now(); time.Since(begun) < rescueTimeout; time.Sleep(10 * time.Millisecond) {
+	ss.client.Close()                                                                               //nolint:errcheck // both ends may be gone already
+	ss.server.Close()                                                                               //nolint:errcheck // as above
+	for begun := time.Now(); time.Since(begun) < rescueTimeout; time.Sleep(10 * time.Millisecond) { //nolint:forbidigo // the lock may be held for ever
 		if ss.mu.TryLock() {
 			ss.mu.Unlock()
 			return
@@ -300,7 +300,13 @@ const (
 // and the statement that the server runs. With nothing in flight it does
 // nothing.
 func (ss *session) cancelRunning(ctx context.Context) {
-	ss.mu.Lock()
+	for !ss.mu.TryLock() { // the back may hold it while the client reads nothing
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Millisecond):
+		}
+	}
 	busy := ss.queue.len() > 0
 	for _, cancel := range ss.ops {
 		if cancel != nil {

@@ -30,7 +30,7 @@ type frontState struct {
 // batch is what was sent since the last Sync or Query.
 type batch struct {
 	open     bool // any message
-	executed bool // an Execute: a setting may have changed
+	executed bool // a Bind or Execute: a setting may have changed
 	dirty    bool // an Execute that is not known to be read-only
 	failed   bool // an opening failed, and the server does not know yet
 }
