@@ -23,6 +23,7 @@ type builder struct {
 	stmt    int      // being visited
 	coded   int      // 1 + the statement whose strings were looked into
 	node    *pg.Node // its root
+	runs    bool     // the text calls a function that may write
 	found   []int    // tokens at which a call of schema vault was found
 	refused *Refusal // the one that stands first in the text
 }
@@ -48,6 +49,7 @@ func (b *builder) build(tree *pg.ParseResult) *Refusal {
 		p.Direct = p.Direct || direct
 		p.ReadOnly = p.ReadOnly && p.Stmts[i].Class == ClassRead
 	}
+	p.ReadOnly = p.ReadOnly && !b.runs
 	p.Utility = len(tree.Stmts) == 1 && utility(tree.Stmts[0].Stmt)
 	slices.SortFunc(p.Calls, func(a, c Call) int { return a.Value.Start - c.Value.Start })
 	b.crossCheck()

@@ -111,7 +111,8 @@ type Plan struct {
 	// Reads: the text calls read_secret.
 	Reads bool
 	// ReadOnly: no statement can have changed anything, as far as the tree
-	// shows, so a failed opening leaves nothing to undo.
+	// shows: it neither writes nor calls functions but the vault's and a few
+	// built-in ones. A failed opening leaves nothing to undo.
 	ReadOnly bool
 	// Utility: one statement alone whose row shape may change between
 	// executions (FETCH, EXECUTE, CALL, SHOW, EXPLAIN).
