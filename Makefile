@@ -4,7 +4,6 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-MAKEFLAGS += --no-builtin-rules
 
 # Keys and values are erased from registers and stack after use (runtime/secret).
 export GOEXPERIMENT := runtimesecret
