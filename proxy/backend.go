@@ -27,15 +27,7 @@ func (ss *session) connectServer(ctx context.Context) (greeting []byte, err erro
 		return nil, fatalf(stateCannotConnect, "the PostgreSQL server beside this node cannot be reached",
 			"Start it, or see VAULT_LOCAL_PG and VAULT_PG_SSLMODE on the node; its log has the reason.")
 	}
-	if dl, ok := ctx.Deadline(); ok {
-		if err := nc.SetDeadline(dl); err != nil {
-			return nil, err
-		}
-	}
-	ss.server, err = wireConn(nc)
-	if err != nil {
-		return nil, err
-	}
+	ss.server = wire.NewConn(nc)
 	if err := nc.SetDeadline(deadlineOf(ctx)); err != nil {
 		return nil, err
 	}
@@ -60,6 +52,7 @@ func (ss *session) connectServer(ctx context.Context) (greeting []byte, err erro
 	return l.greeting, ss.readCatalog()
 }
 
+// deadlineOf is the zero time, which bounds nothing, if ctx has no deadline.
 func deadlineOf(ctx context.Context) time.Time {
 	dl, _ := ctx.Deadline()
 	return dl
@@ -79,7 +72,7 @@ func (ss *session) nextServer() (byte, []byte, error) {
 			}
 			continue
 		}
-		if err := ss.sr.Hold(size, wire.MaxError); err != nil {
+		if err := ss.sr.Hold(size, wire.MaxLogin); err != nil {
 			return 0, nil, err
 		}
 		body := bytes.Clone(ss.sr.Buffered()[wire.HeaderSize:size])

@@ -172,7 +172,7 @@ func (ss *session) appendPrelude(msgs []byte, entries []owed, pre *prelude, g lo
 		msgs = wire.AppendParse(msgs, ss.own, "SELECT pg_catalog.encode(challenge, 'hex'), records FROM vault.verify_begin($1)", wire.OIDText)
 		msgs = wire.AppendBind(msgs, ss.own, ss.own, []byte(g.name))
 	} else {
-		msgs = wire.AppendParse(msgs, ss.own, "SELECT secret_id, first FROM vault.next_version($1, $2, $3)", wire.OIDText, oidInt4, wire.OIDText)
+		msgs = wire.AppendParse(msgs, ss.own, "SELECT secret_id, first FROM vault.next_version($1, $2, $3)", wire.OIDText, wire.OIDInt4, wire.OIDText)
 		msgs = wire.AppendBind(msgs, ss.own, ss.own, []byte(g.name), strconv.AppendInt(nil, int64(len(g.calls)), 10), []byte(lockActions[g.fn]))
 	}
 	msgs = wire.AppendExecute(msgs, ss.own)
@@ -185,8 +185,6 @@ func (ss *session) appendPrelude(msgs []byte, entries []owed, pre *prelude, g lo
 		owed{kind: oweBind, named: true, portal: &portal{name: ss.own}, task: t}, owed{kind: oweExecute, named: true, portal: &portal{}, task: t},
 		owed{kind: oweClose, named: true, task: t}, owed{kind: oweClose, named: true, task: end})
 }
-
-const oidInt4 = 23
 
 // fill makes the texts of one group from the server's row.
 func (ss *session) fill(values [][]byte, as args, g lockGroup, row [][]byte) *sqlError {

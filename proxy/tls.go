@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/scram"
-	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 )
 
 // alpn is the protocol's registered name; direct TLS must negotiate it.
@@ -73,12 +72,11 @@ func (s *Server) clientTLS(ctx context.Context, nc net.Conn, direct bool) (*tls.
 // clientBinding is what a client's SCRAM can be bound to: the certificate that
 // this node showed.
 func (s *Server) clientBinding(nc net.Conn) scram.Binding {
-	tc, ok := nc.(*tls.Conn)
-	if !ok {
+	if _, ok := nc.(*tls.Conn); !ok {
 		return scram.Binding{}
 	}
 	b := scram.Binding{TLS: true}
-	cert := s.shownCertificate(tc)
+	cert := s.shownCertificate()
 	if cert != nil {
 		if h, ok := scram.CertHash(cert); ok {
 			b.CertHash = h
@@ -89,7 +87,7 @@ func (s *Server) clientBinding(nc net.Conn) scram.Binding {
 
 // shownCertificate is the leaf that the handshake used. With several
 // certificates the one shown cannot be told, so nothing can be bound.
-func (s *Server) shownCertificate(*tls.Conn) *x509.Certificate {
+func (s *Server) shownCertificate() *x509.Certificate {
 	var chain *tls.Certificate
 	switch {
 	case s.cfg.TLS.GetCertificate != nil:
@@ -247,12 +245,4 @@ func isLoopbackHost(addr string) bool {
 	}
 	ip := net.ParseIP(host)
 	return ip != nil && ip.IsLoopback()
-}
-
-// wireConn wraps a connection after its handshake and clears the deadline.
-func wireConn(nc net.Conn) (*wire.Conn, error) {
-	if err := nc.SetDeadline(time.Time{}); err != nil {
-		return nil, err
-	}
-	return wire.NewConn(nc), nil
 }

@@ -31,7 +31,6 @@ const (
 	BindComplete         = '2'
 	CloseComplete        = '3'
 	CommandComplete      = 'C'
-	CopyBothResponse     = 'W'
 	CopyInResponse       = 'G'
 	CopyOutResponse      = 'H'
 	DataRow              = 'D'
@@ -41,7 +40,6 @@ const (
 	NegotiateVersion     = 'v'
 	NoData               = 'n'
 	NoticeResponse       = 'N'
-	NotificationResponse = 'A'
 	ParameterDescription = 't'
 	ParameterStatus      = 'S'
 	ParseComplete        = '1'
@@ -70,11 +68,8 @@ const (
 	Version32 = 3<<16 | 2
 )
 
-// OIDs of the types that may carry a name or a value as text; their binary
-// and text forms are the same bytes.
+// OIDs of built-in types that the node's own messages name.
 const (
-	OIDName    = 19
-	OIDText    = 25
-	OIDUnknown = 705
-	OIDVarchar = 1043
+	OIDInt4 = 23
+	OIDText = 25
 )

@@ -20,9 +20,9 @@ const (
 	// MaxRowDescription is what 1,664 columns (MaxTupleAttributeNumber) with
 	// names of 63 bytes can take, doubled for servers with larger limits.
 	MaxRowDescription = 1664 * (64 + 18) * 2
-	// MaxError bounds an ErrorResponse or NoticeResponse that we look into; a
-	// longer one passes unread.
-	MaxError = 1 << 20
+	// MaxLogin bounds a server's message while the node logs in to it, before
+	// the relay's own bounds hold: far above any error, notice or parameter.
+	MaxLogin = 1 << 20
 	// BufferSize is the size of a pooled relay buffer: large enough to carry a
 	// whole round of pipelined messages, small enough for ten thousand sessions.
 	BufferSize = 32 << 10
@@ -52,7 +52,7 @@ var clientLimit = [256]int{
 	Query: MaxLarge, Parse: MaxLarge, Bind: MaxLarge, FunctionCall: MaxLarge, CopyData: MaxLarge,
 	Execute: MaxSmall, Describe: MaxSmall, Close: MaxSmall, Flush: MaxSmall, Sync: MaxSmall,
 	Terminate: MaxSmall, CopyDone: MaxSmall, CopyFail: MaxSmall,
-	Password: 65535,
+	Password: 65535, // PG_MAX_AUTH_TOKEN_LENGTH
 }
 
 // checkClient bounds a client's header.
