@@ -58,7 +58,6 @@ type Config struct {
 	MockSecret              []byte        // keys the salts of unknown roles; equal on all nodes
 	Log                     *slog.Logger
 	Registerer              prometheus.Registerer
-	NodeName                string
 }
 
 // OpenIndirect says whose indirect openings (a view, a function) are opened.

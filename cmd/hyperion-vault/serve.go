@@ -153,7 +153,7 @@ func (n *node) newProxy() (*proxy.Server, error) {
 		RequireTLS: c.requireTLS, AllowTrust: c.allowTrust, OpenIndirect: c.openIndirect, Database: c.database,
 		MaxSessions: c.maxSessions, HandshakeTimeout: c.handshake, IdleTimeout: c.idle, MaxQuery: c.maxQuery,
 		MockSecret: mockSecret(c.password),
-		Log:        n.log, Registerer: n.registry, NodeName: n.name,
+		Log:        n.log, Registerer: n.registry,
 	}
 	if c.certificate != nil {
 		p.TLS = n.tlsConfig()
