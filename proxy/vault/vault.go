@@ -29,8 +29,7 @@ import (
 	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
 )
 
-// Defaults of the miss limiter: VAULT_AUTH_MAX_FAILURES within
-// VAULT_AUTH_WINDOW_SECS.
+// Defaults of the miss limiter. No setting of serve changes them yet.
 const (
 	DefaultMaxMisses  = 5
 	DefaultMissWindow = 300 * time.Second
@@ -250,7 +249,8 @@ func (v *Vault) GenerateValue() []byte {
 	return out
 }
 
-// generatedBytes is the size of a generated value, as the original system's.
+// generatedBytes is the size of a generated value before base64: 256 bits, which
+// nobody guesses.
 const generatedBytes = 32
 
 // Note records one operation that this package does not carry out itself, such
