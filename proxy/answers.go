@@ -38,7 +38,7 @@ func (ss *session) serverMessage(typ byte, msg []byte) verdict {
 	case wire.CopyInResponse:
 		return ss.copyIn()
 	case wire.CopyOutResponse:
-		ss.sealedText(body)
+		ss.sealedText()
 		return dropIf(ss.dropping)
 	case wire.CopyData, wire.CopyDone, wire.FunctionCallResponse:
 		return dropIf(ss.dropping)

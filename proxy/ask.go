@@ -29,7 +29,7 @@ func (ss *session) canAsk() bool {
 	return ss.queue.len() == 0 && !ss.batch.open && !ss.skip && ss.state == wire.Idle
 }
 
-// doubt notes that the extension's objects may have others OIDs now. mu is held.
+// doubt notes that the extension's objects may have other OIDs now. mu is held.
 func (ss *session) doubt() { ss.doubtful = true }
 
 // maxSeenTypes bounds the types that a session has looked up and found not to

@@ -150,14 +150,10 @@ func (ss *session) directName(name []byte) *statement {
 	return &statement{name: string(name), utility: true, direct: true}
 }
 
-// pushQuery notes a Query: it destroys the unnamed statement and portal, and
-// ends a batch.
+// pushQuery notes a Query.
 func (ss *session) pushQuery(t *task) {
-	ss.runs++
 	ss.queue.push(owed{kind: oweQuery, prev: ss.unnamedStmt, task: t})
-	ss.unnamedStmt, ss.unnamedPortal = nil, portal{}
-	ss.unnamedDescribed, ss.unnamedUtility = false, true
-	ss.batch = batch{}
+	ss.dropUnnamed()
 }
 
 func (ss *session) noteParse(body []byte) verdict {
@@ -175,13 +171,19 @@ func (ss *session) noteParse(body []byte) verdict {
 		ss.pushParse(&statement{name: string(name), utility: true, direct: true})
 		return pass
 	}
+	ss.pushPlain(name, text)
+	return pass
+}
+
+// pushPlain notes the Parse of a text that the vault does not concern. The
+// unnamed statement gets no object.
+func (ss *session) pushPlain(name, text []byte) {
 	if len(name) == 0 {
 		ss.queue.push(owed{kind: oweParse, prev: ss.unnamedStmt})
 		ss.unnamedStmt, ss.unnamedDescribed, ss.unnamedUtility = nil, false, isUtility(text)
-		return pass
+		return
 	}
 	ss.pushParse(&statement{name: string(name), utility: isUtility(text)})
-	return pass
 }
 
 // pushParse notes the Parse of a statement that has an object of its own.

@@ -44,7 +44,7 @@ func (ss *session) slowParse(body []byte) (verdict, error) {
 	if !ok {
 		return drop, fatalf(stateProtocol, "invalid Parse message", "")
 	}
-	_, skipped, err := ss.settleParse()
+	skipped, err := ss.settleParse()
 	ss.mu.Lock()
 	settled := !ss.batch.executed
 	if skipped {
@@ -96,14 +96,15 @@ func (ss *session) refuseParse(name string, e *sqlError) error {
 }
 
 // settleParse waits until settings are known: nothing of an earlier batch is
-// outstanding.
-func (ss *session) settleParse() (state byte, skipped bool, err error) {
+// outstanding. skipped says that the batch has failed.
+func (ss *session) settleParse() (skipped bool, err error) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	err = ss.wait(func() bool { return ss.queue.ends == 0 })
-	return ss.state, ss.queue.skipping, err
+	return ss.queue.skipping, err
 }
 
+// pushPlainParse notes a Parse that was looked into and passes after all.
 func (ss *session) pushPlainParse(name string, text []byte) error {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
@@ -111,12 +112,7 @@ func (ss *session) pushPlainParse(name string, text []byte) error {
 	if ss.queue.skipping { // since it was looked into: the name keeps its meaning
 		return nil
 	}
-	if name == "" {
-		ss.queue.push(owed{kind: oweParse, prev: ss.unnamedStmt})
-		ss.unnamedStmt, ss.unnamedDescribed, ss.unnamedUtility = nil, false, isUtility(text)
-		return nil
-	}
-	ss.pushParse(&statement{name: name, utility: isUtility(text)})
+	ss.pushPlain([]byte(name), text)
 	return nil
 }
 

@@ -146,7 +146,7 @@ func (ss *session) refuseQuery(e *sqlError) error {
 		return ss.local(wire.AppendReady(failedBlock.append(nil), wire.InFailed))
 	}
 	ss.mu.Lock()
-	ss.pushedOutside()
+	ss.dropUnnamed()
 	ss.mu.Unlock()
 	return ss.send(ss.poisonQuery(), owed{kind: oweQuery, task: &task{swallow: true, fail: e}})
 }
@@ -156,9 +156,9 @@ var failedBlock = &sqlError{
 	message: "current transaction is aborted, commands ignored until end of transaction block",
 }
 
-// pushedOutside notes what a Query does to the unnamed statement and portal,
-// and to the batch. mu is held.
-func (ss *session) pushedOutside() {
+// dropUnnamed notes what a Query does: it destroys the unnamed statement and
+// portal, and ends the batch. mu is held.
+func (ss *session) dropUnnamed() {
 	ss.runs++
 	ss.unnamedStmt, ss.unnamedPortal, ss.batch = nil, portal{}, batch{}
 	ss.unnamedDescribed, ss.unnamedUtility = false, true
@@ -304,7 +304,7 @@ func (ss *session) sendQuery(plan *rewrite.Plan, text string, values [][]byte, p
 		ss.gate = gateReady
 	}
 	prev := ss.unnamedStmt
-	ss.pushedOutside()
+	ss.dropUnnamed()
 	ss.keepNames(plan)
 	ss.mu.Unlock()
 	return ss.send(wire.End(msg, mark), owed{kind: oweQuery, prev: prev, task: t})

@@ -164,7 +164,7 @@ func (ss *session) dataRow(body []byte) verdict {
 		return opening
 	}
 	if e.task != nil && e.task.reads && !e.task.noticed && bytes.Contains(body, []byte("hv1.")) {
-		ss.sealedText(nil)
+		ss.sealedText()
 	}
 	return pass
 }
@@ -185,7 +185,7 @@ func (p *prelude) collect(t *task, body []byte) {
 
 // sealedText tells the client, once a statement, that sealed text was left in
 // place: it reached the result by another type.
-func (ss *session) sealedText([]byte) {
+func (ss *session) sealedText() {
 	e := ss.queue.front()
 	if e == nil || e.task == nil || !e.task.reads || e.task.noticed || ss.dropping {
 		return
@@ -262,7 +262,7 @@ func (ss *session) encodable(plains []vault.Plain) *sqlError {
 	for _, p := range plains {
 		if slices.ContainsFunc(p.Bytes(), func(b byte) bool { return b >= 0x80 }) {
 			return &sqlError{
-				code: "22P05", message: "a secret is not ASCII, and this session's client_encoding is not UTF8",
+				code: stateUntranslatable, message: "a secret is not ASCII, and this session's client_encoding is not UTF8",
 				hint: "SET client_encoding = 'UTF8'.",
 			}
 		}

@@ -18,7 +18,6 @@ type sqlError struct {
 	fatal                       bool
 	code, message, detail, hint string
 	position                    int // 1-based characters of the client's text; 0: none
-	kind                        vault.Kind
 }
 
 func (e *sqlError) Error() string { return e.code + ": " + e.message }
@@ -37,23 +36,25 @@ func (e *sqlError) append(dst []byte) []byte {
 
 // SQLSTATEs that the proxy itself uses.
 const (
-	stateProtocol      = "08P01"
-	stateFeature       = "0A000"
-	stateLimit         = "54000"
-	stateAuthorization = "28000"
-	statePassword      = "28P01"
-	stateTooMany       = "53300"
-	stateShutdown      = "57P01"
-	stateCannotConnect = "57P03"
-	stateCanceled      = "57014"
-	stateConnection    = "08006"
-	stateNoSchema      = "3F000"
-	stateSystem        = "58000"
-	stateParameter     = "22023"
-	stateNullValue     = "22004"
-	stateFailedBlock   = "25P02"
-	stateNoStatement   = "26000"
-	stateReadOnly      = "25006"
+	stateProtocol       = "08P01"
+	stateFeature        = "0A000"
+	stateLimit          = "54000"
+	stateAuthorization  = "28000"
+	statePassword       = "28P01"
+	stateTooMany        = "53300"
+	stateShutdown       = "57P01"
+	stateCannotConnect  = "57P03"
+	stateCanceled       = "57014"
+	stateConnection     = "08006"
+	stateNoSchema       = "3F000"
+	stateSystem         = "58000"
+	stateParameter      = "22023"
+	stateNullValue      = "22004"
+	stateUntranslatable = "22P05"
+	stateFailedBlock    = "25P02"
+	stateNoStatement    = "26000"
+	stateReadOnly       = "25006"
+	stateIdle           = "57P05"
 )
 
 var errShutdown = &sqlError{
@@ -63,7 +64,7 @@ var errShutdown = &sqlError{
 }
 
 var errIdle = &sqlError{
-	fatal: true, code: "57P05",
+	fatal: true, code: stateIdle,
 	message: "terminating connection due to idle-session timeout",
 	hint:    "VAULT_IDLE_SECS on the node sets it.",
 }
@@ -92,5 +93,5 @@ func (ss *session) fromVault(err error) *sqlError {
 		ss.srv.cfg.Log.Warn("a call of the vault failed", "role", ss.user, "client", ss.peerText(),
 			"kind", ve.Kind.String(), "secret", ve.Secret, "error", err.Error())
 	}
-	return &sqlError{code: ve.Kind.SQLState(), message: ve.Msg, detail: ve.Detail, hint: ve.Hint, kind: ve.Kind}
+	return &sqlError{code: ve.Kind.SQLState(), message: ve.Msg, detail: ve.Detail, hint: ve.Hint}
 }

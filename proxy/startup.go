@@ -177,8 +177,7 @@ func (ss *session) login(ctx context.Context, nc net.Conn, req *wire.Startup) er
 	if err := s.register(ss); err != nil {
 		return errShutdown
 	}
-	out := append(wire.AppendEmpty(nil, wire.Authentication), 0, 0, 0, 0)
-	out[4] = 8
+	out := wire.AppendMessage(nil, wire.Authentication, []byte{0, 0, 0, authOK})
 	out = append(out, greeting...)
 	out = wire.AppendMessage(out, wire.BackendKeyData, append(binary.BigEndian.AppendUint32(nil, ss.key.pid), ss.handed()...))
 	out = wire.AppendReady(out, ss.state)
@@ -207,10 +206,10 @@ func (ss *session) negotiate(req *wire.Startup) error {
 	return err
 }
 
-// truncateName cuts a name at 63 bytes, as the server does.
+// truncateName cuts a role's or database's name as the server does.
 func truncateName(s string) string {
-	if len(s) > 63 {
-		return s[:63]
+	if len(s) > maxName {
+		return s[:maxName]
 	}
 	return s
 }

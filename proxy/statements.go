@@ -190,10 +190,13 @@ func (ss *session) forgetShapes() {
 	}
 }
 
+// maxName is what the server keeps of a name: NAMEDATALEN - 1 bytes.
+const maxName = 63
+
 // cutName is a statement's or portal's name as the server keeps it.
 func cutName(b []byte) []byte {
-	if len(b) > 63 {
-		return b[:63]
+	if len(b) > maxName {
+		return b[:maxName]
 	}
 	return b
 }
