@@ -99,30 +99,6 @@ func executeFrom(sql []byte, x byte, rest string) bool {
 	}
 }
 
-// ShapeVaries reports whether the text is a utility statement whose rows can
-// have another shape at each execution (FETCH, EXECUTE, CALL, SHOW, EXPLAIN):
-// what a Describe said about it need not hold any more. It goes by the first
-// word and does not allocate.
-func ShapeVaries(sql []byte) bool {
-	i := 0
-	for i < len(sql) {
-		if j := looseGap(sql, i); j > i && sql[i] != '\'' && sql[i] != '"' {
-			i = j
-			continue
-		}
-		if sql[i] != ';' && sql[i] != '(' {
-			break
-		}
-		i++
-	}
-	for _, word := range []string{"fetch", "execute", "call", "show", "explain"} {
-		if hasFold(sql[i:], word) && (i+len(word) == len(sql) || !isIdentCont(sql[i+len(word)])) {
-			return true
-		}
-	}
-	return false
-}
-
 // hasFold reports whether b begins with word, which is lower case, in any case.
 func hasFold(b []byte, word string) bool {
 	if len(b) < len(word) {

@@ -81,34 +81,10 @@ func TestMentionsExecute(t *testing.T) {
 	}
 }
 
-func TestShapeVaries(t *testing.T) {
-	for _, c := range []struct {
-		sql  string
-		want bool
-	}{
-		{"fetch c", true},
-		{" /* x */ -- y\n ; FETCH all from c", true},
-		{"EXECUTE p", true},
-		{"call f()", true},
-		{"show all", true},
-		{"explain select 1", true},
-		{"select 1", false},
-		{"fetchx", false},
-		{"fetch", true},
-		{"", false},
-		{"/* fetch */ select 1", false},
-		{"'fetch'", false},
-	} {
-		if got := ShapeVaries([]byte(c.sql)); got != c.want {
-			t.Errorf("ShapeVaries(%q) = %v, want %v", c.sql, got, c.want)
-		}
-	}
-}
-
 func TestMentionsDoesNotAllocate(t *testing.T) {
 	sql := bytes.Repeat([]byte("select abalance from pgbench_accounts where aid = 1 & 2; "), 20)
 	if n := testing.AllocsPerRun(100, func() {
-		if Mentions(sql) || MentionsExecute(sql) || ShapeVaries(sql) {
+		if Mentions(sql) || MentionsExecute(sql) {
 			t.Error("a mention")
 		}
 	}); n != 0 {
