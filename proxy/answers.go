@@ -51,7 +51,13 @@ func (ss *session) hidden(e *owed) bool { return ss.dropping || e.task != nil &&
 
 // acknowledged settles ParseComplete, BindComplete, CloseComplete and NoData.
 func (ss *session) acknowledged(typ byte) verdict {
-	want := map[byte]owedKind{wire.ParseComplete: oweParse, wire.BindComplete: oweBind, wire.CloseComplete: oweClose}
+	want := oweParse
+	switch typ {
+	case wire.BindComplete:
+		want = oweBind
+	case wire.CloseComplete:
+		want = oweClose
+	}
 	e := ss.queue.front()
 	if e == nil {
 		return pass
@@ -61,7 +67,7 @@ func (ss *session) acknowledged(typ byte) verdict {
 			return pass
 		}
 		ss.learn(e, shape{known: true})
-	} else if e.kind != want[typ] {
+	} else if e.kind != want {
 		return pass
 	}
 	v := dropIf(ss.hidden(e))

@@ -10,9 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 )
 
@@ -123,23 +120,23 @@ func (n *node) checkPrimary(ctx context.Context, l *checklist) {
 // checkRoles names the roles that cannot log in through a node, as far as the
 // service role can see.
 func (n *node) checkRoles(ctx context.Context, l *checklist) {
-	roles, err := n.loginRoles(ctx)
+	roles, err := n.vault.LoginRoles(ctx)
 	if err != nil {
 		l.note("roles", "not asked: %s", err)
 		return
 	}
 	var without, strong []string
 	for _, r := range roles {
-		_, found, err := n.vault.LoginVerifier(ctx, r.name)
+		_, found, err := n.vault.LoginVerifier(ctx, r.Name)
 		switch {
 		case err != nil:
 			l.note("roles", "not all asked: %s", err)
 			return
 		case found:
-		case r.strong:
-			strong = append(strong, r.name)
+		case r.Strong:
+			strong = append(strong, r.Name)
 		default:
-			without = append(without, r.name)
+			without = append(without, r.Name)
 		}
 	}
 	if len(without) > 0 {
@@ -154,64 +151,6 @@ func (n *node) checkRoles(ctx context.Context, l *checklist) {
 		l.ok("roles", "all %d that may log in can do so through a node", len(roles))
 	}
 	l.note("roles", "pg_hba.conf is not looked at: the service role cannot see it")
-}
-
-type loginRole struct {
-	name   string
-	strong bool
-}
-
-// maxRoles bounds what is asked and printed.
-const maxRoles = 500
-
-// loginRoles uses a connection of its own, with the node's settings.
-func (n *node) loginRoles(ctx context.Context) ([]loginRole, error) {
-	config, err := n.config.serviceConnection()
-	if err != nil {
-		return nil, err
-	}
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = conn.Close(ctx) }() // its rows were read
-	rows, err := conn.Query(ctx, `SELECT rolname::pg_catalog.text, rolsuper OR rolreplication OR rolbypassrls
-		FROM pg_catalog.pg_roles WHERE rolcanlogin AND rolname !~ '^pg_' ORDER BY 1 LIMIT $1`, maxRoles)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (loginRole, error) {
-		var r loginRole
-		err := row.Scan(&r.name, &r.strong)
-		return r, err
-	})
-}
-
-// serviceConnection says how the service role reaches the local server; libpq's
-// environment has no say.
-func (c *nodeConfig) serviceConnection() (*pgx.ConnConfig, error) {
-	mode := c.sslMode
-	switch {
-	case mode != "":
-	case c.local.beyondLoopback():
-		mode = "verify-full"
-	default:
-		mode = "prefer"
-	}
-	host, port := c.local.hostPort()
-	text := fmt.Sprintf("host=%s port=%d user=%s password=%s dbname=%s sslmode=%s sslrootcert=%s passfile=/dev/null servicefile=/dev/null",
-		quoteConn(host), port, quoteConn(c.user), quoteConn(c.password), quoteConn(c.database), mode, quoteConn(c.sslRoots))
-	config, err := pgx.ParseConfig(text)
-	if err != nil {
-		return nil, errors.New("the settings make no connection string") // the error would quote the password
-	}
-	config.RuntimeParams = map[string]string{"application_name": "hyperion-vault check", "search_path": "pg_catalog, pg_temp"}
-	config.OnNotice = func(*pgconn.PgConn, *pgconn.Notice) {}
-	return config, nil
-}
-
-func quoteConn(s string) string {
-	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
 }
 
 // explain splits an error into what and remedy; the operator may see the cause.

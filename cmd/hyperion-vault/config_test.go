@@ -329,9 +329,6 @@ func TestSocketOfList(t *testing.T) {
 	if got, want := c.local.address, "/run/postgresql/.s.PGSQL.5433"; got != want {
 		t.Errorf("local: got %s, want %s", got, want)
 	}
-	if host, port := c.local.hostPort(); host != "/run/postgresql" || port != 5433 {
-		t.Errorf("host and port: got %s, %d", host, port)
-	}
 }
 
 func TestCertificate(t *testing.T) {

@@ -210,25 +210,3 @@ func (p *reader) masterKey(name string) []byte {
 	}
 	return key
 }
-
-// hostPort is the form that connection strings want: a socket's directory and
-// port, or host and port.
-func (e endpoint) hostPort() (host string, port int) {
-	if e.network == "unix" {
-		dir, file := filepath.Split(e.address)
-		port, err := strconv.Atoi(strings.TrimPrefix(file, ".s.PGSQL."))
-		if err != nil {
-			return e.address, 0
-		}
-		return filepath.Clean(dir), port
-	}
-	host, text, err := net.SplitHostPort(e.address)
-	if err != nil {
-		return e.address, 0
-	}
-	port, err = strconv.Atoi(text)
-	if err != nil {
-		return host, 0
-	}
-	return host, port
-}
