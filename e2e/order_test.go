@@ -136,7 +136,7 @@ func (c *conversation) bind(r *rand.Rand, portal, stmt string, params int) {
 // 15 crashes when a portal is executed that a failed Query left in a block.
 func (c *conversation) execute(portal string, rows int) {
 	if portal != "" || c.bound {
-		c.both(fmt.Sprint("E ", portal, " ", rows), rawpg.Execute(portal, uint32(rows))) //nolint:gosec // 0 to 2
+		c.both(fmt.Sprint("E ", portal, " ", rows), rawpg.Execute(portal, uint32(rows)))
 	}
 }
 
