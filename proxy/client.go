@@ -104,52 +104,6 @@ func (ss *session) noteQuery(body []byte) verdict {
 	return pass
 }
 
-// maxDirectNames bounds what a session is remembered to have prepared.
-const maxDirectNames = 1000
-
-// keepNames remembers the prepared statements and cursors that a text makes
-// from calls of the vault: what they return is as direct as the text itself.
-// mu is held.
-func (ss *session) keepNames(plan *rewrite.Plan) {
-	for _, names := range [][]string{plan.Prepares, plan.Declares} {
-		for _, n := range names {
-			if ss.directNames == nil || len(ss.directNames) >= maxDirectNames {
-				ss.directNames = map[string]struct{}{}
-			}
-			ss.directNames[n] = struct{}{}
-		}
-	}
-}
-
-// namesDirect reports whether a FETCH or EXECUTE names one of them. Words are
-// compared, not parsed: a false alarm only says "direct" of what the session's
-// own user asked for anyway.
-func (ss *session) namesDirect(text []byte) bool {
-	if len(ss.directNames) == 0 || !isUtility(text) {
-		return false
-	}
-	notWord := func(r rune) bool { return r < 0x80 && !isWordByte(byte(r&0x7f)) }
-	for _, w := range bytes.FieldsFunc(text, notWord) {
-		if _, ok := ss.directNames[string(bytes.ToLower(w))]; ok {
-			return true
-		}
-		if _, ok := ss.directNames[string(w)]; ok {
-			return true
-		}
-	}
-	return false
-}
-
-// directName is a statement that stands for SQL's own of that name, if that
-// calls the vault: the protocol may bind what SQL prepared, and execute what SQL
-// declared. mu is held.
-func (ss *session) directName(name []byte) *statement {
-	if _, ok := ss.directNames[string(name)]; !ok {
-		return nil
-	}
-	return &statement{name: string(name), utility: true, direct: true}
-}
-
 // pushQuery notes a Query.
 func (ss *session) pushQuery(t *task) {
 	ss.queue.push(owed{kind: oweQuery, prev: ss.unnamedStmt, task: t})

@@ -2,7 +2,12 @@
 
 package proxy
 
-import "github.com/hyperiondb/hyperion-vault/proxy/wire"
+import (
+	"bytes"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
+	"github.com/hyperiondb/hyperion-vault/rewrite"
+)
 
 // Bounds on what a session is remembered to have prepared: the server forgets
 // names without a word to the node (DEALLOCATE in a function), so a client could
@@ -151,4 +156,50 @@ func (ss *session) bindTarget(name []byte) (st *statement, sealed bool) {
 // held.
 func (ss *session) holds(typ byte, named bool) bool {
 	return ss.batch.failed && typ == wire.Parse || named && (ss.batch.failed || ss.gate == gateRows)
+}
+
+// maxDirectNames bounds what a session is remembered to have prepared.
+const maxDirectNames = 1000
+
+// keepNames remembers the prepared statements and cursors that a text makes
+// from calls of the vault: what they return is as direct as the text itself.
+// mu is held.
+func (ss *session) keepNames(plan *rewrite.Plan) {
+	for _, names := range [][]string{plan.Prepares, plan.Declares} {
+		for _, n := range names {
+			if ss.directNames == nil || len(ss.directNames) >= maxDirectNames {
+				ss.directNames = map[string]struct{}{}
+			}
+			ss.directNames[n] = struct{}{}
+		}
+	}
+}
+
+// namesDirect reports whether a FETCH or EXECUTE names one of them. Words are
+// compared, not parsed: a false alarm only says "direct" of what the session's
+// own user asked for anyway.
+func (ss *session) namesDirect(text []byte) bool {
+	if len(ss.directNames) == 0 || !isUtility(text) {
+		return false
+	}
+	notWord := func(r rune) bool { return r < 0x80 && !isWordByte(byte(r&0x7f)) }
+	for _, w := range bytes.FieldsFunc(text, notWord) {
+		if _, ok := ss.directNames[string(bytes.ToLower(w))]; ok {
+			return true
+		}
+		if _, ok := ss.directNames[string(w)]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// directName is a statement that stands for SQL's own of that name, if that
+// calls the vault: the protocol may bind what SQL prepared, and execute what SQL
+// declared. mu is held.
+func (ss *session) directName(name []byte) *statement {
+	if _, ok := ss.directNames[string(name)]; !ok {
+		return nil
+	}
+	return &statement{name: string(name), utility: true, direct: true}
 }
