@@ -56,7 +56,13 @@ installcheck: install-extension ## pg_regress suite of the extension, on a scrat
 # One package at a time: each starts servers of its own.
 .PHONY: e2e
 e2e: build install-extension ## tests with real servers (build tag e2e)
+	@rm -f e2e/out/transparency/drivers-* e2e/out/transparency/tools-*
 	$(GO) test -tags e2e -count=1 -p 1 -timeout 10m ./e2e/... ./proxy ./proxy/vault/... ./cmd/devcluster/... ./cmd/hyperion-vault/...
+	$(GO) test -tags transparency -count=1 ./e2e/report
+
+.PHONY: transparency
+transparency: ## write docs/TRANSPARENCY.md from the rows that the last `make e2e` or `make regress` left
+	$(GO) test -tags transparency -count=1 ./e2e/report -update
 
 TEST_STEPS := lint unit installcheck e2e verify
 

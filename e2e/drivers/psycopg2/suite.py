@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""psycopg 2: text format and Query messages only."""
+import io
+import os
+import select
+import sys
+import threading
+
+import psycopg2
+from psycopg2 import extensions
+
+sys.path.insert(0, "..")
+from tap import Suite, equal, raises  # noqa: E402
+
+PREFIX, CANARY = os.environ["PREFIX"], os.environ["CANARY"]
+PUT = "SELECT vault.put_secret(%s, %s)"
+READ = "SELECT vault.read_secret(%s) AS pw"
+suite = Suite()
+
+
+def connect(autocommit=True, **kwargs):
+    conn = psycopg2.connect("", **kwargs)
+    conn.autocommit = autocommit
+    return conn
+
+
+def one(conn, query, args=None):
+    with conn.cursor() as cursor:
+        cursor.execute(query, args)
+        return cursor.fetchone()[0]
+
+
+def run(conn, query, args=None):
+    with conn.cursor() as cursor:
+        cursor.execute(query, args)
+
+
+conn = connect()
+
+
+@suite.feature("put")
+def put():
+    equal(one(conn, PUT, (PREFIX + "/canary", CANARY)), 1)
+    for version, value in enumerate(["0", CANARY + "\n\t", "x" * 400_000], 1):
+        equal(one(conn, PUT, (PREFIX + "/put", value)), version)
+        equal(one(conn, READ, (PREFIX + "/put",)), value)
+
+
+@suite.feature("read text")
+def read_text():
+    with conn.cursor() as cursor:
+        cursor.execute("SELECT 1 AS n, vault.read_secret(%s) AS pw, now()", (PREFIX + "/canary",))
+        equal([(c.name, c.type_code) for c in cursor.description][1], ("pw", 25))
+        equal(cursor.fetchone()[:2], (1, CANARY))
+
+
+@suite.feature("prepare")
+def prepare():
+    run(conn, "PREPARE p (text) AS SELECT vault.read_secret($1)")
+    for _ in range(8):
+        equal(one(conn, "EXECUTE p (%s)", (PREFIX + "/canary",)), CANARY)
+    run(conn, "DEALLOCATE p")
+
+
+@suite.feature("cursor")
+def cursor():
+    with connect(autocommit=False) as block:
+        with block.cursor("named") as named:
+            named.itersize = 7
+            named.execute("SELECT g, vault.read_secret(%s) FROM generate_series(1, 50) g", (PREFIX + "/canary",))
+            equal([row for row in named], [(g, CANARY) for g in range(1, 51)])
+    block.close()
+
+
+@suite.feature("copy in")
+def copy_in():
+    run(conn, "CREATE TEMP TABLE copied (id int, t text)")
+    rows = "".join("%d\trow %d\n" % (i, i) for i in range(20_000))
+    with conn.cursor() as cursor:
+        cursor.copy_expert("COPY copied FROM STDIN", io.StringIO(rows))
+        equal(cursor.rowcount, 20_000)
+        raises("22P02", cursor.copy_expert, "COPY copied FROM STDIN", io.StringIO("bad\tx\n"))
+    equal(one(conn, "SELECT count(*) FROM copied"), 20_000)
+
+
+@suite.feature("copy out")
+def copy_out():
+    with conn.cursor() as cursor:
+        out = io.StringIO()
+        cursor.copy_expert("COPY (SELECT g FROM generate_series(1, 20000) g) TO STDOUT", out)
+        equal(out.getvalue(), "".join("%d\n" % i for i in range(1, 20_001)))
+        out = io.StringIO()
+        cursor.copy_expert("COPY (SELECT vault.read_secret('%s')) TO STDOUT" % (PREFIX + "/canary"), out)
+        equal(out.getvalue()[:4], "hv1.")
+
+
+@suite.feature("transaction")
+def transaction():
+    block = connect(autocommit=False)
+    equal(one(block, PUT, (PREFIX + "/transaction", CANARY)), 1)
+    equal(one(block, READ, (PREFIX + "/transaction",)), CANARY)
+    block.rollback()
+    raises("P0002", one, block, READ, (PREFIX + "/transaction",))
+    block.rollback()
+    equal(one(block, PUT, (PREFIX + "/transaction", CANARY)), 1)
+    block.commit()
+    equal(one(conn, READ, (PREFIX + "/transaction",)), CANARY)
+    block.close()
+
+
+@suite.feature("savepoint")
+def savepoint():
+    block = connect(autocommit=False)
+    equal(one(block, PUT, (PREFIX + "/savepoint", CANARY)), 1)
+    for query, args, state in [(READ, (os.environ["BROKEN"],), "XX001"), (PUT, ("bad name", CANARY), "22023"), ("SELECT 1/0", None, "22012")]:
+        run(block, "SAVEPOINT s")
+        raises(state, one, block, query, args)
+        equal(block.info.transaction_status, extensions.TRANSACTION_STATUS_INERROR)
+        run(block, "ROLLBACK TO s")
+        equal(one(block, READ, (PREFIX + "/savepoint",)), CANARY)
+    block.commit()
+    block.close()
+
+
+@suite.feature("error")
+def error():
+    for query, args, state in [
+        (READ, ("none",), "P0002"),
+        (PUT, ("bad name", CANARY), "22023"),
+        (PUT, (PREFIX + "/error", None), "22004"),
+        ("SELECT vault.put_secret(%s, upper(%s))", (PREFIX + "/error", CANARY), "0A000"),
+        ("SELECT vault.putsecret(%s, %s)", (PREFIX + "/error", CANARY), "42883"),
+        ("SELECT 1 +", None, "42601"),
+    ]:
+        said = raises(state, one, conn, query, args)
+        if CANARY in str(said):
+            raise AssertionError("the error tells the value")
+        equal(one(conn, "SELECT 1"), 1)
+
+
+@suite.feature("cancel")
+def cancel():
+    def when_it_runs():
+        watcher = psycopg2.connect(user=os.environ["SUPERUSER"], password=os.environ["SUPERPASSWORD"])
+        watcher.autocommit = True
+        running = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND wait_event = 'PgSleep'"
+        while one(watcher, running, (conn.info.backend_pid,)) == 0:
+            pass
+        conn.cancel()
+        watcher.close()
+
+    thread = threading.Thread(target=when_it_runs)
+    thread.start()
+    raises("57014", one, conn, "SELECT pg_sleep(600)")
+    thread.join()
+    equal(one(conn, READ, (PREFIX + "/canary",)), CANARY)
+
+
+@suite.feature("notify")
+def notify():
+    run(conn, "LISTEN psycopg2_channel")
+    run(conn, "NOTIFY psycopg2_channel, 'mine'")
+    equal([(n.payload, n.pid) for n in conn.notifies], [("mine", conn.info.backend_pid)])
+    del conn.notifies[:]
+    other = connect()
+    run(other, "NOTIFY psycopg2_channel, 'theirs'")
+    while not conn.notifies:
+        select.select([conn], [], [])
+        conn.poll()
+    equal([(n.payload, n.pid) for n in conn.notifies], [("theirs", other.info.backend_pid)])
+    other.close()
+
+
+@suite.feature("large object")
+def large_object():
+    block = connect(autocommit=False)
+    large = block.lobject(0, "wb")
+    large.write(b"large" * 100_000)
+    large.close()
+    equal(block.lobject(large.oid, "rb").read(), b"large" * 100_000)
+    block.lobject(large.oid).unlink()
+    block.commit()
+    block.close()
+
+
+suite.run()
