@@ -288,19 +288,6 @@ func (ss *session) standbyHint(body []byte) string {
 // hintTimeout bounds how long an error waits for its hint.
 const hintTimeout = time.Second
 
-// parseFields splits an ErrorResponse or NoticeResponse.
-func parseFields(body []byte) []wire.Field {
-	var fs []wire.Field
-	for len(body) > 1 && body[0] != 0 {
-		text, rest, ok := wire.CString(body[1:])
-		if !ok {
-			break
-		}
-		fs, body = append(fs, wire.Field{Code: body[0], Text: text}), rest
-	}
-	return fs
-}
-
 // ready settles ReadyForQuery: its state is the real one of the connection.
 func (ss *session) ready(body []byte) verdict {
 	if len(body) != 1 {

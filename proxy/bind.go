@@ -20,39 +20,6 @@ type bound struct {
 	results      []byte // the result formats, as sent
 }
 
-func parseBind(body []byte) (b bound, ok bool) {
-	var rest []byte
-	if b.portal, b.stmt, rest, ok = bindNames(body); !ok {
-		return b, false
-	}
-	n, rest, ok := paramCount(rest)
-	if !ok || len(rest) < 2*n {
-		return b, false
-	}
-	b.formats, rest = rest[:2*n], rest[2*n:]
-	if n, rest, ok = paramCount(rest); !ok {
-		return b, false
-	}
-	for range n {
-		if len(rest) < 4 {
-			return b, false
-		}
-		size := int(int32(binary.BigEndian.Uint32(rest))) //nolint:gosec // -1 is NULL
-		rest = rest[4:]
-		if size == -1 {
-			b.params = append(b.params, nil)
-			continue
-		}
-		if size < 0 || size > len(rest) { // pgproto3 v2 panics here
-			return b, false
-		}
-		b.params, rest = append(b.params, rest[:size:size]), rest[size:]
-	}
-	b.results = rest
-	n, tail, ok := paramCount(rest)
-	return b, ok && len(tail) == 2*n
-}
-
 // slowBind seals the values of one execution.
 func (ss *session) slowBind(body []byte) (verdict, error) {
 	b, ok := parseBind(body)

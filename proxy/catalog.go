@@ -3,8 +3,6 @@
 package proxy
 
 import (
-	"encoding/binary"
-	"strconv"
 	"strings"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
@@ -86,38 +84,4 @@ func (c *catalog) read(f [][]byte) {
 		}
 	}
 	c.foreign, c.widely = string(f[3]) == "t", string(f[4]) == "t"
-}
-
-func oid(s string) uint32 {
-	n, err := strconv.ParseUint(s, 10, 32)
-	if err != nil {
-		return 0
-	}
-	return uint32(n)
-}
-
-// fields splits a DataRow's body; nil for a malformed one. A NULL is nil.
-func fields(row []byte) [][]byte {
-	if len(row) < 2 {
-		return nil
-	}
-	n := int(binary.BigEndian.Uint16(row))
-	row = row[2:]
-	out := make([][]byte, 0, min(n, len(row)/4+1))
-	for range n {
-		if len(row) < 4 {
-			return nil
-		}
-		size := int(int32(binary.BigEndian.Uint32(row))) //nolint:gosec // -1 is NULL
-		row = row[4:]
-		switch {
-		case size == -1:
-			out = append(out, nil)
-			continue
-		case size < 0 || size > len(row):
-			return nil
-		}
-		out, row = append(out, row[:size:size]), row[size:]
-	}
-	return out
 }

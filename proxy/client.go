@@ -152,19 +152,6 @@ func (ss *session) skipParse(body []byte) {
 	}
 }
 
-// bindNames splits portal and statement name off a Bind.
-func bindNames(body []byte) (portal, stmt, rest []byte, ok bool) {
-	p := bytes.IndexByte(body, 0)
-	if p < 0 {
-		return nil, nil, nil, false
-	}
-	s := bytes.IndexByte(body[p+1:], 0)
-	if s < 0 {
-		return nil, nil, nil, false
-	}
-	return cutName(body[:p]), cutName(body[p+1 : p+1+s]), body[p+s+2:], true
-}
-
 func (ss *session) noteBind(body []byte) verdict {
 	pname, sname, _, ok := bindNames(body)
 	if !ok && len(body) < bindHead-wire.HeaderSize {

@@ -168,23 +168,6 @@ func (ss *session) sendParse(st *statement, sql string, text []byte, types []uin
 	return err
 }
 
-// parseBody splits text and parameter types off a Parse.
-func parseBody(b []byte) (text string, types []uint32, ok bool) {
-	end := bytes.IndexByte(b, 0)
-	if end < 0 {
-		return "", nil, false
-	}
-	n, rest, ok := paramCount(b[end+1:])
-	if !ok || len(rest) != 4*n {
-		return "", nil, false
-	}
-	types = make([]uint32, n)
-	for i := range types {
-		types[i] = binary.BigEndian.Uint32(rest[4*i:])
-	}
-	return string(b[:end]), types, true
-}
-
 // describeAndExecute executes a portal whose shape nobody has asked for: the
 // node asks, and keeps the answer.
 func (ss *session) describeAndExecute(body []byte) error {

@@ -3,9 +3,7 @@
 package proxy
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/binary"
 	"slices"
 	"strconv"
 
@@ -233,25 +231,4 @@ func (ss *session) fillVerify(values [][]byte, as args, g lockGroup, row [][]byt
 		values[i] = strconv.AppendInt(append(text, '.'), int64(version), 10)
 	}
 	return nil
-}
-
-// textArray splits a text[] of hv1 records, which need no quoting.
-func textArray(b []byte) [][]byte {
-	b = bytes.TrimSuffix(bytes.TrimPrefix(b, []byte("{")), []byte("}"))
-	if len(b) == 0 {
-		return nil
-	}
-	return bytes.Split(b, []byte(","))
-}
-
-// rowFields copies the fields of a DataRow out of the relay's buffer.
-func rowFields(body []byte) [][]byte { return fields(bytes.Clone(body)) }
-
-// paramCount reads the number that a Bind's or ParameterDescription's list
-// begins with.
-func paramCount(b []byte) (int, []byte, bool) {
-	if len(b) < 2 {
-		return 0, nil, false
-	}
-	return int(binary.BigEndian.Uint16(b)), b[2:], true
 }
