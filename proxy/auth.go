@@ -12,6 +12,7 @@ import (
 
 	"github.com/hyperiondb/hyperion-vault/envelope/erase"
 	"github.com/hyperiondb/hyperion-vault/proxy/scram"
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 )
 
@@ -63,6 +64,9 @@ func (ss *session) verifier(ctx context.Context) (v scram.Verifier, doomed strin
 	text, found, err := ss.srv.cfg.Vault.LoginVerifier(ctx, ss.user)
 	if err != nil {
 		ss.srv.cfg.Log.Error("log-ins are impossible: the service role cannot fetch verifiers", "error", err.Error())
+		if errors.Is(err, vault.ErrPooler) {
+			return v, "", pooled()
+		}
 		return v, "", fatalf(stateCannotConnect, "the node cannot check log-ins at its server now",
 			"The node's log has the reason; try again, or connect to another node.")
 	}

@@ -22,6 +22,11 @@ type catalog struct {
 // has reports whether this database has the vault.
 func (c *catalog) has() bool { return c.sealed != 0 }
 
+// catalogColumns is how many catalogQuery has. The last is who answers: behind a
+// pooler it is not who logged us in, and what the node says of sessions,
+// transactions and cancel keys would be about nobody.
+const catalogColumns = 6
+
 // catalogQuery runs as the user, whose search_path may be hostile: every name
 // and operator is qualified.
 const catalogQuery = `SELECT coalesce(t.oid, 0), coalesce(t.typarray, 0),
@@ -33,7 +38,8 @@ const catalogQuery = `SELECT coalesce(t.oid, 0), coalesce(t.typarray, 0),
    WHERE n.nspname OPERATOR(pg_catalog.=) 'vault' AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass
    AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
    AND d.deptype OPERATOR(pg_catalog.=) 'e' AND d.refobjid OPERATOR(pg_catalog.<>) coalesce(e.oid, 0)),
- (SELECT r.rolsuper OR r.rolbypassrls FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) session_user)
+ (SELECT r.rolsuper OR r.rolbypassrls FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) session_user),
+ pg_catalog.pg_backend_pid()
 FROM (SELECT 1) one
 LEFT JOIN pg_catalog.pg_extension e ON e.extname OPERATOR(pg_catalog.=) 'hyperion_vault'
 LEFT JOIN (pg_catalog.pg_depend td JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) td.objid
@@ -48,7 +54,7 @@ func (ss *session) readCatalog() error {
 	if _, err := ss.server.Write(wire.AppendQuery(nil, catalogQuery)); err != nil {
 		return err
 	}
-	failed := false
+	failed, stranger := false, true
 	for {
 		typ, body, err := ss.nextServer()
 		if err != nil {
@@ -56,7 +62,9 @@ func (ss *session) readCatalog() error {
 		}
 		switch typ {
 		case wire.DataRow:
-			ss.catalog.read(fields(body))
+			f := fields(body)
+			ss.catalog.read(f)
+			stranger = len(f) != catalogColumns || string(f[catalogColumns-1]) != strconv.FormatUint(uint64(ss.serverPID), 10)
 		case wire.ErrorResponse:
 			failed = true
 		case wire.ParameterStatus:
@@ -66,15 +74,24 @@ func (ss *session) readCatalog() error {
 				return fatalf(stateSystem, "the node could not look for the vault in this database",
 					"A statement_timeout of this role, or a damaged catalog, may be the reason; the server's log says more.")
 			}
+			if stranger {
+				ss.srv.cfg.Log.Error("VAULT_LOCAL_PG is a pooler, not a PostgreSQL server", "server", ss.srv.cfg.LocalAddr)
+				return pooled()
+			}
 			ss.state = body[0]
 			return nil
 		}
 	}
 }
 
+func pooled() *sqlError {
+	return fatalf(stateSystem, "between this node and its PostgreSQL server is a pooler",
+		"Point VAULT_LOCAL_PG on the node at the server itself; a pooler belongs in front of nodes.")
+}
+
 // read takes the one row of catalogQuery.
 func (c *catalog) read(f [][]byte) {
-	if len(f) != 5 {
+	if len(f) != catalogColumns {
 		return
 	}
 	c.sealed, c.array = oid(string(f[0])), oid(string(f[1]))

@@ -159,10 +159,7 @@ func explain(err error) (what, remedy string) {
 	if !errors.As(err, &e) {
 		return err.Error(), ""
 	}
-	what = e.Msg
-	if e.Err != nil {
-		what += ": " + e.Err.Error()
-	}
+	what = e.Error()
 	if !strings.Contains(e.Hint, "log") { // there is no log here: this is the answer
 		remedy = e.Hint
 	}

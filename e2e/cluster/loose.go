@@ -26,6 +26,10 @@ type Loose struct {
 	Proxy string
 	// Log is the path of the process's output.
 	Log string
+	// Config is the path of its settings.
+	Config string
+
+	rest string
 }
 
 // StartLoose starts a node with the settings of n but for those given, its
@@ -33,24 +37,31 @@ type Loose struct {
 // test.
 func (n *Node) StartLoose(tb testing.TB, settings map[string]string) *Loose {
 	tb.Helper()
+	loose := n.StartUnready(tb, settings)
+	Eventually(tb, "the node's readiness", func() bool { return ready(tb, loose.rest) })
+	return loose
+}
+
+// StartUnready is StartLoose for a node that will not become ready: it returns
+// when the node listens.
+func (n *Node) StartUnready(tb testing.TB, settings map[string]string) *Loose {
+	tb.Helper()
 	binary, err := Binary()
 	if err != nil {
 		tb.Fatal(err)
 	}
 	dir := tb.TempDir()
-	loose := &Loose{Proxy: freeAddress(tb), Log: filepath.Join(dir, "node.log")}
-	rest := freeAddress(tb)
-	values := n.settings(tb)
+	loose := &Loose{Proxy: FreeAddress(tb), Log: filepath.Join(dir, "node.log"), Config: filepath.Join(dir, "node.conf"), rest: FreeAddress(tb)}
+	values := n.Settings(tb)
 	maps.Copy(values, map[string]string{
-		"VAULT_PROXY_LISTEN": loose.Proxy, "VAULT_API_LISTEN": rest, "VAULT_METRICS_LISTEN": "off", "VAULT_AUDIT_DIR": filepath.Join(dir, "audit"),
+		"VAULT_PROXY_LISTEN": loose.Proxy, "VAULT_API_LISTEN": loose.rest, "VAULT_METRICS_LISTEN": "off", "VAULT_AUDIT_DIR": filepath.Join(dir, "audit"),
 	})
 	maps.Copy(values, settings)
 	var text strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		fmt.Fprintf(&text, "%s=%s\n", name, values[name])
 	}
-	config := filepath.Join(dir, "node.conf")
-	if err := os.WriteFile(config, []byte(text.String()), 0o600); err != nil {
+	if err := os.WriteFile(loose.Config, []byte(text.String()), 0o600); err != nil {
 		tb.Fatal(err)
 	}
 	if err := os.Mkdir(values["VAULT_AUDIT_DIR"], 0o700); err != nil {
@@ -62,7 +73,7 @@ func (n *Node) StartLoose(tb testing.TB, settings map[string]string) *Loose {
 	}
 	defer func() { _ = log.Close() }() // the child has its own copy
 	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
-	cmd := exec.CommandContext(ctx, binary, "serve", "--config", config) //nolint:gosec // the program under test
+	cmd := exec.CommandContext(ctx, binary, "serve", "--config", loose.Config) //nolint:gosec // the program under test
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + dir}
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
@@ -74,12 +85,24 @@ func (n *Node) StartLoose(tb testing.TB, settings map[string]string) *Loose {
 		cancel()
 		_ = cmd.Wait() // it was told to end
 	})
-	Eventually(tb, "the node's readiness", func() bool { return ready(tb, rest) })
+	Eventually(tb, "the node's listener", func() bool { return Listens(tb, loose.Proxy) })
 	return loose
 }
 
-// settings are those of the node's own file.
-func (n *Node) settings(tb testing.TB) map[string]string {
+// Listens says whether somebody does.
+func Listens(tb testing.TB, address string) bool {
+	tb.Helper()
+	var d net.Dialer
+	conn, err := d.DialContext(tb.Context(), "tcp", address)
+	if err != nil {
+		return false
+	}
+	_ = conn.Close() // nothing was said
+	return true
+}
+
+// Settings are those of the node's own file.
+func (n *Node) Settings(tb testing.TB) map[string]string {
 	tb.Helper()
 	text, err := os.ReadFile(n.Config)
 	if err != nil {
@@ -110,8 +133,8 @@ func ready(tb testing.TB, address string) bool {
 	return err == nil && response.StatusCode == http.StatusOK && !strings.Contains(string(body), `"degraded"`)
 }
 
-// freeAddress is one on loopback that nobody listens on.
-func freeAddress(tb testing.TB) string {
+// FreeAddress is one on loopback that nobody listens on.
+func FreeAddress(tb testing.TB) string {
 	tb.Helper()
 	var config net.ListenConfig
 	listener, err := config.Listen(tb.Context(), "tcp", "127.0.0.1:0")

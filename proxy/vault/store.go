@@ -80,6 +80,7 @@ func newStore(c Config) (*store, error) {
 		return nil, fmt.Errorf("vault: a PG… variable of libpq in the environment is wrong: %w", err)
 	}
 	pool.ConnConfig.Config = *local
+	pool.ConnConfig.AfterConnect = direct
 	pool.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec // nothing prepared: survives DROP EXTENSION and poolers
 	pool.MinConns = 0
 	pool.MaxConns = defaultPoolMax
@@ -99,6 +100,22 @@ func newStore(c Config) (*store, error) {
 }
 
 func (s *store) close() { s.pool.Close() }
+
+// ErrPooler is a pooler in the local server's place.
+var ErrPooler = errors.New("it is a pooler, not a PostgreSQL server")
+
+// direct sees that nothing between us and the server hands out connections: the
+// process that answers is the one whose cancel key we got.
+func direct(ctx context.Context, conn *pgconn.PgConn) error {
+	results, err := conn.Exec(ctx, "SELECT pg_catalog.pg_backend_pid()").ReadAll()
+	if err != nil {
+		return err
+	}
+	if len(results) != 1 || len(results[0].Rows) != 1 || string(results[0].Rows[0][0]) != strconv.FormatUint(uint64(conn.PID()), 10) {
+		return ErrPooler
+	}
+	return nil
+}
 
 // serviceConfig says how the service role connects to a server. What libpq's
 // environment could set is set here.
@@ -241,7 +258,12 @@ func (v *Vault) serverError(err error) *Error {
 	case errors.Is(err, errNoBootstrap):
 		e.Detail = "The vault is not set up."
 		e.Hint = "Run hyperion-vault init."
+	case errors.Is(err, ErrPooler):
+		e.pooler()
 	case !errors.As(err, &pg):
+	case pg.Code == "08P01" && strings.Contains(pg.Message, "startup parameter"): // no server says that
+		e.Err = fmt.Errorf("%w: %w", ErrPooler, err)
+		e.pooler()
 	case pg.Code == "3F000", pg.Code == "42883":
 		e.Detail = fmt.Sprintf("The extension hyperion_vault is not in database %q, or is of another version.", v.store.database)
 		e.Hint = "Run hyperion-vault init, or ALTER EXTENSION hyperion_vault UPDATE."
@@ -256,6 +278,11 @@ func (v *Vault) serverError(err error) *Error {
 		e.Hint = "Check VAULT_PG_DBNAME."
 	}
 	return e
+}
+
+func (e *Error) pooler() {
+	e.Detail = "Between this node and its PostgreSQL server is a pooler."
+	e.Hint = "Point VAULT_LOCAL_PG on the node at the server itself; a pooler belongs in front of nodes."
 }
 
 // readStatus asks the local server. The result is valid also if the vault is
