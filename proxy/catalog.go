@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
