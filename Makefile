@@ -64,6 +64,12 @@ e2e: build install-extension ## tests with real servers (build tag e2e)
 transparency: ## write docs/TRANSPARENCY.md from the rows that the last `make e2e` or `make regress` left
 	$(GO) test -tags transparency -count=1 ./e2e/report -update
 
+SOAK ?= 30m
+
+.PHONY: soak
+soak: build install-extension ## hundreds of clients at work for SOAK=30m, hostile ones beside them (SOAK_SESSIONS=500)
+	SOAK=$(SOAK) $(GO) test -tags soak -count=1 -v -timeout 0 -run '^TestSoak$$' ./e2e/soak
+
 TEST_STEPS := lint unit installcheck e2e verify
 
 .PHONY: test

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/hyperiondb/hyperion-vault/envelope/erase"
 	"github.com/hyperiondb/hyperion-vault/proxy/scram"
@@ -26,15 +27,50 @@ const (
 	authSASLFinal    = 12
 )
 
+// maxLoginWait is how long a log-in may be held up because others of its address
+// have failed.
+const maxLoginWait = 10 * time.Second
+
+var errTooManyFailures = fatalf(stateTooMany, "too many log-ins from your address have failed",
+	"Try again later. VAULT_FAILED_LOGINS_PER_SEC on the node bounds them.")
+
+// payAndAuthenticate authenticates the client. Each log-in makes the node ask
+// the server for a verifier, of which the server gives so many a second: who
+// fails too often is slowed down, so that strangers cannot use them up.
+func (ss *session) payAndAuthenticate(ctx context.Context, nc net.Conn) error {
+	s := ss.srv
+	p := s.logins.pay(ss.peer, float64(s.limits().FailedLogins), time.Now())
+	if p.wait > maxLoginWait {
+		p.giveBack()
+		s.turnAway("login", ss.peer)
+		return errTooManyFailures
+	}
+	if p.wait > 0 {
+		ss.guest.waits() // it may be the one to go
+		select {
+		case <-time.After(p.wait):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		ss.guest.served()
+	}
+	verifier, doomed, err := ss.verifier(ctx)
+	if err != nil {
+		p.giveBack()
+		return err
+	}
+	if err := ss.authenticate(nc, verifier, doomed); err != nil {
+		return err
+	}
+	p.succeeded(time.Now())
+	return nil
+}
+
 // authenticate runs SCRAM with the client against the server's own verifier,
 // fetched anew at each log-in, and keeps the ClientKey for the session's own
 // log-ins. Whoever cannot pass hears what a wrong password hears, in the same
 // steps; the reason is one line of the node's log.
-func (ss *session) authenticate(ctx context.Context, nc net.Conn) error {
-	verifier, doomed, err := ss.verifier(ctx)
-	if err != nil {
-		return err
-	}
+func (ss *session) authenticate(nc net.Conn, verifier scram.Verifier, doomed string) error {
 	srv := scram.NewServer(verifier, doomed != "", ss.srv.clientBinding(nc))
 	defer srv.Close()
 	if err := ss.sasl(srv); err != nil {
@@ -136,6 +172,8 @@ func (ss *session) sendAuth(body []byte) error {
 
 // readSASL reads one password message, bounded as PostgreSQL bounds it.
 func (ss *session) readSASL() ([]byte, error) {
+	ss.guest.waits()
+	defer ss.guest.served()
 	for {
 		typ, size, ok, err := ss.cr.Header(0)
 		switch {

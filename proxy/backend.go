@@ -32,6 +32,7 @@ func (ss *session) connectServer(ctx context.Context) (greeting []byte, err erro
 		return nil, err
 	}
 	ss.sr = wire.NewServerReader(ss.server)
+	ss.sr.Charge(&s.held)
 	if _, err := ss.server.Write(wire.AppendStartup(nil, ss.params)); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"io"
+	"net/netip"
 	"time"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
@@ -19,6 +20,9 @@ type cancelKey struct {
 	secret [32]byte
 }
 
+// shortSecret is how much of the secret protocol 3.0 has room for.
+const shortSecret = 4
+
 func newCancelKey(pid uint32) cancelKey {
 	k := cancelKey{pid: pid}
 	rand.Read(k.secret[:])
@@ -30,16 +34,33 @@ func (ss *session) handed() []byte {
 	if ss.version >= wire.Version32 {
 		return ss.key.secret[:]
 	}
-	return ss.key.secret[:4]
+	return ss.key.secret[:shortSecret]
 }
 
 // cancelRequest delivers a client's cancel request to the backend that runs its
 // session and keeps the connection open until the server has acted: clients
 // take its end as "delivered". Nothing is ever answered.
-func (s *Server) cancelRequest(req *wire.Startup) {
+//
+// A key of protocol 3.0 has 32 bits, so an address that names wrong ones too
+// often is not heard: a right one among them would be a guess. Longer keys
+// cannot be guessed.
+func (s *Server) cancelRequest(req *wire.Startup, from netip.Addr) {
+	guessable := len(req.Secret) <= shortSecret
+	var p payment
+	if guessable {
+		p = s.misses.pay(from, float64(s.limits().CancelMisses), time.Now())
+		if p.wait > 0 {
+			p.giveBack()
+			s.turnAway("cancel", from)
+			return
+		}
+	}
 	ss := s.findSession(req)
 	if ss == nil {
 		return
+	}
+	if guessable {
+		p.giveBack()
 	}
 	s.metrics.cancels.Inc()
 	ctx, stop := context.WithTimeout(s.ctx, cancelTimeout)
@@ -54,8 +75,8 @@ func (s *Server) findSession(req *wire.Startup) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var found *session
-	for k, ss := range s.sessions {
-		if k.pid == req.PID && sha256.Sum256(ss.handed()) == want {
+	for _, ss := range s.byPID[req.PID] {
+		if sha256.Sum256(ss.handed()) == want {
 			found = ss
 		}
 	}

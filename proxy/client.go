@@ -22,8 +22,11 @@ func (ss *session) clientMessage(typ byte, body []byte) verdict {
 	switch typ {
 	case wire.CopyData, wire.CopyDone, wire.CopyFail:
 		return ss.noteCopy(typ)
-	case wire.Terminate, wire.Flush:
-		return dropIf(ss.skip && typ == wire.Flush)
+	case wire.Terminate:
+		ss.leaving = true
+		return pass
+	case wire.Flush:
+		return dropIf(ss.skip)
 	}
 	if (ss.skip || ss.queue.skipping) && typ != wire.Sync {
 		if typ == wire.Parse {

@@ -38,6 +38,10 @@ func (ss *session) walkClient() error {
 	run := 0
 	for {
 		ss.mu.Lock()
+		if ss.ended { // by the idle limit: what comes now would run unanswered
+			ss.mu.Unlock()
+			return errEnded
+		}
 		size, v, err := ss.runClient(&run)
 		ss.mu.Unlock()
 		if ferr := ss.forward(run); ferr != nil {
@@ -100,7 +104,7 @@ func (ss *session) oneClient(size int, v verdict) error {
 			return ss.cr.Stream(io.Discard, size)
 		case slow, again, opening:
 		}
-		if err := ss.cr.Hold(size, ss.srv.cfg.MaxQuery); err != nil {
+		if err := ss.cr.Hold(size, ss.srv.limits().MaxQuery); err != nil {
 			return err
 		}
 		var err error
@@ -126,7 +130,7 @@ func (ss *session) hold(typ byte, size int) (int, error) {
 	case wire.CopyData:
 		need = wire.HeaderSize
 	}
-	return need, ss.cr.Hold(need, ss.srv.cfg.MaxQuery)
+	return need, ss.cr.Hold(need, ss.srv.limits().MaxQuery)
 }
 
 // forward writes the first n buffered bytes to the server.
@@ -253,7 +257,7 @@ func (ss *session) holdLimit(typ byte) int {
 	case wire.RowDescription:
 		return wire.MaxRowDescription
 	}
-	return ss.srv.cfg.MaxQuery
+	return ss.srv.limits().MaxQuery
 }
 
 // gather keeps the run for later and drops it from the buffer. Whatever is

@@ -5,6 +5,7 @@ package proxy
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"testing"
@@ -32,12 +33,8 @@ func relaySession(t testing.TB, c catalog) (client, server net.Conn) {
 	}
 	nearClient, client := pair()
 	nearServer, server := pair()
-	m, err := newMetrics(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithCancel(t.Context())
-	srv := &Server{metrics: m, ctx: ctx, cancel: cancel, sessions: map[cancelKey]*session{}, cfg: Config{MaxQuery: 1 << 20}}
+	srv := newServer(ctx, cancel, Config{Limits: Limits{MaxQuery: 1 << 20}, Log: slog.New(slog.DiscardHandler)}, newMetrics())
 	ss := &session{srv: srv, accepted: nearClient, client: wire.NewConn(nearClient), server: wire.NewConn(nearServer), peer: netip.MustParseAddr("127.0.0.1")}
 	ss.cr, ss.sr = wire.NewClientReader(ss.client), wire.NewServerReader(ss.server)
 	ss.catalog, ss.state, ss.encoding, ss.stdStrings = c, wire.Idle, "UTF8", true

@@ -92,6 +92,10 @@ func (q *replyQueue) push(e owed) {
 	}
 }
 
+// maxIdleRing is how many entries a ring may have that owes nothing: one long
+// pipeline must not keep its memory for the life of the session.
+const maxIdleRing = 1 << 10
+
 func (q *replyQueue) grow() {
 	ring := make([]owed, max(16, 2*len(q.ring)))
 	for i := range q.n {
@@ -120,6 +124,9 @@ func (q *replyQueue) pop() owed {
 	q.n--
 	if e.kind.endsBatch() {
 		q.ends--
+	}
+	if q.n == 0 && len(q.ring) > maxIdleRing {
+		q.ring, q.head = nil, 0
 	}
 	return e
 }

@@ -14,12 +14,17 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 	"github.com/hyperiondb/hyperion-vault/rewrite"
 )
 
@@ -50,12 +55,9 @@ type Config struct {
 	RequireTLS              RequireTLS
 	AllowTrust              bool // accept a server that asks for no password
 	OpenIndirect            OpenIndirect
-	Database                string        // the database that has the vault, for hints
-	MaxSessions             int           // 0: no bound of the node's own
-	HandshakeTimeout        time.Duration // 60 s, as PostgreSQL's authentication_timeout
-	IdleTimeout             time.Duration // 0: none
-	MaxQuery                int           // largest text or Bind that is held; 64 MiB
-	MockSecret              []byte        // keys the salts of unknown roles; equal on all nodes
+	Database                string // the database that has the vault, for hints
+	Limits                  Limits
+	MockSecret              []byte // keys the salts of unknown roles; equal on all nodes
 	Log                     *slog.Logger
 	Registerer              prometheus.Registerer
 }
@@ -74,19 +76,29 @@ const (
 	IndirectOff
 )
 
-const (
-	defaultHandshake = 60 * time.Second
-	defaultMaxQuery  = 64 << 20
-	// cancelTimeout bounds how long a client's cancel connection stays open
-	// while the server acts on it.
-	cancelTimeout = 10 * time.Second
-)
+// cancelTimeout bounds how long a client's cancel connection stays open while
+// the server acts on it.
+const cancelTimeout = 10 * time.Second
+
+// strangersPerSecond bounds the failing log-ins of all addresses from which
+// nobody has logged in lately: half of what the server's own limiter lets pass,
+// so that they leave the other half to the clients that are known.
+const strangersPerSecond = 500
 
 // A Server accepts clients and serves each in a session of its own. It is safe
 // for concurrent use.
 type Server struct {
 	cfg     Config
 	metrics *metrics
+
+	limit    atomic.Pointer[Limits]
+	retuned  chan struct{} // the limits were replaced
+	held     wire.Budget   // what all sessions hold of unfinished messages
+	lobby    *lobby        // connections before log-in
+	logins   *budget       // log-ins that fail
+	misses   *budget       // cancel requests with a wrong key
+	grumble  rate.Sometimes
+	sweeping sync.Once
 
 	ctx    context.Context // ends with the server
 	cancel context.CancelFunc
@@ -95,8 +107,9 @@ type Server struct {
 	mu        sync.Mutex
 	draining  bool
 	listeners map[net.Listener]struct{}
-	pending   map[net.Conn]struct{}  // before log-in
 	sessions  map[cancelKey]*session // after log-in, by the key that the client holds
+	byPID     map[uint32][]*session  // the same, for cancel requests
+	census    census
 }
 
 // New checks the configuration and returns a Server that serves nothing yet.
@@ -107,12 +120,6 @@ func New(cfg Config) (*Server, error) {
 	case cfg.LocalAddr == "":
 		return nil, errors.New("proxy: no local server")
 	}
-	if cfg.HandshakeTimeout == 0 {
-		cfg.HandshakeTimeout = defaultHandshake
-	}
-	if cfg.MaxQuery == 0 {
-		cfg.MaxQuery = defaultMaxQuery
-	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -120,17 +127,33 @@ func New(cfg Config) (*Server, error) {
 		cfg.MockSecret = make([]byte, 32)
 		rand.Read(cfg.MockSecret)
 	}
-	m, err := newMetrics(cfg.Registerer)
+	m := newMetrics()
+	var err error
+	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // the server's own life, ended by Shutdown
+	s := newServer(ctx, cancel, cfg, m)
+	if cfg.Registerer != nil {
+		err = m.register(cfg.Registerer, s)
+	}
 	if err != nil {
+		cancel()
 		return nil, fmt.Errorf("proxy metrics: %w", err)
 	}
-	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // the server's own life, ended by Shutdown
-	return &Server{
+	return s, nil
+}
+
+func newServer(ctx context.Context, cancel context.CancelFunc, cfg Config, m *metrics) *Server {
+	s := &Server{
 		cfg: cfg, metrics: m, ctx: ctx, cancel: cancel,
+		retuned: make(chan struct{}, 1),
+		lobby:   newLobby(), logins: newBudget(strangersPerSecond), misses: newBudget(0),
+		grumble:   rate.Sometimes{First: 1, Interval: 10 * time.Second},
 		listeners: map[net.Listener]struct{}{},
-		pending:   map[net.Conn]struct{}{},
 		sessions:  map[cancelKey]*session{},
-	}, nil
+		byPID:     map[uint32][]*session{},
+		census:    census{users: map[string]int{}},
+	}
+	s.SetLimits(cfg.Limits)
+	return s
 }
 
 // Serve accepts clients from l until Shutdown, or until ctx ends, which closes
@@ -143,6 +166,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 	s.listeners[l] = struct{}{}
 	s.mu.Unlock()
+	s.sweeping.Do(func() { go s.sweepIdle() })           //nolint:contextcheck // as long as the server lives
 	stop := context.AfterFunc(ctx, func() { l.Close() }) //nolint:errcheck // a second close is harmless
 	defer stop()
 	for delay := time.Duration(0); ; {
@@ -177,23 +201,51 @@ func (s *Server) isDraining() bool {
 
 // start runs one client in a goroutine. No panic leaves it.
 func (s *Server) start(nc net.Conn) {
+	s.metrics.connections.Inc()
 	s.mu.Lock()
 	if s.draining {
 		s.mu.Unlock()
 		nc.Close() //nolint:errcheck // nothing was said yet
 		return
 	}
-	s.pending[nc] = struct{}{}
-	s.wg.Add(1)
+	l := s.limits()
+	g, evicted, ok := s.lobby.enter(nc, l.MaxPending, l.MaxAddressPending, time.Now())
+	if ok {
+		s.wg.Add(1)
+	}
 	s.mu.Unlock()
+	if evicted != nil {
+		s.turnAway("pending", evicted.addr)
+	}
+	if !ok {
+		s.turnAway("pending", limitKey(peerAddr(nc)))
+		s.refuse(nc, fatalf(stateTooMany, "sorry, too many clients already", "Too many log-ins are under way: try again."))
+		nc.Close() //nolint:errcheck // the client may have closed it
+		return
+	}
 	go func() {
 		defer s.wg.Done()
-		defer s.forget(nc)
+		defer g.leave()
 		defer nc.Close() //nolint:errcheck // the client may have closed it
 		defer s.recovered("session")
-		s.metrics.connections.Inc()
-		s.handle(nc)
+		s.handle(nc, g)
 	}()
+}
+
+// turnAway counts who was refused for a limit of the node's, and says so in the
+// log from time to time: a flood must not fill the disk.
+func (s *Server) turnAway(limit string, addr netip.Addr) {
+	s.metrics.limited.WithLabelValues(limit).Inc()
+	s.grumble.Do(func() {
+		s.cfg.Log.Warn("clients are turned away: a limit is reached", "limit", limit, "client", addrText(addr))
+	})
+}
+
+func addrText(a netip.Addr) string {
+	if !a.IsValid() {
+		return "socket"
+	}
+	return a.String()
 }
 
 // recovered keeps a panic within its session: the connections close, the
@@ -208,12 +260,6 @@ func (s *Server) recovered(where string) {
 func (s *Server) panicked(where string, p any) {
 	s.metrics.panics.Inc()
 	s.cfg.Log.Error("internal error; the session was closed", "where", where, "type", fmt.Sprintf("%T", p), "at", panicSite())
-}
-
-func (s *Server) forget(nc net.Conn) {
-	s.mu.Lock()
-	delete(s.pending, nc)
-	s.mu.Unlock()
 }
 
 // register makes a logged-in session known for cancel and drain, and draws its
@@ -231,27 +277,27 @@ func (s *Server) register(ss *session) error {
 			break
 		}
 	}
-	delete(s.pending, ss.accepted)
+	ss.guest.leave()
 	s.sessions[ss.key] = ss
+	s.byPID[ss.serverPID] = append(s.byPID[ss.serverPID], ss)
 	s.metrics.sessions.Inc()
 	return nil
 }
 
 func (s *Server) unregister(ss *session) {
 	s.mu.Lock()
-	if s.sessions[ss.key] == ss {
-		delete(s.sessions, ss.key)
-		s.metrics.sessions.Dec()
-	}
-	s.mu.Unlock()
-}
-
-// full reports whether the bound on sessions is reached.
-func (s *Server) full() (n int, full bool) {
-	s.mu.Lock()
 	defer s.mu.Unlock()
-	n = len(s.sessions)
-	return n, s.cfg.MaxSessions > 0 && n >= s.cfg.MaxSessions
+	if s.sessions[ss.key] != ss {
+		return
+	}
+	delete(s.sessions, ss.key)
+	left := slices.DeleteFunc(s.byPID[ss.serverPID], func(other *session) bool { return other == ss })
+	if len(left) == 0 {
+		delete(s.byPID, ss.serverPID)
+	} else {
+		s.byPID[ss.serverPID] = left
+	}
+	s.metrics.sessions.Dec()
 }
 
 // Shutdown stops accepting and lets each session finish its transaction: it
@@ -263,9 +309,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for l := range s.listeners {
 		l.Close() //nolint:errcheck // nothing depends on it
 	}
-	for nc := range s.pending {
-		nc.Close() //nolint:errcheck // nobody is logged in yet
-	}
+	s.lobby.closeAll()
 	live := make([]*session, 0, len(s.sessions))
 	for _, ss := range s.sessions {
 		live = append(live, ss)

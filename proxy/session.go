@@ -42,6 +42,8 @@ type session struct {
 
 	// Constant after log-in.
 	accepted      net.Conn
+	guest         *guest // in the lobby until the log-in is done
+	counted       bool   // in the census. Guarded by Server.mu
 	client        *wire.Conn
 	server        *wire.Conn
 	peer          netip.Addr // zero: a socket
@@ -90,6 +92,7 @@ type backState struct {
 	unnamed    shape               // of the unnamed statement
 	portal     shape               // of the unnamed portal
 	standby    bool                // in_hot_standby, as reported
+	superuser  bool                // is_superuser, as reported
 	fatal      *sqlError           // ends the session once what is ready has been sent
 	ahead      int                 // bytes at the buffer's front that pass as they are
 	out        []byte              // for the client, in place of what the server sent
@@ -106,7 +109,6 @@ func (ss *session) run() {
 	ss.stmts, ss.portals = map[string]*statement{}, map[string]*portal{}
 	ss.own = "_hv_" + randomHex()
 	ss.actor = vault.Actor{Name: ss.user, Role: ss.user, Via: vault.ViaSQL, Addr: ss.peer, Database: ss.database}
-	defer ss.watchIdle()()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -116,9 +118,10 @@ func (ss *session) run() {
 	}()
 	func() {
 		defer ss.rescue("front")
-		ss.finishFront(ss.front())
+		ss.finishFront(ss.front(), done)
 	}()
 	<-done
+	ss.abandon()
 }
 
 // rescue keeps a panic of one of the two goroutines within the session. It may
@@ -146,10 +149,12 @@ func (ss *session) rescue(where string) {
 const rescueTimeout = 2 * time.Second
 
 // finishFront ends the front. A client that has merely stopped writing still
-// gets the answers that it is owed, as from PostgreSQL.
-func (ss *session) finishFront(err error) {
+// gets the answers that it is owed, as from PostgreSQL. done is closed when the
+// back has ended.
+func (ss *session) finishFront(err error, done <-chan struct{}) {
 	if errors.Is(err, io.EOF) {
 		if cw, ok := ss.server.Net().(interface{ CloseWrite() error }); ok && cw.CloseWrite() == nil {
+			ss.watchGone(done)
 			return
 		}
 	}
@@ -171,7 +176,9 @@ func (ss *session) finish(err error) {
 	case errors.As(err, &frame):
 		e = fatalf(stateProtocol, "invalid message length", "")
 	case errors.Is(err, wire.ErrTooLarge):
-		e = fatalf(stateLimit, "a message is too large for the node to look into", fmt.Sprintf("VAULT_MAX_QUERY_BYTES is %d.", ss.srv.cfg.MaxQuery))
+		e = fatalf(stateLimit, "a message is too large for the node to look into", fmt.Sprintf("VAULT_MAX_QUERY_BYTES is %d.", ss.srv.limits().MaxQuery))
+	case errors.Is(err, wire.ErrNoRoom):
+		e = fatalf(stateNoMemory, "the node holds too many large messages at once", fmt.Sprintf("VAULT_MAX_HELD_BYTES is %d.", ss.srv.limits().MaxHeld))
 	default:
 		ss.srv.cfg.Log.Debug("the session ended", "role", ss.user, "client", ss.peerText(), "reason", err.Error())
 		return
@@ -213,6 +220,7 @@ func (ss *session) end() {
 // close frees what the session holds and zeroes its keys.
 func (ss *session) close() {
 	ss.end()
+	ss.srv.departed(ss)
 	erase.Zero(ss.clientKey)
 	erase.Zero(ss.out)
 	for _, st := range ss.stmts {
@@ -223,40 +231,6 @@ func (ss *session) close() {
 		if r != nil {
 			r.Release()
 		}
-	}
-}
-
-// watchIdle ends the session when it has been idle, outside a transaction, for
-// as long as VAULT_IDLE_SECS says. One timer a session, and a clock reading per
-// buffer of the client's only where the limit is set.
-func (ss *session) watchIdle() (stop func()) {
-	limit := ss.srv.cfg.IdleTimeout
-	if limit == 0 {
-		return func() {}
-	}
-	ss.touch()
-	var timer *time.Timer
-	timer = time.AfterFunc(limit, func() {
-		rest := limit - time.Since(time.Unix(0, ss.active.Load()))
-		ss.mu.Lock()
-		busy := !ss.quiet() || ss.state != wire.Idle
-		ss.mu.Unlock()
-		switch {
-		case rest > 0:
-			timer.Reset(rest)
-		case busy:
-			timer.Reset(limit)
-		default:
-			ss.terminate(errIdle)
-		}
-	})
-	return func() { timer.Stop() }
-}
-
-// touch notes that the client sent something.
-func (ss *session) touch() {
-	if ss.srv.cfg.IdleTimeout > 0 {
-		ss.active.Store(time.Now().UnixNano())
 	}
 }
 
@@ -368,6 +342,8 @@ func (ss *session) parameter(body []byte) {
 		ss.encoding = value
 	case "in_hot_standby":
 		ss.standby = value == "on"
+	case "is_superuser":
+		ss.superuser = value == "on"
 	}
 }
 
@@ -380,10 +356,6 @@ func (ss *session) secretsAllowed() *sqlError {
 		code: stateAuthorization, message: "secrets travel only over an encrypted connection",
 		hint: "Connect with sslmode=require (VAULT_REQUIRE_TLS=secrets on the node).",
 	}
-}
-
-func sessionsDetail(n, limit int) string {
-	return fmt.Sprintf("%d sessions of at most %d are open.", n, limit)
 }
 
 func randomHex() string {

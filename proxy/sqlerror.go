@@ -42,6 +42,7 @@ const (
 	stateAuthorization  = "28000"
 	statePassword       = "28P01"
 	stateTooMany        = "53300"
+	stateNoMemory       = "53200"
 	stateShutdown       = "57P01"
 	stateCannotConnect  = "57P03"
 	stateCanceled       = "57014"

@@ -17,13 +17,14 @@ import (
 )
 
 // handle takes one client from its first byte to its end.
-func (s *Server) handle(accepted net.Conn) {
-	ctx, stop := context.WithTimeout(s.ctx, s.cfg.HandshakeTimeout)
+func (s *Server) handle(accepted net.Conn, g *guest) {
+	s.tune(accepted)
+	ctx, stop := context.WithTimeout(s.ctx, s.limits().Handshake)
 	defer stop()
-	if err := accepted.SetDeadline(time.Now().Add(s.cfg.HandshakeTimeout)); err != nil {
+	if err := accepted.SetDeadline(deadlineOf(ctx)); err != nil {
 		return
 	}
-	nc, req, err := s.admit(ctx, accepted)
+	nc, req, err := s.admit(ctx, accepted, g)
 	switch {
 	case err != nil:
 		s.refuse(nc, err)
@@ -31,10 +32,12 @@ func (s *Server) handle(accepted net.Conn) {
 	case req == nil:
 		return // a health check that sent nothing
 	case req.Code == wire.CodeCancel:
-		s.cancelRequest(req)
+		g.served()
+		s.cancelRequest(req, peerAddr(accepted))
 		return
 	}
-	ss := &session{srv: s, accepted: accepted, client: wire.NewConn(nc), peer: peerAddr(accepted), params: req.Params}
+	g.served()
+	ss := &session{srv: s, accepted: accepted, guest: g, client: wire.NewConn(nc), peer: peerAddr(accepted), params: req.Params}
 	if err := ss.login(ctx, nc, req); err != nil {
 		s.metrics.logins.WithLabelValues("refused").Inc()
 		s.refuse(nc, err)
@@ -70,7 +73,7 @@ func (s *Server) refuse(nc net.Conn, err error) {
 // come in either order, each at most once (PostgreSQL's
 // ProcessStartupPacket). Not one byte is read beyond them, so nothing sent in
 // clear can slip into the encrypted session (CVE-2021-23214).
-func (s *Server) admit(ctx context.Context, accepted net.Conn) (net.Conn, *wire.Startup, error) {
+func (s *Server) admit(ctx context.Context, accepted net.Conn, g *guest) (net.Conn, *wire.Startup, error) {
 	nc := accepted
 	var sslDone, gssDone bool
 	if s.cfg.TLS != nil {
@@ -85,10 +88,11 @@ func (s *Server) admit(ctx context.Context, accepted net.Conn) (net.Conn, *wire.
 				return nil, nil, err
 			}
 			nc, sslDone, gssDone = tc, true, true
+			g.advances()
 		}
 	}
 	for {
-		req, err := wire.ReadStartup(nc)
+		req, err := wire.ReadStartupMax(nc, s.limits().MaxStartup)
 		switch {
 		case errors.Is(err, io.EOF) && !sslDone:
 			return nil, nil, nil
@@ -100,9 +104,11 @@ func (s *Server) admit(ctx context.Context, accepted net.Conn) (net.Conn, *wire.
 		switch {
 		case req.Code == wire.CodeSSL && !sslDone:
 			sslDone = true
+			g.advances()
 			if nc, err = s.answerSSL(ctx, nc); err != nil {
 				return nil, nil, err
 			}
+			g.advances()
 		case req.Code == wire.CodeGSSENC && !gssDone:
 			gssDone = true
 			if _, err := nc.Write([]byte{'N'}); err != nil {
@@ -158,20 +164,25 @@ func (ss *session) login(ctx context.Context, nc net.Conn, req *wire.Startup) er
 	if s.cfg.RequireTLS == TLSForAll && s.cfg.TLS != nil && !ss.tls && !ss.isLocalPeer() {
 		return fatalf(stateAuthorization, "this node asks for an encrypted connection", "Connect with sslmode=require (VAULT_REQUIRE_TLS=all on the node).")
 	}
-	if n, full := s.full(); full {
-		e := fatalf(stateTooMany, "sorry, too many clients already", "Raise VAULT_MAX_SESSIONS on the node, or use fewer connections.")
-		e.detail = sessionsDetail(n, s.cfg.MaxSessions)
-		return e
+	if err := s.room(ss); err != nil {
+		return err
 	}
 	if err := ss.negotiate(req); err != nil {
 		return err
 	}
 	ss.cr = wire.NewClientReader(ss.client)
-	if err := ss.authenticate(ctx, nc); err != nil {
+	ss.cr.Charge(&s.held)
+	if err := ss.payAndAuthenticate(ctx, nc); err != nil {
+		return err
+	}
+	if err := s.admitUser(ss); err != nil {
 		return err
 	}
 	greeting, err := ss.connectServer(ctx)
 	if err != nil {
+		return err
+	}
+	if err := s.admitRole(ss); err != nil {
 		return err
 	}
 	if err := s.register(ss); err != nil {

@@ -25,6 +25,7 @@ type frontState struct {
 	gate             gate
 	runs             uint64 // messages that may have run functions or SQL: see portal.seen
 	skip             bool   // the node refused a message: the client's are dropped up to Sync
+	leaving          bool   // it has said goodbye
 }
 
 // batch is what was sent since the last Sync or Query.

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"time"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/scram"
 )
@@ -159,11 +158,12 @@ func serverBinding(nc net.Conn) scram.Binding {
 var errNoServerTLS = errors.New("the server does not speak TLS")
 
 func (s *Server) dialOnce(ctx context.Context, withTLS bool) (net.Conn, error) {
-	d := net.Dialer{KeepAlive: 60 * time.Second}
+	var d net.Dialer
 	nc, err := d.DialContext(ctx, s.cfg.LocalNetwork, s.cfg.LocalAddr)
 	if err != nil {
 		return nil, err
 	}
+	s.tune(nc)
 	if !withTLS {
 		return nc, nil
 	}

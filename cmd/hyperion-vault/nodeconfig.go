@@ -46,14 +46,13 @@ type nodeConfig struct {
 	certificate *tls.Certificate
 	requireTLS  proxy.RequireTLS
 
-	maxSessions int
-	handshake   time.Duration
-	idle        time.Duration
-	maxQuery    int
-	drain       time.Duration
-	logFormat   string
-	logLevel    slog.Level
-	level       *slog.LevelVar // what the log uses; SIGHUP changes it
+	limits     proxy.Limits
+	maxMisses  int
+	missWindow time.Duration
+	drain      time.Duration
+	logFormat  string
+	logLevel   slog.Level
+	level      *slog.LevelVar // what the log uses; SIGHUP changes it
 }
 
 // check turns the texts into a nodeConfig. The error joins one line per fault.
@@ -200,10 +199,23 @@ func (p *reader) certificate() *tls.Certificate {
 }
 
 func (p *reader) limits(c *nodeConfig) {
-	c.maxSessions = p.number("VAULT_MAX_SESSIONS", 0, 100_000)
-	c.handshake = p.seconds("VAULT_HANDSHAKE_SECS", 1, 600)
-	c.idle = p.seconds("VAULT_IDLE_SECS", 0, 30*24*3600)
-	c.maxQuery = p.number("VAULT_MAX_QUERY_BYTES", 64<<10, 1<<30)
+	c.limits = proxy.Limits{
+		MaxSessions:       p.number("VAULT_MAX_SESSIONS", 0, 100_000),
+		MaxUserSessions:   p.number("VAULT_MAX_USER_SESSIONS", 0, 100_000),
+		MaxPending:        p.number("VAULT_MAX_PENDING", 10, 100_000),
+		MaxAddressPending: p.number("VAULT_MAX_ADDRESS_PENDING", 10, 100_000),
+		Handshake:         p.seconds("VAULT_HANDSHAKE_SECS", 1, 600),
+		MaxStartup:        p.number("VAULT_MAX_STARTUP_BYTES", 512, 10_000),
+		FailedLogins:      p.number("VAULT_FAILED_LOGINS_PER_SEC", 1, 1000),
+		CancelMisses:      p.number("VAULT_CANCEL_MISSES_PER_SEC", 1, 1000),
+		Idle:              p.seconds("VAULT_IDLE_SECS", 0, 30*24*3600),
+		MaxQuery:          p.number("VAULT_MAX_QUERY_BYTES", 64<<10, 1<<30),
+		MaxHeld:           p.number("VAULT_MAX_HELD_BYTES", 1<<20, 1<<40),
+		KeepAlive:         p.seconds("VAULT_TCP_KEEPALIVE_SECS", 1, 32767),
+		UserTimeout:       p.seconds("VAULT_TCP_USER_TIMEOUT_SECS", 0, 86400),
+	}
+	c.maxMisses = p.number("VAULT_AUTH_MAX_FAILURES", 1, 10_000)
+	c.missWindow = p.seconds("VAULT_AUTH_WINDOW_SECS", 1, 86400)
 	c.drain = p.seconds("VAULT_DRAIN_SECS", 0, 3600)
 	c.logFormat = p.oneOf("VAULT_LOG_FORMAT", "json", "text")
 	c.logLevel = p.level("VAULT_LOG_LEVEL")

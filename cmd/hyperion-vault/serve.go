@@ -125,7 +125,7 @@ func newNode(c *nodeConfig, log *slog.Logger) (*node, error) {
 		Node: name, Local: vault.Server{Network: c.local.network, Addr: c.local.address}, Hosts: hosts,
 		User: c.user, Password: c.password, Database: c.database, PoolMax: c.poolMax,
 		SSLMode: c.sslMode, SSLRootCert: c.sslRoots, AllowTrust: c.allowTrust,
-		Pin: pin, NewSealer: newSealer, AllowedIPs: c.proxyIPs, Log: log, Registerer: n.registry,
+		Pin: pin, NewSealer: newSealer, AllowedIPs: c.proxyIPs, MaxMisses: c.maxMisses, MissWindow: c.missWindow, Log: log, Registerer: n.registry,
 	})
 	if err != nil {
 		return nil, err
@@ -151,9 +151,8 @@ func (n *node) newProxy() (*proxy.Server, error) {
 		Vault: n.vault, Analyzer: rewrite.NewAnalyzer(rewrite.Config{CacheBytes: planCacheBytes, CheckName: envelope.CheckName}),
 		LocalNetwork: c.local.network, LocalAddr: c.local.address, ServerTLS: serverTLS,
 		RequireTLS: c.requireTLS, AllowTrust: c.allowTrust, OpenIndirect: c.openIndirect, Database: c.database,
-		MaxSessions: c.maxSessions, HandshakeTimeout: c.handshake, IdleTimeout: c.idle, MaxQuery: c.maxQuery,
-		MockSecret: mockSecret(c.password),
-		Log:        n.log, Registerer: n.registry,
+		Limits: c.limits, MockSecret: mockSecret(c.password),
+		Log: n.log, Registerer: n.registry,
 	}
 	if c.certificate != nil {
 		p.TLS = n.tlsConfig()

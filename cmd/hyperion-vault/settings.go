@@ -47,13 +47,24 @@ type settings struct {
 	RequireTLS     *string `env:"VAULT_REQUIRE_TLS" preset:"secrets" form:"all, secrets or off" help:"What a client in clear may do if there is a certificate: nothing, all but secrets, everything. Loopback and socket clients are exempt."`
 	AllowPlaintext *string `env:"VAULT_ALLOW_PLAINTEXT" preset:"false" form:"true or false" help:"Listen beyond loopback without a certificate."`
 
-	MaxSessions   *string `env:"VAULT_MAX_SESSIONS" preset:"0" form:"a number from 0 to 100000" help:"Most sessions through this node; 0: what the server's max_connections allows."`
-	HandshakeSecs *string `env:"VAULT_HANDSHAKE_SECS" preset:"60" form:"seconds from 1 to 600" help:"How long a client may take to log in."`
-	IdleSecs      *string `env:"VAULT_IDLE_SECS" preset:"0" form:"seconds from 0 to 2592000" help:"How long a session may be idle; 0: for ever."`
-	MaxQueryBytes *string `env:"VAULT_MAX_QUERY_BYTES" preset:"67108864" form:"bytes from 65536 to 1073741824" help:"Largest SQL text, or set of bound values, that the node holds to look for vault calls."`
-	DrainSecs     *string `env:"VAULT_DRAIN_SECS" preset:"20" form:"seconds from 0 to 3600" help:"How long sessions may finish their transactions at shutdown."`
-	LogFormat     *string `env:"VAULT_LOG_FORMAT" preset:"json" form:"json or text" help:"Form of the log on stderr."`
-	LogLevel      *string `env:"VAULT_LOG_LEVEL" preset:"info" form:"debug, info, warn or error" help:"Least level that is logged."`
+	MaxSessions       *string `env:"VAULT_MAX_SESSIONS" preset:"0" form:"a number from 0 to 100000" help:"Most sessions through this node; 0: as many as the server's max_connections leaves to clients."`
+	MaxUserSessions   *string `env:"VAULT_MAX_USER_SESSIONS" preset:"0" form:"a number from 0 to 100000" help:"Most sessions of one role; 0: no bound beside the role's CONNECTION LIMIT."`
+	MaxPending        *string `env:"VAULT_MAX_PENDING" preset:"1000" form:"a number from 10 to 100000" help:"Most connections that have not logged in yet. One more closes one that keeps the node waiting, at the address that has most."`
+	MaxAddressPending *string `env:"VAULT_MAX_ADDRESS_PENDING" preset:"500" form:"a number from 10 to 100000" help:"The same for one client address (of IPv6: one /64 network)."`
+	HandshakeSecs     *string `env:"VAULT_HANDSHAKE_SECS" preset:"60" form:"seconds from 1 to 600" help:"How long a client may take to log in, TLS included."`
+	MaxStartupBytes   *string `env:"VAULT_MAX_STARTUP_BYTES" preset:"10000" form:"bytes from 512 to 10000" help:"Largest first packet of a client. Before log-in no other message may be larger than 1,024 bytes."`
+	FailedLogins      *string `env:"VAULT_FAILED_LOGINS_PER_SEC" preset:"50" form:"a number from 1 to 1000" help:"Log-ins that may fail from one address, ten seconds' worth of them at once; beyond that its log-ins wait, then are refused."`
+	CancelMisses      *string `env:"VAULT_CANCEL_MISSES_PER_SEC" preset:"10" form:"a number from 1 to 1000" help:"Cancel requests with a wrong key that one address may send, ten seconds' worth of them at once; beyond that none with a short key is heard."`
+	AuthMaxFailures   *string `env:"VAULT_AUTH_MAX_FAILURES" preset:"5" form:"a number from 1 to 10000" help:"Wrong values that a role may verify against one secret within VAULT_AUTH_WINDOW_SECS."`
+	AuthWindowSecs    *string `env:"VAULT_AUTH_WINDOW_SECS" preset:"300" form:"seconds from 1 to 86400" help:"Time in which VAULT_AUTH_MAX_FAILURES fill up again."`
+	IdleSecs          *string `env:"VAULT_IDLE_SECS" preset:"0" form:"seconds from 0 to 2592000" help:"How long a session may be idle outside a transaction; 0: for ever. Replication connections are exempt."`
+	MaxQueryBytes     *string `env:"VAULT_MAX_QUERY_BYTES" preset:"67108864" form:"bytes from 65536 to 1073741824" help:"Largest SQL text, or set of bound values, that the node holds to look for vault calls."`
+	MaxHeldBytes      *string `env:"VAULT_MAX_HELD_BYTES" preset:"536870912" form:"bytes from 1048576 to 1099511627776" help:"Most memory that unfinished messages of all sessions may take together."`
+	KeepAliveSecs     *string `env:"VAULT_TCP_KEEPALIVE_SECS" preset:"60" form:"seconds from 1 to 32767" help:"How long a client or the server may be silent before TCP asks whether it lives; it is given up a minute later."`
+	UserTimeoutSecs   *string `env:"VAULT_TCP_USER_TIMEOUT_SECS" preset:"0" form:"seconds from 0 to 86400" help:"How long sent data may stay unacknowledged; 0: as the system does it, some 15 minutes. It also ends a peer that lives but has not read for so long."`
+	DrainSecs         *string `env:"VAULT_DRAIN_SECS" preset:"20" form:"seconds from 0 to 3600" help:"How long sessions may finish their transactions at shutdown."`
+	LogFormat         *string `env:"VAULT_LOG_FORMAT" preset:"json" form:"json or text" help:"Form of the log on stderr."`
+	LogLevel          *string `env:"VAULT_LOG_LEVEL" preset:"info" form:"debug, info, warn or error" help:"Least level that is logged."`
 }
 
 // laterSettings belong to parts that are not built yet. They are known, so that
@@ -61,7 +72,7 @@ type settings struct {
 var laterSettings = []string{
 	"VAULT_KMS_KEY_ID", "VAULT_KMS_DECRYPT_KEY_IDS",
 	"VAULT_TRUST_PROXY", "VAULT_READ_AUTH", "VAULT_API_HOSTS", "VAULT_BOOTSTRAP_TOKEN",
-	"VAULT_AUTH_MAX_FAILURES", "VAULT_AUTH_WINDOW_SECS", "VAULT_AUTH_LOCKOUT_SECS",
+	"VAULT_AUTH_LOCKOUT_SECS",
 	"VAULT_AUDIT_SYNC", "VAULT_AUDIT_KEEP", "VAULT_AUDIT_SHIP", "VAULT_AUDIT_RETENTION",
 	"VAULT_ROTATION_POLL_SECS", "VAULT_ROUTE_WRITES", "VAULT_PRIMARY_WAIT", "VAULT_MAX_STALENESS",
 	"VAULT_MOVE_BACK_AFTER", "VAULT_PARK_SECS", "VAULT_PROXY_HBA", "VAULT_APPNAME_ADD_HOST",

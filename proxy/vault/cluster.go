@@ -155,6 +155,7 @@ func (v *Vault) Watch(ctx context.Context) {
 			st = v.Health().Status
 		} else {
 			retry = watchRetryMin
+			v.readSlots(ctx)
 		}
 		v.health.Store(&Health{Status: st, Err: err})
 		switch {

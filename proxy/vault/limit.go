@@ -28,10 +28,9 @@ type missKey struct{ role, secret string }
 // miss until it ends, so that many at once get no more guesses than one after
 // the other. Safe for concurrent use.
 type missLimiter struct {
-	limit rate.Limit
-	max   int
-
 	mu      sync.Mutex
+	limit   rate.Limit
+	max     int
 	buckets map[missKey]*missBucket
 }
 
@@ -48,6 +47,17 @@ func newMissLimiter(most int, window time.Duration) *missLimiter {
 	return &missLimiter{
 		limit: rate.Limit(float64(most) / window.Seconds()), max: most,
 		buckets: make(map[missKey]*missBucket),
+	}
+}
+
+// set changes the rule, for the buckets that are there as well.
+func (l *missLimiter) set(most int, window time.Duration, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.max, l.limit = most, rate.Limit(float64(most)/window.Seconds())
+	for _, b := range l.buckets {
+		b.misses.SetLimitAt(now, l.limit)
+		b.misses.SetBurstAt(now, l.max)
 	}
 }
 

@@ -91,3 +91,28 @@ func TestMissLimiterIsBounded(t *testing.T) {
 		t.Errorf("%d entries, want at most %d", len(l.buckets), maxMissEntries)
 	}
 }
+
+func TestMissesSetAnew(t *testing.T) {
+	now := time.Unix(1000, 0)
+	l := newMissLimiter(1, time.Hour)
+	miss := func() bool {
+		try, err := l.begin(missKey{"r", "s"}, now)
+		if err == nil {
+			try.end(true, now)
+		}
+		return err == nil
+	}
+	if !miss() || miss() {
+		t.Fatal("want one miss")
+	}
+	l.set(100, time.Second, now)
+	now = now.Add(time.Second)
+	for i := range 100 {
+		if !miss() {
+			t.Fatalf("miss %d of 100 is refused", i+1)
+		}
+	}
+	if miss() {
+		t.Error("the 101st is not refused")
+	}
+}

@@ -29,7 +29,7 @@ import (
 	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
 )
 
-// Defaults of the miss limiter. No setting of serve changes them yet.
+// Defaults of the miss limiter.
 const (
 	DefaultMaxMisses  = 5
 	DefaultMissWindow = 300 * time.Second
@@ -115,6 +115,7 @@ type Vault struct {
 	asking  singleflight.Group
 	primary atomic.Pointer[primaryAnswer]
 	health  atomic.Pointer[Health]
+	slots   atomic.Pointer[slotCount]
 }
 
 // New returns a Vault. It makes no connection: a server that is down, a KMS
@@ -202,6 +203,10 @@ func (v *Vault) SetAllowedIPs(l *AllowList) { v.allowed.Store(l) }
 
 // SetPassword replaces the service role's password for new connections.
 func (v *Vault) SetPassword(password string) { v.store.password.Store(&password) }
+
+// SetMisses replaces how many wrong values each role may verify against a secret
+// within a window. What is counted already stays.
+func (v *Vault) SetMisses(most int, window time.Duration) { v.misses.set(most, window, time.Now()) }
 
 // Flush empties the cache of data keys.
 func (v *Vault) Flush() {

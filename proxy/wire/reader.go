@@ -26,6 +26,7 @@ type Reader struct {
 	pool  *[]byte // where buf came from; nil if it was grown
 	r, w  int     // buf[r:w] is unread
 	dirty bool    // buf held a secret: zero it before it goes back
+	held  *Budget // pays for a grown buf; nil: unbounded
 }
 
 // NewClientReader reads what a client sends: unknown types and lengths beyond
@@ -34,6 +35,10 @@ func NewClientReader(c *Conn) *Reader { return &Reader{conn: c, check: checkClie
 
 // NewServerReader reads what a server sends.
 func NewServerReader(c *Conn) *Reader { return &Reader{conn: c, check: checkServer} }
+
+// Charge makes the Reader pay for what it holds beyond its pooled buffer. To be
+// called before the first Fill.
+func (r *Reader) Charge(b *Budget) { r.held = b }
 
 // Buffered returns the bytes read but not yet discarded. Valid until the next
 // call of a method other than Header and Discard.
@@ -80,7 +85,9 @@ func (r *Reader) Fill() error {
 		return r.conn.readFirst(r)
 	}
 	if r.w == len(r.buf) {
-		r.grow()
+		if err := r.grow(); err != nil {
+			return err
+		}
 	}
 	n, err := r.conn.Read(r.buf[r.w:])
 	r.w += n
@@ -142,11 +149,16 @@ func (r *Reader) release() {
 	}
 	if r.pool != nil {
 		buffers.Put(r.pool)
+	} else {
+		r.held.give(len(r.buf))
 	}
 	r.buf, r.pool = nil, nil
 }
 
-func (r *Reader) grow() {
+func (r *Reader) grow() error {
+	if !r.held.take(2 * len(r.buf)) {
+		return ErrNoRoom
+	}
 	next := make([]byte, 2*len(r.buf))
 	copy(next, r.buf[:r.w])
 	dirty, n := r.dirty, r.w
@@ -156,6 +168,7 @@ func (r *Reader) grow() {
 	r.dirty = dirty
 	r.release()
 	r.buf, r.r, r.w, r.dirty = next, 0, n, dirty
+	return nil
 }
 
 func (r *Reader) take() {

@@ -27,18 +27,19 @@ type Param struct{ Name, Value string }
 // ErrStartup is wrapped by every complaint about the form of a first packet.
 var ErrStartup = errors.New("invalid startup packet")
 
-// ReadStartup reads one first packet. It reads not one byte more, since TLS may
-// follow, and allocates at most MaxStartup.
-func ReadStartup(r io.Reader) (*Startup, error) {
+// ReadStartup reads one first packet of at most MaxStartup bytes.
+func ReadStartup(r io.Reader) (*Startup, error) { return ReadStartupMax(r, MaxStartup) }
+
+// ReadStartupMax reads one first packet of at most the given number of bytes,
+// more than which it does not allocate. It reads not one byte beyond the packet,
+// since TLS may follow.
+func ReadStartupMax(r io.Reader, most int) (*Startup, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return nil, err
 	}
-	return readStartupBody(r, int(binary.BigEndian.Uint32(head[:])))
-}
-
-func readStartupBody(r io.Reader, size int) (*Startup, error) {
-	if size < 8 || size > MaxStartup {
+	size := int(binary.BigEndian.Uint32(head[:]))
+	if size < 8 || size > most {
 		return nil, fmt.Errorf("%w: length %d", ErrStartup, size)
 	}
 	body := make([]byte, size-4)

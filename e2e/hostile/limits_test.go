@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package hostile
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+	"github.com/hyperiondb/hyperion-vault/e2e/rawpg"
+)
+
+// crowd connects n clients at the same time and returns how many got in, and a
+// refusal.
+func crowd(t *testing.T, n int) (in int, refusal *pgconn.PgError) {
+	t.Helper()
+	conns, errs := make([]*pgx.Conn, n), make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { conns[i], errs[i] = pgx.Connect(t.Context(), shared.DSN(0, shared.User)) })
+	}
+	wg.Wait()
+	for i := range n {
+		if conns[i] == nil {
+			refusal = refused(t, errs[i])
+			continue
+		}
+		in++
+		defer conns[i].Close(t.Context())
+	}
+	return in, refusal
+}
+
+// However many come at once, no more than the bound get in.
+func TestSessionBounds(t *testing.T) {
+	for name, c := range map[string]struct{ setting, message string }{
+		"all":         {"VAULT_MAX_SESSIONS", "sorry, too many clients already"},
+		"of one role": {"VAULT_MAX_USER_SESSIONS", `too many connections for role "app"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			quiet(t)
+			set(t, c.setting, "3")
+			in, refusal := crowd(t, 24)
+			if in != 3 || refusal == nil {
+				t.Fatalf("%d of 24 got in, refusal %v; want 3 and one", in, refusal)
+			}
+			if refusal.Code != "53300" || refusal.Severity != "FATAL" || refusal.Message != c.message ||
+				refusal.Detail != "3 sessions of at most 3 are open." || !strings.Contains(refusal.Hint, c.setting) {
+				t.Errorf("refused with %+v", refusal)
+			}
+			quiet(t)
+			if in, _ := crowd(t, 3); in != 3 {
+				t.Errorf("afterwards %d of 3 got in", in)
+			}
+		})
+	}
+}
+
+// Without a bound of the node's own the server's holds, with the places that it
+// keeps for superusers.
+func TestTheServersOwnBound(t *testing.T) {
+	quiet(t)
+	admin := shared.Connect(t, shared.SuperDSN(0))
+	most := cluster.Text(t, admin, "SELECT (current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int)::text")
+	taken := cluster.Text(t, admin, "SELECT count(*)::text FROM pg_stat_activity WHERE backend_type = 'client backend'")
+	t.Logf("%s places, %s taken", most, taken)
+	var refusal *pgconn.PgError
+	for n := 0; refusal == nil; n++ {
+		if n > 100 {
+			t.Fatal("more clients got in than the server takes")
+		}
+		conn, err := pgx.Connect(t.Context(), shared.DSN(0, shared.User))
+		if err == nil {
+			defer conn.Close(t.Context())
+		}
+		refusal = refused(t, err)
+	}
+	if refusal.Code != "53300" || refusal.Severity != "FATAL" {
+		t.Errorf("refused with %+v, want FATAL 53300", refusal)
+	}
+	conn, err := pgx.Connect(t.Context(), shared.DSN(0, shared.Superuser))
+	if err != nil {
+		t.Fatalf("the places kept for superusers: %v", err)
+	}
+	defer conn.Close(t.Context())
+}
+
+func TestIdle(t *testing.T) {
+	quiet(t)
+	ctx := t.Context()
+	open := func() *rawpg.Conn {
+		c, err := rawpg.Dial(ctx, shared.DSN(0, shared.User))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	before, busy, block := open(), open(), open() // the limit comes while they live
+	block.Ask(t, "C(BEGIN) Z(T)", rawpg.Query("BEGIN"))
+	if err := busy.Send(rawpg.Query("SELECT 1 AS x FROM pg_sleep(3)")); err != nil {
+		t.Fatal(err)
+	}
+	set(t, "VAULT_IDLE_SECS", "1")
+	for name, c := range map[string]*rawpg.Conn{"idle before": before, "idle since": open()} {
+		m, err := c.Receive()
+		if err != nil || m.Type != 'E' || c.Err.Code != "57P05" || c.Err.Severity != "FATAL" ||
+			c.Err.Message != "terminating connection due to idle-session timeout" {
+			t.Errorf("%s: got %v %+v, want FATAL 57P05", name, err, c.Err)
+		}
+		if _, err := c.Receive(); !errors.Is(err, io.EOF) {
+			t.Errorf("%s: %v, want the end", name, err)
+		}
+	}
+	// The time of a statement does not count, nor that in a transaction.
+	busy.Expect(t, "T(x:23) D(1) C(SELECT_1) Z(I)")
+	busy.Ask(t, "T(x:23) D(1) C(SELECT_1) Z(I)", rawpg.Query("SELECT 1 AS x"))
+	block.Ask(t, "T(x:23) D(1) C(SELECT_1) Z(T)", rawpg.Query("SELECT 1 AS x"))
+}
+
+// The whole of a log-in is bounded, wherever it stops.
+func TestHandshakeTime(t *testing.T) {
+	quiet(t)
+	set(t, "VAULT_HANDSHAKE_SECS", "1")
+	ctx := t.Context()
+	for name, begin := range map[string]func(context.Context, net.Conn) error{
+		"silent":      func(context.Context, net.Conn) error { return nil },
+		"startup":     func(_ context.Context, nc net.Conn) error { _, err := nc.Write(startup("nobody")[:9]); return err },
+		"byte a time": func(ctx context.Context, nc net.Conn) error { return trickle(ctx, nc, startup("nobody")) },
+		"log-in":      halfLogin,
+		"TLS":         halfTLS,
+		"TLS trickle": func(ctx context.Context, nc net.Conn) error {
+			return tls.Client(slowConn{Conn: nc, ctx: ctx}, target(t).TLS).HandshakeContext(ctx)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			nc, err := dial(ctx, target(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			begin(ctx, nc) // the node may hang up on it
+			if err := nc.SetReadDeadline(time.Now().Add(rawpg.Patience)); err != nil {
+				t.Fatal(err)
+			}
+			var ne net.Error
+			if _, err := io.Copy(io.Discard, nc); errors.As(err, &ne) && ne.Timeout() {
+				t.Error("the connection stays open")
+			}
+		})
+	}
+}
+
+// A client that vanishes takes its statement with it; one that has said goodbye
+// does not.
+func TestClientGone(t *testing.T) {
+	quiet(t)
+	admin := shared.Connect(t, shared.SuperDSN(0))
+	cluster.Exec(t, admin, "CREATE TABLE hostile_gone (x int)")
+	cluster.Exec(t, admin, "GRANT ALL ON hostile_gone TO app")
+	defer cluster.Exec(t, admin, "DROP TABLE hostile_gone")
+	running := func(like string) string {
+		return cluster.Text(t, admin, "SELECT count(*)::text FROM pg_stat_activity WHERE usename = 'app' AND state = 'active' AND query LIKE $1", like)
+	}
+	for name, dsn := range map[string]string{
+		"clear": shared.DSN(0, shared.User),
+		"TLS":   strings.Replace(shared.DSN(0, shared.User), "sslmode=disable", "sslmode=require", 1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := rawpg.Dial(t.Context(), dsn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Send(rawpg.Query("SELECT pg_sleep(3600)")); err != nil {
+				t.Fatal(err)
+			}
+			cluster.Eventually(t, "the statement to run", func() bool { return running("%3600%") == "1" })
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
+			cluster.Eventually(t, "the statement to be cancelled", func() bool { return running("%3600%") == "0" })
+		})
+	}
+	c, err := rawpg.Dial(t.Context(), shared.DSN(0, shared.User))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Send(rawpg.Query("INSERT INTO hostile_gone SELECT 1 FROM pg_sleep(4)"), &pgproto3.Terminate{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cluster.Eventually(t, "the last words of a client to be done", func() bool {
+		return cluster.Text(t, admin, "SELECT count(*)::text FROM hostile_gone") == "1"
+	})
+}
+
+// Guessing the 32 bits of a protocol 3.0 key is bounded; a long key is heard all
+// the same.
+func TestWrongCancelKeys(t *testing.T) {
+	quiet(t)
+	n := shared.Nodes[0]
+	config, err := pgconn.ParseConfig(shared.DSN(0, shared.User) + " max_protocol_version=3.2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pc, err := pgconn.ConnectConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pc.Close(t.Context())
+	if got := len(pc.SecretKey()); got != 32 {
+		t.Fatalf("the key has %d bytes, want 32", got)
+	}
+	before := n.Metric(t, "hyperion_vault_limited_total", `limit="cancel"`)
+	guess := &rawpg.Conn{Net: nil, PID: pc.PID(), Secret: make([]byte, 4)}
+	reached(t, "guesses to be bounded", func() bool {
+		for range 50 {
+			rand.Read(guess.Secret)
+			nc, err := dial(t.Context(), target(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			guess.Net = nc
+			if err := guess.Cancel(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			nc.Close()
+		}
+		return n.Metric(t, "hyperion_vault_limited_total", `limit="cancel"`) > before
+	})
+	result := make(chan error, 1)
+	go func() {
+		_, err := pc.Exec(t.Context(), "SELECT pg_sleep(60)").ReadAll()
+		result <- err
+	}()
+	admin := shared.Connect(t, shared.SuperDSN(0))
+	cluster.Eventually(t, "the statement to run", func() bool {
+		return cluster.Text(t, admin, "SELECT count(*)::text FROM pg_stat_activity WHERE pid = $1 AND query LIKE '%pg_sleep(60)%' AND state = 'active'", pc.PID()) == "1"
+	})
+	if err := pc.CancelRequest(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if refusal := refused(t, <-result); refusal == nil || refusal.Code != "57014" {
+		t.Errorf("got %v, want 57014", refusal)
+	}
+}
+
+// Whoever fails to log in too often is slowed down and then refused, at his
+// address and nowhere else.
+func TestFailedLogins(t *testing.T) {
+	quiet(t)
+	set(t, "VAULT_FAILED_LOGINS_PER_SEC", "1")
+	from := func(ip string, password string) error {
+		config, err := pgx.ParseConfig(shared.DSN(0, shared.User))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if password != "" {
+			config.Password = password
+		}
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
+		config.DialFunc = d.DialContext
+		config.ConnectTimeout = rawpg.Patience
+		conn, err := pgx.ConnectConfig(t.Context(), config)
+		if err == nil {
+			conn.Close(t.Context())
+		}
+		return err
+	}
+	var wg sync.WaitGroup
+	var wrong, many atomic.Int64
+	for range 60 {
+		wg.Go(func() {
+			var pe *pgconn.PgError
+			switch err := from("127.0.0.3", "wrong"); {
+			case !errors.As(err, &pe):
+				t.Errorf("a wrong password: %v", err)
+			case pe.Code == "28P01":
+				wrong.Add(1)
+			case pe.Code == "53300" && pe.Message == "too many log-ins from your address have failed":
+				many.Add(1)
+			default:
+				t.Errorf("a wrong password: %+v", pe)
+			}
+		})
+	}
+	reached(t, "refusals", func() bool { return many.Load() > 0 })
+	if err := from("127.0.0.4", ""); err != nil {
+		t.Errorf("from another address: %v", err)
+	}
+	wg.Wait()
+	if wrong.Load() < 10 || many.Load() < 20 {
+		t.Errorf("%d heard that the password is wrong, %d were refused", wrong.Load(), many.Load())
+	}
+}
+
+// One session's large text must not be all sessions' end.
+func TestHeldBytes(t *testing.T) {
+	quiet(t)
+	set(t, "VAULT_MAX_HELD_BYTES", "1048576")
+	other := shared.Connect(t, shared.DSN(0, shared.User))
+	c, err := rawpg.Dial(t.Context(), shared.DSN(0, shared.User))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	// So much that the buffer has to grow beyond the bound, and no byte more: what
+	// is not read when a connection is closed can take the last word with it.
+	begun := message('Q', 4<<20, strings.Repeat("x", 512<<10-5))
+	if err := c.Write(begun); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := c.Receive(); err != nil || m.Type != 'E' || c.Err.Code != "53200" || c.Err.Severity != "FATAL" {
+		t.Errorf("got %v %+v, want FATAL 53200", err, c.Err)
+	}
+	if got := cluster.Text(t, other, "SELECT length($1)::text", strings.Repeat("x", 100_000)); got != "100000" {
+		t.Errorf("another session got %s", got)
+	}
+	cluster.Eventually(t, "what was held to be free", func() bool { return shared.Nodes[0].Metric(t, "hyperion_vault_held_bytes") == 0 })
+}

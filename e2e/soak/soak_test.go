@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e || soak
+
+// Package soak keeps hundreds of clients at work for a long time, with hostile
+// ones beside them for a part of it, and looks whether anything is wrong, slow
+// or left over.
+package soak
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+	"github.com/hyperiondb/hyperion-vault/e2e/hostile"
+	"github.com/hyperiondb/hyperion-vault/e2e/load"
+)
+
+// A spec says how much and how long.
+type spec struct {
+	sessions int
+	duration time.Duration
+	pace     time.Duration // between two pieces of work of one client
+	silent   int           // hostile connections that say nothing
+	report   time.Duration
+	measured bool // latencies and memory count
+}
+
+// fromEnvironment lets whoever runs it choose.
+func (s *spec) fromEnvironment(t *testing.T) {
+	t.Helper()
+	for name, field := range map[string]*time.Duration{"SOAK": &s.duration, "SOAK_PACE": &s.pace} {
+		if text := os.Getenv(name); text != "" {
+			d, err := time.ParseDuration(text)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			*field = d
+		}
+	}
+	if text := os.Getenv("SOAK_SESSIONS"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatalf("SOAK_SESSIONS: %v", err)
+		}
+		s.sessions = n
+	}
+}
+
+// heldBytes and memoryBound: see docs/CONFIG.md, "Memory".
+const heldBytes = 128 << 20
+
+func (s spec) memoryBound() int64 { return 160<<20 + 2*heldBytes + int64(s.sessions+200+1000)*96<<10 }
+
+// TestSoak goes through five phases: all sessions once, to warm up; then a
+// baseline at rest; calm, hostile and calm again, a third of the time each; then
+// rest again, which must be as the baseline.
+func TestSoak(t *testing.T) {
+	s := form
+	s.fromEnvironment(t)
+	c := cluster.Start(t, cluster.Spec{
+		Listen: "0.0.0.0",
+		Settings: map[string]string{
+			"max_connections": strconv.Itoa(s.sessions + 200), "shared_preload_libraries": "hyperion_vault", "shared_buffers": "64MB",
+			"autovacuum_naptime": "30s",
+		},
+		NodeEnv: map[string]string{"VAULT_MAX_HELD_BYTES": strconv.Itoa(heldBytes), "VAULT_LOG_LEVEL": "warn"},
+	})
+	r := &run{spec: s, c: c, n: c.Nodes[0], admin: newAdmin(t, c)}
+	began := time.Now()
+	t.Logf("%d sessions, %v; %d hostile connections; memory bound %d MB", s.sessions, s.duration, s.silent, s.memoryBound()>>20)
+
+	warm := r.fleet(t, "soak/warm")
+	wait(t, min(s.duration/10, time.Minute))
+	warm.Stop()
+	r.right(t, warm)
+	base := r.atRest(t, usage{})
+	r.say(t, "baseline", began, warm, base)
+
+	main := r.fleet(t, "soak/main")
+	probe := newProbe(t, c)
+	reporting, stopReport := context.WithCancel(t.Context())
+	var reports sync.WaitGroup
+	reports.Go(func() { r.reportEvery(reporting, t, began, main) })
+
+	calm := probe.phase(t, s.duration/3)
+	r.right(t, main)
+	ctx, stop := context.WithCancel(t.Context())
+	attackers := r.attack(ctx, t)
+	wait(t, min(s.duration/30, 10*time.Second)) // until they are all there
+	bad := probe.phase(t, s.duration/3)
+	stop()
+	attackers.Wait()
+	r.right(t, main)
+	after := probe.phase(t, s.duration/3)
+	stopReport()
+	reports.Wait()
+	main.Stop()
+	probe.stop()
+	r.right(t, main)
+	if err := probe.err(); err != nil {
+		t.Errorf("the measuring clients: %v", err)
+	}
+	end := r.atRest(t, base)
+	r.say(t, "end", began, main, end)
+	r.judge(t, base, end)
+	compare(t, s.measured, slices.Concat(calm, after), bad)
+}
+
+// fleet starts the clients: a fifth of them touch secrets.
+func (r *run) fleet(t *testing.T, prefix string) *load.Fleet {
+	t.Helper()
+	return load.Start(t.Context(), load.Spec{
+		DSN: r.c.DSN(0, r.c.User), Clients: r.spec.sessions, Secrets: r.spec.sessions / 5, Pace: r.spec.pace, Prefix: prefix,
+	})
+}
+
+func (r *run) right(t *testing.T, f *load.Fleet) {
+	t.Helper()
+	if err := f.Err(); err != nil {
+		t.Errorf("clients: %v", err)
+	}
+	if f.Pieces.Load() == 0 {
+		t.Error("the clients have done nothing")
+	}
+}
+
+// attack starts all attacks at once.
+func (r *run) attack(ctx context.Context, t *testing.T) *sync.WaitGroup {
+	t.Helper()
+	pem, err := os.ReadFile(r.c.Certificate())
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	target := hostile.Target{
+		Addr: r.n.Proxy, DSN: r.c.DSN(0, r.c.User),
+		TLS: &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS12},
+	}
+	var wg sync.WaitGroup
+	for _, a := range slices.Concat(hostile.Strangers(r.spec.silent), hostile.Insiders()) {
+		wg.Go(func() {
+			if err := a.Run(ctx, target); err != nil {
+				t.Errorf("%s: the attack could not be made: %v", a.Name, err)
+			}
+		})
+	}
+	return &wg
+}
+
+func wait(t *testing.T, d time.Duration) {
+	t.Helper()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-t.Context().Done():
+		t.Fatal("stopped")
+	}
+}
+
+// compare says what the hostile clients cost the others.
+func compare(t *testing.T, measured bool, calm, bad []time.Duration) {
+	t.Helper()
+	if len(calm) == 0 || len(bad) == 0 {
+		t.Fatal("nothing was measured")
+	}
+	slices.Sort(calm)
+	slices.Sort(bad)
+	for _, q := range []struct {
+		name string
+		at   float64
+	}{{"median", 0.5}, {"99th percentile", 0.99}} {
+		a, b := calm[int(q.at*float64(len(calm)-1))], bad[int(q.at*float64(len(bad)-1))]
+		ratio := float64(b) / float64(a)
+		t.Logf("latency, %s: calm %v, beside hostile clients %v: %.2f times (%d and %d samples)", q.name, a, b, ratio, len(calm), len(bad))
+		if measured && ratio > 2 {
+			t.Errorf("hostile clients make the %s %.2f times as long, more than 2", q.name, ratio)
+		}
+	}
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import (
+	"context"
+	"time"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
+)
+
+const (
+	// goneEvery is how often a client that has stopped writing is asked whether
+	// it still reads.
+	goneEvery = time.Second
+	// abandonTimeout bounds the cancelling of what nobody waits for any more.
+	abandonTimeout = 2 * time.Second
+)
+
+// watchGone ends the session of a client that has closed its connection while
+// the server works for it. To the node that looks as if the client had merely
+// stopped writing; the difference shows when it is sent something: so it gets a
+// parameter again that it has, which may come at any time. done is closed when
+// the back has ended.
+func (ss *session) watchGone(done <-chan struct{}) {
+	tick := time.NewTicker(goneEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-tick.C:
+		}
+		if !ss.probe() {
+			ss.end()
+			return
+		}
+	}
+}
+
+// probe reports whether the client can still be written to. If the back is just
+// at work it will see for itself.
+func (ss *session) probe() bool {
+	if !ss.mu.TryLock() {
+		return true
+	}
+	encoding, skip := ss.encoding, ss.leaving || ss.queue.len() == 0
+	ss.mu.Unlock()
+	if skip || encoding == "" || !ss.cmu.TryLock() {
+		return true
+	}
+	defer ss.cmu.Unlock()
+	body := wire.AppendString(wire.AppendString(nil, "client_encoding"), encoding)
+	_, err := ss.client.Write(wire.AppendMessage(nil, wire.ParameterStatus, body))
+	return err == nil
+}
+
+// abandon cancels what the server still does for a session that has ended, as
+// the server itself does only at its next answer. Not so if the client has said
+// goodbye: it may have sent a statement and not waited.
+func (ss *session) abandon() {
+	ss.mu.Lock()
+	busy := ss.queue.len() > 0 && !ss.leaving && !ss.replication
+	pid, secret := ss.serverPID, ss.serverSecret
+	ss.mu.Unlock()
+	if !busy || len(secret) == 0 {
+		return
+	}
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ss.srv.ctx), abandonTimeout)
+	defer stop()
+	ss.srv.cancelServer(ctx, pid, secret)
+}

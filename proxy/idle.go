@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import (
+	"time"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
+)
+
+// sweepIdle ends sessions that have been idle for as long as VAULT_IDLE_SECS
+// says, until the server ends. One look over all of them costs less than a timer
+// for each.
+func (s *Server) sweepIdle() {
+	for {
+		var tick <-chan time.Time
+		limit := s.limits().Idle
+		var timer *time.Timer
+		if limit > 0 {
+			timer = time.NewTimer(min(max(limit/10, 50*time.Millisecond), time.Second))
+			tick = timer.C
+		}
+		select {
+		case <-s.ctx.Done():
+		case <-s.retuned:
+		case now := <-tick:
+			for _, ss := range s.all() {
+				if ss.overdue(limit, now) {
+					go ss.terminate(errIdle) // a client that does not read holds up nobody else
+				}
+			}
+		}
+		if timer != nil {
+			timer.Stop()
+		}
+		if s.ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// all are the sessions of the moment.
+func (s *Server) all() []*session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*session, 0, len(s.sessions))
+	for _, ss := range s.sessions {
+		list = append(list, ss)
+	}
+	return list
+}
+
+// overdue reports whether the session has been idle for too long, and lets its
+// front send nothing more if so. Time in which the server works, in a
+// transaction, or in which a replication stream runs, is not idle.
+func (ss *session) overdue(limit time.Duration, now time.Time) bool {
+	if ss.replication {
+		return false
+	}
+	free := ss.mu.TryLock()
+	if free {
+		defer ss.mu.Unlock()
+	}
+	since := ss.active.Load()
+	if !free || since == 0 || ss.state != wire.Idle || !ss.quiet() {
+		ss.active.Store(now.UnixNano())
+		return false
+	}
+	if ss.ended || now.Sub(time.Unix(0, since)) < limit {
+		return false
+	}
+	ss.ended = true
+	return true
+}
+
+// touch notes that the client sent something.
+func (ss *session) touch() {
+	if ss.srv.limits().Idle > 0 {
+		ss.active.Store(time.Now().UnixNano())
+	}
+}
