@@ -84,18 +84,19 @@ func (s *Server) findSession(req *wire.Startup) *session {
 }
 
 // cancelServer sends the server its own cancel request and waits for it to
-// close the connection.
-func (s *Server) cancelServer(ctx context.Context, pid uint32, secret []byte) {
+// close the connection. False: it did not get there.
+func (s *Server) cancelServer(ctx context.Context, pid uint32, secret []byte) bool {
 	nc, _, err := s.dialServer(ctx)
 	if err != nil {
 		s.cfg.Log.Warn("a cancel request could not reach the server", "error", err.Error())
-		return
+		return false
 	}
 	defer nc.Close()                                                           //nolint:errcheck // nothing depends on it
 	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) }) //nolint:errcheck // as above
 	defer stop()
 	if _, err := nc.Write(wire.AppendCancel(nil, pid, secret)); err != nil {
-		return
+		return false
 	}
 	io.Copy(io.Discard, io.LimitReader(nc, 1)) //nolint:errcheck // the server says nothing and closes
+	return true
 }

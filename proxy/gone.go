@@ -13,8 +13,10 @@ const (
 	// goneEvery is how often a client that has stopped writing is asked whether
 	// it still reads.
 	goneEvery = time.Second
-	// abandonTimeout bounds the cancelling of what nobody waits for any more.
-	abandonTimeout = 2 * time.Second
+	// abandonTimeout bounds the cancelling of what nobody waits for any more,
+	// drainTimeout the same while the node shuts down.
+	abandonTimeout = 30 * time.Second
+	drainTimeout   = 2 * time.Second
 )
 
 // watchGone ends the session of a client that has closed its connection while
@@ -66,7 +68,16 @@ func (ss *session) abandon() {
 	if !busy || len(secret) == 0 {
 		return
 	}
-	ctx, stop := context.WithTimeout(context.WithoutCancel(ss.srv.ctx), abandonTimeout)
+	limit := abandonTimeout
+	if ss.srv.isDraining() {
+		limit = drainTimeout
+	}
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ss.srv.ctx), limit)
 	defer stop()
-	ss.srv.cancelServer(ctx, pid, secret)
+	for !ss.srv.cancelServer(ctx, pid, secret) && ctx.Err() == nil { // a busy server may need a while
+		select {
+		case <-time.After(goneEvery):
+		case <-ctx.Done():
+		}
+	}
 }

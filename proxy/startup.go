@@ -41,6 +41,7 @@ func (s *Server) handle(accepted net.Conn, g *guest) {
 	if err := ss.login(ctx, nc, req); err != nil {
 		s.metrics.logins.WithLabelValues("refused").Inc()
 		s.refuse(nc, err)
+		s.unregister(ss) // it may have left when all was done but the greeting
 		ss.close()
 		return
 	}

@@ -335,3 +335,50 @@ func TestHeldBytes(t *testing.T) {
 	}
 	cluster.Eventually(t, "what was held to be free", func() bool { return shared.Nodes[0].Metric(t, "hyperion_vault_held_bytes") == 0 })
 }
+
+// A client that leaves while it is let in must not be counted for ever.
+func TestLeftDuringTheGreeting(t *testing.T) {
+	quiet(t)
+	n := shared.Nodes[0]
+	logins := n.Metric(t, "hyperion_vault_logins_total")
+	var wg sync.WaitGroup
+	const clients = 60
+	for range clients {
+		wg.Go(func() {
+			config, err := pgconn.ParseConfig(shared.DSN(0, shared.User))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			// The third write is the proof: the client is gone when the greeting comes.
+			config.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				var d net.Dialer
+				nc, err := d.DialContext(ctx, network, addr)
+				return &leaver{Conn: nc, writes: 3}, err
+			}
+			if pc, err := pgconn.ConnectConfig(t.Context(), config); err == nil {
+				pc.Close(t.Context())
+			}
+		})
+	}
+	wg.Wait()
+	cluster.Eventually(t, "the log-ins to be over", func() bool { return n.Metric(t, "hyperion_vault_logins_total") == logins+clients })
+	quiet(t)
+}
+
+// A leaver resets its connection after so many writes.
+type leaver struct {
+	net.Conn
+	writes int
+}
+
+func (c *leaver) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if c.writes--; c.writes == 0 {
+		if tc, ok := c.Conn.(*net.TCPConn); ok {
+			tc.SetLinger(0) //nolint:errcheck // it closes in any case
+		}
+		c.Conn.Close()
+	}
+	return n, err
+}
