@@ -57,12 +57,19 @@ func (ss *session) probe() bool {
 	return err == nil
 }
 
+// serverEnded notes that it was the server that ended the session.
+func (ss *session) serverEnded() {
+	ss.mu.Lock()
+	ss.serverGone = !ss.ended
+	ss.mu.Unlock()
+}
+
 // abandon cancels what the server still does for a session that has ended, as
 // the server itself does only at its next answer. Not so if the client has said
 // goodbye: it may have sent a statement and not waited.
 func (ss *session) abandon() {
 	ss.mu.Lock()
-	busy := ss.queue.len() > 0 && !ss.leaving && !ss.replication
+	busy := ss.queue.len() > 0 && !ss.serverGone && !ss.leaving && !ss.replication
 	pid, secret := ss.serverPID, ss.serverSecret
 	ss.mu.Unlock()
 	if !busy || len(secret) == 0 {

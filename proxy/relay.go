@@ -162,6 +162,7 @@ func (ss *session) send(msgs []byte, entries ...owed) error {
 func (ss *session) back() error {
 	for {
 		if err := ss.sr.Fill(); err != nil {
+			ss.serverEnded()
 			return err
 		}
 		if err := ss.walkServer(); err != nil {

@@ -93,6 +93,7 @@ type backState struct {
 	portal     shape               // of the unnamed portal
 	standby    bool                // in_hot_standby, as reported
 	superuser  bool                // is_superuser, as reported
+	serverGone bool                // it ended the session
 	fatal      *sqlError           // ends the session once what is ready has been sent
 	ahead      int                 // bytes at the buffer's front that pass as they are
 	out        []byte              // for the client, in place of what the server sent
