@@ -23,6 +23,7 @@ type Spec struct {
 	Clients  int
 	Secrets  int           // how many of them put and read secrets
 	Pace     time.Duration // between two pieces of work of one client; 0: none
+	Ramp     time.Duration // in which the clients come, one after the other
 	Prefix   string        // of the names of secrets
 	Lifetime int           // pieces of work before a client connects anew; 0: 40
 }
@@ -105,7 +106,7 @@ type client struct {
 
 // run connects, works, and connects anew, until ctx ends.
 func (c *client) run(ctx context.Context) {
-	if !c.pause(ctx, time.Duration(c.id)*c.fleet.spec.Pace/time.Duration(c.fleet.spec.Clients)) {
+	if !c.pause(ctx, time.Duration(c.id)*c.fleet.spec.Ramp/time.Duration(c.fleet.spec.Clients)) {
 		return
 	}
 	for ctx.Err() == nil {
@@ -117,7 +118,7 @@ func (c *client) run(ctx context.Context) {
 }
 
 const (
-	connectTimeout = 30 * time.Second
+	connectTimeout = 2 * time.Minute
 	pieceTimeout   = 2 * time.Minute
 	closeTimeout   = 5 * time.Second
 )

@@ -8,6 +8,6 @@ import "time"
 
 // The long form: SOAK, SOAK_SESSIONS and SOAK_PACE change it.
 var form = spec{
-	sessions: 500, duration: 30 * time.Minute, pace: time.Second, silent: 10_000, report: time.Minute,
+	sessions: 500, duration: 30 * time.Minute, pace: time.Second, ramp: time.Minute, silent: 10_000, report: time.Minute,
 	measured: true,
 }

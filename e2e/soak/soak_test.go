@@ -28,6 +28,7 @@ type spec struct {
 	sessions int
 	duration time.Duration
 	pace     time.Duration // between two pieces of work of one client
+	ramp     time.Duration // in which the clients come
 	silent   int           // hostile connections that say nothing
 	report   time.Duration
 	measured bool // latencies and memory count
@@ -78,13 +79,14 @@ func TestSoak(t *testing.T) {
 	t.Logf("%d sessions, %v; %d hostile connections; memory bound %d MB", s.sessions, s.duration, s.silent, s.memoryBound()>>20)
 
 	warm := r.fleet(t, "soak/warm")
-	wait(t, min(s.duration/10, time.Minute))
+	wait(t, s.ramp+min(s.duration/10, time.Minute))
 	warm.Stop()
 	r.right(t, warm)
 	base := r.atRest(t, usage{})
 	r.say(t, "baseline", began, warm, base)
 
 	main := r.fleet(t, "soak/main")
+	wait(t, s.ramp)
 	probe := newProbe(t, c)
 	reporting, stopReport := context.WithCancel(t.Context())
 	var reports sync.WaitGroup
@@ -118,7 +120,7 @@ func TestSoak(t *testing.T) {
 func (r *run) fleet(t *testing.T, prefix string) *load.Fleet {
 	t.Helper()
 	return load.Start(t.Context(), load.Spec{
-		DSN: r.c.DSN(0, r.c.User), Clients: r.spec.sessions, Secrets: r.spec.sessions / 5, Pace: r.spec.pace, Prefix: prefix,
+		DSN: r.c.DSN(0, r.c.User), Clients: r.spec.sessions, Secrets: r.spec.sessions / 5, Pace: r.spec.pace, Ramp: r.spec.ramp, Prefix: prefix,
 	})
 }
 

@@ -33,6 +33,10 @@ const (
 	// storeTimeout bounds one statement with its connection: a log-in waits
 	// for it.
 	storeTimeout = 5 * time.Second
+	// loginTimeout is the same for a log-in, which may stand in line for a
+	// connection behind hundreds of others; the statement itself is bounded by
+	// statement_timeout.
+	loginTimeout = 20 * time.Second
 
 	defaultPoolMax  = 16
 	applicationName = "hyperion-vault"
@@ -193,7 +197,11 @@ var quoteConn = strings.NewReplacer(`\`, `\\`, `'`, `\'`)
 // text runs a statement that returns one nullable text. A connection that broke
 // since it was last used is replaced once: all statements here only read.
 func (s *store) text(ctx context.Context, sql string, args ...any) (out *string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	return s.textWithin(ctx, storeTimeout, sql, args...)
+}
+
+func (s *store) textWithin(ctx context.Context, limit time.Duration, sql string, args ...any) (out *string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for range 2 {
 		err = s.pool.QueryRow(ctx, sql, args...).Scan(&out)
@@ -222,7 +230,7 @@ func (v *Vault) LoginVerifier(ctx context.Context, user string) (verifier string
 	if !utf8.ValidString(user) || strings.ContainsRune(user, 0) {
 		return "", false, nil // no parameter can carry it: a stranger's name, not a fault
 	}
-	out, err := v.store.text(ctx, sqlLoginVerifier, user)
+	out, err := v.store.textWithin(ctx, loginTimeout, sqlLoginVerifier, user)
 	if err != nil {
 		return "", false, v.serverError(err)
 	}
