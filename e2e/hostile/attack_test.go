@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-//go:build e2e
+//go:build soak
 
 package hostile
 
 import (
-	"bytes"
 	"context"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 	"github.com/hyperiondb/hyperion-vault/e2e/load"
@@ -83,45 +80,4 @@ var signs = map[string]func(testing.TB, *cluster.Node) bool{
 	"wrong passwords": func(tb testing.TB, n *cluster.Node) bool {
 		return n.Metric(tb, "hyperion_vault_logins_total", `outcome="refused"`) > 200
 	},
-}
-
-// reached waits long: the machine may be slow, the attackers are on it too.
-func reached(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	patience := time.NewTimer(2 * time.Minute)
-	defer patience.Stop()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-patience.C:
-			t.Fatalf("%s: no progress", what)
-		}
-	}
-}
-
-// A TLS client that asks for a new handshake within the session is a way to make
-// a server work (CVE-2011-1473): the node ends it.
-func TestRenegotiation(t *testing.T) {
-	var out bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), "openssl", "s_client", "-connect", shared.Nodes[0].Proxy, "-starttls", "postgres", "-tls1_2", "-legacy_renegotiation")
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := in.Write([]byte("R\n")); err != nil {
-		t.Fatal(err)
-	}
-	err = cmd.Wait() // not at the end of its input: that stays open
-	if err == nil || !strings.Contains(out.String(), "RENEGOTIATING") {
-		t.Errorf("ended with %v: %s", err, out.String())
-	}
-	if !strings.Contains(out.String(), "TLSv1.2") {
-		t.Errorf("no TLS session came about: %s", out.String())
-	}
 }

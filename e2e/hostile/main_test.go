@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-//go:build e2e
+//go:build e2e || soak
 
 package hostile
 
@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -109,4 +110,20 @@ func quiet(t *testing.T) {
 	cluster.Eventually(t, "the server to have no client", func() bool {
 		return cluster.Text(t, admin, "SELECT count(*)::text FROM pg_stat_activity WHERE usename = $1", shared.User) == "0"
 	})
+}
+
+// reached waits long: the machine may be slow, the attackers are on it too.
+func reached(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	patience := time.NewTimer(2 * time.Minute)
+	defer patience.Stop()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-patience.C:
+			t.Fatalf("%s: no progress", what)
+		}
+	}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-//go:build e2e || soak
+//go:build soak
 
 package soak
 

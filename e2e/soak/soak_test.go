@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-//go:build e2e || soak
+//go:build soak
 
 // Package soak keeps hundreds of clients at work for a long time, with hostile
 // ones beside them for a part of it, and looks whether anything is wrong, slow
