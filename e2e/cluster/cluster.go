@@ -36,6 +36,8 @@ import (
 type Spec struct {
 	// Standbys is the number of streaming standbys, each with a node.
 	Standbys int
+	// Database is the vault's, empty: app.
+	Database string
 	// Settings are lines of postgresql.conf of every server; see LogAll.
 	Settings map[string]string
 	// NodeEnv are VAULT_* settings of every node.
@@ -139,7 +141,7 @@ func New(ctx context.Context, spec Spec) (*Cluster, error) {
 	}
 	c := &Cluster{passwords: map[string]string{}, remarks: &remarks{}}
 	c.Cluster, err = devcluster.Start(ctx, devcluster.Config{
-		Binary: binary, ServersOnly: spec.ServersOnly, Standbys: spec.Standbys, Listen: spec.Listen,
+		Binary: binary, ServersOnly: spec.ServersOnly, Standbys: spec.Standbys, Listen: spec.Listen, Database: spec.Database,
 		ServerSettings: maps.Clone(spec.Settings), NodeSettings: maps.Clone(spec.NodeEnv), Log: c.remarks,
 	})
 	if err != nil {

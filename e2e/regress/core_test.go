@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package regress
+
+import "testing"
+
+// core is `make installcheck-parallel` of src/test/regress.
+func core() *suite {
+	return &suite{
+		name: "core regression suite", program: "src/test/regress/pg_regress", dir: "regress", schedule: "parallel_schedule",
+		options: []string{"--max-concurrent-tests=20"},
+	}
+}
+
+// TestCore runs in a database that the suite makes, which has no vault.
+func TestCore(t *testing.T) {
+	s := core()
+	s.groups = coreGroups
+	s.check(t)
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package regress
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+	"github.com/hyperiondb/hyperion-vault/e2e/report"
+)
+
+// TestPipeline runs libpq_pipeline of src/test/modules. Where the source has a
+// trace of all messages of a test, those on both ways are compared with each
+// other, and with it.
+func TestPipeline(t *testing.T) {
+	src := fetch(t)
+	dir := filepath.Join(src.Tests, "modules", "libpq_pipeline")
+	program := build(t, src, filepath.Join(dir, "libpq_pipeline.c"))
+	listed, err := run(t.Context(), program, "tests")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := strings.Fields(listed)
+	if len(tests) < 11 {
+		t.Fatalf("libpq_pipeline has the tests %q, want at least 11", tests)
+	}
+	c := cluster.Start(t, cluster.Spec{Settings: settings})
+	conn := c.Connect(t, c.SuperDSN(0))
+	ways := map[string]string{"direct": c.Nodes[0].Postgres, "node": c.Nodes[0].Proxy}
+	for way := range ways {
+		cluster.Exec(t, conn, "CREATE DATABASE pipeline_"+way)
+	}
+	passed := map[string]int{}
+	traces := 0
+	for _, test := range tests {
+		t.Run(test, func(t *testing.T) {
+			want, err := os.ReadFile(filepath.Join(dir, "traces", test+".trace"))
+			traced := err == nil
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				t.Fatal(err)
+			}
+			seen := map[string]string{}
+			for way, address := range ways {
+				trace, err := pipeline(t, c, program, test, address, "pipeline_"+way, traced)
+				if err != nil {
+					t.Errorf("%s: %v", way, err)
+					continue
+				}
+				passed[way]++
+				seen[way] = trace
+			}
+			if !traced || t.Failed() {
+				return
+			}
+			traces++
+			if seen["node"] != seen["direct"] {
+				t.Errorf("messages through the node\n%s\ndirect\n%s", seen["node"], seen["direct"])
+			}
+			if !src.stale() && seen["node"] != string(want) {
+				t.Errorf("messages through the node\n%s\nthe source has\n%s", seen["node"], want)
+			}
+		})
+	}
+	if traces == 0 {
+		t.Errorf("no traces in %s", dir)
+	}
+	numbers := fmt.Sprintf("%d of %d direct, %d of %d through a node", passed["direct"], len(tests), passed["node"], len(tests))
+	t.Log(numbers)
+	keepRow(t, "libpq_pipeline", src.String()+": "+numbers, report.Result{
+		Feature: "every test, and where the source has a trace, the same messages", Outcome: outcome(t),
+	})
+}
+
+// build compiles a client of libpq with the libraries of the server's package.
+func build(t *testing.T, src *source, text string) string {
+	t.Helper()
+	config := func(what string) string {
+		dir, err := run(t.Context(), filepath.Join(src.server, "pg_config"), what)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(dir)
+	}
+	program := filepath.Join(t.TempDir(), strings.TrimSuffix(filepath.Base(text), ".c"))
+	lib := filepath.Join(filepath.Dir(src.server), "lib")
+	if _, err := run(t.Context(), "gcc", "-O1", "-I"+config("--includedir"), "-I"+config("--includedir-server"), "-o", program, text,
+		"-L"+config("--libdir"), "-lpq", filepath.Join(lib, "libpgcommon.a"), filepath.Join(lib, "libpgport.a")); err != nil {
+		t.Fatal(err)
+	}
+	return program
+}
+
+// pipeline runs one test and returns its trace. What the source has none of can
+// be endless: it sends until the server's answers block it.
+func pipeline(t *testing.T, c *cluster.Cluster, program, test, address, database string, traced bool) (string, error) {
+	t.Helper()
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", err
+	}
+	trace := filepath.Join(t.TempDir(), "trace")
+	args := []string{"-r", "700"}
+	if traced {
+		args = append(args, "-t", trace)
+	}
+	args = append(args, test, fmt.Sprintf("host=%s port=%s user=%s dbname=%s", host, port, c.Superuser, database))
+	cmd := exec.CommandContext(t.Context(), program, args...) //nolint:gosec // PostgreSQL's own
+	cmd.Env = []string{"HOME=" + t.TempDir(), "PGPASSWORD=" + c.SuperuserPassword}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	if !traced {
+		return "", nil
+	}
+	text, err := os.ReadFile(trace)
+	return string(text), err
+}
