@@ -60,6 +60,11 @@ e2e: build install-extension ## tests with real servers (build tag e2e)
 	$(GO) test -tags e2e -count=1 -p 1 -timeout 10m ./e2e/... ./proxy ./proxy/vault/... ./cmd/devcluster/... ./cmd/hyperion-vault/...
 	$(GO) test -tags transparency -count=1 ./e2e/report
 
+.PHONY: regress
+regress: build install-extension ## PostgreSQL's own test suites, direct and through a node, all of them (e2e runs a part)
+	@rm -f e2e/out/transparency/suites-*
+	$(GO) test -tags e2e,regress -count=1 -v -timeout 90m ./e2e/regress
+
 .PHONY: transparency
 transparency: ## write docs/TRANSPARENCY.md from the rows that the last `make e2e` or `make regress` left
 	$(GO) test -tags transparency -count=1 ./e2e/report -update
