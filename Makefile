@@ -61,7 +61,7 @@ e2e: build install-extension ## tests with real servers (build tag e2e)
 	$(GO) test -tags transparency -count=1 ./e2e/report
 
 .PHONY: regress
-regress: build install-extension ## PostgreSQL's own test suites, direct and through a node, all of them (e2e runs a part)
+regress: build install-extension ## PostgreSQL's own test suites, direct and through a node, all of them (e2e runs libpq_pipeline)
 	@rm -f e2e/out/transparency/suites-*
 	$(GO) test -tags e2e,regress -count=1 -v -timeout 90m ./e2e/regress
 

@@ -22,7 +22,7 @@ func (s *suite) compare(direct, node results, stale bool) []string {
 	all := maps.Clone(direct)
 	maps.Copy(all, node)
 	for test := range s.different {
-		if _, ran := all[test]; !ran && whole {
+		if _, ran := all[test]; !ran {
 			say(test, "is listed, and was not run")
 		}
 	}
@@ -97,7 +97,7 @@ func outcome(t *testing.T) report.Outcome {
 	return report.Passed
 }
 
-// keepRow writes a row of the table, but of the whole suite only. The numbers
+// keepRow writes a row of the table, in a run of all suites only. The numbers
 // stand beside the version: they follow the packages of the machine.
 func keepRow(t *testing.T, name, version string, result report.Result) {
 	t.Helper()

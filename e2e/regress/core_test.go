@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-//go:build e2e
+//go:build e2e && regress
 
 package regress
 
@@ -15,8 +15,11 @@ func core() *suite {
 }
 
 // TestCore runs in a database that the suite makes, which has no vault.
-func TestCore(t *testing.T) {
+func TestCore(t *testing.T) { core().check(t) }
+
+// TestCoreBesideVault runs in the vault's own database.
+func TestCoreBesideVault(t *testing.T) {
 	s := core()
-	s.groups = coreGroups
+	s.name, s.database = "core regression suite beside the vault", "regression"
 	s.check(t)
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-//go:build e2e
+//go:build e2e && regress
 
 package regress
 
@@ -12,7 +12,7 @@ import "testing"
 func TestIsolation(t *testing.T) {
 	s := &suite{
 		name: "isolation suite", program: "src/test/isolation/pg_isolation_regress", dir: "isolation", schedule: "isolation_schedule",
-		groups: isolationGroups, extra: isolationExtra,
+		extra: []string{"prepared-transactions", "prepared-transactions-cic"},
 	}
 	s.check(t)
 }

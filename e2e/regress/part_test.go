@@ -4,12 +4,5 @@
 
 package regress
 
-// Without the build tag regress, the first groups of each schedule run: a group
-// needs only what those before it have made.
-const (
-	whole           = false
-	coreGroups      = 10
-	isolationGroups = 40
-)
-
-var isolationExtra []string
+// whole: without the build tag regress, only libpq_pipeline runs.
+const whole = false

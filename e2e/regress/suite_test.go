@@ -5,7 +5,7 @@
 // Package regress runs the tests that the PostgreSQL project wrote for its own
 // server twice: direct, and through a node. Each that passes direct passes
 // through the node, and one that fails direct gives the same output both ways.
-// `make regress` runs all of it, `make e2e` a part (see part_test.go).
+// `make regress` runs all of it, `make e2e` libpq_pipeline.
 package regress
 
 import (
@@ -31,7 +31,6 @@ type suite struct {
 	program  string   // below the directory of pgxs
 	dir      string   // of scripts and expected files, below src/test
 	schedule string   // the file that names the tests
-	groups   int      // of the schedule's lines, take so many; 0: all
 	extra    []string // tests that the schedule leaves out
 	options  []string
 	database string // exists, and has the vault; empty: the program makes one without
@@ -167,8 +166,8 @@ func (s *suite) prepareDatabase(ctx context.Context, c *cluster.Cluster) error {
 	return errors.Join(err, conn.Close(ctx))
 }
 
-// writeSchedule copies the schedule, or its first groups, and returns the names
-// of all tests that will run.
+// writeSchedule copies the schedule and returns the names of all tests that will
+// run.
 func (s *suite) writeSchedule(from, to string) ([]string, error) {
 	text, err := os.ReadFile(from)
 	if err != nil {
@@ -177,7 +176,7 @@ func (s *suite) writeSchedule(from, to string) ([]string, error) {
 	var tests, groups []string
 	for line := range strings.Lines(string(text)) {
 		names, ok := strings.CutPrefix(line, "test:")
-		if !ok || s.groups > 0 && len(groups) == s.groups {
+		if !ok {
 			continue
 		}
 		groups = append(groups, line)
