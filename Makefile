@@ -19,6 +19,7 @@ PG_CONFIG ?= $(shell command -v pg_config || ls -d /usr/lib/postgresql/*/bin/pg_
 export PG_CONFIG
 FUZZTIME ?= 30s
 DEV_ARGS ?=
+DOORS_ARGS ?=
 
 GOLANGCI_VERSION := v2.15.0
 GOLANGCI := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
@@ -57,7 +58,7 @@ installcheck: install-extension ## pg_regress suite of the extension, on a scrat
 .PHONY: e2e
 e2e: build install-extension ## tests with real servers (build tag e2e)
 	@rm -f e2e/out/transparency/drivers-* e2e/out/transparency/tools-*
-	$(GO) test -tags e2e -count=1 -p 1 -timeout 10m ./e2e/... ./proxy ./proxy/vault/... ./cmd/devcluster/... ./cmd/hyperion-vault/...
+	$(GO) test -tags e2e -count=1 -p 1 -timeout 10m ./e2e/... ./rewrite ./proxy ./proxy/vault/... ./cmd/devcluster/... ./cmd/hyperion-vault/...
 	$(GO) test -tags transparency -count=1 ./e2e/report
 
 .PHONY: regress
@@ -94,6 +95,14 @@ fuzz: ## run every fuzz target in turn, FUZZTIME=30s each
 			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$pkg"; \
 		done; \
 	done
+
+.PHONY: fuzz-server
+fuzz-server: build ## compare our reading of random texts with a server's for FUZZTIME
+	$(GO) test -tags e2e -count=1 -timeout 0 -run '^TestServerReads$$' ./rewrite -v -reading-time $(FUZZTIME)
+
+.PHONY: doors
+doors: build install-extension ## the table of doors by triples instead of pairs (an hour; DOORS_ARGS='-seed 1')
+	$(GO) test -tags e2e -count=1 -timeout 0 -run '^TestDoors$$' ./e2e/doors -v -strength 3 $(DOORS_ARGS)
 
 .PHONY: lint
 lint: $(GOLANGCI) ## golangci-lint and shellcheck

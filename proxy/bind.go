@@ -63,7 +63,7 @@ func (ss *session) slowBind(body []byte) (verdict, error) {
 	args, failed := ss.boundArgs(st, b)
 	defer args.zero()
 	if failed == nil && !ss.utf8(args) {
-		failed = &sqlError{code: stateFeature, message: "values can be stored only while client_encoding is UTF8", hint: "SET client_encoding = 'UTF8'"}
+		failed = errEncoding
 	}
 	if failed != nil {
 		return drop, ss.refuseExtended(failed)
@@ -120,18 +120,25 @@ func (ss *session) boundArgs(st *statement, b bound) (args, *sqlError) {
 	return as, ss.checkArgs(as)
 }
 
-// utf8 reports whether the values, as far as they are not ASCII, are in UTF-8 by
-// the session's client_encoding, and not by chance only.
+var errEncoding = &sqlError{code: stateFeature, message: "values can be stored only while client_encoding is UTF8", hint: "SET client_encoding = 'UTF8'"}
+
+// utf8 reports whether the values are in UTF-8 by the session's client_encoding
+// as last reported.
 func (ss *session) utf8(as args) bool {
 	ss.mu.Lock()
 	encoding := ss.encoding
 	ss.mu.Unlock()
-	if encoding == "" || encoding == "UTF8" || encoding == "SQL_ASCII" {
+	return !slices.ContainsFunc(as, func(a arg) bool { return !readable(encoding, a.value) })
+}
+
+// readable reports whether a value that a client sent under client_encoding is in
+// UTF-8 by that, and not by chance only.
+func readable(encoding string, value []byte) bool {
+	switch encoding {
+	case "", "UTF8", "SQL_ASCII":
 		return true
 	}
-	return !slices.ContainsFunc(as, func(a arg) bool {
-		return slices.ContainsFunc(a.value, func(b byte) bool { return b >= 0x80 })
-	})
+	return !slices.ContainsFunc(value, func(b byte) bool { return b >= 0x80 })
 }
 
 // checkKind refuses a kind that create_secret does not have: with supabase's

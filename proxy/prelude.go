@@ -161,16 +161,20 @@ func (ss *session) lock(as args) ([][]byte, *sqlError, error) {
 	return values, nil, nil
 }
 
+// encodingNow is client_encoding at the place of the pipeline where the client's
+// message will run: the server reports a change only with ReadyForQuery.
+const encodingNow = "pg_catalog.current_setting('client_encoding')"
+
 // appendPrelude appends one group's messages. The statement and portal carry a
 // name of the session's own: the client's unnamed ones survive. It is closed
 // first because after an error the server skips the Close behind it.
 func (ss *session) appendPrelude(msgs []byte, entries []owed, pre *prelude, g lockGroup, n int) ([]byte, []owed) {
 	msgs = wire.AppendClose(msgs, 'S', ss.own)
 	if g.fn == rewrite.Verify {
-		msgs = wire.AppendParse(msgs, ss.own, "SELECT pg_catalog.encode(challenge, 'hex'), records FROM vault.verify_begin($1)", wire.OIDText)
+		msgs = wire.AppendParse(msgs, ss.own, "SELECT pg_catalog.encode(challenge, 'hex'), records, "+encodingNow+" FROM vault.verify_begin($1)", wire.OIDText)
 		msgs = wire.AppendBind(msgs, ss.own, ss.own, []byte(g.name))
 	} else {
-		msgs = wire.AppendParse(msgs, ss.own, "SELECT secret_id, first FROM vault.next_version($1, $2, $3)", wire.OIDText, wire.OIDInt4, wire.OIDText)
+		msgs = wire.AppendParse(msgs, ss.own, "SELECT secret_id, first, "+encodingNow+" FROM vault.next_version($1, $2, $3)", wire.OIDText, wire.OIDInt4, wire.OIDText)
 		msgs = wire.AppendBind(msgs, ss.own, ss.own, []byte(g.name), strconv.AppendInt(nil, int64(len(g.calls)), 10), []byte(lockActions[g.fn]))
 	}
 	msgs = wire.AppendExecute(msgs, ss.own)
@@ -186,10 +190,15 @@ func (ss *session) appendPrelude(msgs []byte, entries []owed, pre *prelude, g lo
 
 // fill makes the texts of one group from the server's row.
 func (ss *session) fill(values [][]byte, as args, g lockGroup, row [][]byte) *sqlError {
-	if len(row) != 2 {
+	if len(row) != 3 {
 		return &sqlError{
 			code: stateSystem, message: "the vault's extension answered in a form that this node does not know",
 			hint: "Node and extension may be of versions that do not work together.",
+		}
+	}
+	for _, i := range g.calls {
+		if !readable(string(row[2]), as[i].value) {
+			return errEncoding
 		}
 	}
 	if g.fn == rewrite.Verify {

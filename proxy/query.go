@@ -183,6 +183,9 @@ func (ss *session) analyse(text string, o rewrite.Options) (*rewrite.Plan, *sqlE
 	if ss.catalog.foreign && !ss.catalog.has() {
 		return nil, nil // schema vault is another extension's: its calls are its own
 	}
+	if !ss.catalog.has() && refusal != nil && refusal.Table {
+		return nil, nil
+	}
 	if !ss.catalog.has() && (refusal != nil || plan != nil && (plan.Direct || len(plan.Calls) > 0)) {
 		return nil, &sqlError{
 			code: stateNoSchema, message: "the vault of this cluster is in database \"" + ss.srv.cfg.Database + "\"",

@@ -96,11 +96,14 @@ func (a *Analyzer) analyze(sql string, o Options) (*Plan, *Refusal) { //nolint:c
 	seen := tokenPatterns(sql, lx.toks)
 	if !o.Settled && lx.plainBackslash {
 		// Which tokens the server sees depends on a setting that may have
-		// changed: neither reading may hold a call.
+		// changed: neither reading may hold a call, nor a string that may be code.
 		lex(sql, !o.StdStrings, &s.other)
 		both := tokenPatterns(sql, s.other.toks)
-		if seen.dangerous() || both.dangerous() || s.other.bad != "" && loose(sql) {
+		if seen.suspect() || both.suspect() || loose(sql) {
 			return nil, refuseUnsettled()
+		}
+		if writesVault(sql, lx.toks) || writesVault(sql, s.other.toks) {
+			return nil, refuseUnsettled().ofTable()
 		}
 		return readsOnly(sql, lx.toks, seen), nil
 	}
@@ -113,8 +116,11 @@ func (a *Analyzer) analyze(sql string, o Options) (*Plan, *Refusal) { //nolint:c
 		return nil, refuseUnsettled()
 	}
 	if bad := encodingBad(o); bad && !isASCII(sql) {
-		if seen.dangerous() || loose(sql) {
+		if seen.suspect() || loose(sql) {
 			return nil, refuseEncoding(o.Encoding)
+		}
+		if writesVault(sql, lx.toks) {
+			return nil, refuseEncoding(o.Encoding).ofTable()
 		}
 		return readsOnly(sql, lx.toks, seen), nil
 	}
@@ -174,27 +180,53 @@ func unlexed(sql string, lx *lexed) (*Plan, *Refusal) {
 // it, strings included, looks like a call that could carry a value.
 func unparsed(sql string, toks []token, r *Refusal) (*Plan, *Refusal) {
 	seen := tokenPatterns(sql, toks)
-	if seen.dangerous() || loose(sql) {
+	if seen.suspect() || loose(sql) {
 		return nil, r
+	}
+	if writesVault(sql, toks) {
+		return nil, r.ofTable()
 	}
 	return readsOnly(sql, toks, seen), nil
 }
 
 // worthParsing reports whether a text without a visible call still needs the
-// parser: it executes a prepared statement, or makes code out of a string. (The
-// third reason is a call inside a string, see loose: if a quote is missing, it
-// is the other strings that are none.)
+// parser: it executes a prepared statement, makes code out of a string, an
+// operator out of a function, or writes a table of schema vault. (One reason
+// more is a call inside a string, see loose: if a quote is missing, it is the
+// other strings that are none.)
 func worthParsing(sql string, toks []token) bool {
-	code := false
-	for _, t := range toks {
+	code, operator := false, false
+	for i, t := range toks {
 		switch {
 		case t.word(sql, "execute"), code && t.literal():
 			return true
 		case t.word(sql, "do"), t.word(sql, "function"), t.word(sql, "procedure"):
 			code = true
+			operator = operator || i > 0 && (toks[i-1].is(sql, '(') || toks[i-1].is(sql, ','))
+		case operator && t.kind != kindPunct:
+			if name, ok := identName(sql, t); ok && valueFuncs[name] != 0 {
+				return true
+			}
+		}
+	}
+	return writesVault(sql, toks)
+}
+
+// writesVault reports whether the text writes a table of schema vault.
+func writesVault(sql string, toks []token) bool {
+	for i := 0; i+2 < len(toks); i++ {
+		t := toks[i]
+		if toks[i+2].is(sql, '.') && (t.word(sql, "into") || t.word(sql, "update") || t.word(sql, "only")) && isName(sql, toks[i+1], schemaVault) {
+			return true
 		}
 	}
 	return false
+}
+
+// isName reports whether the token is an identifier that stands for name.
+func isName(sql string, t token, name string) bool {
+	n, ok := identName(sql, t)
+	return ok && n == name
 }
 
 // encodingBad reports whether client_encoding is one in which a value's bytes

@@ -55,19 +55,19 @@ func (b *builder) build(tree *pg.ParseResult) *Refusal {
 	b.crossCheck()
 	b.limits()
 	b.placement()
-	if b.refused != nil {
-		return b.refused
+	if r := b.refused; r != nil {
+		r.Table = r.Table && !p.Direct
+		return r
 	}
 	p.makeOps()
 	return nil
 }
 
 // refuse keeps the refusal that stands first; one that the caller may lift
-// (Unqualified) gives way to any that he may not.
+// gives way to any that he may not.
 func (b *builder) refuse(r *Refusal) {
 	old := b.refused
-	if old == nil || old.Unqualified && !r.Unqualified ||
-		old.Unqualified == r.Unqualified && r.at < old.at {
+	if old == nil || old.weight() < r.weight() || old.weight() == r.weight() && r.at < old.at {
 		b.refused = r
 	}
 }
@@ -104,7 +104,16 @@ func (b *builder) visit(m any) {
 		b.trigger(n.Funcname)
 	case *pg.CreateEventTrigStmt:
 		b.trigger(n.Funcname)
-	case *pg.InsertStmt, *pg.UpdateStmt, *pg.DeleteStmt, *pg.MergeStmt, *pg.LockingClause, *pg.IntoClause:
+	case *pg.DefElem:
+		if n.Defname == "program" { // of file_fdw
+			b.code(commandText)
+		}
+	case *pg.DefineStmt:
+		b.operator(n)
+	case *pg.InsertStmt, *pg.UpdateStmt, *pg.MergeStmt:
+		*class = max(*class, ClassWrite)
+		b.writes(n)
+	case *pg.DeleteStmt, *pg.LockingClause, *pg.IntoClause:
 		*class = max(*class, ClassWrite)
 	}
 }
@@ -114,6 +123,12 @@ func (b *builder) statement(n *pg.Node) {
 	switch s := n.GetNode().(type) {
 	case *pg.Node_DoStmt, *pg.Node_CreateFunctionStmt:
 		b.code(keptWhere(n))
+	case *pg.Node_CopyStmt:
+		if s.CopyStmt.IsProgram {
+			b.code(commandText)
+		}
+	case *pg.Node_AlterSystemStmt: // archive_command and its kin
+		b.code(commandText)
 	case *pg.Node_PrepareStmt:
 		if b.plan.Direct {
 			b.plan.Prepares = append(b.plan.Prepares, s.PrepareStmt.Name)

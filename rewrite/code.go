@@ -76,6 +76,34 @@ func (b *builder) foreign(f Func) bool {
 // hold when the statement runs: nothing may change the search path before.
 func (b *builder) canAsk() bool { return b.stmts == 1 && b.o.Settled }
 
+// commandText is what the server hands to a shell.
+const commandText = "a command that the server runs"
+
+// operator refuses an operator that calls one of ours: its operands would be
+// values that no text shows.
+func (b *builder) operator(d *pg.DefineStmt) {
+	if d.Kind != pg.ObjectType_OBJECT_OPERATOR {
+		return
+	}
+	for _, n := range d.Definition {
+		e := n.GetDefElem()
+		if e.GetDefname() != "function" && e.GetDefname() != "procedure" {
+			continue
+		}
+		names := strs(e.Arg.GetTypeName().GetNames())
+		f := Func(0)
+		if len(names) > 0 {
+			f = valueFuncs[names[len(names)-1]]
+		}
+		if f == 0 || len(names) > 1 && names[len(names)-2] != schemaVault || len(names) == 1 && b.foreign(f) {
+			continue
+		}
+		r := refuseKept(f, "an operator", int(e.Location))
+		r.Unqualified = len(names) == 1 && b.canAsk()
+		b.refuse(r)
+	}
+}
+
 // trigger refuses a trigger that calls one of ours: its arguments are strings
 // that the server keeps.
 func (b *builder) trigger(name []*pg.Node) {

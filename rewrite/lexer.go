@@ -92,6 +92,7 @@ const (
 	badComment   = "unterminated /* comment"
 	badDollar    = "unterminated dollar-quoted string"
 	badUescape   = "invalid Unicode escape character"
+	badUnicode   = "unsafe use of string constant with Unicode escapes"
 	badTooMany   = "too many tokens"
 	badNUL       = "invalid byte sequence for encoding \"UTF8\": 0x00"
 	maxTokens    = 100_000 // a parse tree costs about 1 KB a token; see bounds.go
@@ -206,6 +207,9 @@ func (l *lexer) wordOrPrefix(i int) int {
 // quoted lexes a string constant whose first quote is at quote, with all the
 // pieces that continue it on following lines.
 func (l *lexer) quoted(start, quote int, k kind) int {
+	if k == kindUnicode && !l.std {
+		return l.fail(start, badUnicode) // as the server does
+	}
 	i := quote
 	for {
 		end, ok := pieceEnd(l.sql, i, k, l.std)

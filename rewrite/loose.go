@@ -15,6 +15,9 @@ type patterns struct {
 	// vault: some function of schema vault is called, or read_secret by its
 	// bare name. reads: it is read_secret.
 	vault, reads bool
+	// other: some function of schema vault but read_secret is called. Its
+	// arguments may be wrong, which only the tree tells.
+	other bool
 	// at is where the first of value, bare and unknown stands.
 	at int
 }
@@ -22,12 +25,17 @@ type patterns struct {
 // dangerous reports whether a value may stand in the text.
 func (p *patterns) dangerous() bool { return p.value != 0 || p.bare != 0 || p.unknown != "" }
 
+// suspect reports whether a value may stand in the text, or in the arguments of
+// a call that takes none.
+func (p *patterns) suspect() bool { return p.dangerous() || p.other }
+
 // call notes a call of name at byte offset at.
 func (p *patterns) call(name string, inVault bool, at int) {
 	if !p.dangerous() {
 		p.at = at
 	}
 	f := valueFuncs[name]
+	p.other = p.other || inVault && name != "read_secret"
 	switch {
 	case name == "read_secret":
 		p.vault, p.reads = true, true
@@ -51,8 +59,8 @@ func tokenPatterns(sql string, toks []token) (p patterns) {
 		qualified := i >= 3 && toks[i-2].is(sql, '.')
 		if qualified {
 			schema, ok := identName(sql, toks[i-3])
-			if !ok || schema != schemaVault {
-				continue
+			if !ok || schema != schemaVault || i >= 4 && toks[i-4].word(sql, "into") {
+				continue // the latter is a table: see writesVault
 			}
 		}
 		name, ok := identName(sql, toks[i-1])
@@ -90,12 +98,23 @@ func loosePatterns[T ~string | ~[]byte](b T) (p patterns) {
 		}
 		i = end
 		after := looseGap(b, end)
+		escaped := looseUnicode(b, at) && looseWord(b, after, "uescape")
+		if escaped { // the character, in quotes that may be doubled, is behind it
+			after = looseGap(b, after+len("uescape"))
+			if after < len(b) && b[after] != '(' {
+				after = looseGap(b, after+1)
+			}
+			i = after
+		}
 		if after >= len(b) || b[after] != '(' && b[after] != '.' {
 			// Not even copied: most words are none of our business.
 			schema, dotted = "", false
 			continue
 		}
 		name := looseName(b, at, end)
+		if escaped {
+			name = anyName
+		}
 		if b[after] == '(' {
 			if !dotted {
 				schema = ""
@@ -134,6 +153,19 @@ func looseEnd[T ~string | ~[]byte](b T, i int) int {
 		}
 	}
 	return end
+}
+
+// looseWord reports whether the word w (lower case) stands at i.
+func looseWord[T ~string | ~[]byte](b T, i int, w string) bool {
+	if i+len(w) > len(b) || i+len(w) < len(b) && isIdentCont(b[i+len(w)]) {
+		return false
+	}
+	for k := range len(w) {
+		if lower(b[i+k]) != w[k] {
+			return false
+		}
+	}
+	return true
 }
 
 // looseUnicode reports whether U&" stands at i.

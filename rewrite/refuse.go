@@ -18,8 +18,22 @@ type Refusal struct {
 	// may as well be somebody else's. If the server says so, the caller may
 	// analyse again with [Options.Foreign].
 	Unqualified bool
+	// Table: the text only writes a table of schema vault that is none of
+	// ours. Where the vault is not, it is somebody else's.
+	Table bool
 
 	at int // byte offset, or nowhere
+}
+
+// weight orders refusals by how hard they are to lift.
+func (r *Refusal) weight() int {
+	switch {
+	case r.Table:
+		return 0
+	case r.Unqualified:
+		return 1
+	}
+	return 2
 }
 
 // Error implements error.
@@ -77,6 +91,9 @@ func refuseSyntax(message string, at int) *Refusal {
 	switch message {
 	case badNUL:
 		r.SQLState = stateBadCharacters
+	case badUnicode:
+		r.SQLState = stateNotSupported
+		r.Hint = "Write it as E'…', or SET standard_conforming_strings = on."
 	case badSyntax:
 		r.Hint = "Statements that call the vault are read with the grammar of PostgreSQL 16. " + ownMessage
 	}
@@ -188,6 +205,22 @@ func refuseUpdate(at int) *Refusal {
 		Detail: notSent, Hint: "Write vault.update_secret(name, rotation_interval => '1 day'), or vault.put_secret(name, value).",
 	}
 	return r.place(at)
+}
+
+// refuseTable answers a write of a table that the extension does not have, as
+// supabase/vault's is written.
+func refuseTable(at int) *Refusal {
+	r := &Refusal{
+		SQLState: stateNotSupported, Message: "a secret is not stored by writing a table of schema vault", Table: true,
+		Detail: "The extension has no such table or column. " + notSent, Hint: "Write vault.put_secret(name, value).",
+	}
+	return r.place(at)
+}
+
+// ofTable marks a refusal whose only reason is a table of schema vault.
+func (r *Refusal) ofTable() *Refusal {
+	r.Table = true
+	return r
 }
 
 // refuseKept answers a call in a text that the server keeps and runs later.

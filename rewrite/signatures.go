@@ -96,6 +96,12 @@ var knownNames = func() map[string]bool {
 	for _, n := range otherNames {
 		m[n] = true
 	}
+	for table, columns := range tables {
+		m[table] = true
+		for _, c := range columns {
+			m[c] = true
+		}
+	}
 	return m
 }()
 

@@ -48,12 +48,27 @@ func TestSignaturesMatchExtension(t *testing.T) {
 // extensionFunctions reads the functions in schema vault out of the scripts.
 func extensionFunctions(t *testing.T) map[string]*signature {
 	t.Helper()
+	found := map[string]*signature{}
+	for _, s := range extensionScripts(t) {
+		f := s.Stmt.GetCreateFunctionStmt()
+		if f == nil {
+			continue
+		}
+		if names := strs(f.Funcname); len(names) == 2 && names[0] == schemaVault {
+			found[names[1]] = signatureFrom(names[1], f)
+		}
+	}
+	return found
+}
+
+// extensionScripts are the statements of the extension's scripts, in order.
+func extensionScripts(t *testing.T) (all []*pg.RawStmt) {
+	t.Helper()
 	files, err := filepath.Glob("../extension/sql/*.sql")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no scripts: %v", err)
 	}
 	slices.Sort(files)
-	found := map[string]*signature{}
 	for _, file := range files {
 		raw, err := os.ReadFile(file)
 		if err != nil {
@@ -63,17 +78,41 @@ func extensionFunctions(t *testing.T) map[string]*signature {
 		if err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}
-		for _, s := range tree.Stmts {
-			f := s.Stmt.GetCreateFunctionStmt()
-			if f == nil {
-				continue
+		all = append(all, tree.Stmts...)
+	}
+	return all
+}
+
+// TestTablesMatchExtension compares the tables with those of the extension's
+// scripts, both ways: a dump that is restored through a node writes them all.
+func TestTablesMatchExtension(t *testing.T) {
+	found := map[string][]string{}
+	for _, s := range extensionScripts(t) {
+		if c := s.Stmt.GetCreateStmt(); c.GetRelation().GetSchemaname() == schemaVault {
+			for _, e := range c.TableElts {
+				if d := e.GetColumnDef(); d != nil {
+					found[c.Relation.Relname] = append(found[c.Relation.Relname], d.Colname)
+				}
 			}
-			if names := strs(f.Funcname); len(names) == 2 && names[0] == schemaVault {
-				found[names[1]] = signatureFrom(names[1], f)
+		}
+		if a := s.Stmt.GetAlterTableStmt(); a.GetRelation().GetSchemaname() == schemaVault {
+			for _, c := range a.Cmds {
+				if d := c.GetAlterTableCmd().GetDef().GetColumnDef(); d != nil && c.GetAlterTableCmd().Subtype == pg.AlterTableType_AT_AddColumn {
+					found[a.Relation.Relname] = append(found[a.Relation.Relname], d.Colname)
+				}
 			}
 		}
 	}
-	return found
+	for name, columns := range found {
+		if !slices.Equal(tables[name], columns) {
+			t.Errorf("table %s: got %v, the extension's has %v", name, tables[name], columns)
+		}
+	}
+	for name := range tables {
+		if found[name] == nil {
+			t.Errorf("table %s is not in the extension", name)
+		}
+	}
 }
 
 func signatureFrom(name string, f *pg.CreateFunctionStmt) *signature {

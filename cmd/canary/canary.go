@@ -51,11 +51,11 @@ func plainName(r rune) rune {
 // Value is the secret's value.
 func (c *Canary) Value() string { return c.Head + c.middle + c.Tail }
 
-// with sets what stands between the random parts.
-func (c *Canary) with(middle string) *Canary { c.middle = middle; return c }
+// With sets what stands between the random parts.
+func (c *Canary) With(middle string) *Canary { c.middle = middle; return c }
 
-// spelled adds a form in which the door itself writes a random part.
-func (c *Canary) spelled(text string) string {
+// Spelled adds a form in which the door itself writes a random part.
+func (c *Canary) Spelled(text string) string {
 	c.spellings = append(c.spellings, text)
 	return text
 }

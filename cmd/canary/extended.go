@@ -53,10 +53,10 @@ func parameterDoors() []Door {
 			return s.prepared(ctx, putParams, 3, c.Secret, c.Value())
 		}},
 		{Name: "prepared with a literal", open: func(ctx context.Context, s *Session, c *Canary) error {
-			return s.prepared(ctx, put(c, "E'"+c.Head+`\t`+c.with("\t").Tail+"'"), 3)
+			return s.prepared(ctx, put(c, "E'"+c.Head+`\t`+c.With("\t").Tail+"'"), 3)
 		}},
 		{Name: "large parameter", open: func(ctx context.Context, s *Session, c *Canary) error {
-			return s.params(ctx, putParams, nil, nil, c.Secret, c.with(random(200<<10)).Value())
+			return s.params(ctx, putParams, nil, nil, c.Secret, c.With(random(200<<10)).Value())
 		}},
 		{Name: "pipelined", open: pipelined},
 		{Name: "in a block, by the extended protocol", open: func(ctx context.Context, s *Session, c *Canary) error {

@@ -15,26 +15,26 @@ func literalDoors() []Door {
 		literal func(c *Canary) string
 	}{
 		{"literal", func(c *Canary) string { return quoted(c.Value()) }},
-		{"literal with doubled quotes", func(c *Canary) string { return quoted(c.with("it's").Value()) }},
-		{"literal with a backslash", func(c *Canary) string { return quoted(c.with(`\n\`).Value()) }},
-		{"literal over two lines", func(c *Canary) string { return quoted(c.with("\r\n").Value()) }},
-		{"literal with other letters", func(c *Canary) string { return quoted(c.with("þorn-鍵-🔑").Value()) }},
-		{"E literal", func(c *Canary) string { return "E'" + c.Head + `\n\'\\` + c.with("\n'\\").Tail + "'" }},
+		{"literal with doubled quotes", func(c *Canary) string { return quoted(c.With("it's").Value()) }},
+		{"literal with a backslash", func(c *Canary) string { return quoted(c.With(`\n\`).Value()) }},
+		{"literal over two lines", func(c *Canary) string { return quoted(c.With("\r\n").Value()) }},
+		{"literal with other letters", func(c *Canary) string { return quoted(c.With("þorn-鍵-🔑").Value()) }},
+		{"E literal", func(c *Canary) string { return "E'" + c.Head + `\n\'\\` + c.With("\n'\\").Tail + "'" }},
 		{"e literal with \\x, octal and \\u", func(c *Canary) string {
-			return "e'" + c.Head + `\x41\102\u0043\U00000044` + c.with("ABCD").Tail + "'"
+			return "e'" + c.Head + `\x41\102\u0043\U00000044` + c.With("ABCD").Tail + "'"
 		}},
 		{"E literal of escapes only", func(c *Canary) string {
-			return "E'" + c.spelled(escape(c.Head, `\x%02x`)) + c.spelled(escape(c.Tail, `\%03o`)) + "'"
+			return "E'" + c.Spelled(escape(c.Head, `\x%02x`)) + c.Spelled(escape(c.Tail, `\%03o`)) + "'"
 		}},
-		{"U& literal", func(c *Canary) string { return "U&'" + c.Head + `\0041\+01F511` + c.with("A🔑").Tail + "'" }},
+		{"U& literal", func(c *Canary) string { return "U&'" + c.Head + `\0041\+01F511` + c.With("A🔑").Tail + "'" }},
 		{"u& literal of escapes only", func(c *Canary) string {
-			return "u&'" + c.spelled(escape(c.Head, `\%04x`)) + c.spelled(escape(c.Tail, `\+%06x`)) + "'"
+			return "u&'" + c.Spelled(escape(c.Head, `\%04x`)) + c.Spelled(escape(c.Tail, `\+%06x`)) + "'"
 		}},
 		{"U& literal with UESCAPE", func(c *Canary) string {
-			return "U&'" + c.Head + "!0041!!" + c.with("A!").Tail + "' UESCAPE '!'"
+			return "U&'" + c.Head + "!0041!!" + c.With("A!").Tail + "' UESCAPE '!'"
 		}},
-		{"dollar quotes", func(c *Canary) string { return "$$" + c.with("'").Value() + "$$" }},
-		{"dollar quotes with a tag", func(c *Canary) string { return "$tag$" + c.with("$$").Value() + "$tag$" }},
+		{"dollar quotes", func(c *Canary) string { return "$$" + c.With("'").Value() + "$$" }},
+		{"dollar quotes with a tag", func(c *Canary) string { return "$tag$" + c.With("$$").Value() + "$tag$" }},
 		{"N literal", func(c *Canary) string { return "N" + quoted(c.Value()) }},
 		{"literal in two pieces", func(c *Canary) string { return "'" + c.Head + "'\n  '" + c.Tail + "'" }},
 		{"type name before", func(c *Canary) string { return "text " + quoted(c.Value()) }},
@@ -43,7 +43,7 @@ func literalDoors() []Door {
 		{"parentheses", func(c *Canary) string { return "((" + quoted(c.Value()) + "))" }},
 		{"casts and parentheses", func(c *Canary) string { return "((" + quoted(c.Value()) + ")::varchar)::text" }},
 		{"comment before", func(c *Canary) string { return "/* the /* nested */ value */ " + quoted(c.Value()) + " -- its end\n" }},
-		{"a large value", func(c *Canary) string { return quoted(c.with(random(100 << 10)).Value()) }},
+		{"a large value", func(c *Canary) string { return quoted(c.With(random(100 << 10)).Value()) }},
 	}
 	doors := make([]Door, 0, len(spellings))
 	for _, s := range spellings {
@@ -120,7 +120,7 @@ func callDoors() []Door {
 			return s.each(ctx, "BEGIN", "SAVEPOINT s", put(c, value(c)), "ROLLBACK TO s", put(c, value(c)), "ROLLBACK")
 		}},
 		{Name: "without standard_conforming_strings", open: func(ctx context.Context, s *Session, c *Canary) error {
-			return s.each(ctx, "SET standard_conforming_strings = off", put(c, "'"+c.Head+`\\`+c.with(`\`).Tail+"'"))
+			return s.each(ctx, "SET standard_conforming_strings = off", put(c, "'"+c.Head+`\\`+c.With(`\`).Tail+"'"))
 		}},
 		{Name: "verify", Lost: true, open: func(ctx context.Context, s *Session, c *Canary) error {
 			s.first(ctx, put(c, quoted("another value")))

@@ -70,19 +70,19 @@ func refusedDoors() []Door {
 		text("too many terms", "54001", "SELECT vault.put_secret(%name, %value), 1"+strings.Repeat("+1", 25000)),
 		text("too deep", "54001", "SELECT vault.put_secret(%name, "+strings.Repeat("(", 2000)+"%value"+strings.Repeat(")", 2000)+")"),
 		{Name: "value too long", State: "22023", open: func(ctx context.Context, s *Session, c *Canary) error {
-			return s.query(ctx, put(c, quoted(c.with(random(600<<10)).Value())))
+			return s.query(ctx, put(c, quoted(c.With(random(600<<10)).Value())))
 		}},
 		{Name: "parameter too long", State: "22023", open: func(ctx context.Context, s *Session, c *Canary) error {
-			return s.params(ctx, putParams, nil, nil, c.Secret, c.with(random(600<<10)).Value())
+			return s.params(ctx, putParams, nil, nil, c.Secret, c.With(random(600<<10)).Value())
 		}},
 		{Name: "not UTF-8", State: "22021", Silent: true, open: func(ctx context.Context, s *Session, c *Canary) error {
-			return s.query(ctx, put(c, quoted(c.with("\xff\xfe").Value())))
+			return s.query(ctx, put(c, quoted(c.With("\xff\xfe").Value())))
 		}},
 		{Name: "parameter that is not UTF-8", State: "22021", Silent: true, open: func(ctx context.Context, s *Session, c *Canary) error {
-			return s.params(ctx, putParams, nil, nil, c.Secret, c.with("\xff\xfe").Value())
+			return s.params(ctx, putParams, nil, nil, c.Secret, c.With("\xff\xfe").Value())
 		}},
 		{Name: "zero byte", State: "22021", Silent: true, open: func(ctx context.Context, s *Session, c *Canary) error {
-			sql := put(c, quoted(c.with("\x00").Value()))
+			sql := put(c, quoted(c.With("\x00").Value()))
 			raw := append([]byte(sql), 0)
 			return s.raw(ctx, 'Q', raw)
 		}},
@@ -106,7 +106,7 @@ func refusedDoors() []Door {
 		}},
 		{Name: "client_encoding changed in the batch", State: "0A000", open: func(ctx context.Context, s *Session, c *Canary) error {
 			return s.messages(ctx, &pgproto3.Parse{Query: "SET client_encoding = SJIS"}, &pgproto3.Bind{}, &pgproto3.Execute{},
-				&pgproto3.Parse{Query: put(c, "E'"+c.Head+`\\`+c.with(`\`).Tail+"'")}, &pgproto3.Bind{}, &pgproto3.Execute{}, &pgproto3.Sync{})
+				&pgproto3.Parse{Query: put(c, "E'"+c.Head+`\\`+c.With(`\`).Tail+"'")}, &pgproto3.Bind{}, &pgproto3.Execute{}, &pgproto3.Sync{})
 		}},
 		{Name: "fast-path call", State: "0A000", Silent: true, open: fastPath},
 		as(Elsewhere, text("another database", "3F000", "SELECT vault.put_secret(%name, %value)")),

@@ -24,7 +24,7 @@ func scan(t *testing.T, content []byte, canaries ...*Canary) []Finding {
 }
 
 func TestFormsAreFound(t *testing.T) {
-	c := New("door", "run").with("-")
+	c := New("door", "run").With("-")
 	forms := map[string]string{
 		"plain": c.Value(),
 		"head":  c.Head,
@@ -47,7 +47,7 @@ func TestFormsAreFound(t *testing.T) {
 			t.Errorf("%s: got %d findings, want %d: %v", name, len(got), want, got)
 		}
 	}
-	other := New("other", "run").with("-")
+	other := New("other", "run").With("-")
 	if got := scan(t, []byte("before "+other.Value()+" after"), c); len(got) != 0 {
 		t.Errorf("another canary: got %v, want nothing", got)
 	}
@@ -55,7 +55,7 @@ func TestFormsAreFound(t *testing.T) {
 
 func TestSpellingIsFound(t *testing.T) {
 	c := New("door", "run")
-	c.spelled(`\x41\x42\x43\x44`)
+	c.Spelled(`\x41\x42\x43\x44`)
 	if got := scan(t, []byte(`E'\x41\x42\x43\x44'`), c); len(got) != 1 || got[0].Form != `\x41\x42\x43\x44` {
 		t.Errorf("got %v, want the spelling", got)
 	}

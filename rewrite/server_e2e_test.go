@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package rewrite
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+)
+
+var (
+	readings    = flag.Int("readings", 20_000, "how many texts TestServerReads compares")
+	readingTime = flag.Duration("reading-time", 0, "compare for so long instead")
+	readingSeed = flag.Uint64("reading-seed", 0, "of the texts; 0: by the clock")
+)
+
+// catcher has functions of our names that tell what they were called with.
+const catcher = `CREATE SCHEMA vault;
+CREATE FUNCTION vault.put_secret(name text, value text, description text = NULL) RETURNS text LANGUAGE plpgsql AS
+$$ BEGIN RAISE NOTICE '%', encode(convert_to(coalesce(name, '-') || E'\x01' || coalesce(value, '-'), 'UTF8'), 'hex'); RETURN 'x'; END $$;
+CREATE FUNCTION vault.rotate_secret(name text, value text = NULL) RETURNS text LANGUAGE plpgsql AS
+$$ BEGIN RETURN vault.put_secret(name, value); END $$`
+
+// A listener is a session of a server that has the catcher.
+type listener struct {
+	conn *pgconn.PgConn
+	std  bool
+	got  []string // name, byte 1, value, of each call
+}
+
+func listen(t *testing.T, dsn string, std bool) *listener {
+	t.Helper()
+	config, err := pgconn.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal("a DSN that does not parse")
+	}
+	l := &listener{std: std}
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+		if b, err := hex.DecodeString(n.Message); err == nil && strings.Contains(string(b), "\x01") {
+			l.got = append(l.got, string(b))
+		}
+	}
+	setting := map[bool]string{true: "on", false: "off"}[std]
+	config.RuntimeParams = map[string]string{
+		"standard_conforming_strings": setting, "escape_string_warning": "off", "statement_timeout": "2s", "search_path": "public",
+		"client_encoding": "UTF8", "lc_messages": "C",
+	}
+	if l.conn, err = pgconn.ConnectConfig(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Second)
+		defer cancel()
+		_ = l.conn.Close(ctx) // nothing is owed
+	})
+	return l
+}
+
+// run sends a text and returns the calls that it made, in order.
+func (l *listener) run(t *testing.T, sql string) (calls []string, failed bool) {
+	t.Helper()
+	l.got = nil
+	_, err := l.conn.Exec(t.Context(), sql).ReadAll()
+	var e *pgconn.PgError
+	if err != nil && !errors.As(err, &e) {
+		t.Fatalf("%q: %v", sql, err)
+	}
+	if l.conn.TxStatus() != 'I' {
+		if _, err := l.conn.Exec(t.Context(), "ROLLBACK").ReadAll(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return l.got, err != nil
+}
+
+// nasty are what texts are made of, next to calls.
+var nasty = []string{
+	`'`, `''`, `'''`, `\`, `\\`, `\'`, `"`, `""`, `$$`, `$a$`, `$A$`, `$1`, `$`, `a$`, `a$$`, `$é$`, `--`, "\n", "\r", "\f", "\v", "\t", " ", "\n'", "'\n'", "' --'\n'",
+	`/*`, `*/`, `/*/`, `--*/`, `E'`, `e'`, `U&'`, `u&"`, `U&`, `N'`, `n'`, `B'`, `x'`, `X'41'`, ` UESCAPE '!'`, ` uescape E'!'`, `UESCAPE`, `!0041`, `\0041`, `\+000041`, `\x41`, `\101`,
+	`\u0041`, `\U00000041`, `\ud83d\udd11`, `\ud83d`, `1`, `1.`, `.5`, `1e`, `1e5`, `0x1F`, `0x`, `1_0`, `1'x'`, `@-`, `<--`, `+-`, `+/*`, `||`, `::text`, `::`, `:=`, `=>`, `..`, `.`,
+	`;`, `(`, `)`, `,`, `[`, `]`, `é`, "\xff", "\xe4'", "\ufeff", "\u00a0", `a`, `_`, `e`, `text `, `varchar `, `NULL`, `AS`, `SELECT `, `~`, `#`, `?`, `%`, `{`, `}`, "`",
+}
+
+// constants are whole literals, put together of nasty pieces.
+func constant(rng *rand.Rand) string {
+	var in strings.Builder
+	for range rng.IntN(5) {
+		in.WriteString(nasty[rng.IntN(len(nasty))])
+	}
+	v := in.String() + fmt.Sprintf("s%d", rng.IntN(1000))
+	doubled := strings.ReplaceAll(v, "'", "''")
+	switch rng.IntN(10) {
+	case 0, 1:
+		return "'" + doubled + "'"
+	case 2:
+		return "E'" + doubled + "'"
+	case 3:
+		return "E'" + strings.ReplaceAll(v, "'", `\'`) + "'"
+	case 4:
+		return "$a$" + v + "$a$"
+	case 5:
+		return "$$" + v + "$$"
+	case 6:
+		return "U&'" + doubled + "'"
+	case 7:
+		return "U&'" + doubled + "' UESCAPE '!'"
+	case 8:
+		return "'" + doubled + "'" + nasty[rng.IntN(len(nasty))] + "\n'" + doubled + "'"
+	}
+	return "N'" + doubled + "'"
+}
+
+var callees = []string{
+	"vault.put_secret", "vault.put_secret", `"vault".put_secret`, `VAULT . "put_secret"`, `U&"v\0061ult".put_secret`, "vault/*'*/.rotate_secret", `vault.U&"rotate!005fsecret" UESCAPE '!'`,
+}
+
+// invent makes a text: items of a SELECT, some of which are calls, with noise.
+func invent(rng *rand.Rand) string {
+	var b strings.Builder
+	b.WriteString("SELECT ")
+	for i := range 1 + rng.IntN(3) {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		noise := func(oneOf int) {
+			for rng.IntN(oneOf) == 0 {
+				b.WriteString(nasty[rng.IntN(len(nasty))])
+			}
+		}
+		noise(4)
+		if rng.IntN(3) == 0 {
+			b.WriteString(constant(rng))
+			noise(4)
+			continue
+		}
+		b.WriteString(callees[rng.IntN(len(callees))])
+		noise(20)
+		b.WriteString("(" + "'n" + fmt.Sprint(i) + "'")
+		noise(20)
+		b.WriteString(", ")
+		noise(10)
+		b.WriteString(constant(rng))
+		noise(8)
+		b.WriteString(")")
+		noise(4)
+	}
+	return b.String()
+}
+
+// TestServerReads compares our reading of random texts with a server's. Functions
+// of our names tell what they are called with. Of a text that we do not refuse,
+// every call must be one that we saw, with the value that we read; and of the text
+// that we would send in its place no call may get anything but a record, and
+// each the one of its value.
+func TestServerReads(t *testing.T) {
+	c := cluster.Start(t, cluster.Spec{Plain: true, Settings: map[string]string{"fsync": "off"}})
+	cluster.Exec(t, c.Connect(t, c.SuperDSN(0)), catcher)
+	listeners := []*listener{listen(t, c.SuperDSN(0), true), listen(t, c.SuperDSN(0), false)}
+	if *readingSeed == 0 {
+		*readingSeed = uint64(time.Now().UnixNano()) //nolint:gosec // any number will do
+	}
+	rng := rand.New(rand.NewPCG(*readingSeed, 1)) //nolint:gosec // the texts are no secrets
+	a := NewAnalyzer(Config{})
+	outcomes := map[string]int{}
+	begun := time.Now()
+	for i := 0; *readingTime > 0 && time.Since(begun) < *readingTime || *readingTime == 0 && i < *readings; i++ {
+		sql := invent(rng)
+		outcome := compare(t, a, listeners[i%2], sql)
+		outcomes[outcome]++
+		if t.Failed() && outcomes["disagreed"] > 20 {
+			break
+		}
+	}
+	t.Logf("-reading-seed %d, %s: %v", *readingSeed, time.Since(begun).Round(time.Millisecond), outcomes)
+	if *readings >= 1000 && (outcomes["agreed"] < 100 || outcomes["refused"] < 100) {
+		t.Errorf("too few texts were agreed upon, or refused: %v", outcomes)
+	}
+}
+
+// compare compares one text.
+func compare(t *testing.T, a *Analyzer, l *listener, sql string) string {
+	t.Helper()
+	if strings.IndexByte(sql, 0) >= 0 {
+		return "skipped"
+	}
+	disagreed := func(format string, args ...any) string {
+		t.Errorf("standard_conforming_strings %t, %q: %s", l.std, sql, fmt.Sprintf(format, args...))
+		return "disagreed"
+	}
+	plan, refusal := a.Analyze(sql, Options{StdStrings: l.std, Settled: true, Encoding: "UTF8"})
+	if refusal != nil {
+		return "refused"
+	}
+	calls, failed := l.run(t, sql)
+	if plan == nil || len(plan.Calls) == 0 {
+		if len(calls) > 0 {
+			return disagreed("it calls %q, which we do not see", calls)
+		}
+		return "no call"
+	}
+	values := make([][]byte, len(plan.Calls))
+	read := map[string]string{} // by record: name, byte 1, value
+	for i, c := range plan.Calls {
+		values[i] = fmt.Appendf(nil, "hv1.%d-", i)
+		v := "-"
+		switch c.Value.Mode { //nolint:exhaustive // the others are no values in a simple query
+		case Const:
+			b, err := plan.DecodeValue(nil, sql, i)
+			if err != nil {
+				return disagreed("%v", err)
+			}
+			v = string(b)
+		case Generated:
+		default:
+			return disagreed("a value of mode %s", c.Value.Mode)
+		}
+		read[string(values[i])] = c.Name.Text + "\x01" + v
+	}
+	sent, sentFailed := l.run(t, string(plan.SpliceQuery(nil, sql, values)))
+	for i, s := range sent {
+		_, record, _ := strings.Cut(s, "\x01")
+		ours, is := read[record]
+		switch {
+		case !is:
+			return disagreed("what we send calls %q", s)
+		case !failed && i >= len(calls), i < len(calls) && calls[i] != ours:
+			return disagreed("it calls %q, we read %q", calls, ours)
+		}
+	}
+	switch {
+	case failed && len(calls) > len(sent):
+		return disagreed("it calls %q, what we send %q", calls, sent)
+	case failed:
+		return "failed"
+	case sentFailed || len(sent) != len(calls):
+		return disagreed("it calls %q, what we send %q (failed: %t)", calls, sent, sentFailed)
+	}
+	return "agreed"
+}
