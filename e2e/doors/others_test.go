@@ -208,6 +208,7 @@ func TestReads(t *testing.T) {
 	call := "vault.read_secret(" + plain(one.Secret) + ")"
 	cluster.Exec(t, owner, "CREATE TABLE read_table (v text); INSERT INTO read_table VALUES ('x'); CREATE VIEW read_view AS SELECT "+call+" AS v")
 	cluster.Exec(t, owner, "CREATE FUNCTION read_function() RETURNS vault.sealed LANGUAGE sql AS $$ SELECT "+call+" $$")
+	conn := dial(t, c, c.User, c.Database)
 	for _, r := range reads {
 		text := strings.ReplaceAll(strings.ReplaceAll(r.text, "%r", call), "%%", "%")
 		ways := map[string][]pgproto3.FrontendMessage{
@@ -221,12 +222,15 @@ func TestReads(t *testing.T) {
 			ways["cursor"] = []pgproto3.FrontendMessage{&pgproto3.Query{String: "BEGIN; DECLARE c CURSOR FOR " + text + "; FETCH ALL FROM c; ROLLBACK"}}
 		}
 		for way, msgs := range ways {
-			conn := dial(t, c, c.User, c.Database)
 			if err := conn.conn.Send(msgs...); err != nil {
 				t.Fatal(err)
 			}
 			answer, notices, failed := hear(t, conn.conn)
-			_ = conn.conn.Close() // nothing is owed
+			for _, again := range []string{"ROLLBACK", "DISCARD ALL"} {
+				if e, err := conn.query(again); e != nil || err != nil {
+					t.Fatalf("%s: %+v, %v", text, e, err)
+				}
+			}
 			value, sealed := strings.Contains(answer, one.Head), strings.Contains(answer, "hv1.")
 			// A cast at the top is removed only where it is a column of the text itself.
 			opened := r.opened && (way != "cursor" || !failed)
