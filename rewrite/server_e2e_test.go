@@ -15,9 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+	"github.com/hyperiondb/hyperion-vault/cmd/devcluster"
 )
 
 var (
@@ -40,12 +41,9 @@ type listener struct {
 	got  []string // name, byte 1, value, of each call
 }
 
-func listen(t *testing.T, dsn string, std bool) *listener {
+func listen(t *testing.T, like *pgx.ConnConfig, std bool) *listener {
 	t.Helper()
-	config, err := pgconn.ParseConfig(dsn)
-	if err != nil {
-		t.Fatal("a DSN that does not parse")
-	}
+	config := like.Config.Copy()
 	l := &listener{std: std}
 	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
 		if b, err := hex.DecodeString(n.Message); err == nil && strings.Contains(string(b), "\x01") {
@@ -57,6 +55,7 @@ func listen(t *testing.T, dsn string, std bool) *listener {
 		"standard_conforming_strings": setting, "escape_string_warning": "off", "statement_timeout": "2s", "search_path": "public",
 		"client_encoding": "UTF8", "lc_messages": "C",
 	}
+	var err error
 	if l.conn, err = pgconn.ConnectConfig(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
@@ -165,9 +164,24 @@ func invent(rng *rand.Rand) string {
 // that we would send in its place no call may get anything but a record, and
 // each the one of its value.
 func TestServerReads(t *testing.T) {
-	c := cluster.Start(t, cluster.Spec{Plain: true, Settings: map[string]string{"fsync": "off"}})
-	cluster.Exec(t, c.Connect(t, c.SuperDSN(0)), catcher)
-	listeners := []*listener{listen(t, c.SuperDSN(0), true), listen(t, c.SuperDSN(0), false)}
+	c, err := devcluster.Start(t.Context(), devcluster.Config{ServerSettings: map[string]string{"fsync": "off"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(); err != nil {
+			t.Errorf("stop the cluster: %v", err)
+		}
+	})
+	conn, err := c.Primary().ConnectServer(t.Context(), c.Superuser, c.SuperuserPassword, c.Database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(t.Context()) }() // what it did was looked at
+	if _, err := conn.Exec(t.Context(), catcher); err != nil {
+		t.Fatal(err)
+	}
+	listeners := []*listener{listen(t, conn.Config(), true), listen(t, conn.Config(), false)}
 	if *readingSeed == 0 {
 		*readingSeed = uint64(time.Now().UnixNano()) //nolint:gosec // any number will do
 	}

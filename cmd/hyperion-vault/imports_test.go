@@ -45,6 +45,7 @@ var testsOnly = map[string][]string{
 	"proxy":       {"envelope", "envelope/localkms", "proxy/vault/audit", "cmd/devcluster"},
 	"proxy/vault": {"envelope/localkms", "cmd/devcluster"},
 	"envelope":    {"envelope/localkms"},
+	"rewrite":     {"cmd/devcluster"},
 }
 
 func TestImports(t *testing.T) {

@@ -103,7 +103,8 @@ func (d door) unsettled() bool { return d.setting.ahead != "" || d.transport.bat
 
 // mayRefuse are states with which a door that need not be refused may be.
 func (d door) mayRefuse() []string {
-	if d.setting.off && d.literal.mayFailOff && !d.transport.param {
+	// The node may have heard of off last, too.
+	if (d.setting.off || d.setting.wasOff) && d.literal.mayFailOff && !d.transport.param {
 		return []string{"0A000"} // the server would refuse it as well
 	}
 	return nil

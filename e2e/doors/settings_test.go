@@ -20,6 +20,8 @@ type setting struct {
 	block bool
 	// off: standard_conforming_strings is off.
 	off bool
+	// wasOff: it was off before.
+	wasOff bool
 	// encoding is client_encoding, empty: UTF8.
 	encoding string
 }
@@ -76,7 +78,7 @@ var aheadSettings = []setting{
 	{name: "off in the batch by a function", ahead: "SELECT off_%w()", off: true},
 	{name: "LATIN1 in the batch", ahead: "SET client_encoding = LATIN1", encoding: "LATIN1"},
 	{name: "SJIS in the batch by set_config", ahead: "SELECT set_config('client_encoding', 'SJIS', false)", encoding: "SJIS"},
-	{name: "on in the batch", before: []string{"SET standard_conforming_strings = off"}, ahead: "SET standard_conforming_strings = on"},
+	{name: "on in the batch", before: []string{"SET standard_conforming_strings = off"}, ahead: "SET standard_conforming_strings = on", wasOff: true},
 	{name: "UTF8 in the batch", before: []string{"SET client_encoding = LATIN1"}, ahead: "SET client_encoding = UTF8"},
 	{name: "nothing in the batch", ahead: "SELECT 1"},
 }
