@@ -186,8 +186,8 @@ func (ss *session) readSASL() ([]byte, error) {
 			continue
 		case typ != wire.Password:
 			return nil, fatalf(stateProtocol, fmt.Sprintf("expected SASL response, got message type %d", typ), "")
-		case size > wire.MaxSASL+wire.HeaderSize:
-			return nil, fatalf(stateProtocol, "oversized SASL message", "")
+		case size-1 > wire.MaxSASL: // to the server this is a log-in that failed
+			return nil, scram.ErrPassword
 		}
 		if err := ss.cr.Hold(size, size); err != nil {
 			return nil, err
@@ -201,18 +201,23 @@ func (ss *session) readSASL() ([]byte, error) {
 // initialResponse splits SASLInitialResponse, which pgproto3 v2 panics on if it
 // ends after the mechanism's name.
 func initialResponse(body []byte) (mechanism string, data []byte, err error) {
-	malformed := fatalf(stateProtocol, "malformed SASL initial response", "")
 	mechanism, rest, ok := wire.CString(body)
-	if !ok || len(rest) < 4 {
-		return "", nil, malformed
+	if !ok {
+		return "", nil, fatalf(stateProtocol, "invalid string in message", "")
+	}
+	if len(rest) < 4 {
+		return "", nil, fatalf(stateProtocol, "insufficient data left in message", "")
 	}
 	n := int32(binary.BigEndian.Uint32(rest)) //nolint:gosec // -1 means none
 	data = rest[4:]
 	if n == -1 && len(data) == 0 {
 		return mechanism, nil, nil
 	}
+	if n < 0 || int(n) > len(data) {
+		return "", nil, fatalf(stateProtocol, "insufficient data left in message", "")
+	}
 	if int(n) != len(data) {
-		return "", nil, malformed
+		return "", nil, fatalf(stateProtocol, "invalid message format", "")
 	}
 	return mechanism, data, nil
 }

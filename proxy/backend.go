@@ -17,7 +17,7 @@ import (
 )
 
 // connectServer logs in to the local server as the client's own role and
-// returns what the client is to see of it: parameters and notices. The server's
+// returns what the client is to see of it: AuthenticationOk, parameters, notices. The server's
 // own FATAL is passed on as it is.
 func (ss *session) connectServer(ctx context.Context) (greeting []byte, err error) {
 	s := ss.srv
@@ -101,8 +101,8 @@ func (l *serverLogin) message(typ byte, body []byte) error {
 	switch typ {
 	case wire.Authentication:
 		return l.authentication(body)
-	case wire.ErrorResponse:
-		return &serverFatal{raw: wire.AppendMessage(nil, typ, body)}
+	case wire.ErrorResponse: // behind AuthenticationOk, of what the log-in asked for
+		return &serverFatal{raw: wire.AppendMessage(l.greeting, typ, body)}
 	case wire.NoticeResponse:
 		l.greeting = wire.AppendMessage(l.greeting, typ, body)
 	case wire.ParameterStatus:
@@ -125,7 +125,8 @@ func (l *serverLogin) message(typ byte, body []byte) error {
 	return nil
 }
 
-// serverFatal is a FATAL of the server's, to be passed on untouched.
+// serverFatal is a FATAL of the server's, to be passed on untouched, with what
+// comes before it.
 type serverFatal struct{ raw []byte }
 
 func (e *serverFatal) Error() string { return "the server refused the log-in" }
@@ -159,6 +160,7 @@ func (l *serverLogin) authentication(body []byte) error {
 		return nil
 	case authOK:
 		if l.client != nil && l.client.Authenticated() || l.ss.srv.cfg.AllowTrust {
+			l.greeting = wire.AppendMessage(l.greeting, wire.Authentication, []byte{0, 0, 0, authOK})
 			return nil
 		}
 		return fatalf(stateAuthorization, "the server let this node in without a password, so it has not proved who it is",

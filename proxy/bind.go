@@ -24,7 +24,7 @@ type bound struct {
 func (ss *session) slowBind(body []byte) (verdict, error) {
 	b, ok := parseBind(body)
 	if !ok {
-		return drop, fatalf(stateProtocol, "invalid Bind message", "")
+		return drop, ss.refuseExtended(errMalformed)
 	}
 	state, skipped, err := ss.settle()
 	if err != nil || skipped {

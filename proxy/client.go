@@ -249,8 +249,8 @@ func (ss *session) noteDescribe(body []byte) verdict {
 }
 
 func (ss *session) noteExecute(body []byte) verdict {
-	name, _, ok := bytes.Cut(body, []byte{0})
-	if !ok {
+	name, rows, ok := bytes.Cut(body, []byte{0})
+	if !ok || len(rows) != 4 {
 		return ss.noteMalformed(oweExecute)
 	}
 	name = cutName(name)

@@ -33,6 +33,10 @@ func (ss *session) refuseExtended(e *sqlError) error {
 	return ss.poisonBatch(&task{fail: e})
 }
 
+// errMalformed answers a message of the extended protocol that may hold a value
+// and cannot be taken apart, with the server's words.
+var errMalformed = &sqlError{code: stateProtocol, message: "invalid message format"}
+
 // slowParse handles a Parse whose text mentions the vault.
 func (ss *session) slowParse(body []byte) (verdict, error) {
 	end := bytes.IndexByte(body, 0)
@@ -42,7 +46,7 @@ func (ss *session) slowParse(body []byte) (verdict, error) {
 	name := string(cutName(body[:end]))
 	text, types, ok := parseBody(body[end+1:])
 	if !ok {
-		return drop, fatalf(stateProtocol, "invalid Parse message", "")
+		return drop, ss.refuseParse(name, errMalformed)
 	}
 	skipped, err := ss.settleParse()
 	ss.mu.Lock()

@@ -150,10 +150,11 @@ func (ss *session) rescue(where string) {
 const rescueTimeout = 2 * time.Second
 
 // finishFront ends the front. A client that has merely stopped writing still
-// gets the answers that it is owed, as from PostgreSQL. done is closed when the
-// back has ended.
+// gets the answers that it is owed, as from PostgreSQL; one that broke the
+// protocol's framing gets the server's own word behind them. done is closed when
+// the back has ended.
 func (ss *session) finishFront(err error, done <-chan struct{}) {
-	if errors.Is(err, io.EOF) {
+	if ss.passHeader(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		if cw, ok := ss.server.Net().(interface{ CloseWrite() error }); ok && cw.CloseWrite() == nil {
 			ss.watchGone(done)
 			return
@@ -163,17 +164,29 @@ func (ss *session) finishFront(err error, done <-chan struct{}) {
 	ss.end()
 }
 
+// passHeader lets the server judge a header that breaks the framing: its FATAL,
+// or its silence, comes in the order of the answers. The header is the last that
+// it gets of this client.
+func (ss *session) passHeader(err error) bool {
+	var frame *wire.FrameError
+	var unknown *wire.UnknownTypeError
+	if !errors.As(err, &frame) && !errors.As(err, &unknown) {
+		return false
+	}
+	ss.smu.Lock()
+	defer ss.smu.Unlock()
+	_, err = ss.server.Write(ss.cr.Buffered()[:wire.HeaderSize])
+	return err == nil
+}
+
 // finish tells the client why its session ends, if it is the node's doing.
 func (ss *session) finish(err error) {
 	var e *sqlError
 	var frame *wire.FrameError
-	var unknown *wire.UnknownTypeError
 	switch {
 	case err == nil || errors.Is(err, io.EOF):
 		return
 	case errors.As(err, &e):
-	case errors.As(err, &unknown):
-		e = fatalf(stateProtocol, unknown.Error(), "")
 	case errors.As(err, &frame):
 		e = fatalf(stateProtocol, "invalid message length", "")
 	case errors.Is(err, wire.ErrTooLarge):

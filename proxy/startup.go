@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -97,7 +98,7 @@ func (s *Server) admit(ctx context.Context, accepted net.Conn, g *guest) (net.Co
 		switch {
 		case errors.Is(err, io.EOF) && !sslDone:
 			return nil, nil, nil
-		case errors.Is(err, wire.ErrStartup):
+		case errors.Is(err, wire.ErrStartupLayout):
 			return nc, nil, fatalf(stateProtocol, err.Error(), "")
 		case err != nil:
 			return nil, nil, err
@@ -118,11 +119,21 @@ func (s *Server) admit(ctx context.Context, accepted net.Conn, g *guest) (net.Co
 		case req.Code == wire.CodeCancel:
 			return nc, req, nil
 		case req.Code>>16 != 3:
-			return nc, nil, fatalf(stateFeature, "unsupported frontend protocol", "This server speaks protocol 3.")
+			return nc, nil, unsupported(req.Code)
 		default:
 			return nc, req, nil
 		}
 	}
+}
+
+// unsupported answers a major version that is not 3. A client that speaks an
+// older one cannot read an ErrorResponse: it gets a text, as from PostgreSQL.
+func unsupported(code uint32) error {
+	e := fatalf(stateFeature, fmt.Sprintf("unsupported frontend protocol %d.%d: server supports 3.0 to 3.2", code>>16, code&0xffff), "")
+	if code>>16 >= 3 {
+		return e
+	}
+	return &serverFatal{raw: []byte("EFATAL:  " + e.message + "\n\x00")}
 }
 
 func (s *Server) answerSSL(ctx context.Context, nc net.Conn) (net.Conn, error) {
@@ -189,9 +200,7 @@ func (ss *session) login(ctx context.Context, nc net.Conn, req *wire.Startup) er
 	if err := s.register(ss); err != nil {
 		return errShutdown
 	}
-	out := wire.AppendMessage(nil, wire.Authentication, []byte{0, 0, 0, authOK})
-	out = append(out, greeting...)
-	out = wire.AppendMessage(out, wire.BackendKeyData, append(binary.BigEndian.AppendUint32(nil, ss.key.pid), ss.handed()...))
+	out := wire.AppendMessage(greeting, wire.BackendKeyData, append(binary.BigEndian.AppendUint32(nil, ss.key.pid), ss.handed()...))
 	out = wire.AppendReady(out, ss.state)
 	if _, err := ss.client.Write(out); err != nil {
 		return err

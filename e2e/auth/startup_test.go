@@ -154,22 +154,6 @@ func TestDirectTLSNeedsItsProtocol(t *testing.T) {
 	}
 }
 
-func TestGreasedVersions(t *testing.T) {
-	nc := dial(t)
-	write(t, nc, packet(3<<16|9999, "user\x00app\x00_pq_.test_protocol_negotiation\x00\x00\x00"))
-	typ, body := message(t, nc)
-	if typ != 'v' {
-		t.Fatalf("got %q %q, want NegotiateProtocolVersion", typ, body)
-	}
-	want := append(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, 3<<16|2), 1), "_pq_.test_protocol_negotiation\x00"...)
-	if !bytes.Equal(body, want) {
-		t.Errorf("got %q, want %q", body, want)
-	}
-	if typ, _ = message(t, nc); typ != 'R' {
-		t.Errorf("then %q, want the authentication", typ)
-	}
-}
-
 func TestBadFirstPackets(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"protocol 2":        packet(2<<16, "user\x00app\x00\x00"),

@@ -3,7 +3,9 @@
 package rawpg
 
 import (
+	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -55,6 +57,12 @@ func (m Message) describe() (string, error) {
 		return string(m.Body), nil
 	case 'V':
 		return hex.EncodeToString(m.Body), nil
+	case 'R':
+		return m.authentication()
+	case 'K': // what it holds is drawn anew each time
+		return fmt.Sprintf("%d_bytes", len(m.Body)), nil
+	case 'v':
+		return m.negotiation()
 	}
 	return "", nil
 }
@@ -109,6 +117,30 @@ func (m Message) parameters() (string, error) {
 		oids = append(oids, fmt.Sprint(oid))
 	}
 	return strings.Join(oids, ","), nil
+}
+
+// authentication spells the request's code, and the mechanisms that are offered.
+func (m Message) authentication() (string, error) {
+	if len(m.Body) < 4 {
+		return "", errors.New("too short")
+	}
+	code := binary.BigEndian.Uint32(m.Body)
+	text := fmt.Sprint(code)
+	if code == 10 {
+		text += ":" + strings.ReplaceAll(strings.Trim(string(m.Body[4:]), "\x00"), "\x00", ",")
+	}
+	return text, nil
+}
+
+// negotiation spells NegotiateProtocolVersion: the newest minor version, and the
+// options that are not known.
+func (m Message) negotiation() (string, error) {
+	if len(m.Body) < 8 {
+		return "", errors.New("too short")
+	}
+	version := binary.BigEndian.Uint32(m.Body)
+	options := strings.ReplaceAll(strings.Trim(string(m.Body[8:]), "\x00"), "\x00", ",")
+	return fmt.Sprintf("%d.%d:%d:%s", version>>16, version&0xffff, binary.BigEndian.Uint32(m.Body[4:]), options), nil
 }
 
 // Query is a simple query.

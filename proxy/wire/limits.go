@@ -9,11 +9,12 @@ import "fmt"
 const (
 	// HeaderSize is the type byte and the four length bytes.
 	HeaderSize = 5
-	// MaxStartup bounds a startup packet, its length word included.
+	// MaxStartup bounds a startup packet behind its length word.
 	MaxStartup = 10000
-	// MaxSmall bounds the body of every message that carries no data.
+	// MaxSmall bounds the length word of every message that carries no data
+	// (PQ_SMALL_MESSAGE_LIMIT).
 	MaxSmall = 10000
-	// MaxLarge bounds every other body (PQ_LARGE_MESSAGE_LIMIT).
+	// MaxLarge bounds every other length word (PQ_LARGE_MESSAGE_LIMIT).
 	MaxLarge = 0x3FFFFFFE
 	// MaxSASL bounds a SASL message before log-in (PG_MAX_SASL_MESSAGE_LENGTH).
 	MaxSASL = 1024
@@ -46,8 +47,8 @@ func (e *UnknownTypeError) Error() string {
 	return fmt.Sprintf("invalid frontend message type %d", e.Type)
 }
 
-// clientLimit is the largest body that a client's message may have, by type;
-// 0 means that there is no such type.
+// clientLimit is the largest length word that a client's message may have, by
+// type; 0 means that there is no such type.
 var clientLimit = [256]int{
 	Query: MaxLarge, Parse: MaxLarge, Bind: MaxLarge, FunctionCall: MaxLarge, CopyData: MaxLarge,
 	Execute: MaxSmall, Describe: MaxSmall, Close: MaxSmall, Flush: MaxSmall, Sync: MaxSmall,
@@ -60,7 +61,7 @@ func checkClient(typ byte, body int) error {
 	switch limit := clientLimit[typ]; {
 	case limit == 0:
 		return &UnknownTypeError{typ}
-	case body < 0 || body > limit:
+	case body < 0 || body+4 > limit:
 		return &FrameError{typ, body + 4}
 	}
 	return nil

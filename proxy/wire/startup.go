@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 )
@@ -24,14 +23,18 @@ type Startup struct {
 // A Param is one startup parameter.
 type Param struct{ Name, Value string }
 
-// ErrStartup is wrapped by every complaint about the form of a first packet.
-var ErrStartup = errors.New("invalid startup packet")
+// What is wrong with a first packet. A wrong length is none of a client's doing:
+// the server drops it without a word.
+var (
+	ErrStartupLength = errors.New("invalid length of startup packet")
+	ErrStartupLayout = errors.New("invalid startup packet layout: expected terminator as last byte")
+)
 
 // ReadStartup reads one first packet of at most MaxStartup bytes.
 func ReadStartup(r io.Reader) (*Startup, error) { return ReadStartupMax(r, MaxStartup) }
 
-// ReadStartupMax reads one first packet of at most the given number of bytes,
-// more than which it does not allocate. It reads not one byte beyond the packet,
+// ReadStartupMax reads one first packet of at most the given number of bytes
+// behind its length word, more than which it does not allocate. It reads not one byte beyond the packet,
 // since TLS may follow.
 func ReadStartupMax(r io.Reader, most int) (*Startup, error) {
 	var head [4]byte
@@ -39,8 +42,8 @@ func ReadStartupMax(r io.Reader, most int) (*Startup, error) {
 		return nil, err
 	}
 	size := int(binary.BigEndian.Uint32(head[:]))
-	if size < 8 || size > most {
-		return nil, fmt.Errorf("%w: length %d", ErrStartup, size)
+	if size < 8 || size-4 > most {
+		return nil, ErrStartupLength
 	}
 	body := make([]byte, size-4)
 	if _, err := io.ReadFull(r, body); err != nil {
@@ -52,19 +55,19 @@ func ReadStartupMax(r io.Reader, most int) (*Startup, error) {
 // ParseStartup parses a first packet without its length word.
 func ParseStartup(body []byte) (*Startup, error) {
 	if len(body) < 4 {
-		return nil, fmt.Errorf("%w: no version", ErrStartup)
+		return nil, ErrStartupLength
 	}
 	s := &Startup{Code: binary.BigEndian.Uint32(body)}
 	rest := body[4:]
 	switch {
 	case s.Code == CodeSSL || s.Code == CodeGSSENC:
 		if len(rest) != 0 {
-			return nil, fmt.Errorf("%w: trailing bytes", ErrStartup)
+			return nil, ErrStartupLength
 		}
 		return s, nil
 	case s.Code == CodeCancel:
 		if len(rest) < 8 || len(rest) > 4+256 {
-			return nil, fmt.Errorf("%w: cancel key length", ErrStartup)
+			return nil, ErrStartupLength
 		}
 		s.PID, s.Secret = binary.BigEndian.Uint32(rest), bytes.Clone(rest[4:])
 		return s, nil
@@ -78,17 +81,17 @@ func (s *Startup) parseParams(rest []byte) error {
 	for {
 		name, after, ok := CString(rest)
 		if !ok {
-			return fmt.Errorf("%w: expected terminator as last byte", ErrStartup)
+			return ErrStartupLayout
 		}
 		if name == "" {
 			if len(after) != 0 {
-				return fmt.Errorf("%w: bytes after the terminator", ErrStartup)
+				return ErrStartupLayout
 			}
 			return nil
 		}
 		value, next, ok := CString(after)
 		if !ok {
-			return fmt.Errorf("%w: parameter without value", ErrStartup)
+			return ErrStartupLayout
 		}
 		s.Params = append(s.Params, Param{name, value})
 		rest = next

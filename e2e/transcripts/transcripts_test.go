@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package transcripts
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+)
+
+var shared *cluster.Cluster
+
+func TestMain(m *testing.M) {
+	cluster.Main(m, cluster.Spec{Settings: cluster.LogAll()}, &shared)
+}
+
+// plain is a database that knows nothing of the vault.
+const plain = "plain"
+
+// TestTranscripts sends each conversation of proxy/testdata/transcripts to the
+// server and to the node: in a database without the vault as it stands, in the
+// vault's own with reads and puts between its steps.
+func TestTranscripts(t *testing.T) {
+	prepare(t)
+	files, err := filepath.Glob("../../proxy/testdata/transcripts/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("transcripts: got %d, %v", len(files), err)
+	}
+	defer neverSent(t)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) { runFile(t, filepath.Base(file), string(text)) })
+	}
+}
+
+// prepare makes what README.md says is there.
+func prepare(t *testing.T) {
+	t.Helper()
+	admin := shared.Connect(t, shared.SuperDSN(0))
+	cluster.Exec(t, admin, "CREATE DATABASE "+plain)
+	for _, database := range []string{plain, shared.Database} {
+		conn := shared.Connect(t, strings.Replace(shared.SuperDSN(0), "dbname="+shared.Database, "dbname="+database, 1))
+		cluster.Exec(t, conn, `CREATE TABLE transparent (n int PRIMARY KEY, t text, b bytea);
+			CREATE TYPE transparent_pair AS (a int, b text);
+			GRANT ALL ON transparent TO PUBLIC`)
+	}
+	cluster.Exec(t, shared.Connect(t, shared.DSN(0, shared.User)), "SELECT vault.put_secret($1, $2)", ReadName, ReadValue)
+}
+
+// neverSent checks that the server, which logs all that it is sent, has not seen
+// what was put.
+func neverSent(t *testing.T) {
+	t.Helper()
+	marker := "the end of " + t.Name()
+	cluster.Exec(t, shared.Connect(t, shared.SuperDSN(0)), "SELECT $1::text", marker)
+	var log string
+	cluster.Eventually(t, "the server's log", func() bool {
+		text, err := os.ReadFile(shared.Nodes[0].ServerLogPath)
+		log = string(text)
+		return err == nil && strings.Contains(log, marker)
+	})
+	for line := range strings.Lines(log) {
+		if strings.Contains(line, Canary) {
+			t.Errorf("the server was sent a value: %s", line)
+		}
+	}
+}
+
+func sides(database string) (server, node Side) {
+	n := shared.Nodes[0]
+	server = Side{Address: n.Postgres, User: shared.User, Password: shared.Password, Database: database}
+	node = server
+	node.Address = n.Proxy
+	return server, node
+}
+
+func runFile(t *testing.T, file, text string) {
+	for _, database := range []string{plain, shared.Database} {
+		all, err := Parse(text, map[string]string{"user": shared.User, "database": database})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, transcript := range all {
+			t.Run(fmt.Sprintf("%s %d %s", database, i+1, transcript.Name), func(t *testing.T) {
+				if (transcript.Vault != "") == (database == plain) && transcript.Vault != "" {
+					return
+				}
+				if database == plain || transcript.Vault != "" {
+					compare(t, database, transcript, transcript)
+					return
+				}
+				if transcript.Plain != "" {
+					return
+				}
+				name := fmt.Sprintf("%s/%d", file, i)
+				onServer, err := transcript.Interleave(name, false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				onNode, err := transcript.Interleave(name, true)
+				if err != nil {
+					t.Fatal(err)
+				}
+				compare(t, database, onServer, onNode)
+			})
+		}
+	}
+}
+
+// compare plays a conversation in every way of writing.
+func compare(t *testing.T, database string, onServer, onNode Transcript) {
+	t.Helper()
+	server, node := sides(database)
+	var want []answer
+	var err error
+	if onServer.NodeOnly == "" {
+		if want, err = server.Play(t.Context(), onServer, Steps); err != nil {
+			t.Fatalf("the server: %v", err)
+		}
+	}
+	if onServer.Server != "" && !matches(short(want), onServer.Server) {
+		t.Errorf("the server: got  %s\nwant %s", short(want), onServer.Server)
+	}
+	for _, way := range []Way{Steps, Messages, Bytes, AtOnce} {
+		if way == AtOnce {
+			if !onNode.Pipelines() {
+				continue
+			}
+			if onServer.NodeOnly != "" {
+				want = nil
+			} else if want, err = server.Play(t.Context(), onServer, AtOnce); err != nil { // what is ignored during a COPY depends on when it comes
+				t.Fatalf("the server, %s: %v", way, err)
+			}
+		}
+		got, err := node.Play(t.Context(), onNode, way)
+		if err != nil {
+			t.Errorf("the node, %s: %v", way, err)
+			return
+		}
+		if onNode.Node != "" {
+			if !matches(short(got), onNode.Node) {
+				t.Errorf("the node, %s: got  %s\nwant %s", way, short(got), onNode.Node)
+				return
+			}
+			continue
+		}
+		for i := range max(len(got), len(want)) {
+			if i == len(got) || i == len(want) || !same(got[i], want[i], database != plain) {
+				t.Errorf("the node, %s: from message %d on: got %s\n%.400q\nwant %s\n%.400q",
+					way, i+1, short(got[min(i, len(got)):]), rest(got, i), short(want[min(i, len(want)):]), rest(want, i))
+				return
+			}
+		}
+	}
+}
+
+func rest(said []answer, i int) string {
+	if i < len(said) {
+		return said[i].text + " " + said[i].place
+	}
+	return "nothing"
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package transcripts
+
+import (
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/rawpg"
+)
+
+// What stands between the steps of a conversation in a database with the vault:
+// for the node a read or a put, for the server a stand-in that answers alike.
+const (
+	// ReadName is a secret whose value is ReadValue.
+	ReadName, ReadValue = "transcripts/read", "opened"
+	// Canary is what each put stores.
+	Canary = "transcripts canary"
+)
+
+// A standIn is a text for the node and one for the server.
+type standIn struct{ node, server string }
+
+var (
+	reading = standIn{"SELECT vault.read_secret('" + ReadName + "') AS v", "SELECT '" + ReadValue + "'::text AS v"}
+	putting = standIn{"SELECT vault.put_secret('transcripts/%s', '" + Canary + "') > 0 AS v", "SELECT true AS v"}
+)
+
+// Interleave puts a read or a put, in turn, behind each step that ends idle or
+// in a block. It uses names of its own and the extended protocol, so that
+// nothing of the conversation's is touched. name is that of the secret put.
+func (t Transcript) Interleave(name string, forNode bool) (Transcript, error) {
+	steps := t.Steps
+	t.Steps = nil
+	for i, s := range steps {
+		t.Steps = append(t.Steps, s)
+		if s.Until != UntilReady {
+			continue
+		}
+		text := reading
+		if i%2 == 1 && t.NoPuts == "" {
+			text = standIn{fmt.Sprintf(putting.node, name), putting.server}
+		}
+		sql := text.server
+		if forNode {
+			sql = text.node
+		}
+		step := Step{Conn: s.Conn, Until: UntilReady, N: 1}
+		for _, m := range []pgproto3.FrontendMessage{
+			rawpg.Parse("between", sql), rawpg.Bind("between", "between"), rawpg.DescribePortal("between"), rawpg.Execute("between", 0),
+			rawpg.ClosePortal("between"), rawpg.CloseStatement("between"), rawpg.Sync(),
+		} {
+			b, err := m.Encode(nil)
+			if err != nil {
+				return t, err
+			}
+			step.Messages = append(step.Messages, b)
+		}
+		t.Steps = append(t.Steps, step)
+	}
+	return t, nil
+}
