@@ -17,7 +17,7 @@ import (
 var shared *cluster.Cluster
 
 func TestMain(m *testing.M) {
-	cluster.Main(m, cluster.Spec{Settings: cluster.LogAll()}, &shared)
+	cluster.Main(m, cluster.Spec{Settings: map[string]string{"log_statement": "all", "max_connections": "60"}}, &shared)
 }
 
 // plain is a database that knows nothing of the vault.
