@@ -18,11 +18,14 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -34,7 +37,7 @@ import (
 type suite struct {
 	client  string   // the row of the table
 	dir     string   // the program's folder
-	build   []string // a command before it, may be nil
+	build   []string // a command that fills $OUT, once for all suites of the folder; may be nil
 	command []string
 	version []string // a command whose first line is the version
 	env     []string
@@ -59,16 +62,22 @@ func TestMain(m *testing.M) {
 }
 
 func TestDrivers(t *testing.T) {
+	t.Parallel()
 	conn := shared.Connect(t, shared.DSN(0, shared.User))
 	cluster.Exec(t, conn, "SELECT vault.put_secret('"+broken+"', 'x')")
 	super := shared.Connect(t, shared.SuperDSN(0))
 	cluster.Exec(t, super, "UPDATE vault.secret_versions SET nonce = set_byte(nonce, 0, get_byte(nonce, 0) # 1)")
+	built := &builds{dir: t.TempDir(), done: map[string]error{}}
 	for _, s := range suites {
-		t.Run(strings.ReplaceAll(s.client, " ", "-"), func(t *testing.T) { s.run(t) })
+		t.Run(strings.NewReplacer(" ", "-", "/", "-").Replace(s.client), func(t *testing.T) {
+			t.Parallel()
+			s.run(t, built)
+		})
 	}
 }
 
-func (s *suite) run(t *testing.T) {
+func (s *suite) run(t *testing.T, built *builds) {
+	t.Helper()
 	host, port, err := net.SplitHostPort(shared.Nodes[0].Proxy)
 	if err != nil {
 		t.Fatal(err)
@@ -76,14 +85,14 @@ func (s *suite) run(t *testing.T) {
 	prefix := "drivers/" + strings.ReplaceAll(t.Name(), "/", "-")
 	canary := "canary of " + t.Name() + " ünï ' \\ %"
 	env := append([]string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "LC_ALL=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1", //nolint:forbidigo // where java and go are
+		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "LC_ALL=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1",
 		"PGHOST=" + host, "PGPORT=" + port, "PGUSER=" + shared.User, "PGPASSWORD=" + shared.Password,
 		"PGDATABASE=" + shared.Database, "PGSSLMODE=disable",
 		"SUPERUSER=" + shared.Superuser, "SUPERPASSWORD=" + shared.SuperuserPassword,
 		"PREFIX=" + prefix, "CANARY=" + canary, "BROKEN=" + broken,
 	}, s.env...)
 	if s.build != nil {
-		s.program(t, env, s.build)
+		env = append(env, "OUT="+built.of(t, s))
 	}
 	version, _, _ := strings.Cut(strings.TrimSpace(s.program(t, env, s.version)), "\n")
 	row := report.Open(t, report.Drivers, s.client, version)
@@ -97,12 +106,41 @@ func (s *suite) run(t *testing.T) {
 	neverSent(t, "canary of "+t.Name())
 }
 
+// builds are the folders that were built, each by the first suite that needs it.
+type builds struct {
+	mu   sync.Mutex
+	dir  string
+	done map[string]error
+}
+
+// of is the directory that the suite's build has filled. A build is the
+// developer's work, not a client's: it has the developer's environment.
+func (b *builds) of(t *testing.T, s *suite) string {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := filepath.Join(b.dir, s.dir)
+	if _, tried := b.done[s.dir]; !tried {
+		cmd := exec.CommandContext(t.Context(), s.build[0], s.build[1:]...)
+		cmd.Dir, cmd.Env = s.dir, append(os.Environ(), "OUT="+out)
+		said, err := cmd.CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("%s: %w\n%s", strings.Join(s.build, " "), err, said)
+		}
+		b.done[s.dir] = err
+	}
+	if err := b.done[s.dir]; err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 // program runs one, and fails the test with all that it printed if it fails.
 func (s *suite) program(t *testing.T, env, command []string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, command[0], command[1:]...) //nolint:gosec // a line of the table of suites
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Dir, cmd.Env = s.dir, env
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

@@ -6,6 +6,7 @@
 package pgx
 
 import (
+	"context"
 	"errors"
 	"os"
 	"strings"
@@ -44,6 +45,10 @@ func eachMode(t *testing.T, test func(t *testing.T, conn *pgx.Conn, dir string))
 			test(t, conn, strings.ReplaceAll(t.Name(), " ", "-")+"/")
 		})
 	}
+}
+
+type querier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
 // number is the one integer that a query must give.
