@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -155,5 +156,31 @@ func TestServerMustAskForThePassword(t *testing.T) {
 				t.Errorf("got %s %q, hint %q; want a hint at %s", refused.Code, refused.Message, refused.Hint, c.hint)
 			}
 		})
+	}
+}
+
+// TestBusyServer stops the server for longer than the service role's statements
+// may take: a log-in waits, as it would at the server's own port.
+func TestBusyServer(t *testing.T) {
+	c := cluster.Start(t, cluster.Spec{})
+	conn, err := pgx.Connect(t.Context(), c.SuperDSN(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster.Exec(t, conn, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'vault_service'")
+	if err := conn.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.Nodes[0].FreezeServer(t)
+	time.AfterFunc(6*time.Second, func() { c.Nodes[0].ThawServer(t) })
+	client, err := pgx.Connect(t.Context(), c.DSN(0, c.User))
+	if err != nil {
+		t.Fatalf("log-in while the server was stopped: %v", err)
+	}
+	if got := cluster.Text(t, client, "SELECT session_user::text"); got != c.User {
+		t.Errorf("logged in as %q", got)
+	}
+	if err := client.Close(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
