@@ -166,7 +166,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 	s.listeners[l] = struct{}{}
 	s.mu.Unlock()
-	s.sweeping.Do(func() { go s.sweepIdle() })           //nolint:contextcheck // as long as the server lives
+	s.sweeping.Do(func() { go s.sweepIdle() })
 	stop := context.AfterFunc(ctx, func() { l.Close() }) //nolint:errcheck // a second close is harmless
 	defer stop()
 	for delay := time.Duration(0); ; {

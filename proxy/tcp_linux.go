@@ -32,6 +32,6 @@ func (s *Server) tune(nc net.Conn) {
 		return
 	}
 	raw.Control(func(fd uintptr) { //nolint:errcheck // see above
-		unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(l.UserTimeout.Milliseconds())) //nolint:errcheck,gosec // a descriptor
+		unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(l.UserTimeout.Milliseconds())) //nolint:errcheck // see above
 	})
 }

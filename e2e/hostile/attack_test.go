@@ -14,6 +14,9 @@ import (
 	"github.com/hyperiondb/hyperion-vault/e2e/load"
 )
 
+// heldBytes is what main_test.go sets: low, so that the bound means something.
+const heldBytes = 64 << 20
+
 // memoryBound is docs/CONFIG.md's, "Memory", for the settings of these tests:
 // a base, twice what may be held, and so much for each connection.
 const memoryBound = 160<<20 + 2*heldBytes + (100+1000)*96<<10

@@ -94,7 +94,8 @@ func flood(ctx context.Context, c *rawpg.Conn, b []byte, most int) error {
 			return err
 		}
 		if _, err := c.Net.Write(b); err != nil {
-			break // it blocks, as it should
+			rest(ctx, 3*time.Second) // it blocks, as it should: stay for a while
+			return err
 		}
 	}
 	rest(ctx, 3*time.Second)
@@ -115,7 +116,7 @@ func textBomb(ctx context.Context, c *rawpg.Conn, i int) error {
 	if i%2 == 1 {
 		size = 0x3fffffff // beyond what is held
 	}
-	if _, err := c.Net.Write(message('Q', uint32(size), "SELECT vault.read_secret('hostile/text') /*")); err != nil { //nolint:gosec // see above
+	if _, err := c.Net.Write(message('Q', uint32(size), "SELECT vault.read_secret('hostile/text') /*")); err != nil {
 		return err
 	}
 	return flood(ctx, c, bytes.Repeat([]byte{'x'}, 1<<20), size-(4<<20))

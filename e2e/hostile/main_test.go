@@ -21,9 +21,6 @@ import (
 
 var shared *cluster.Cluster
 
-// heldBytes keeps the memory bound low enough for a test to reach it.
-const heldBytes = 64 << 20
-
 func TestMain(m *testing.M) {
 	cluster.Main(m, cluster.Spec{
 		Listen:   "0.0.0.0", // with a certificate, and TLS not required

@@ -27,9 +27,9 @@ func packet(code uint32, body string) []byte {
 	return append(binary.BigEndian.AppendUint32(b, code), body...)
 }
 
-// lying is a first packet that announces another size than it has.
-func lying(size, code uint32, body string) []byte {
-	b := packet(code, body)
+// lying is a startup packet that announces another size than it has.
+func lying(size uint32, body string) []byte {
+	b := packet(version30, body)
 	binary.BigEndian.PutUint32(b, size)
 	return b
 }
@@ -141,11 +141,11 @@ func bombs() func(context.Context, net.Conn, int) error {
 	many := string(bytes.Repeat([]byte("a\x00b\x00"), 2490)) + "\x00"
 	login := func(then []byte) []byte { return append(startup("nobody"), then...) }
 	list := [][]byte{
-		lying(0xffffffff, version30, long(100)),
-		lying(0x7fffffff, version30, long(100)),
-		lying(0, version30, ""),
-		lying(7, version30, ""),
-		lying(10_001, version30, long(10_000)),
+		lying(0xffffffff, long(100)),
+		lying(0x7fffffff, long(100)),
+		lying(0, ""),
+		lying(7, ""),
+		lying(10_001, long(10_000)),
 		packet(version30, long(9_900)),
 		packet(version30, many),
 		packet(version30, "user\x00"+long(9_000)+"\x00\x00"),

@@ -118,7 +118,7 @@ func (c *client) run(ctx context.Context) {
 }
 
 const (
-	connectTimeout = 2 * time.Minute
+	connectTimeout = 5 * time.Minute
 	pieceTimeout   = 2 * time.Minute
 	closeTimeout   = 5 * time.Second
 )
@@ -126,10 +126,12 @@ const (
 // session is one connection's life. The end of ctx is heeded between two pieces
 // of work, so that each session ends in order.
 func (c *client) session(ctx context.Context) (err error) {
-	dial, cancel := context.WithTimeout(ctx, connectTimeout)
-	c.conn, err = pgx.Connect(dial, c.fleet.spec.DSN)
-	cancel()
+	config, err := pgx.ParseConfig(c.fleet.spec.DSN)
 	if err != nil {
+		return errors.New("a DSN that does not parse") // its error would show the password
+	}
+	config.ConnectTimeout = connectTimeout // the machine may be slow
+	if c.conn, err = pgx.ConnectConfig(ctx, config); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
 	c.fleet.Sessions.Add(1)
