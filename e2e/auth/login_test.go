@@ -172,7 +172,8 @@ func TestBusyServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Nodes[0].FreezeServer(t)
-	time.AfterFunc(6*time.Second, func() { c.Nodes[0].ThawServer(t) })
+	thaw := time.AfterFunc(6*time.Second, func() { c.Nodes[0].ThawServer(t) })
+	defer thaw.Stop() // a log-in that failed early: the cleanup thaws
 	client, err := pgx.Connect(t.Context(), c.DSN(0, c.User))
 	if err != nil {
 		t.Fatalf("log-in while the server was stopped: %v", err)
