@@ -52,6 +52,11 @@ install-extension: ## build the extension and install it into the server of PG_C
 unit: ## Go tests that need no server (race detector, shuffled; allocations without it)
 	$(GO) test -race -shuffle=on ./...
 	$(GO) test -count=1 -run Alloc ./proxy/... ./rewrite/... ./envelope/...
+	$(GO) test -run '^$$' -bench '^BenchmarkUntouched' -benchtime 2000x -benchmem ./proxy | $(NO_ALLOCATIONS)
+
+# Fails unless each benchmark of the three forms of the protocol shows 0 allocs/op.
+NO_ALLOCATIONS = awk '{ print } $$NF == "allocs/op" { seen++; if ($$(NF - 1) != 0) bad = 1 } \
+	END { if (bad || seen < 3) { print "untouched traffic must not allocate" > "/dev/stderr"; exit 1 } }'
 
 .PHONY: installcheck
 installcheck: install-extension ## pg_regress suite of the extension, on a scratch server
@@ -106,6 +111,14 @@ fuzz-server: build ## compare our reading of random texts with a server's for FU
 .PHONY: doors
 doors: build install-extension ## the table of doors by triples instead of pairs (an hour; DOORS_ARGS='-seed 1')
 	$(GO) test -tags e2e -count=1 -timeout 0 -run '^TestDoors$$' ./e2e/doors -v -strength 3 $(DOORS_ARGS)
+
+# Not part of `make test`: it wants a machine with nothing else to do.
+BENCH ?= full
+BENCH_ARGS ?=
+.PHONY: bench
+bench: build install-extension ## speed against PgBouncer and the bare server, about 25 min (BENCH=quick: 4); writes docs/BENCHMARKS.md and .json
+	$(GO) build -o $(BIN)/bench ./e2e/bench
+	$(BIN)/bench $(if $(filter quick,$(BENCH)),-quick,-json docs/benchmarks.json -markdown docs/BENCHMARKS.md) $(BENCH_ARGS)
 
 .PHONY: lint
 lint: $(GOLANGCI) ## golangci-lint and shellcheck

@@ -9,63 +9,99 @@ package proxy
 
 import (
 	"io"
+	"net"
+	"slices"
 	"testing"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 )
 
-// Untouched traffic allocates nothing in any of the protocol's forms.
-// Allocations are counted, not timed.
-func TestUntouchedTrafficAllocatesNothing(t *testing.T) {
+// exchange is what a client asks and a server answers, in one round.
+type exchange struct {
+	name        string
+	ask, answer []byte
+}
+
+// untouched are exchanges of which the vault wants nothing, in each of the
+// protocol's forms.
+func untouched() []exchange {
 	rowDescription := wire.AppendMessage(nil, wire.RowDescription, append([]byte{0, 1, 'c', 0}, make([]byte, 18)...))
 	row := wire.AppendMessage(nil, wire.DataRow, []byte{0, 1, 0, 0, 0, 1, 'x'})
 	complete := wire.AppendMessage(nil, wire.CommandComplete, []byte("SELECT 1\x00"))
+	ready := wire.AppendReady(nil, wire.Idle)
 	ack := func(types ...byte) (b []byte) {
 		for _, typ := range types {
 			b = wire.AppendEmpty(b, typ)
 		}
 		return b
 	}
-	cat := func(parts ...[]byte) (b []byte) {
-		for _, p := range parts {
-			b = append(b, p...)
-		}
-		return b
-	}
-	ready := wire.AppendReady(nil, wire.Idle)
 	const sql = "select abalance from pgbench_accounts where aid = $1"
 	bind := wire.AppendBind(nil, "", "", []byte("4711"))
-	execute := cat(wire.AppendDescribe(nil, 'P', ""), wire.AppendExecute(nil, ""), wire.AppendEmpty(nil, wire.Sync))
-	for name, c := range map[string]struct{ ask, answer []byte }{
-		"simple":   {wire.AppendQuery(nil, sql), cat(rowDescription, row, complete, ready)},
-		"extended": {cat(wire.AppendParse(nil, "", sql), bind, execute), cat(ack('1', '2'), rowDescription, row, complete, ready)},
-		"prepared": {cat(wire.AppendBind(nil, "", "p", []byte("4711")), execute), cat(ack('2'), rowDescription, row, complete, ready)},
-	} {
-		t.Run(name, func(t *testing.T) {
+	execute := slices.Concat(wire.AppendDescribe(nil, 'P', ""), wire.AppendExecute(nil, ""), wire.AppendEmpty(nil, wire.Sync))
+	answer := slices.Concat(rowDescription, row, complete, ready)
+	return []exchange{
+		{"simple", wire.AppendQuery(nil, sql), answer},
+		{"extended", slices.Concat(wire.AppendParse(nil, "", sql), bind, execute), slices.Concat(ack('1', '2'), answer)},
+		{"prepared", slices.Concat(wire.AppendBind(nil, "", "p", []byte("4711")), execute), slices.Concat(ack('2'), answer)},
+	}
+}
+
+// round moves one exchange through a session whose ends these are.
+func (e exchange) round(tb testing.TB, client, server net.Conn) func() {
+	toServer, toClient := make([]byte, len(e.ask)), make([]byte, len(e.answer))
+	check := func(err error) {
+		if err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return func() {
+		_, err := client.Write(e.ask)
+		check(err)
+		_, err = io.ReadFull(server, toServer)
+		check(err)
+		_, err = server.Write(e.answer)
+		check(err)
+		_, err = io.ReadFull(client, toClient)
+		check(err)
+		if string(toServer) != string(e.ask) || string(toClient) != string(e.answer) {
+			tb.Fatal("bytes changed")
+		}
+	}
+}
+
+// warmUp fills pools and the ring.
+const warmUp = 100
+
+// Untouched traffic allocates nothing in any of the protocol's forms.
+// Allocations are counted, not timed.
+func TestUntouchedTrafficAllocatesNothing(t *testing.T) {
+	for _, e := range untouched() {
+		t.Run(e.name, func(t *testing.T) {
 			client, server := relaySession(t, catalog{sealed: 20001, array: 20002})
-			toServer, toClient := make([]byte, len(c.ask)), make([]byte, len(c.answer))
-			round := func() {
-				if _, err := client.Write(c.ask); err != nil {
-					t.Fatal(err)
-				}
-				if _, err := io.ReadFull(server, toServer); err != nil {
-					t.Fatal(err)
-				}
-				if _, err := server.Write(c.answer); err != nil {
-					t.Fatal(err)
-				}
-				if _, err := io.ReadFull(client, toClient); err != nil {
-					t.Fatal(err)
-				}
-			}
-			for range 100 { // pools and the ring fill
+			round := e.round(t, client, server)
+			for range warmUp {
 				round()
 			}
 			if got := testing.AllocsPerRun(500, round); got != 0 {
 				t.Errorf("%v allocations per round, want none", got)
 			}
-			if string(toServer) != string(c.ask) || string(toClient) != string(c.answer) {
-				t.Error("bytes changed")
+		})
+	}
+}
+
+// BenchmarkUntouched is the same for -benchmem: `make unit` fails if it shows an
+// allocation.
+func BenchmarkUntouched(b *testing.B) {
+	for _, e := range untouched() {
+		b.Run(e.name, func(b *testing.B) {
+			client, server := relaySession(b, catalog{sealed: 20001, array: 20002})
+			round := e.round(b, client, server)
+			for range warmUp {
+				round()
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				round()
 			}
 		})
 	}

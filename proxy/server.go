@@ -199,7 +199,8 @@ func (s *Server) isDraining() bool {
 	return s.draining
 }
 
-// start runs one client in a goroutine. No panic leaves it.
+// start runs one client: the log-in in a goroutine of its own, whose stack has
+// grown by then, the session in fresh ones. No panic leaves them.
 func (s *Server) start(nc net.Conn) {
 	s.metrics.connections.Inc()
 	s.mu.Lock()
@@ -224,12 +225,28 @@ func (s *Server) start(nc net.Conn) {
 		return
 	}
 	go func() {
-		defer s.wg.Done()
-		defer g.leave()
-		defer nc.Close() //nolint:errcheck // the client may have closed it
-		defer s.recovered("session")
-		s.handle(nc, g)
+		var ss *session
+		defer func() {
+			if ss == nil {
+				s.finished(nc, g)
+			}
+		}()
+		defer s.recovered("log-in")
+		if ss = s.handle(nc, g); ss != nil {
+			go func() {
+				defer s.finished(nc, g)
+				defer s.recovered("session")
+				ss.run()
+			}()
+		}
 	}()
+}
+
+// finished lets go of a client.
+func (s *Server) finished(nc net.Conn, g *guest) {
+	nc.Close() //nolint:errcheck // the client may have closed it
+	g.leave()
+	s.wg.Done()
 }
 
 // turnAway counts who was refused for a limit of the node's, and says so in the

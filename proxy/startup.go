@@ -17,25 +17,26 @@ import (
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 )
 
-// handle takes one client from its first byte to its end.
-func (s *Server) handle(accepted net.Conn, g *guest) {
+// handle takes one client from its first byte to the end of its log-in. It
+// returns nil if there is no session to run.
+func (s *Server) handle(accepted net.Conn, g *guest) *session {
 	s.tune(accepted)
 	ctx, stop := context.WithTimeout(s.ctx, s.limits().Handshake)
 	defer stop()
 	if err := accepted.SetDeadline(deadlineOf(ctx)); err != nil {
-		return
+		return nil
 	}
 	nc, req, err := s.admit(ctx, accepted, g)
 	switch {
 	case err != nil:
 		s.refuse(nc, err)
-		return
+		return nil
 	case req == nil:
-		return // a health check that sent nothing
+		return nil // a health check that sent nothing
 	case req.Code == wire.CodeCancel:
 		g.served()
 		s.cancelRequest(req, peerAddr(accepted))
-		return
+		return nil
 	}
 	g.served()
 	ss := &session{srv: s, accepted: accepted, guest: g, client: wire.NewConn(nc), peer: peerAddr(accepted), params: req.Params}
@@ -44,11 +45,10 @@ func (s *Server) handle(accepted net.Conn, g *guest) {
 		s.refuse(nc, err)
 		s.unregister(ss) // it may have left when all was done but the greeting
 		ss.close()
-		return
+		return nil
 	}
 	s.metrics.logins.WithLabelValues("ok").Inc()
-	stop()
-	ss.run()
+	return ss
 }
 
 // refuse tells the client why it cannot go on. What is not an answer for it
@@ -83,7 +83,7 @@ func (s *Server) admit(ctx context.Context, accepted net.Conn, g *guest) (net.Co
 		if n, _ := io.ReadFull(accepted, first[:]); n == 0 { // a health check
 			return nil, nil, nil
 		}
-		nc = &prefixConn{Conn: accepted, first: first[:]}
+		nc = &prefixConn{Conn: wire.NewSocket(accepted), first: first[:]}
 		if first[0] == 0x16 { // a TLS record: direct TLS
 			tc, err := s.clientTLS(ctx, nc, true)
 			if err != nil {
@@ -95,6 +95,9 @@ func (s *Server) admit(ctx context.Context, accepted net.Conn, g *guest) (net.Co
 	}
 	for {
 		req, err := wire.ReadStartupMax(nc, s.limits().MaxStartup)
+		if p, ok := nc.(*prefixConn); ok && len(p.first) == 0 {
+			nc = accepted // a session in clear gets the socket itself
+		}
 		switch {
 		case errors.Is(err, io.EOF) && !sslDone:
 			return nil, nil, nil

@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"syscall"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/scram"
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 )
 
 // alpn is the protocol's registered name; direct TLS must negotiate it.
@@ -57,6 +59,9 @@ func (s *Server) clientTLS(ctx context.Context, nc net.Conn, direct bool) (*tls.
 	cfg.NextProtos = []string{alpn}
 	if cfg.MinVersion < tls.VersionTLS12 {
 		cfg.MinVersion = tls.VersionTLS12
+	}
+	if _, raw := nc.(syscall.Conn); raw {
+		nc = wire.NewSocket(nc)
 	}
 	tc := tls.Server(nc, cfg)
 	if err := tc.HandshakeContext(ctx); err != nil {
@@ -190,7 +195,7 @@ func (s *Server) serverHandshake(ctx context.Context, nc net.Conn) (*tls.Conn, e
 	if answer[0] != 'S' {
 		return nil, errNoServerTLS
 	}
-	tc := tls.Client(nc, s.cfg.ServerTLS.config())
+	tc := tls.Client(wire.NewSocket(nc), s.cfg.ServerTLS.config())
 	if err := tc.HandshakeContext(ctx); err != nil {
 		return nil, fmt.Errorf("TLS with the server: %w", err)
 	}

@@ -18,6 +18,9 @@ type Conn struct {
 	raw syscall.RawConn // nil over TLS
 	rd  rawRead
 	wr  rawWrite
+	// head is what a reader over TLS waits with, so that an idle session holds
+	// no buffer.
+	head [HeaderSize]byte
 }
 
 // NewConn wraps a connected socket or TLS connection. Nothing may have been
@@ -33,6 +36,23 @@ func NewConn(nc net.Conn) *Conn {
 	}
 	return c
 }
+
+// A Socket is a connection whose Read and Write are a Conn's, for TLS to stand
+// on.
+type Socket struct {
+	net.Conn
+	c *Conn
+}
+
+// NewSocket wraps a connected socket. As with a Conn, one goroutine may read
+// while another writes: crypto/tls has a lock for either.
+func NewSocket(nc net.Conn) *Socket { return &Socket{Conn: nc, c: NewConn(nc)} }
+
+// Read reads at least one byte into p, or fails.
+func (s *Socket) Read(p []byte) (int, error) { return s.c.Read(p) }
+
+// Write writes all of p, or fails.
+func (s *Socket) Write(p []byte) (int, error) { return s.c.Write(p) }
 
 // Net returns the connection below, for deadlines, addresses and TLS state.
 func (c *Conn) Net() net.Conn { return c.nc }
@@ -65,15 +85,20 @@ func (c *Conn) readFirst(r *Reader) error {
 	if c.raw != nil {
 		return c.rd.readInto(c.raw, r)
 	}
+	n, err := c.nc.Read(c.head[:])
+	if n == 0 {
+		if err == nil {
+			err = io.ErrNoProgress
+		}
+		return err
+	}
 	r.take()
-	n, err := c.nc.Read(r.buf)
-	r.w = n
-	if n > 0 {
-		return nil
+	r.w = copy(r.buf, c.head[:n])
+	if n == len(c.head) && string(c.head[1:]) != "\x00\x00\x00\x04" { // not a message without a body
+		// The rest of the message is on its way, and of the record mostly here.
+		// An error comes again at the next read.
+		n, _ = c.nc.Read(r.buf[r.w:])
+		r.w += n
 	}
-	r.release()
-	if err == nil {
-		err = io.ErrNoProgress
-	}
-	return err
+	return nil
 }

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// cpuTime is what all threads of a process have run so far: schedstat counts
+// nanoseconds, where /proc/PID/stat counts ticks.
+func cpuTime(pid int) (time.Duration, error) {
+	paths, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil {
+		return 0, err
+	}
+	if len(paths) == 0 {
+		return 0, fmt.Errorf("process %d is gone", pid)
+	}
+	var sum time.Duration
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // a thread that ended
+		}
+		first, _, _ := strings.Cut(string(text), " ")
+		ns, err := strconv.ParseInt(first, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		sum += time.Duration(ns)
+	}
+	return sum, nil
+}
+
+// resident is a process's resident memory in bytes.
+func resident(pid int) (int64, error) {
+	return kilobytes(fmt.Sprintf("/proc/%d/status", pid), "VmRSS:")
+}
+
+// available is the memory that the machine has left, in bytes.
+func available() (int64, error) { return kilobytes("/proc/meminfo", "MemAvailable:") }
+
+// kilobytes reads a field like "VmRSS:   123 kB".
+func kilobytes(path, field string) (int64, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, field); ok {
+			n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
+			return n << 10, err
+		}
+	}
+	return 0, fmt.Errorf("%s has no %s", path, field)
+}
