@@ -19,42 +19,69 @@ const (
 	opening                // back: a row with sealed columns
 )
 
+// A halt is where a run of messages that pass has ended: at a message of that
+// size which does not, or is not whole; size 0: at the end of what is buffered.
+type halt struct {
+	size int
+	v    verdict
+	err  error
+	set  bool // kept for the walk that follows
+}
+
 // front moves the client's messages to the server.
 func (ss *session) front() error {
+	quick := ss.quickClient
 	for {
-		if err := ss.cr.Fill(); err != nil {
+		if err := ss.cr.Pump(quick); err != nil {
 			return err
 		}
-		ss.touch()
 		if err := ss.walkClient(); err != nil {
 			return err
 		}
 	}
 }
 
+// quickClient forwards what simply passes; false: something is left for
+// walkClient.
+func (ss *session) quickClient() bool {
+	h := ss.passClient()
+	if h.err == nil && h.size == 0 {
+		return true
+	}
+	ss.clientHalt, ss.clientHalt.set = h, true
+	return false
+}
+
 // walkClient handles what is buffered: runs of messages that nobody must see
 // go out in one write.
 func (ss *session) walkClient() error {
-	run := 0
-	for {
-		ss.mu.Lock()
-		if ss.ended { // by the idle limit: what comes now would run unanswered
-			ss.mu.Unlock()
-			return errEnded
-		}
-		size, v, err := ss.runClient(&run)
-		ss.mu.Unlock()
-		if ferr := ss.forward(run); ferr != nil {
-			return ferr
-		}
-		run = 0
-		if err != nil || size == 0 {
-			return err
-		}
-		if err := ss.oneClient(size, v); err != nil {
+	h := ss.clientHalt
+	if ss.clientHalt = (halt{}); !h.set {
+		h = ss.passClient()
+	}
+	for ; h.err == nil && h.size > 0; h = ss.passClient() {
+		if err := ss.oneClient(h.size, h.v); err != nil {
 			return err
 		}
 	}
+	return h.err
+}
+
+// passClient forwards the run of messages at the buffer's front that pass.
+func (ss *session) passClient() (h halt) {
+	ss.touch()
+	run := 0
+	ss.mu.Lock()
+	if ss.ended { // by the idle limit: what comes now would run unanswered
+		ss.mu.Unlock()
+		return halt{err: errEnded}
+	}
+	h.size, h.v, h.err = ss.runClient(&run)
+	ss.mu.Unlock()
+	if err := ss.forward(run); err != nil {
+		h.err = err
+	}
+	return h
 }
 
 // runClient extends the run over the messages that pass. It stops at one that
@@ -160,8 +187,9 @@ func (ss *session) send(msgs []byte, entries ...owed) error {
 
 // back moves the server's messages to the client.
 func (ss *session) back() error {
+	quick := ss.quickServer
 	for {
-		if err := ss.sr.Fill(); err != nil {
+		if err := ss.sr.Pump(quick); err != nil {
 			ss.serverEnded()
 			return err
 		}
@@ -171,16 +199,40 @@ func (ss *session) back() error {
 	}
 }
 
+// quickServer passes on what simply passes. false: something is left for
+// walkServer, and unless that is an error mu stays locked for it, so that the
+// front cannot overtake what is ready and not yet sent.
+func (ss *session) quickServer() bool {
+	ss.mu.Lock()
+	var h halt
+	if h.size, h.v, h.err = ss.runServer(); h.err == nil && h.size == 0 {
+		run := ss.ahead
+		ss.ahead = 0
+		if h.err = ss.emit(run); h.err == nil {
+			return true
+		}
+		ss.mu.Lock()
+	}
+	ss.serverHalt, ss.serverHalt.set = h, true
+	return false
+}
+
 // walkServer handles what is buffered. Bytes for the client stay in place as
 // long as nothing between them changes; then they gather in out.
 func (ss *session) walkServer() error {
-	ss.mu.Lock()
-	for {
-		size, v, err := ss.runServer()
+	h := ss.serverHalt
+	if ss.serverHalt = (halt{}); !h.set {
+		ss.mu.Lock()
+	}
+	for ; ; h.set = false {
+		if !h.set {
+			h.size, h.v, h.err = ss.runServer()
+		}
+		size, v := h.size, h.v
 		switch {
-		case err != nil:
+		case h.err != nil:
 			ss.mu.Unlock()
-			return err
+			return h.err
 		case size == 0:
 			run := ss.ahead
 			ss.ahead = 0

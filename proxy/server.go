@@ -167,6 +167,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.listeners[l] = struct{}{}
 	s.mu.Unlock()
 	s.sweeping.Do(func() { go s.sweepIdle() })
+
+	s.sweeping.Do(func() { //nolint:contextcheck // as long as the server lives
+		go s.sweepIdle()
+		go s.sweepEnds()
+	})
 	stop := context.AfterFunc(ctx, func() { l.Close() }) //nolint:errcheck // a second close is harmless
 	defer stop()
 	for delay := time.Duration(0); ; {

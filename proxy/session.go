@@ -62,8 +62,10 @@ type session struct {
 	own           string       // name of the node's own prepared statement
 	active        atomic.Int64 // when the client sent something last, Unix ns
 
-	cr *wire.Reader // the front's
-	sr *wire.Reader // the back's
+	cr         *wire.Reader // the front's, as clientHalt
+	sr         *wire.Reader // the back's, as serverHalt
+	clientHalt halt
+	serverHalt halt
 
 	smu sync.Mutex
 	cmu sync.Mutex
@@ -127,16 +129,17 @@ func (ss *session) run() {
 
 // rescue keeps a panic of one of the two goroutines within the session. It may
 // have left mu locked, and everybody would wait for it for ever, with the
-// server's transaction open: with both connections closed nobody else holds mu
-// for as long as is tried here.
+// server's transaction open: with nothing to be read or written any more nobody
+// else holds mu for as long as is tried here.
 func (ss *session) rescue(where string) {
 	p := recover()
 	if p == nil {
 		return
 	}
 	ss.srv.panicked(where, p)
-	ss.client.Close()                                                                               //nolint:errcheck // both ends may be gone already
-	ss.server.Close()                                                                               //nolint:errcheck // as above
+	ss.client.SetDeadline(longAgo)                                                                  //nolint:errcheck // both ends may be gone already
+	ss.server.SetDeadline(longAgo)                                                                  //nolint:errcheck // as above
+	defer ss.end()                                                                                  // Close waits for whoever waits for mu
 	for begun := time.Now(); time.Since(begun) < rescueTimeout; time.Sleep(10 * time.Millisecond) { //nolint:forbidigo // the lock may be held for ever
 		if ss.mu.TryLock() {
 			ss.mu.Unlock()
@@ -225,11 +228,18 @@ func (ss *session) end() {
 		ss.cond.Broadcast()
 	}
 	ss.mu.Unlock()
-	ss.client.Close() //nolint:errcheck // both ends may be gone already
+	// Close waits until nobody is in the middle of passing on what he has read:
+	// no write may hold him (see wire.Reader.Pump).
+	ss.client.Net().SetWriteDeadline(longAgo) //nolint:errcheck // both ends may be gone already
 	if ss.server != nil {
-		ss.server.Close() //nolint:errcheck // as above
+		ss.server.Net().SetWriteDeadline(longAgo) //nolint:errcheck // as above
+		ss.server.Close()                         //nolint:errcheck // as above
 	}
+	ss.client.Close() //nolint:errcheck // as above
 }
+
+// longAgo is a deadline that has passed.
+var longAgo = time.Unix(1, 0)
 
 // close frees what the session holds and zeroes its keys.
 func (ss *session) close() {

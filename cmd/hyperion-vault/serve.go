@@ -14,6 +14,8 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -47,6 +49,7 @@ func (c *serveCommand) Run(ctx context.Context, std *streams) error {
 		return err
 	}
 	v.forget()
+	shareProcessors(std.environ)
 	log := newLog(std.err, config)
 	for _, warning := range warnings {
 		log.WarnContext(ctx, "setting", "warning", warning)
@@ -68,6 +71,18 @@ func (c *serveCommand) Run(ctx context.Context, std *streams) error {
 	n.reload = func() (values, []string, error) { return load(&c.Settings, std.environ, c.Config) }
 	n.values = v
 	return n.run(ctx)
+}
+
+// shareProcessors leaves half of the processors to the server beside the node:
+// what the node does is mostly waiting, and threads of Go's that look for work
+// in vain cost more than they bring. GOMAXPROCS in the environment goes before.
+func shareProcessors(environ []string) {
+	for _, setting := range environ {
+		if strings.HasPrefix(setting, "GOMAXPROCS=") {
+			return
+		}
+	}
+	runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2))
 }
 
 func newLog(w io.Writer, c *nodeConfig) *slog.Logger {

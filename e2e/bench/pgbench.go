@@ -46,7 +46,9 @@ func (w *world) pgbench(ctx context.Context, t target, l load, seconds float64) 
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // a temporary directory
 	args := []string{
-		"-n", "-M", l.mode, "-c", strconv.Itoa(l.clients), "-j", strconv.Itoa(min(l.clients, 2)), "-T", strconv.Itoa(max(1, int(seconds))),
+		"-n", "-M", l.mode, "-c", strconv.Itoa(l.clients), "-j", strconv.Itoa(min(l.clients, 2)),
+		// Its clock starts before its clients log in, which is not counted.
+		"-T", strconv.Itoa(max(1, int(seconds)+l.clients/32)),
 		"--log", "--log-prefix", filepath.Join(dir, "log"), "--sampling-rate", "0.2",
 	}
 	if l.connect {

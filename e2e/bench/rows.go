@@ -54,9 +54,15 @@ func rows(o *options) []row {
 	}
 	all = append(all,
 		row{"churn", true, measureChurn},
-		row{"bulk-select", true, func(ctx context.Context, w *world, o *options) ([]line, error) { return measureBulk(ctx, w, o, bulkSelect) }},
-		row{"bulk-copy-out", true, func(ctx context.Context, w *world, o *options) ([]line, error) { return measureBulk(ctx, w, o, bulkCopyOut) }},
-		row{"bulk-copy-in", true, func(ctx context.Context, w *world, o *options) ([]line, error) { return measureBulk(ctx, w, o, bulkCopyIn) }},
+		row{"bulk-select", true, func(ctx context.Context, w *world, o *options) ([]line, error) {
+			return measureBulk(ctx, w, o, bulkSelect)
+		}},
+		row{"bulk-copy-out", true, func(ctx context.Context, w *world, o *options) ([]line, error) {
+			return measureBulk(ctx, w, o, bulkCopyOut)
+		}},
+		row{"bulk-copy-in", true, func(ctx context.Context, w *world, o *options) ([]line, error) {
+			return measureBulk(ctx, w, o, bulkCopyIn)
+		}},
 		row{"read-secret-1", false, func(ctx context.Context, w *world, o *options) ([]line, error) { return measureRead(ctx, w, o, 1) }},
 		row{"read-secret-8", true, func(ctx context.Context, w *world, o *options) ([]line, error) { return measureRead(ctx, w, o, 8) }},
 		row{"open-many", true, measureMany},

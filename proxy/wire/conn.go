@@ -5,6 +5,7 @@ package wire
 import (
 	"io"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -17,7 +18,16 @@ type Conn struct {
 	nc  net.Conn
 	raw syscall.RawConn // nil over TLS
 	rd  rawRead
+	pm  pump
 	wr  rawWrite
+	// fd is the descriptor's number: for poll, which a stale one does no harm.
+	fd int32
+	// waiting is not 0 while a Pump waits without having seen that nothing is
+	// left to read; each such wait has another number.
+	waiting atomic.Uint32
+	nudged  atomic.Bool // the read deadline is a Sweeper's
+	// met and swept are the Sweeper's: the numbers last met and last looked at.
+	met, swept uint32
 	// head is what a reader over TLS waits with, so that an idle session holds
 	// no buffer.
 	head [HeaderSize]byte
@@ -31,7 +41,9 @@ func NewConn(nc net.Conn) *Conn {
 		if raw, err := sc.SyscallConn(); err == nil {
 			c.raw = raw
 			c.rd.init()
+			c.pm.init()
 			c.wr.init()
+			raw.Control(func(fd uintptr) { c.fd = int32(fd) }) //nolint:errcheck,gosec // closed: then every call says so; a descriptor is small
 		}
 	}
 	return c
@@ -68,7 +80,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if c.raw == nil {
 		return c.nc.Read(p)
 	}
-	return c.rd.read(c.raw, p)
+	return c.rd.read(c, p)
 }
 
 // Write writes all of p, or fails.
@@ -83,7 +95,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 // socket is readable.
 func (c *Conn) readFirst(r *Reader) error {
 	if c.raw != nil {
-		return c.rd.readInto(c.raw, r)
+		return c.rd.readInto(r)
 	}
 	n, err := c.nc.Read(c.head[:])
 	if n == 0 {

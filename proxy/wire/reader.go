@@ -100,6 +100,21 @@ func (r *Reader) Fill() error {
 	return err
 }
 
+// Pump is Fill, but gives what comes to step first, and returns only when step
+// says that something is left for the caller, or when an unfinished message is
+// buffered. step must not read from the connection.
+//
+// While it waits it holds the connection's read lock: Close from elsewhere waits
+// until step returns. So whoever closes must first make what step may block in
+// fail, which is a write: by a write deadline on the connections concerned.
+func (r *Reader) Pump(step func() bool) error {
+	if r.conn.raw == nil || r.r != r.w {
+		return r.Fill()
+	}
+	r.Release()
+	return r.conn.pm.run(r, step)
+}
+
 // Hold buffers the whole message of size bytes at the front. max bounds size.
 // The memory grows with what has arrived, never with what was announced.
 func (r *Reader) Hold(size, max int) error {

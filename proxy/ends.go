@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import (
+	"time"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
+)
+
+// lookEvery is how often sessions that wait are looked at. An end of a
+// connection that came together with data is seen after twice that time.
+const lookEvery = 100 * time.Millisecond
+
+// sweepEnds ends the waits of sessions whose other end has gone unseen, until the
+// server ends.
+func (s *Server) sweepEnds() {
+	var sweeper wire.Sweeper
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		s.mu.Lock()
+		for _, ss := range s.sessions {
+			sweeper.Add(ss.client)
+			sweeper.Add(ss.server)
+		}
+		s.mu.Unlock()
+		sweeper.Sweep()
+	}
+}
