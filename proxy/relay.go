@@ -107,6 +107,9 @@ func (ss *session) runClient(run *int) (size int, v verdict, err error) {
 // oneClient handles the message at the buffer's front, which did not simply
 // pass.
 func (ss *session) oneClient(size int, v verdict) error {
+	if v == again && size <= min(maxWhole, ss.srv.cfg.MaxQuery) {
+		return ss.cr.Hold(size, maxWhole)
+	}
 	for {
 		typ := ss.cr.Buffered()[0]
 		if v == again {
@@ -238,22 +241,24 @@ func (ss *session) walkServer() error {
 			ss.ahead = 0
 			return ss.emit(run)
 		}
-		ss.gather()
-		if v == opening {
-			if err := ss.openRows(); err != nil {
-				ss.mu.Unlock()
-				return err
-			}
-			continue
-		}
 		if v == again { // not whole: what is ready goes out first
-			if err := ss.emit(0); err != nil {
+			run := ss.ahead
+			ss.ahead = 0
+			if err := ss.emit(run); err != nil {
 				return err
 			}
 			if err := ss.partServer(size); err != nil {
 				return err
 			}
 			ss.mu.Lock()
+			continue
+		}
+		ss.gather()
+		if v == opening {
+			if err := ss.openRows(); err != nil {
+				ss.mu.Unlock()
+				return err
+			}
 			continue
 		}
 		ss.sr.Discard(size)
@@ -278,9 +283,16 @@ func (ss *session) runServer() (size int, v verdict, err error) {
 	}
 }
 
+// maxWhole is the size up to which the rest of a message is waited for, so that
+// it goes out together with those behind it: streaming costs two small writes.
+const maxWhole = wire.BufferSize / 4
+
 // partServer handles a message at the buffer's front that is not whole: what
 // nobody must see streams through, what must be seen is held, within bounds.
 func (ss *session) partServer(size int) error {
+	if size <= maxWhole {
+		return ss.sr.Hold(size, maxWhole)
+	}
 	typ := ss.sr.Buffered()[0]
 	ss.mu.Lock()
 	limit := ss.holdLimit(typ)
