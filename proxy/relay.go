@@ -107,7 +107,7 @@ func (ss *session) runClient(run *int) (size int, v verdict, err error) {
 // oneClient handles the message at the buffer's front, which did not simply
 // pass.
 func (ss *session) oneClient(size int, v verdict) error {
-	if v == again && size <= min(maxWhole, ss.srv.cfg.MaxQuery) {
+	if v == again && size <= min(maxWhole, ss.srv.limits().MaxQuery) {
 		return ss.cr.Hold(size, maxWhole)
 	}
 	for {
