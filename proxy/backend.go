@@ -20,8 +20,21 @@ import (
 // returns what the client is to see of it: AuthenticationOk, parameters, notices. The server's
 // own FATAL is passed on as it is.
 func (ss *session) connectServer(ctx context.Context) (greeting []byte, err error) {
+	greeting, err = ss.logInToServer(ctx, false)
+	var refused *serverFatal
+	if errors.As(err, &refused) && !refused.begun && ss.srv.serverMode() == SSLAllow { // in clear; libpq then tries TLS
+		ss.server.Close() //nolint:errcheck // it was refused
+		if secured, again := ss.logInToServer(ctx, true); again == nil {
+			return secured, nil
+		}
+	}
+	return greeting, err
+}
+
+// logInToServer is one attempt of connectServer.
+func (ss *session) logInToServer(ctx context.Context, forceTLS bool) (greeting []byte, err error) {
 	s := ss.srv
-	nc, binding, err := s.dialServer(ctx)
+	nc, binding, err := s.dialServer(ctx, forceTLS)
 	if err != nil {
 		s.cfg.Log.Warn("the server cannot be reached", "server", s.cfg.LocalAddr, "error", err.Error())
 		return nil, fatalf(stateCannotConnect, "the PostgreSQL server beside this node cannot be reached",
@@ -30,6 +43,9 @@ func (ss *session) connectServer(ctx context.Context) (greeting []byte, err erro
 	ss.server = wire.NewConn(nc)
 	if err := nc.SetDeadline(deadlineOf(ctx)); err != nil {
 		return nil, err
+	}
+	if ss.sr != nil {
+		ss.sr.Release()
 	}
 	ss.sr = wire.NewServerReader(ss.server)
 	ss.sr.Charge(&s.held)
@@ -102,7 +118,7 @@ func (l *serverLogin) message(typ byte, body []byte) error {
 	case wire.Authentication:
 		return l.authentication(body)
 	case wire.ErrorResponse: // behind AuthenticationOk, of what the log-in asked for
-		return &serverFatal{raw: wire.AppendMessage(l.greeting, typ, body)}
+		return &serverFatal{raw: wire.AppendMessage(l.greeting, typ, body), begun: l.client != nil}
 	case wire.NoticeResponse:
 		l.greeting = wire.AppendMessage(l.greeting, typ, body)
 	case wire.ParameterStatus:
@@ -127,7 +143,10 @@ func (l *serverLogin) message(typ byte, body []byte) error {
 
 // serverFatal is a FATAL of the server's, to be passed on untouched, with what
 // comes before it.
-type serverFatal struct{ raw []byte }
+type serverFatal struct {
+	raw   []byte
+	begun bool // the server had asked for the password
+}
 
 func (e *serverFatal) Error() string { return "the server refused the log-in" }
 

@@ -86,7 +86,7 @@ func (s *Server) findSession(req *wire.Startup) *session {
 // cancelServer sends the server its own cancel request and waits for it to
 // close the connection. False: it did not get there.
 func (s *Server) cancelServer(ctx context.Context, pid uint32, secret []byte) bool {
-	nc, _, err := s.dialServer(ctx)
+	nc, _, err := s.dialServer(ctx, false)
 	if err != nil {
 		s.cfg.Log.Warn("a cancel request could not reach the server", "error", err.Error())
 		return false

@@ -130,13 +130,11 @@ func (c *prefixConn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// dialServer connects to the local server, with TLS as its mode wants.
-func (s *Server) dialServer(ctx context.Context) (net.Conn, scram.Binding, error) {
-	mode := SSLDisable
-	if t := s.cfg.ServerTLS; t != nil && s.cfg.LocalNetwork != "unix" {
-		mode = t.Mode
-	}
-	nc, err := s.dialOnce(ctx, mode >= SSLPrefer)
+// dialServer connects to the local server, with TLS as its mode, or the caller,
+// wants.
+func (s *Server) dialServer(ctx context.Context, forceTLS bool) (net.Conn, scram.Binding, error) {
+	mode := s.serverMode()
+	nc, err := s.dialOnce(ctx, forceTLS || mode >= SSLPrefer)
 	if errors.Is(err, errNoServerTLS) && mode == SSLPrefer {
 		nc, err = s.dialOnce(ctx, false)
 	}
@@ -144,6 +142,14 @@ func (s *Server) dialServer(ctx context.Context) (net.Conn, scram.Binding, error
 		return nil, scram.Binding{}, err
 	}
 	return nc, serverBinding(nc), nil
+}
+
+// serverMode is the mode that counts: a socket never speaks TLS.
+func (s *Server) serverMode() SSLMode {
+	if t := s.cfg.ServerTLS; t != nil && s.cfg.LocalNetwork != "unix" {
+		return t.Mode
+	}
+	return SSLDisable
 }
 
 func serverBinding(nc net.Conn) scram.Binding {
@@ -204,12 +210,12 @@ func (s *Server) serverHandshake(ctx context.Context, nc net.Conn) (*tls.Conn, e
 
 // config maps libpq's modes on crypto/tls: below verify-ca the certificate is
 // not checked here (the log-in may still be bound to it), verify-ca checks the
-// chain alone.
+// chain alone, and so does require if it was told whom to trust.
 func (t *ServerTLS) config() *tls.Config {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: t.Roots, ServerName: t.Host, NextProtos: []string{alpn}}
-	switch t.Mode {
-	case SSLVerifyFull:
-	case SSLVerifyCA:
+	switch {
+	case t.Mode == SSLVerifyFull:
+	case t.Mode == SSLVerifyCA, t.Mode == SSLRequire && t.Roots != nil:
 		c.InsecureSkipVerify = true
 		c.VerifyConnection = t.verifyChain
 	default:

@@ -52,6 +52,9 @@ func (n *Node) StartUnready(tb testing.TB, settings map[string]string) *Loose {
 	}
 	dir := tb.TempDir()
 	loose := &Loose{Proxy: FreeAddress(tb), Log: filepath.Join(dir, "node.log"), Config: filepath.Join(dir, "node.conf"), rest: FreeAddress(tb)}
+	if listen, given := settings["VAULT_PROXY_LISTEN"]; given {
+		loose.Proxy = listen
+	}
 	values := n.Settings(tb)
 	maps.Copy(values, map[string]string{
 		"VAULT_PROXY_LISTEN": loose.Proxy, "VAULT_API_LISTEN": loose.rest, "VAULT_METRICS_LISTEN": "off", "VAULT_AUDIT_DIR": filepath.Join(dir, "audit"),

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package tls
+
+import (
+	"crypto/tls"
+	"testing"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+	"github.com/hyperiondb/hyperion-vault/e2e/rawpg"
+)
+
+// TestCancel sends a cancel request in clear, behind SSLRequest, and by direct
+// TLS; the session itself is encrypted. None is answered.
+func TestCancel(t *testing.T) {
+	node := secure(t, map[string]string{"VAULT_REQUIRE_TLS": "all"})
+	session, err := node.encrypt(t, node.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := logIn(t, session, &rawpg.Scram{}); got != "in" {
+		t.Fatal(got)
+	}
+	direct := node.config.Clone()
+	direct.NextProtos = []string{"postgresql"}
+	for name, dial := range map[string]func() *rawpg.Conn{
+		"in clear": func() *rawpg.Conn { return open(t, node.address) },
+		"behind SSLRequest": func() *rawpg.Conn {
+			c, err := node.encrypt(t, node.config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		},
+		"by direct TLS": func() *rawpg.Conn { return rawpg.Over(tls.Client(open(t, node.address).Net, direct)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := session.Send(rawpg.Query("SELECT 'begun' UNION ALL SELECT pg_sleep(60)::text")); err != nil {
+				t.Fatal(err)
+			}
+			waitForStatement(t, session.PID)
+			c := dial()
+			if err := c.Write(rawpg.CancelRequest(session.PID, session.Secret)); err != nil {
+				t.Fatal(err)
+			}
+			if rest, err := c.ReadRest(); err != nil || len(rest) > 0 {
+				t.Errorf("answered %q, %v", rest, err)
+			}
+			session.Expect(t, "T(?column?:25) D(begun) E(57014) Z(I)")
+		})
+	}
+}
+
+// waitForStatement returns when the backend runs something.
+func waitForStatement(t *testing.T, pid uint32) {
+	t.Helper()
+	admin := shared.Connect(t, shared.SuperDSN(0))
+	cluster.Eventually(t, "the statement", func() bool {
+		return cluster.Text(t, admin, "SELECT coalesce(max(wait_event), '') FROM pg_stat_activity WHERE pid = $1", pid) == "PgSleep"
+	})
+}
