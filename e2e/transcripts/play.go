@@ -63,8 +63,8 @@ type player struct {
 	said  []answer
 }
 
-// Play leads a conversation and returns all that was answered.
-func (s Side) Play(ctx context.Context, t Transcript, way Way) ([]answer, error) {
+// play leads a conversation and returns all that was answered.
+func (s Side) play(ctx context.Context, t Transcript, way Way) ([]answer, error) {
 	p := &player{side: s, way: way, conns: map[string]*rawpg.Conn{}}
 	defer func() {
 		for _, c := range p.conns {

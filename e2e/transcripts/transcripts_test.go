@@ -84,6 +84,7 @@ func sides(database string) (server, node Side) {
 }
 
 func runFile(t *testing.T, file, text string) {
+	t.Helper()
 	for _, database := range []string{plain, shared.Database} {
 		all, err := Parse(text, map[string]string{"user": shared.User, "database": database})
 		if err != nil {
@@ -123,7 +124,7 @@ func compare(t *testing.T, database string, onServer, onNode Transcript) {
 	var want []answer
 	var err error
 	if onServer.NodeOnly == "" {
-		if want, err = server.Play(t.Context(), onServer, Steps); err != nil {
+		if want, err = server.play(t.Context(), onServer, Steps); err != nil {
 			t.Fatalf("the server: %v", err)
 		}
 	}
@@ -137,11 +138,11 @@ func compare(t *testing.T, database string, onServer, onNode Transcript) {
 			}
 			if onServer.NodeOnly != "" {
 				want = nil
-			} else if want, err = server.Play(t.Context(), onServer, AtOnce); err != nil { // what is ignored during a COPY depends on when it comes
+			} else if want, err = server.play(t.Context(), onServer, AtOnce); err != nil { // what is ignored during a COPY depends on when it comes
 				t.Fatalf("the server, %s: %v", way, err)
 			}
 		}
-		got, err := node.Play(t.Context(), onNode, way)
+		got, err := node.play(t.Context(), onNode, way)
 		if err != nil {
 			t.Errorf("the node, %s: %v", way, err)
 			return

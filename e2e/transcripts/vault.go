@@ -13,8 +13,10 @@ import (
 // What stands between the steps of a conversation in a database with the vault:
 // for the node a read or a put, for the server a stand-in that answers alike.
 const (
-	// ReadName is a secret whose value is ReadValue.
-	ReadName, ReadValue = "transcripts/read", "opened"
+	// ReadName is the secret that is read.
+	ReadName = "transcripts/read"
+	// ReadValue is its value.
+	ReadValue = "opened"
 	// Canary is what each put stores.
 	Canary = "transcripts canary"
 )
