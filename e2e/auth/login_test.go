@@ -159,8 +159,8 @@ func TestServerMustAskForThePassword(t *testing.T) {
 	}
 }
 
-// TestBusyServer stops the server for longer than the service role's statements
-// may take: a log-in waits, as it would at the server's own port.
+// TestBusyServer stops the server for a while, so that it starts no backend: a
+// log-in waits, as it would at the server's own port.
 func TestBusyServer(t *testing.T) {
 	c := cluster.Start(t, cluster.Spec{})
 	conn, err := pgx.Connect(t.Context(), c.SuperDSN(0))
@@ -172,11 +172,18 @@ func TestBusyServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Nodes[0].FreezeServer(t)
-	thaw := time.AfterFunc(6*time.Second, func() { c.Nodes[0].ThawServer(t) })
+	// Two attempts, with and without TLS, were over after 10 s.
+	thaw := time.AfterFunc(12*time.Second, func() { c.Nodes[0].ThawServer(t) })
 	defer thaw.Stop() // a log-in that failed early: the cleanup thaws
-	client, err := pgx.Connect(t.Context(), c.DSN(0, c.User))
+	config, err := pgx.ParseConfig(c.DSN(0, c.User))
 	if err != nil {
-		t.Fatalf("log-in while the server was stopped: %v", err)
+		t.Fatal("a DSN that does not parse") // its error would show the password
+	}
+	config.ConnectTimeout = 2 * time.Minute
+	client, err := pgx.ConnectConfig(t.Context(), config)
+	if err != nil {
+		log, readErr := os.ReadFile(c.Nodes[0].Log)
+		t.Fatalf("log-in while the server was stopped: %v; the node's log: %s %v", err, log, readErr)
 	}
 	if got := cluster.Text(t, client, "SELECT session_user::text"); got != c.User {
 		t.Errorf("logged in as %q", got)

@@ -36,7 +36,7 @@ const (
 	// loginTimeout is the same for a log-in, which may stand in line for a
 	// connection behind hundreds of others; the statement itself is bounded by
 	// statement_timeout.
-	loginTimeout = 20 * time.Second
+	loginTimeout = 60 * time.Second // as authentication_timeout
 
 	defaultPoolMax  = 16
 	applicationName = "hyperion-vault"
@@ -168,7 +168,7 @@ func serviceConfig(c Config, at Server) (*pgconn.Config, error) {
 		{"require_auth", auth},
 		{"min_protocol_version", "3.0"},
 		{"max_protocol_version", "3.0"},
-		{"connect_timeout", strconv.Itoa(int(loginTimeout.Seconds()))}, // a busy server takes its time to start a backend,
+		{"connect_timeout", strconv.Itoa(int(loginTimeout.Seconds()))}, // a busy server takes its time to start a backend
 	} {
 		b.WriteString(kv[0] + "='" + quoteConn.Replace(kv[1]) + "' ")
 	}
