@@ -166,9 +166,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 	s.listeners[l] = struct{}{}
 	s.mu.Unlock()
-	s.sweeping.Do(func() { go s.sweepIdle() })
-
-	s.sweeping.Do(func() { //nolint:contextcheck // as long as the server lives
+	s.sweeping.Do(func() {
 		go s.sweepIdle()
 		go s.sweepEnds()
 	})
