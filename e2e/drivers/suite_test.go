@@ -77,7 +77,6 @@ func TestDrivers(t *testing.T) {
 }
 
 func (s *suite) run(t *testing.T, built *builds) {
-	t.Helper()
 	host, port, err := net.SplitHostPort(shared.Nodes[0].Proxy)
 	if err != nil {
 		t.Fatal(err)

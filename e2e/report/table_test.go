@@ -7,8 +7,10 @@ import "testing"
 func TestTable(t *testing.T) {
 	rows := []*Row{
 		{Kind: Drivers, Client: "a", Version: "1", Results: []Result{
-			{Feature: "put", Outcome: Passed}, {Feature: "cursor", Outcome: Absent, Remark: "it has none"},
-			{Feature: "error", Outcome: Failed}, {Feature: "batch", Outcome: Passed},
+			{Feature: "put", Outcome: Passed},
+			{Feature: "cursor", Outcome: Absent, Remark: "it has none"},
+			{Feature: "error", Outcome: Failed},
+			{Feature: "batch", Outcome: Passed},
 		}},
 		{Kind: Tools, Client: "b", Version: "2", Results: []Result{{Feature: "x", Outcome: Passed, Remark: "3 of 3"}, {Feature: "y", Outcome: Failed}}},
 	}

@@ -14,7 +14,6 @@ import (
 )
 
 func transactions(t *testing.T) {
-	t.Helper()
 	eachMode(t, func(t *testing.T, conn *pgx.Conn, dir string) {
 		const put, read = "SELECT vault.put_secret($1, $2)", "SELECT vault.read_secret($1)"
 		name := dir + "a"
@@ -49,7 +48,6 @@ func transactions(t *testing.T) {
 }
 
 func savepoints(t *testing.T) {
-	t.Helper()
 	eachMode(t, func(t *testing.T, conn *pgx.Conn, dir string) {
 		const put, read = "SELECT vault.put_secret($1, $2)", "SELECT vault.read_secret($1)"
 		name := dir + "a"

@@ -4,7 +4,10 @@ package pq
 
 import (
 	"bytes"
+	"database/sql"
 	"fmt"
+	"iter"
+	"slices"
 	"strings"
 
 	"github.com/lib/pq"
@@ -112,32 +115,44 @@ func cursor(s *session) {
 // execution at the end.
 func copyIn(s *session) {
 	s.exec(s.conn, "CREATE TEMP TABLE copied (n int, t text)")
-	tx, err := s.conn.BeginTx(s.Context(), nil)
-	s.must(err)
-	copied, err := tx.Prepare(pq.CopyIn("copied", "n", "t"))
-	s.must(err)
-	for i := range 20_000 {
-		_, err := copied.Exec(i, strings.Repeat("x", i%50))
-		s.must(err)
+	rows := func(yield func([]any) bool) {
+		for i := range 20_000 {
+			if !yield([]any{i, strings.Repeat("x", i%50)}) {
+				return
+			}
+		}
 	}
-	result, err := copied.Exec()
+	result, err := s.copy("COPY copied (n, t) FROM STDIN", rows)
 	s.must(err)
 	if n, err := result.RowsAffected(); err != nil || n != 20_000 {
 		s.Errorf("got %d rows, %v", n, err)
 	}
-	s.must(copied.Close())
-	s.must(tx.Commit())
-
-	tx, err = s.conn.BeginTx(s.Context(), nil)
-	s.must(err)
-	copied, err = tx.Prepare(pq.CopyIn("copied", "n"))
-	s.must(err)
-	if _, err = copied.Exec("bad"); err == nil {
-		_, err = copied.Exec()
-	}
+	_, err = s.copy("COPY copied (n) FROM STDIN", slices.Values([][]any{{"bad"}}))
 	s.check("22P02", "a bad line", err)
-	s.must(tx.Rollback())
 	want(s, s.conn, 20_000, "SELECT count(*) FROM copied")
+}
+
+func (s *session) copy(query string, rows iter.Seq[[]any]) (sql.Result, error) {
+	tx, err := s.conn.BeginTx(s.Context(), nil)
+	if err != nil {
+		return nil, err
+	}
+	defer tx.Rollback() //nolint:errcheck // it may be committed
+	copied, err := tx.PrepareContext(s.Context(), query)
+	if err != nil {
+		return nil, err
+	}
+	defer copied.Close()
+	for row := range rows {
+		if _, err := copied.ExecContext(s.Context(), row...); err != nil {
+			return nil, err
+		}
+	}
+	result, err := copied.ExecContext(s.Context())
+	if err != nil {
+		return nil, err
+	}
+	return result, tx.Commit()
 }
 
 // largeObject is by functions in SQL: the driver has none of its own.
