@@ -132,7 +132,7 @@ func FuzzBind(f *testing.F) {
 		if !named || !bytes.Equal(portal, b.portal) || !bytes.Equal(stmt, b.stmt) || len(portal) > maxName || len(stmt) > maxName {
 			t.Fatalf("names differ: %q %q, %+v", portal, stmt, b)
 		}
-		again := binary.BigEndian.AppendUint16(nil, uint16(len(b.formats)/2)) //nolint:gosec // it came from 16 bits
+		again := binary.BigEndian.AppendUint16(nil, uint16(len(b.formats)/2))
 		again = binary.BigEndian.AppendUint16(append(again, b.formats...), uint16(len(b.params)))
 		for _, p := range b.params {
 			again = wire.AppendParam(again, p)

@@ -180,16 +180,12 @@ func (ss *session) analyse(text string, o rewrite.Options) (*rewrite.Plan, *sqlE
 			plan, refusal = ss.srv.cfg.Analyzer.Analyze(text, o)
 		}
 	}
-	if ss.catalog.foreign && !ss.catalog.has() {
-		return nil, nil // schema vault is another extension's: its calls are its own
-	}
-	if !ss.catalog.has() && refusal != nil && refusal.Table {
-		return nil, nil
-	}
-	if !ss.catalog.has() && (refusal != nil || plan != nil && (plan.Direct || len(plan.Calls) > 0)) {
-		return nil, &sqlError{
-			code: stateNoSchema, message: "the vault of this cluster is in database \"" + ss.srv.cfg.Database + "\"",
-			hint: "Connect to that database.",
+	if !ss.catalog.has() {
+		if ss.catalog.foreign || refusal != nil && refusal.Table {
+			return nil, nil // schema vault, or a table in it, is somebody else's
+		}
+		if e := ss.elsewhere(plan, refusal); e != nil {
+			return nil, e
 		}
 	}
 	if refusal != nil {
@@ -207,6 +203,17 @@ func (ss *session) analyse(text string, o rewrite.Options) (*rewrite.Plan, *sqlE
 		}
 	}
 	return plan, nil
+}
+
+// elsewhere answers a call in a database that has no vault.
+func (ss *session) elsewhere(plan *rewrite.Plan, refusal *rewrite.Refusal) *sqlError {
+	if refusal == nil && (plan == nil || !plan.Direct && len(plan.Calls) == 0) {
+		return nil
+	}
+	return &sqlError{
+		code: stateNoSchema, message: "the vault of this cluster is in database \"" + ss.srv.cfg.Database + "\"",
+		hint: "Connect to that database.",
+	}
 }
 
 // executesPut refuses SQL EXECUTE of a statement that was prepared through the

@@ -183,9 +183,9 @@ func TestServerReads(t *testing.T) {
 	}
 	listeners := []*listener{listen(t, conn.Config(), true), listen(t, conn.Config(), false)}
 	if *readingSeed == 0 {
-		*readingSeed = uint64(time.Now().UnixNano()) //nolint:gosec // any number will do
+		*readingSeed = uint64(time.Now().UnixNano())
 	}
-	rng := rand.New(rand.NewPCG(*readingSeed, 1)) //nolint:gosec // the texts are no secrets
+	rng := rand.New(rand.NewPCG(*readingSeed, 1))
 	a := NewAnalyzer(Config{})
 	outcomes := map[string]int{}
 	begun := time.Now()
@@ -229,7 +229,7 @@ func compare(t *testing.T, a *Analyzer, l *listener, sql string) string {
 	for i, c := range plan.Calls {
 		values[i] = fmt.Appendf(nil, "hv1.%d-", i)
 		v := "-"
-		switch c.Value.Mode { //nolint:exhaustive // the others are no values in a simple query
+		switch c.Value.Mode {
 		case Const:
 			b, err := plan.DecodeValue(nil, sql, i)
 			if err != nil {

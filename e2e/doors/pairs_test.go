@@ -64,7 +64,7 @@ func pick(row, dims []int) []int {
 func key(dims, values []int) string {
 	b := make([]byte, 0, 3*len(dims))
 	for i := range dims {
-		b = append(b, byte(dims[i]), byte(values[i]>>8), byte(values[i])) //nolint:gosec // dimensions and values are few
+		b = append(b, byte(dims[i]), byte(values[i]>>8), byte(values[i]))
 	}
 	return string(b)
 }
