@@ -8,11 +8,9 @@ import (
 	"bytes"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -107,48 +105,5 @@ func TestManySecrets(t *testing.T) {
 		if err := rows.Err(); err != nil || count != n {
 			t.Fatalf("rows: got %d, %v, want %d", count, err, n)
 		}
-	}
-}
-
-// TestPgbench runs the server's own benchmark through the node, with all three
-// of its protocols and with scripts of secrets.
-func TestPgbench(t *testing.T) {
-	c := cluster.Start(t, cluster.Spec{}) // of its own: the shared server writes down every plan
-	env := throughNode(t, c)
-	mustRun(t, env, "pgbench", "-i", "-s", "1", "-q")
-	script := func(text string) string {
-		path := filepath.Join(t.TempDir(), "script")
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	reading := script("\\set n random(1, 4)\nSELECT vault.read_secret('bench/' || :n) AS pw;\nSELECT 1;\n")
-	putting := script("BEGIN;\nSELECT vault.put_secret('bench/1', 'bench value') AS v \\gset\nSELECT vault.read_secret('bench/1', :v);\nEND;\n")
-	pipeline := script("\\startpipeline\nSELECT 1;\nSELECT vault.read_secret('bench/2');\nSELECT vault.put_secret('bench/2', 'bench value');\nSELECT 2;\n\\endpipeline\n")
-	conn := c.Connect(t, c.DSN(0, c.User))
-	for n := 1; n <= 4; n++ {
-		cluster.Exec(t, conn, "SELECT vault.put_secret($1, 'bench value')", fmt.Sprintf("bench/%d", n))
-	}
-	processed := regexp.MustCompile(`number of transactions actually processed: (\d+)/(\d+)`)
-	run := func(want int, args ...string) {
-		t.Helper()
-		out := mustRun(t, env, "pgbench", append([]string{"-n", "-c", "2"}, args...)...)
-		m := processed.FindStringSubmatch(out)
-		if m == nil || m[1] != strconv.Itoa(want) {
-			t.Errorf("pgbench %s: got %s, want %d transactions", strings.Join(args, " "), out, want)
-		}
-	}
-	for _, mode := range []string{"simple", "extended", "prepared"} {
-		run(40, "-M", mode, "-t", "20")
-		run(100, "-M", mode, "-S", "-t", "50")
-		run(40, "-M", mode, "-f", reading, "-t", "20")
-		run(20, "-M", mode, "-f", putting, "-t", "10")
-	}
-	run(20, "-M", "extended", "-f", pipeline, "-t", "10")
-	run(20, "-M", "prepared", "-f", pipeline, "-t", "10")
-	run(10, "-C", "-S", "-t", "5")
-	if got := cluster.Text(t, conn, "SELECT current_version::text FROM vault.list_secrets('bench/1')"); got != "61" {
-		t.Errorf("version: got %s, want 61", got)
 	}
 }

@@ -69,7 +69,7 @@ func TestDrivers(t *testing.T) {
 	cluster.Exec(t, super, "UPDATE vault.secret_versions SET nonce = set_byte(nonce, 0, get_byte(nonce, 0) # 1)")
 	built := &builds{dir: t.TempDir(), done: map[string]error{}}
 	for _, s := range suites {
-		t.Run(strings.NewReplacer(" ", "-", "/", "-").Replace(s.client), func(t *testing.T) {
+		t.Run(strings.NewReplacer(" ", "-", "/", "-", ":", "").Replace(s.client), func(t *testing.T) {
 			t.Parallel()
 			s.run(t, built)
 		})

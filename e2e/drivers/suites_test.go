@@ -10,7 +10,7 @@ import "slices"
 const python = "/usr/bin/python3"
 
 // suites are all programs, a row each.
-var suites = slices.Concat(pythons, pgjdbc, []suite{
+var suites = slices.Concat(pythons, pgjdbc, scripts, []suite{
 	{
 		client: "lib/pq", dir: "pq",
 		build:   []string{"sh", "-c", `mkdir "$OUT" && go test -c -o "$OUT/suite" . && go list -m -f '{{slice .Version 1}}' github.com/lib/pq >"$OUT/version"`},
