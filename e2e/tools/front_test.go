@@ -94,6 +94,7 @@ func (f front) connect(t *testing.T) *pgx.Conn {
 	return conn
 }
 
+// What a client asks for.
 const (
 	putSQL  = "SELECT vault.put_secret($1, $2)"
 	readSQL = "SELECT vault.read_secret($1)"

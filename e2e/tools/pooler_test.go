@@ -122,11 +122,11 @@ func own(t *testing.T, path string) {
 // address answers.
 func startDaemon(t *testing.T, address, name string, args ...string) {
 	t.Helper()
-	path, err := exec.LookPath(name) // of a path: itself
+	path, err := exec.LookPath(name)
 	if err != nil {
 		path = "/usr/sbin/" + name
 	}
-	log := filepath.Join(t.TempDir(), name+".log")
+	log := filepath.Join(t.TempDir(), filepath.Base(name)+".log")
 	file, err := os.Create(log)
 	if err != nil {
 		t.Fatal(err)

@@ -48,13 +48,13 @@ func TestPsql(t *testing.T) {
 		{
 			"`\\copy` both ways", "CREATE TEMP TABLE c (n int, t text);\n\\copy c FROM PSTDIN\n1\tone\n2\ttwo\n\\.\n\\copy c TO " + dir + "/copied\n\\copy c FROM " + dir + "/copied\nSELECT count(*) FROM c;\n" +
 				"\\copy (SELECT left(vault.read_secret('psql/pw')::text, 4)) TO STDOUT\n\\copy c FROM STDIN\nx\n\\.\nSELECT count(*) FROM c;\n",
-			"4\nERROR:  a sealed secret cannot be converted to another type\nDETAIL:  The server holds ciphertext only; a node opens result columns of type vault.sealed.\nHINT:  Select vault.read_secret() as a column of its own.\nERROR:  invalid input syntax for type integer: \"x\"\nCONTEXT:  COPY c, line 1, column n: \"x\"\n4\n",
+			"4\nNOTICE:  sealed text left in place\nHINT:  Select vault.read_secret() as a column of its own to have it opened.\nERROR:  a sealed secret cannot be converted to another type\nDETAIL:  The server holds ciphertext only; a node opens result columns of type vault.sealed.\nHINT:  Select vault.read_secret() as a column of its own.\nERROR:  invalid input syntax for type integer: \"x\"\nCONTEXT:  COPY c, line 1, column n: \"x\"\n4\n",
 		},
 		{"`\\lo_import`, `\\lo_export`", "\\lo_import " + write(t, "large", strings.Repeat("large", 50_000)) + "\n\\lo_export :LASTOID " + dir + "/large\n\\lo_unlink :LASTOID\n\\! wc -c < " + dir + "/large\n", "250000\n"},
 		{"FETCH_COUNT", "\\set FETCH_COUNT 3\nSELECT g, vault.read_secret('psql/pw') FROM generate_series(1, 7) g;\n", "1|" + pw + "\n2|" + pw + "\n3|" + pw + "\n4|" + pw + "\n5|" + pw + "\n6|" + pw + "\n7|" + pw + "\n"},
 		{
 			"ON_ERROR_ROLLBACK", "\\set ON_ERROR_ROLLBACK on\nBEGIN;\nSELECT vault.put_secret('psql/rollback', 'psql canary');\nSELECT 1/0;\nSELECT vault.put_secret('bad name', 'psql canary');\nSELECT vault.put_secret('psql/rollback', 'psql canary');\nCOMMIT;\nSELECT vault.read_secret('psql/rollback', 2);\n",
-			"1\nERROR:  division by zero\nERROR:  invalid name of a secret\nDETAIL:  A name is 1 to 255 bytes of A-Za-z0-9._/@+-, without empty, . or .. segments; the last segment is no REST verb.\n2\npsql canary\n",
+			"1\nERROR:  division by zero\nERROR:  invalid name of a secret\nLINE 1: SELECT vault.put_secret('bad name', 'psql canary');\n                                ^\nDETAIL:  invalid secret name: only A-Z a-z 0-9 . _ / @ + - are allowed\n2\npsql canary\n",
 		},
 		{"AUTOCOMMIT off", "\\set AUTOCOMMIT off\nSELECT vault.put_secret('psql/off', 'psql canary');\nROLLBACK;\nSELECT vault.read_secret('psql/off', missing_ok => true) IS NULL;\n", "1\nt\n"},
 		{"`\\c`", "\\c - - - -\nSELECT vault.read_secret('psql/pw');\n\\c template1\nSELECT current_database();\n\\c " + shared.Database + " " + shared.User + "\nSELECT vault.read_secret('psql/pw');\n", pw + "\ntemplate1\n" + pw + "\n"},
