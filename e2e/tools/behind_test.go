@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+	"github.com/hyperiondb/hyperion-vault/e2e/report"
 )
 
 // verifiers are all roles' SCRAM verifiers: with them a PgBouncer lets in whom
@@ -70,12 +71,17 @@ const (
 // TestPoolerBehind puts PgBouncer between a node and its server: the node
 // notices, whether the pooler refuses its startup parameters or not.
 func TestPoolerBehind(t *testing.T) {
+	row := report.Open(t, report.Tools, "PgBouncer between node and server", word(version(t, "/usr/sbin/pgbouncer", "--version"), 1))
 	for _, mode := range []string{"session", "transaction"} {
 		users := verifiers(t)
 		settings := shared.Nodes[0].Settings(t)
 		users[settings["VAULT_PG_USER"]] = settings["VAULT_PG_PASSWORD"]
-		for params, lines := range map[string]string{"parameters refused": "", "parameters ignored": allParams} {
-			t.Run(mode+" "+params, func(t *testing.T) {
+		for _, lines := range []string{"", allParams} {
+			params := "as it is"
+			if lines != "" {
+				params = "startup parameters ignored"
+			}
+			row.Run(t, "refused in "+mode+" mode, "+params, func(t *testing.T) {
 				address := bouncer{target: shared.Nodes[0].Postgres, mode: mode, users: users, settings: lines}.start(t)
 				loose := shared.Nodes[0].StartUnready(t, map[string]string{"VAULT_LOCAL_PG": address})
 				if e := logIn(t, loose.Proxy); e == nil || e.Code != "58000" || e.Message != pooled {
