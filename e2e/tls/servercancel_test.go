@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package tls
+
+import (
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/rawpg"
+)
+
+// firsts passes connections on to a server and keeps the first packet of each.
+type firsts struct {
+	mu   sync.Mutex
+	seen []string
+}
+
+// listen returns the address of a relay to target that ends with the test.
+func (f *firsts) listen(t *testing.T, target string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's own
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() }) // the relay's end
+	go func() {
+		for {
+			from, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go f.pass(from, target)
+		}
+	}()
+	return l.Addr().String()
+}
+
+func (f *firsts) pass(from net.Conn, target string) {
+	defer from.Close()
+	to, err := net.Dial("tcp", target) //nolint:noctx // a test's own
+	if err != nil {
+		return
+	}
+	defer to.Close()
+	var first [8]byte
+	if _, err := io.ReadFull(from, first[:]); err != nil {
+		return
+	}
+	f.mu.Lock()
+	f.seen = append(f.seen, string(first[:]))
+	f.mu.Unlock()
+	if _, err := to.Write(first[:]); err != nil {
+		return
+	}
+	go func() {
+		_, _ = io.Copy(to, from) // either end may go first
+		_ = to.(*net.TCPConn).CloseWrite()
+	}()
+	_, _ = io.Copy(from, to) // as above
+}
+
+// TestCancelTowardsTheServer: where sessions go to the server by TLS, cancel
+// requests do, and are delivered.
+func TestCancelTowardsTheServer(t *testing.T) {
+	own := newAuthority(t, "own")
+	serveTLS(t, own, tomorrow(), false)
+	var relay firsts
+	_, port, _ := strings.Cut(relay.listen(t, shared.Nodes[0].Postgres), ":")
+	node := shared.Nodes[0].StartUnready(t, map[string]string{
+		"VAULT_LOCAL_PG": "localhost:" + port, "VAULT_PG_HOSTS": "localhost:" + port,
+		"VAULT_PG_SSLMODE": "verify-full", "VAULT_PG_SSLROOTCERT": own.File,
+	})
+	if got := verdict(t, node.Proxy); got != inTLS {
+		t.Fatalf("the session: got %q, want %q", got, inTLS)
+	}
+	c := open(t, node.Proxy)
+	if got := logIn(t, c, &rawpg.Scram{}); got != "in" {
+		t.Fatal(got)
+	}
+	if err := c.Send(rawpg.Query("SELECT 'begun' UNION ALL SELECT pg_sleep(60)::text")); err != nil {
+		t.Fatal(err)
+	}
+	waitForStatement(t, c.PID)
+	stop := open(t, node.Proxy)
+	if err := stop.Write(rawpg.CancelRequest(c.PID, c.Secret)); err != nil {
+		t.Fatal(err)
+	}
+	c.Expect(t, "T(?column?:25) D(begun) E(57014) Z(I)")
+	relay.mu.Lock()
+	defer relay.mu.Unlock()
+	const sslRequest = "\x00\x00\x00\x08\x04\xd2\x16\x2f"
+	for _, first := range relay.seen {
+		if first != sslRequest {
+			t.Errorf("a connection to the server began with %q, want SSLRequest", first)
+		}
+	}
+	if len(relay.seen) < 3 { // the node's own, the session's, the cancel's
+		t.Errorf("connections: got %d", len(relay.seen))
+	}
+}
