@@ -48,6 +48,7 @@ func untouched() []exchange {
 
 // round moves one exchange through a session whose ends these are.
 func (e exchange) round(tb testing.TB, client, server net.Conn) func() {
+	tb.Helper()
 	toServer, toClient := make([]byte, len(e.ask)), make([]byte, len(e.answer))
 	check := func(err error) {
 		if err != nil {

@@ -76,23 +76,11 @@ func (s *Server) refuse(nc net.Conn, err error) {
 // ProcessStartupPacket). Not one byte is read beyond them, so nothing sent in
 // clear can slip into the encrypted session (CVE-2021-23214).
 func (s *Server) admit(ctx context.Context, accepted net.Conn, g *guest) (net.Conn, *wire.Startup, error) {
-	nc := accepted
-	var sslDone, gssDone bool
-	if s.cfg.TLS != nil {
-		var first [1]byte
-		if n, _ := io.ReadFull(accepted, first[:]); n == 0 { // a health check
-			return nil, nil, nil
-		}
-		nc = &prefixConn{Conn: wire.NewSocket(accepted), first: first[:]}
-		if first[0] == 0x16 { // a TLS record: direct TLS
-			tc, err := s.clientTLS(ctx, nc, true)
-			if err != nil {
-				return nil, nil, err
-			}
-			nc, sslDone, gssDone = tc, true, true
-			g.advances()
-		}
+	nc, direct, err := s.firstByte(ctx, accepted, g)
+	if nc == nil || err != nil {
+		return nil, nil, err
 	}
+	sslDone, gssDone := direct, direct
 	for {
 		req, err := wire.ReadStartupMax(nc, s.limits().MaxStartup)
 		if p, ok := nc.(*prefixConn); ok && len(p.first) == 0 {
@@ -128,6 +116,31 @@ func (s *Server) admit(ctx context.Context, accepted net.Conn, g *guest) (net.Co
 		}
 	}
 }
+
+// firstByte recognises direct TLS: a TLS record where a first packet should be.
+// nc is nil for a health check, which sends nothing.
+func (s *Server) firstByte(ctx context.Context, accepted net.Conn, g *guest) (nc net.Conn, direct bool, err error) {
+	if s.cfg.TLS == nil {
+		return accepted, false, nil
+	}
+	var first [1]byte
+	if n, _ := io.ReadFull(accepted, first[:]); n == 0 {
+		return nil, false, nil
+	}
+	nc = &prefixConn{Conn: wire.NewSocket(accepted), first: first[:]}
+	if first[0] != tlsHandshake {
+		return nc, false, nil
+	}
+	tc, err := s.clientTLS(ctx, nc, true)
+	if err != nil {
+		return nil, false, err
+	}
+	g.advances()
+	return tc, true, nil
+}
+
+// tlsHandshake is the type of a TLS record that begins a handshake.
+const tlsHandshake = 0x16
 
 // unsupported answers a major version that is not 3. A client that speaks an
 // older one cannot read an ErrorResponse: it gets a text, as from PostgreSQL.

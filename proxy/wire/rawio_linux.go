@@ -200,7 +200,7 @@ func (s *Sweeper) Sweep() {
 		return
 	}
 	for {
-		if _, err := unix.Poll(s.fds, 0); err != unix.EINTR { //nolint:errorlint // an errno
+		if _, err := unix.Poll(s.fds, 0); err != unix.EINTR {
 			break
 		}
 	}
