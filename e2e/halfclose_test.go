@@ -9,15 +9,17 @@ import (
 	"sync"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 	"github.com/hyperiondb/hyperion-vault/e2e/rawpg"
 )
 
-// A client that sends its last message and the end of its stream in one breath
-// gets its answer and then the end, and its session at the server ends too,
-// however the two arrive at the node. Many at once, so that some arrive together.
+// A client that sends its last message and the end of its stream in one segment
+// gets its answer and then the end, and its session at the server ends too.
+// What is read with the first is not read again for the second.
 func TestTheEndThatComesWithTheLastMessage(t *testing.T) {
-	const clients = 40
+	const clients = 20
 	app := "half closed"
 	conns := make([]*session, clients)
 	for i := range conns {
@@ -26,6 +28,7 @@ func TestTheEndThatComesWithTheLastMessage(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, s := range conns {
 		wg.Go(func() {
+			cork(t, s.Net)
 			if err := s.Send(rawpg.Query("SELECT 'last'")); err != nil {
 				t.Errorf("send: %v", err)
 				return
@@ -48,4 +51,19 @@ func TestTheEndThatComesWithTheLastMessage(t *testing.T) {
 	cluster.Eventually(t, "the end of the server's sessions", func() bool {
 		return cluster.Text(t, watch, "SELECT count(*)::text FROM pg_stat_activity WHERE application_name = $1", app) == "0"
 	})
+}
+
+// cork holds back what is written until the connection's end goes with it.
+func cork(t *testing.T, nc net.Conn) {
+	t.Helper()
+	raw, err := nc.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_CORK, 1) })
+	if err != nil || failed != nil {
+		t.Errorf("TCP_CORK: %v, %v", err, failed)
+	}
 }
