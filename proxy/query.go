@@ -39,6 +39,7 @@ func (ss *session) slow(typ byte, body []byte) (v verdict, err error) {
 	case wire.Execute:
 		v, err = drop, ss.describeAndExecute(body)
 	case wire.FunctionCall:
+		ss.cr.MarkSecret()
 		v, err = drop, ss.refuseQuery(&sqlError{
 			code: stateFeature, message: "a function of the vault cannot be called by the fast path",
 			hint: "Call it in a SELECT.",

@@ -133,7 +133,7 @@ func (r *Reader) Hold(size, max int) error {
 func (r *Reader) Stream(dst io.Writer, n int) error {
 	for n > 0 {
 		if r.r == r.w {
-			if err := r.Fill(); err != nil {
+			if err := r.refill(); err != nil {
 				return unexpected(err)
 			}
 		}
@@ -147,9 +147,27 @@ func (r *Reader) Stream(dst io.Writer, n int) error {
 	return nil
 }
 
-// Release zeroes the buffer if it held a secret and gives it back. The Reader
-// is empty afterwards.
+// refill is Fill in the middle of a message that has been read so far. It waits
+// for any bytes, where Fill may count on those of a whole message.
+func (r *Reader) refill() error {
+	if r.buf == nil {
+		r.take()
+	}
+	r.r, r.w = 0, 0
+	n, err := r.conn.Read(r.buf)
+	if r.w = n; n > 0 {
+		return nil
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return err
+}
+
+// Release zeroes the buffer if it held a secret, or may: nobody has looked at
+// what is unread. Then it gives it back. The Reader is empty afterwards.
 func (r *Reader) Release() {
+	r.dirty = r.dirty || r.r < r.w
 	r.release()
 	r.r, r.w = 0, 0
 }

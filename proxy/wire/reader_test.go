@@ -152,3 +152,63 @@ func TestReaderZeroesSecrets(t *testing.T) {
 		t.Error("a released buffer holds what it was marked for")
 	}
 }
+
+// Nobody has looked at a message that never became whole.
+func TestReaderZeroesWhatIsUnread(t *testing.T) {
+	c, far := pair(t)
+	r := NewClientReader(c)
+	if _, err := far.Write(AppendQuery(nil, "canary")[:12]); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Fill(); err != nil {
+		t.Fatal(err)
+	}
+	kept := r.buf
+	r.Release()
+	if bytes.Contains(kept, []byte("canary")) {
+		t.Error("a released buffer holds the beginning of a message")
+	}
+}
+
+// records is a connection that gives one record a read, as TLS does, and notes
+// that it would have to wait for another.
+type records struct {
+	net.Conn
+	left   [][]byte
+	waited bool
+}
+
+func (c *records) Read(p []byte) (int, error) {
+	if len(c.left) == 0 {
+		c.waited = true
+		return 0, io.EOF
+	}
+	n := copy(p, c.left[0])
+	if c.left[0] = c.left[0][n:]; len(c.left[0]) == 0 {
+		c.left = c.left[1:]
+	}
+	return n, nil
+}
+
+// A message whose last bytes are a record of their own goes out without waiting
+// for another: of 5 bytes, as long as a header, in particular.
+func TestStreamWaitsForNothingBehindTheMessage(t *testing.T) {
+	for last := 1; last <= 2*HeaderSize; last++ {
+		msg := AppendMessage(nil, FunctionCall, make([]byte, 20_000))
+		nc := &records{left: [][]byte{msg[:len(msg)-last], msg[len(msg)-last:]}}
+		r := NewClientReader(NewConn(nc))
+		if err := r.Fill(); err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		if err := r.Stream(&out, len(msg)); err != nil {
+			t.Fatalf("a last record of %d bytes: %v", last, err)
+		}
+		if !bytes.Equal(out.Bytes(), msg) {
+			t.Errorf("a last record of %d bytes: %d bytes came, want %d", last, out.Len(), len(msg))
+		}
+		if nc.waited {
+			t.Errorf("a last record of %d bytes: it waited", last)
+		}
+	}
+}
