@@ -83,9 +83,7 @@ func (s *Server) admit(ctx context.Context, accepted net.Conn, g *guest) (net.Co
 	sslDone, gssDone := direct, direct
 	for {
 		req, err := wire.ReadStartupMax(nc, s.limits().MaxStartup)
-		if p, ok := nc.(*prefixConn); ok && len(p.first) == 0 {
-			nc = accepted // a session in clear gets the socket itself
-		}
+		nc = bare(nc, accepted)
 		switch {
 		case errors.Is(err, io.EOF) && !sslDone:
 			return nil, nil, nil
@@ -150,6 +148,14 @@ func unsupported(code uint32) error {
 		return e
 	}
 	return &serverFatal{raw: []byte("EFATAL:  " + e.message + "\n\x00")}
+}
+
+// bare is the socket itself in place of a wrapper that has nothing left to give.
+func bare(nc, accepted net.Conn) net.Conn {
+	if p, ok := nc.(*prefixConn); ok && len(p.first) == 0 {
+		return accepted
+	}
+	return nc
 }
 
 func (s *Server) answerSSL(ctx context.Context, nc net.Conn) (net.Conn, error) {

@@ -46,7 +46,7 @@ func main() {
 	flag.StringVar(&o.markdown, "markdown", "", "document whose table between the bench markers is replaced")
 	flag.StringVar(&o.profile, "profile", "", "record a profile of the node with perf into this file instead of measuring")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM) //nolint:forbidigo // the root of all
 	err := o.defaults(only)
 	if err == nil {
 		err = run(ctx, o)
@@ -118,4 +118,4 @@ func run(ctx context.Context, o *options) error {
 }
 
 // say is the progress.
-func say(format string, args ...any) { fmt.Fprintf(os.Stdout, format+"\n", args...) }
+func say(format string, args ...any) { fmt.Printf(format+"\n", args...) }

@@ -103,7 +103,7 @@ func startBouncer(ctx context.Context, database, server string, verifiers map[st
 			return nil, err
 		}
 	}
-	b.cmd = exec.Command("pgbouncer", ini) //nolint:noctx // stop ends it, after what it serves
+	b.cmd = exec.Command("pgbouncer", ini) //nolint:noctx,gosec // stop ends it, after what it serves; a file of ours
 	if os.Geteuid() == 0 {
 		for _, path := range []string{b.dir, in("users.txt"), in("tls.crt"), in("tls.key"), ini} {
 			if err := os.Chown(path, uid, gid); err != nil {
@@ -122,7 +122,7 @@ func startBouncer(ctx context.Context, database, server string, verifiers map[st
 		return nil, err
 	}
 	if err := listening(ctx, b.addr); err != nil {
-		text, _ := os.ReadFile(in("log")) //nolint:errcheck // then without it
+		text, _ := os.ReadFile(in("log")) // or without it
 		return nil, fmt.Errorf("PgBouncer: %w: %s", err, text)
 	}
 	return b, nil
