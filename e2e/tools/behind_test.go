@@ -50,7 +50,7 @@ func logIn(t *testing.T, address string) *pgconn.PgError {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config.Host, config.Port = host, uint16(number) //nolint:gosec // a port
+	config.Host, config.Port = host, uint16(number)
 	conn, err := pgx.ConnectConfig(t.Context(), config)
 	var pg *pgconn.PgError
 	switch {

@@ -101,6 +101,7 @@ const (
 )
 
 func (f front) test(t *testing.T) {
+	t.Helper()
 	row := report.Open(t, report.Tools, f.name, f.version)
 	env := libpq(t, f.address, shared.User, shared.Password)
 	for i, mode := range modes {
@@ -173,6 +174,7 @@ func (f front) pgx(t *testing.T, mode pgx.QueryExecMode) {
 // crowd lets more clients than there are server connections work, each in
 // transactions of which every second is rolled back.
 func (f front) crowd(t *testing.T) {
+	t.Helper()
 	var all sync.WaitGroup
 	for client := range 8 {
 		conn := f.connect(t)
@@ -220,6 +222,7 @@ func (f front) work(ctx context.Context, conn *pgx.Conn, client, n int) error {
 
 // cancel asks by the key that the client got from what is in front.
 func (f front) cancel(t *testing.T) {
+	t.Helper()
 	conn := f.connect(t)
 	failed := make(chan error, 1)
 	go func() {
@@ -243,6 +246,7 @@ func (f front) cancel(t *testing.T) {
 }
 
 func (f front) listen(t *testing.T) {
+	t.Helper()
 	conn := f.connect(t)
 	cluster.Exec(t, conn, "LISTEN front")
 	cluster.Exec(t, f.connect(t), "NOTIFY front, 'heard'")
