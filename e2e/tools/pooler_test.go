@@ -132,7 +132,7 @@ func startDaemon(t *testing.T, address, name string, args ...string) {
 		t.Fatal(err)
 	}
 	defer func() { _ = file.Close() }() // the child has its own copy
-	cmd := exec.Command(path, args...)  //nolint:noctx // a pooler of Debian's; the clean-up below ends it
+	cmd := exec.Command(path, args...)  // ended below
 	cmd.Env = []string{"PATH=/usr/bin:/bin:/usr/sbin", "LC_ALL=C.UTF-8"}
 	cmd.Stdout, cmd.Stderr = file, file
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: pooler(t), Pdeathsig: syscall.SIGKILL}
