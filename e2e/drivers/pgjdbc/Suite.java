@@ -34,15 +34,15 @@ public final class Suite {
     tap.feature("rewritten batch", () -> with(mode, "", "3", s -> new Batches(s.conn, s.dir).rewritten(), "reWriteBatchedInserts", "true"));
     tap.feature("generated keys", () -> each(mode, s -> new Batches(s.conn, s.dir).generatedKeys()));
     tap.feature("cursor", () -> each(mode, s -> new Cursors(s.conn, s.dir).all()));
-    tap.feature("copy in", () -> each(mode, s -> new Bulk(s.conn, s.dir).copyIn()));
-    tap.feature("copy out", () -> each(mode, s -> new Bulk(s.conn, s.dir).copyOut()));
+    tap.feature("copy in", () -> with(mode, "", "3", s -> new Bulk(s.conn, s.dir).copyIn()));
+    tap.feature("copy out", () -> with(mode, "", "3", s -> new Bulk(s.conn, s.dir).copyOut()));
     tap.feature("transaction", () -> each(mode, s -> new Blocks(s.conn, s.dir).transaction()));
     tap.feature("savepoint", () -> each(mode, s -> new Blocks(s.conn, s.dir).savepoint()));
     tap.feature("autosave", () -> with(mode, "", "3", s -> new Blocks(s.conn, s.dir).autosave(), "autosave", "always"));
     tap.feature("error", () -> each(mode, s -> new Blocks(s.conn, s.dir).error()));
-    tap.feature("cancel", () -> each(mode, s -> new Events(s.conn, s.dir).cancel()));
-    tap.feature("notify", () -> each(mode, s -> new Events(s.conn, s.dir).notifications()));
-    tap.feature("large object", () -> each(mode, s -> new Bulk(s.conn, s.dir).largeObject()));
+    tap.feature("cancel", () -> with(mode, "", "3", s -> new Events(s.conn, s.dir).cancel()));
+    tap.feature("notify", () -> with(mode, "", "3", s -> new Events(s.conn, s.dir).notifications()));
+    tap.feature("large object", () -> with(mode, "", "3", s -> new Bulk(s.conn, s.dir).largeObject()));
     tap.exit();
   }
 
