@@ -11,6 +11,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -101,11 +102,16 @@ func run(ctx context.Context, o *options) error {
 		return err
 	}
 	todo := rows(o)
+	var failed error // a row that fails does not take the others with it
 	for i, t := range todo {
 		say("[%d/%d, %s] %s", i+1, len(todo), time.Since(begun).Round(time.Second), t.id)
 		lines, err := t.measure(ctx, w, o)
 		if err != nil {
-			return fmt.Errorf("%s: %w", t.id, err)
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", t.id, err))
+			say("    %v", err)
+			if ctx.Err() != nil {
+				return failed
+			}
 		}
 		for _, l := range lines {
 			say("    %s", l)
@@ -114,7 +120,7 @@ func run(ctx context.Context, o *options) error {
 	}
 	r.Took = time.Since(begun).Round(time.Second).String()
 	say("done in %s", r.Took)
-	return r.write(o)
+	return errors.Join(failed, r.write(o))
 }
 
 // say is the progress.
