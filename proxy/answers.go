@@ -75,7 +75,7 @@ func (ss *session) acknowledged(typ byte) verdict {
 	switch done.kind {
 	case oweParse:
 		if !done.named {
-			ss.unnamed = shape{}
+			ss.stmtShape = shape{}
 			if done.prev != done.stmt {
 				done.prev.zero()
 			}
@@ -101,14 +101,14 @@ func (ss *session) bound(e *owed) {
 	var s shape
 	switch {
 	case !e.named:
-		s = ss.unnamed
+		s = ss.stmtShape
 	case e.stmt != nil && !e.stmt.utility && e.stmt.shape.plain():
 		s = e.stmt.shape
 	}
 	if e.portal != nil {
 		e.portal.shape = s
 	} else {
-		ss.portal = s
+		ss.portalShape = s
 	}
 }
 
@@ -121,12 +121,12 @@ func (ss *session) learn(e *owed, s shape) {
 	case e.kind == oweDescribePortal && e.named: // a cursor of SQL's own
 		return
 	case e.kind == oweDescribePortal:
-		ss.portal = s
+		ss.portalShape = s
 		if e.stmt == nil || e.stmt.utility {
 			return
 		}
 	case !e.named:
-		ss.unnamed = s
+		ss.stmtShape = s
 	}
 	if e.stmt != nil {
 		e.stmt.shape = s
@@ -322,7 +322,7 @@ func (ss *session) poisonBlock() verdict {
 	return drop
 }
 
-var errPipelined = fatalf(stateSystem, "a secret could not be opened, and the pipeline had gone on",
+var errPipelined = fatalError(stateSystem, "a secret could not be opened, and the pipeline had gone on",
 	"The transaction was rolled back. Wait for the answer of statements that read secrets.")
 
 // position maps a position in the text that was sent to one in the client's;

@@ -31,7 +31,7 @@ const (
 // have failed.
 const maxLoginWait = 10 * time.Second
 
-var errTooManyFailures = fatalf(stateTooMany, "too many log-ins from your address have failed",
+var errTooManyFailures = fatalError(stateTooMany, "too many log-ins from your address have failed",
 	"Try again later. VAULT_FAILED_LOGINS_PER_SEC on the node bounds them.")
 
 // payAndAuthenticate authenticates the client. Each log-in makes the node ask
@@ -81,9 +81,9 @@ func (ss *session) authenticate(nc net.Conn, verifier scram.Verifier, doomed str
 				doomed = "the password is wrong"
 			}
 			ss.srv.cfg.Log.Warn("log-in refused", "role", ss.user, "database", ss.database, "client", ss.peerText(), "reason", doomed)
-			return fatalf(statePassword, fmt.Sprintf("password authentication failed for user %q", ss.user), "")
+			return fatalError(statePassword, fmt.Sprintf("password authentication failed for user %q", ss.user), "")
 		case errors.As(err, &se):
-			e := fatalf(se.SQLState, se.Message, "")
+			e := fatalError(se.SQLState, se.Message, "")
 			e.detail = se.Detail
 			return e
 		}
@@ -103,7 +103,7 @@ func (ss *session) verifier(ctx context.Context) (v scram.Verifier, doomed strin
 		if errors.Is(err, vault.ErrPooler) {
 			return v, "", pooled()
 		}
-		return v, "", fatalf(stateCannotConnect, "the node cannot check log-ins at its server now",
+		return v, "", fatalError(stateCannotConnect, "the node cannot check log-ins at its server now",
 			"The node's log has the reason; try again, or connect to another node.")
 	}
 	mock := func(why string) (scram.Verifier, string, error) {
@@ -178,14 +178,14 @@ func (ss *session) readSASL() ([]byte, error) {
 		typ, size, ok, err := ss.cr.Header(0)
 		switch {
 		case err != nil:
-			return nil, fatalf(stateProtocol, "invalid message during authentication", "")
+			return nil, fatalError(stateProtocol, "invalid message during authentication", "")
 		case !ok:
 			if err := ss.cr.Fill(); err != nil {
 				return nil, err
 			}
 			continue
 		case typ != wire.Password:
-			return nil, fatalf(stateProtocol, fmt.Sprintf("expected SASL response, got message type %d", typ), "")
+			return nil, fatalError(stateProtocol, fmt.Sprintf("expected SASL response, got message type %d", typ), "")
 		case size-1 > wire.MaxSASL: // to the server this is a log-in that failed
 			return nil, scram.ErrPassword
 		}
@@ -203,10 +203,10 @@ func (ss *session) readSASL() ([]byte, error) {
 func initialResponse(body []byte) (mechanism string, data []byte, err error) {
 	mechanism, rest, ok := wire.CString(body)
 	if !ok {
-		return "", nil, fatalf(stateProtocol, "invalid string in message", "")
+		return "", nil, fatalError(stateProtocol, "invalid string in message", "")
 	}
 	if len(rest) < 4 {
-		return "", nil, fatalf(stateProtocol, "insufficient data left in message", "")
+		return "", nil, fatalError(stateProtocol, "insufficient data left in message", "")
 	}
 	n := int32(binary.BigEndian.Uint32(rest)) //nolint:gosec // -1 means none
 	data = rest[4:]
@@ -214,10 +214,10 @@ func initialResponse(body []byte) (mechanism string, data []byte, err error) {
 		return mechanism, nil, nil
 	}
 	if n < 0 || int(n) > len(data) {
-		return "", nil, fatalf(stateProtocol, "insufficient data left in message", "")
+		return "", nil, fatalError(stateProtocol, "insufficient data left in message", "")
 	}
 	if int(n) != len(data) {
-		return "", nil, fatalf(stateProtocol, "invalid message format", "")
+		return "", nil, fatalError(stateProtocol, "invalid message format", "")
 	}
 	return mechanism, data, nil
 }

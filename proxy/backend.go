@@ -37,7 +37,7 @@ func (ss *session) logInToServer(ctx context.Context, forceTLS bool) (greeting [
 	nc, binding, err := s.dialServer(ctx, forceTLS)
 	if err != nil {
 		s.cfg.Log.Warn("the server cannot be reached", "server", s.cfg.LocalAddr, "error", err.Error())
-		return nil, fatalf(stateCannotConnect, "the PostgreSQL server beside this node cannot be reached",
+		return nil, fatalError(stateCannotConnect, "the PostgreSQL server beside this node cannot be reached",
 			"Start it, or see VAULT_LOCAL_PG and VAULT_PG_SSLMODE on the node; its log has the reason.")
 	}
 	ss.server = wire.NewConn(nc)
@@ -57,7 +57,7 @@ func (ss *session) logInToServer(ctx context.Context, forceTLS bool) (greeting [
 	for !l.ready {
 		typ, body, err := ss.nextServer()
 		if err != nil {
-			return nil, fatalf(stateConnection, "the server closed the connection during the log-in", "")
+			return nil, fatalError(stateConnection, "the server closed the connection during the log-in", "")
 		}
 		if err := l.message(typ, body); err != nil {
 			return nil, err
@@ -126,17 +126,17 @@ func (l *serverLogin) message(typ byte, body []byte) error {
 		l.greeting = wire.AppendMessage(l.greeting, typ, body)
 	case wire.BackendKeyData:
 		if len(body) < 8 || len(body) > 4+256 {
-			return fatalf(stateProtocol, "the server sent an invalid cancel key", "")
+			return fatalError(stateProtocol, "the server sent an invalid cancel key", "")
 		}
 		l.ss.serverPID, l.ss.serverSecret = binary.BigEndian.Uint32(body), bytes.Clone(body[4:])
 	case wire.ReadyForQuery:
 		if len(body) != 1 {
-			return fatalf(stateProtocol, "the server sent an invalid message during the log-in", "")
+			return fatalError(stateProtocol, "the server sent an invalid message during the log-in", "")
 		}
 		l.ss.state, l.ready = body[0], true
 	case wire.NegotiateVersion:
 	default:
-		return fatalf(stateProtocol, "the server sent an unexpected message during the log-in", "")
+		return fatalError(stateProtocol, "the server sent an unexpected message during the log-in", "")
 	}
 	return nil
 }
@@ -152,7 +152,7 @@ func (e *serverFatal) Error() string { return "the server refused the log-in" }
 
 func (l *serverLogin) authentication(body []byte) error {
 	if len(body) < 4 {
-		return fatalf(stateProtocol, "the server sent an invalid authentication request", "")
+		return fatalError(stateProtocol, "the server sent an invalid authentication request", "")
 	}
 	data := body[4:]
 	switch code := binary.BigEndian.Uint32(body); code {
@@ -182,13 +182,13 @@ func (l *serverLogin) authentication(body []byte) error {
 			l.greeting = wire.AppendMessage(l.greeting, wire.Authentication, []byte{0, 0, 0, authOK})
 			return nil
 		}
-		return fatalf(stateAuthorization, "the server let this node in without a password, so it has not proved who it is",
+		return fatalError(stateAuthorization, "the server let this node in without a password, so it has not proved who it is",
 			"A pg_hba.conf line with trust, peer or cert matches "+l.ss.origin()+": make its method scram-sha-256, or set VAULT_PG_ALLOW_TRUST=true on the node.")
 	case authCleartext, authMD5:
-		return fatalf(stateAuthorization, "the server asks this node for a password in a form that it does not have",
+		return fatalError(stateAuthorization, "the server asks this node for a password in a form that it does not have",
 			"Make the pg_hba.conf line that matches "+l.ss.origin()+" scram-sha-256, and set the role's password again with password_encryption = scram-sha-256.")
 	}
-	return fatalf(stateAuthorization, "the server asks this node for an authentication method that cannot be passed through",
+	return fatalError(stateAuthorization, "the server asks this node for an authentication method that cannot be passed through",
 		"Only scram-sha-256 works through a node: see the pg_hba.conf line that matches "+l.ss.origin()+".")
 }
 
@@ -198,7 +198,7 @@ func (l *serverLogin) begin(data []byte) error {
 	for len(data) > 0 && data[0] != 0 { // an empty list ends pgproto3 v2 in a loop
 		m, rest, ok := wire.CString(data)
 		if !ok {
-			return fatalf(stateProtocol, "the server sent an invalid authentication request", "")
+			return fatalError(stateProtocol, "the server sent an invalid authentication request", "")
 		}
 		mechanisms, data = append(mechanisms, m), rest
 	}
@@ -208,7 +208,7 @@ func (l *serverLogin) begin(data []byte) error {
 	}
 	l.client = client
 	if l.ss.srv.mustBind() && client.Mechanism() != scram.MechanismPlus {
-		return fatalf(stateAuthorization, "the connection to the server is neither verified nor bound to its certificate",
+		return fatalError(stateAuthorization, "the connection to the server is neither verified nor bound to its certificate",
 			"Set VAULT_PG_SSLMODE=verify-full on the node, or use a server certificate that SCRAM can be bound to.")
 	}
 	first := client.First()
@@ -225,12 +225,12 @@ func (l *serverLogin) failed(err error) error {
 	l.ss.srv.cfg.Log.Warn("the log-in to the server failed", "role", l.ss.user, "error", err.Error())
 	switch {
 	case errors.Is(err, scram.ErrVerifierDiffers):
-		return fatalf(stateAuthorization, "the server has another password for this role than the one that was checked",
+		return fatalError(stateAuthorization, "the server has another password for this role than the one that was checked",
 			"The password was set again just now: connect again.")
 	case errors.Is(err, scram.ErrServerSignature):
-		return fatalf(stateAuthorization, "the server could not prove that it knows this role's password", "The node's VAULT_LOCAL_PG may point to another server.")
+		return fatalError(stateAuthorization, "the server could not prove that it knows this role's password", "The node's VAULT_LOCAL_PG may point to another server.")
 	}
-	return fatalf(stateAuthorization, "the log-in to the server failed", "The node's log has the reason.")
+	return fatalError(stateAuthorization, "the log-in to the server failed", "The node's log has the reason.")
 }
 
 // origin says from where the server sees this node, as pg_hba.conf would.

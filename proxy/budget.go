@@ -22,10 +22,10 @@ type budget struct {
 	swept     time.Time
 }
 
-// A bucket holds what may still be spent. Below zero it is in debt: as long as
-// that takes to fill, the next one has to wait.
+// A bucket counts what was spent and has not come back yet. Beyond the burst it
+// is in debt: until that is paid off the next try has to wait.
 type bucket struct {
-	spent float64   // of the burst; 0: full
+	spent float64   // 0: the whole burst may be spent
 	at    time.Time // when spent was right
 	good  time.Time // when a try last succeeded
 }

@@ -17,7 +17,7 @@ type catalog struct {
 	array     uint32   // OID of its array type
 	functions []uint32 // OIDs of the extension's functions
 	foreign   bool     // schema vault belongs to another extension
-	widely    bool     // the role is a superuser or has BYPASSRLS
+	bypasses  bool     // grants and policies: the role is a superuser or has BYPASSRLS
 }
 
 // has reports whether this database has the vault.
@@ -59,7 +59,7 @@ func (ss *session) readCatalog() error {
 	for {
 		typ, body, err := ss.nextServer()
 		if err != nil {
-			return fatalf(stateConnection, "the server closed the connection during the log-in", "")
+			return fatalError(stateConnection, "the server closed the connection during the log-in", "")
 		}
 		switch typ {
 		case wire.DataRow:
@@ -72,7 +72,7 @@ func (ss *session) readCatalog() error {
 			ss.parameter(body)
 		case wire.ReadyForQuery:
 			if failed || len(body) != 1 {
-				return fatalf(stateSystem, "the node could not look for the vault in this database",
+				return fatalError(stateSystem, "the node could not look for the vault in this database",
 					"A statement_timeout of this role, or a damaged catalog, may be the reason; the server's log says more.")
 			}
 			if stranger {
@@ -86,7 +86,7 @@ func (ss *session) readCatalog() error {
 }
 
 func pooled() *sqlError {
-	return fatalf(stateSystem, "between this node and its PostgreSQL server is a pooler",
+	return fatalError(stateSystem, "between this node and its PostgreSQL server is a pooler",
 		"Point VAULT_LOCAL_PG on the node at the server itself; a pooler belongs in front of nodes.")
 }
 
@@ -101,5 +101,5 @@ func (c *catalog) read(f [][]byte) {
 			c.functions = append(c.functions, o)
 		}
 	}
-	c.foreign, c.widely = string(f[3]) == "t", string(f[4]) == "t"
+	c.foreign, c.bypasses = string(f[3]) == "t", string(f[4]) == "t"
 }

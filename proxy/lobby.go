@@ -50,7 +50,7 @@ func (l *lobby) enter(nc net.Conn, most, mostOfOne int, now time.Time) (g, evict
 	defer l.mu.Unlock()
 	switch {
 	case len(l.rooms[g.addr]) >= mostOfOne:
-		evicted = oldest(nil, l.rooms[g.addr])
+		evicted = firstToGo(nil, l.rooms[g.addr])
 	case l.n >= most:
 		evicted = l.heaviest()
 	default:
@@ -72,8 +72,8 @@ func (l *lobby) enter(nc net.Conn, most, mostOfOne int, now time.Time) (g, evict
 	return g, evicted, true
 }
 
-// heaviest is the guest to go for somebody of another address: the oldest at
-// the address that has most of those that can go. mu is held.
+// heaviest is the guest to go for somebody of another address: one of the
+// address that has most. mu is held.
 func (l *lobby) heaviest() *guest {
 	var found *guest
 	most := 0
@@ -82,19 +82,19 @@ func (l *lobby) heaviest() *guest {
 			continue
 		}
 		if len(room) > most {
-			if g := oldest(nil, room); g != nil {
+			if g := firstToGo(nil, room); g != nil {
 				found, most = g, len(room)
 			}
 			continue
 		}
-		found = oldest(found, room)
+		found = firstToGo(found, room)
 	}
 	return found
 }
 
-// oldest is who is to go of a room; nobody, if it is the node's turn with all of
-// them.
-func oldest(found *guest, room map[*guest]struct{}) *guest {
+// firstToGo is who is to go of found and a room: who has come least far, of
+// these who is silent longest; nobody, if it is the node's turn with all of them.
+func firstToGo(found *guest, room map[*guest]struct{}) *guest {
 	for g := range room {
 		switch {
 		case g.since.IsZero():

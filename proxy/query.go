@@ -15,7 +15,7 @@ import (
 // lock; the back goes on. Whatever touches a value runs inside erase.Do.
 func (ss *session) slow(typ byte, body []byte) (v verdict, err error) {
 	if ss.replication {
-		return drop, fatalf(stateFeature, "a replication connection cannot carry the vault's calls", "Use an ordinary connection.")
+		return drop, fatalError(stateFeature, "a replication connection cannot carry the vault's calls", "Use an ordinary connection.")
 	}
 	if waited, err := ss.passGate(); waited || err != nil {
 		return again, err

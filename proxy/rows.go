@@ -48,7 +48,7 @@ func (ss *session) opens(e *owed) bool {
 	case IndirectOn:
 		return true
 	case IndirectUsers:
-		return !ss.catalog.widely
+		return !ss.catalog.bypasses
 	case IndirectOff:
 	}
 	return false
@@ -139,7 +139,7 @@ func (ss *session) sealedRow() []int {
 	case e.portal != nil:
 		return e.portal.shape.cols
 	}
-	return ss.portal.cols
+	return ss.portalShape.cols
 }
 
 // collecting reports whether the rows that come now are for the node.
@@ -218,7 +218,7 @@ func (ss *session) openRows() error {
 		}
 		row := fields(buf[used+wire.HeaderSize : used+size])
 		if len(row) <= cols[len(cols)-1] {
-			return fatalf(stateProtocol, "the server sent a row that does not match its description", "")
+			return fatalError(stateProtocol, "the server sent a row that does not match its description", "")
 		}
 		for _, c := range cols {
 			if row[c] != nil {

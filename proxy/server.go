@@ -166,6 +166,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 	s.listeners[l] = struct{}{}
 	s.mu.Unlock()
+	defer s.forget(l)
 	s.sweeping.Do(func() {
 		go s.sweepIdle()
 		go s.sweepEnds()
@@ -192,6 +193,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			}
 		}
 	}
+}
+
+func (s *Server) forget(l net.Listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.listeners, l)
 }
 
 var errDraining = errors.New("the node is shutting down")
@@ -223,7 +230,7 @@ func (s *Server) start(nc net.Conn) {
 	}
 	if !ok {
 		s.turnAway("pending", limitKey(peerAddr(nc)))
-		s.refuse(nc, fatalf(stateTooMany, "sorry, too many clients already", "Too many log-ins are under way: try again."))
+		s.refuse(nc, fatalError(stateTooMany, "sorry, too many clients already", "Too many log-ins are under way: try again."))
 		nc.Close() //nolint:errcheck // the client may have closed it
 		return
 	}

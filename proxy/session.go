@@ -83,23 +83,23 @@ type session struct {
 
 // backState is what the server said. Guarded by mu.
 type backState struct {
-	state      byte   // of the last ReadyForQuery
-	stdStrings bool   // standard_conforming_strings, as reported
-	encoding   string // client_encoding, as reported
-	dropping   bool   // an opening failed: nothing more for the client up to ReadyForQuery
-	catalog    catalog
-	doubtful   bool                // the catalog may be stale
-	seen       map[uint32]struct{} // types that are not the vault's
-	rows       shape               // of the result set that a Query is giving
-	unnamed    shape               // of the unnamed statement
-	portal     shape               // of the unnamed portal
-	standby    bool                // in_hot_standby, as reported
-	superuser  bool                // is_superuser, as reported
-	serverGone bool                // it ended the session
-	fatal      *sqlError           // ends the session once what is ready has been sent
-	ahead      int                 // bytes at the buffer's front that pass as they are
-	out        []byte              // for the client, in place of what the server sent
-	outSecret  bool
+	state       byte   // of the last ReadyForQuery
+	stdStrings  bool   // standard_conforming_strings, as reported
+	encoding    string // client_encoding, as reported
+	dropping    bool   // an opening failed: nothing more for the client up to ReadyForQuery
+	catalog     catalog
+	doubtful    bool                // the catalog may be stale
+	seen        map[uint32]struct{} // types that are not the vault's
+	rows        shape               // of the result set that a Query is giving
+	stmtShape   shape               // of the unnamed statement
+	portalShape shape               // of the unnamed portal
+	standby     bool                // in_hot_standby, as reported
+	superuser   bool                // is_superuser, as reported
+	serverGone  bool                // it ended the session
+	fatal       *sqlError           // ends the session once what is ready has been sent
+	ahead       int                 // bytes at the buffer's front that pass as they are
+	out         []byte              // for the client, in place of what the server sent
+	outSecret   bool
 }
 
 var errEnded = errors.New("the session has ended")
@@ -191,11 +191,11 @@ func (ss *session) finish(err error) {
 		return
 	case errors.As(err, &e):
 	case errors.As(err, &frame):
-		e = fatalf(stateProtocol, "invalid message length", "")
+		e = fatalError(stateProtocol, "invalid message length", "")
 	case errors.Is(err, wire.ErrTooLarge):
-		e = fatalf(stateLimit, "a message is too large for the node to look into", fmt.Sprintf("VAULT_MAX_QUERY_BYTES is %d.", ss.srv.limits().MaxQuery))
+		e = fatalError(stateLimit, "a message is too large for the node to look into", fmt.Sprintf("VAULT_MAX_QUERY_BYTES is %d.", ss.srv.limits().MaxQuery))
 	case errors.Is(err, wire.ErrNoRoom):
-		e = fatalf(stateNoMemory, "the node holds too many large messages at once", fmt.Sprintf("VAULT_MAX_HELD_BYTES is %d.", ss.srv.limits().MaxHeld))
+		e = fatalError(stateNoMemory, "the node holds too many large messages at once", fmt.Sprintf("VAULT_MAX_HELD_BYTES is %d.", ss.srv.limits().MaxHeld))
 	default:
 		ss.srv.cfg.Log.Debug("the session ended", "role", ss.user, "client", ss.peerText(), "reason", err.Error())
 		return
@@ -350,7 +350,7 @@ func (ss *session) copyHangs() bool {
 	return true
 }
 
-var errInCopy = fatalf(stateProtocol, "unexpected message during COPY from stdin", "")
+var errInCopy = fatalError(stateProtocol, "unexpected message during COPY from stdin", "")
 
 // parameter notes a ParameterStatus that the rewrite depends on.
 func (ss *session) parameter(body []byte) {

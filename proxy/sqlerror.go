@@ -70,7 +70,7 @@ var errIdle = &sqlError{
 	hint:    "VAULT_IDLE_SECS on the node sets it.",
 }
 
-func fatalf(code, message, hint string) *sqlError {
+func fatalError(code, message, hint string) *sqlError {
 	return &sqlError{fatal: true, code: code, message: message, hint: hint}
 }
 

@@ -82,13 +82,13 @@ func (s *Server) admit(ctx context.Context, accepted net.Conn, g *guest) (net.Co
 	}
 	sslDone, gssDone := direct, direct
 	for {
-		req, err := wire.ReadStartupMax(nc, s.limits().MaxStartup)
+		req, err := wire.ReadStartup(nc, s.limits().MaxStartup)
 		nc = bare(nc, accepted)
 		switch {
 		case errors.Is(err, io.EOF) && !sslDone:
 			return nil, nil, nil
 		case errors.Is(err, wire.ErrStartupLayout):
-			return nc, nil, fatalf(stateProtocol, err.Error(), "")
+			return nc, nil, fatalError(stateProtocol, err.Error(), "")
 		case err != nil:
 			return nil, nil, err
 		}
@@ -143,7 +143,7 @@ const tlsHandshake = 0x16
 // unsupported answers a major version that is not 3. A client that speaks an
 // older one cannot read an ErrorResponse: it gets a text, as from PostgreSQL.
 func unsupported(code uint32) error {
-	e := fatalf(stateFeature, fmt.Sprintf("unsupported frontend protocol %d.%d: server supports 3.0 to 3.2", code>>16, code&0xffff), "")
+	e := fatalError(stateFeature, fmt.Sprintf("unsupported frontend protocol %d.%d: server supports 3.0 to 3.2", code>>16, code&0xffff), "")
 	if code>>16 >= 3 {
 		return e
 	}
@@ -190,13 +190,13 @@ func (ss *session) login(ctx context.Context, nc net.Conn, req *wire.Startup) er
 	_, ss.tls = nc.(*tls.Conn)
 	ss.user, ss.database, ss.replication = truncateName(req.Get("user")), truncateName(req.Get("database")), isReplication(req.Get("replication"))
 	if ss.user == "" {
-		return fatalf(stateAuthorization, "no PostgreSQL user name specified in startup packet", "")
+		return fatalError(stateAuthorization, "no PostgreSQL user name specified in startup packet", "")
 	}
 	if ss.database == "" {
 		ss.database = ss.user
 	}
 	if s.cfg.RequireTLS == TLSForAll && s.cfg.TLS != nil && !ss.tls && !ss.isLocalPeer() {
-		return fatalf(stateAuthorization, "this node asks for an encrypted connection", "Connect with sslmode=require (VAULT_REQUIRE_TLS=all on the node).")
+		return fatalError(stateAuthorization, "this node asks for an encrypted connection", "Connect with sslmode=require (VAULT_REQUIRE_TLS=all on the node).")
 	}
 	if err := s.room(ss); err != nil {
 		return err

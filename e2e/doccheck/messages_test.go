@@ -73,8 +73,12 @@ func messageExprs(n ast.Node) []ast.Expr {
 	switch n := n.(type) {
 	case *ast.CallExpr:
 		name, _ := n.Fun.(*ast.Ident)
-		if name != nil && name.Name == "fatalf" && len(n.Args) > 1 {
+		switch {
+		case name == nil:
+		case name.Name == "fatalError" && len(n.Args) > 1:
 			return n.Args[1:2]
+		case name.Name == "tooMany" && len(n.Args) > 0:
+			return n.Args[:1]
 		}
 	case *ast.AssignStmt: // r.Message = …
 		if s, ok := n.Lhs[0].(*ast.SelectorExpr); ok && s.Sel.Name == "Message" {

@@ -30,8 +30,8 @@ const (
 )
 
 const (
-	// storeTimeout bounds one statement with its connection: a log-in waits
-	// for it.
+	// storeTimeout bounds one statement with its connection: a client waits for
+	// it.
 	storeTimeout = 5 * time.Second
 	// loginTimeout is the same for a log-in, which may stand in line for a
 	// connection behind hundreds of others; the statement itself is bounded by

@@ -121,7 +121,7 @@ func FuzzCancel(f *testing.F) {
 	f.Add(AppendCancel(nil, 1, bytes.Repeat([]byte{1}, 300)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := bytes.NewReader(b)
-		s, err := ReadStartup(r)
+		s, err := ReadStartup(r, MaxStartup)
 		if err != nil || s.Code != CodeCancel {
 			return
 		}

@@ -30,13 +30,10 @@ var (
 	ErrStartupLayout = errors.New("invalid startup packet layout: expected terminator as last byte")
 )
 
-// ReadStartup reads one first packet of at most MaxStartup bytes.
-func ReadStartup(r io.Reader) (*Startup, error) { return ReadStartupMax(r, MaxStartup) }
-
-// ReadStartupMax reads one first packet of at most the given number of bytes
-// behind its length word, more than which it does not allocate. It reads not one byte beyond the packet,
-// since TLS may follow.
-func ReadStartupMax(r io.Reader, most int) (*Startup, error) {
+// ReadStartup reads one first packet of at most the given number of bytes behind
+// its length word, more than which it does not allocate. It reads not one byte
+// beyond the packet, since TLS may follow.
+func ReadStartup(r io.Reader, most int) (*Startup, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return nil, err

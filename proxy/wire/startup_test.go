@@ -39,7 +39,7 @@ func TestReadStartup(t *testing.T) {
 		"cancel too long":    {in: packet(CodeCancel, strings.Repeat("x", 261)), err: ErrStartupLength},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, err := ReadStartup(bytes.NewReader(c.in))
+			s, err := ReadStartup(bytes.NewReader(c.in), MaxStartup)
 			if !errors.Is(err, c.err) {
 				t.Fatalf("error %v, want %v", err, c.err)
 			}
@@ -60,7 +60,7 @@ func TestReadStartup(t *testing.T) {
 
 func TestStartupReadsNotOneByteMore(t *testing.T) {
 	r := bytes.NewReader(append(packet(CodeSSL, ""), "stuffed"...))
-	if _, err := ReadStartup(r); err != nil {
+	if _, err := ReadStartup(r, MaxStartup); err != nil {
 		t.Fatal(err)
 	}
 	if r.Len() != len("stuffed") {
@@ -70,7 +70,7 @@ func TestStartupReadsNotOneByteMore(t *testing.T) {
 
 func TestCancelKeyOf32Bytes(t *testing.T) {
 	secret := bytes.Repeat([]byte{7}, 32)
-	s, err := ReadStartup(bytes.NewReader(AppendCancel(nil, 42, secret)))
+	s, err := ReadStartup(bytes.NewReader(AppendCancel(nil, 42, secret)), MaxStartup)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestCancelKeyOf32Bytes(t *testing.T) {
 
 func TestAppendStartupKeepsOrderAndLeavesOptionsOut(t *testing.T) {
 	in := []Param{{"user", "a"}, {"_pq_.x", "1"}, {"options", `-c a=b\ c`}, {"user", "b"}}
-	s, err := ReadStartup(bytes.NewReader(AppendStartup(nil, in)))
+	s, err := ReadStartup(bytes.NewReader(AppendStartup(nil, in)), MaxStartup)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,11 +99,11 @@ func FuzzStartup(f *testing.F) {
 	f.Add(packet(CodeCancel, "\x00\x00\x00\x01abcd"))
 	f.Add(packet(CodeSSL, ""))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s, err := ReadStartup(bytes.NewReader(b))
+		s, err := ReadStartup(bytes.NewReader(b), MaxStartup)
 		if err != nil || s.Code>>16 != 3 {
 			return
 		}
-		again, err := ReadStartup(bytes.NewReader(AppendStartup(nil, s.Params)))
+		again, err := ReadStartup(bytes.NewReader(AppendStartup(nil, s.Params)), MaxStartup)
 		if err != nil {
 			t.Fatalf("what was read cannot be read again: %v", err)
 		}
