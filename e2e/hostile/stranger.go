@@ -11,31 +11,21 @@ import (
 	"fmt"
 	"io"
 	"net"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/rawpg"
 )
 
-// Codes of first packets.
-const (
-	codeSSL    = 80877103
-	codeCancel = 80877102
-	codeGSS    = 80877104
-	version30  = 196608
-)
-
-// packet is a first packet.
-func packet(code uint32, body string) []byte {
-	b := binary.BigEndian.AppendUint32(nil, uint32(8+len(body))) //nolint:gosec // a few bytes
-	return append(binary.BigEndian.AppendUint32(b, code), body...)
-}
+const version30 = 3 << 16
 
 // lying is a startup packet that announces another size than it has.
 func lying(size uint32, body string) []byte {
-	b := packet(version30, body)
+	b := rawpg.Packet(version30, body)
 	binary.BigEndian.PutUint32(b, size)
 	return b
 }
 
 func startup(user string) []byte {
-	return packet(version30, "user\x00"+user+"\x00database\x00app\x00\x00")
+	return rawpg.Startup(version30, "user", user, "database", "app")
 }
 
 // message is any message, with the length that it claims.
@@ -76,7 +66,7 @@ func halfLogin(_ context.Context, nc net.Conn) error { return first(nc, "nobody"
 
 // halfTLS sends the beginning of a ClientHello.
 func halfTLS(_ context.Context, nc net.Conn) error {
-	if _, err := nc.Write(packet(codeSSL, "")); err != nil {
+	if _, err := nc.Write(rawpg.Packet(rawpg.CodeSSL, "")); err != nil {
 		return err
 	}
 	if _, err := io.ReadFull(nc, make([]byte, 1)); err != nil {
@@ -94,7 +84,7 @@ func oldTLS(t Target) func(context.Context, net.Conn, int) error {
 			_, err := nc.Write([]byte{0x80, 0x2e, 1, 3, 0, 0, 0x15, 0, 0, 0, 0x10}) // SSL 2's hello
 			return err
 		}
-		if _, err := nc.Write(packet(codeSSL, "")); err != nil {
+		if _, err := nc.Write(rawpg.Packet(rawpg.CodeSSL, "")); err != nil {
 			return err
 		}
 		if _, err := io.ReadFull(nc, make([]byte, 1)); err != nil {
@@ -126,9 +116,8 @@ func wrongPassword(_ context.Context, nc net.Conn, i int) error {
 
 // wrongCancel names backends that may exist, with keys that do not.
 func wrongCancel(_ context.Context, nc net.Conn, i int) error {
-	body := binary.BigEndian.AppendUint32(nil, uint32(i%65536)) //nolint:gosec // a number below that
-	body = binary.BigEndian.AppendUint32(body, uint32(i))       //nolint:gosec // any number
-	if _, err := nc.Write(packet(codeCancel, string(body))); err != nil {
+	key := binary.BigEndian.AppendUint32(nil, uint32(i))                           //nolint:gosec // any number
+	if _, err := nc.Write(rawpg.CancelRequest(uint32(i%65536), key)); err != nil { //nolint:gosec // a number below that
 		return err
 	}
 	_, err := io.Copy(io.Discard, nc)
@@ -146,15 +135,15 @@ func bombs() func(context.Context, net.Conn, int) error {
 		lying(0, ""),
 		lying(7, ""),
 		lying(10_001, long(10_000)),
-		packet(version30, long(9_900)),
-		packet(version30, many),
-		packet(version30, "user\x00"+long(9_000)+"\x00\x00"),
-		packet(196610, "user\x00nobody\x00_pq_."+long(9_000)+"\x00\x00\x00"),
-		packet(codeSSL, long(5_000)),
-		append(packet(codeSSL, ""), long(60_000)...),
-		append(packet(codeGSS, ""), packet(codeGSS, "")...),
-		packet(codeCancel, long(5_000)),
-		packet(0x12345678, long(9_000)),
+		rawpg.Packet(version30, long(9_900)),
+		rawpg.Packet(version30, many),
+		rawpg.Packet(version30, "user\x00"+long(9_000)+"\x00\x00"),
+		rawpg.Packet(version30+2, "user\x00nobody\x00_pq_."+long(9_000)+"\x00\x00\x00"),
+		rawpg.Packet(rawpg.CodeSSL, long(5_000)),
+		append(rawpg.Packet(rawpg.CodeSSL, ""), long(60_000)...),
+		append(rawpg.Packet(rawpg.CodeGSS, ""), rawpg.Packet(rawpg.CodeGSS, "")...),
+		rawpg.Packet(rawpg.CodeCancel, long(5_000)),
+		rawpg.Packet(0x12345678, long(9_000)),
 		[]byte("GET / HTTP/1.1\r\nHost: " + long(20_000) + "\r\n\r\n"),
 		login(message('p', 0x7fffffff, long(60_000))),
 		login(message('p', 0xffffffff, long(60_000))),

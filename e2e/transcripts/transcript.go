@@ -22,13 +22,21 @@ type Transcript struct {
 	Node, Server string
 	// Paced says why it cannot be sent without reading in between, NoPuts why a
 	// put may not stand between its steps, Plain why nothing of the vault's may.
+	Paced, NoPuts, Plain string
 	// Vault says what it wants of the vault: it is for a database with one, as it
-	// stands.
-	Vault string
-	// NodeOnly says why the server cannot be asked.
-	Paced, NoPuts, Plain, NodeOnly string
+	// stands. NodeOnly says why the server cannot be asked.
+	Vault, NodeOnly string
 	// Steps is what is done, in order.
 	Steps []Step
+}
+
+// For reports whether the conversation is one for a database with the vault, or
+// without it.
+func (t Transcript) For(vault bool) bool {
+	if vault {
+		return t.Vault != "" || t.Plain == ""
+	}
+	return t.Vault == ""
 }
 
 // A Step is some messages on one connection, and what is waited for then.
