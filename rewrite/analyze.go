@@ -214,9 +214,15 @@ func worthParsing(sql string, toks []token) bool {
 
 // writesVault reports whether the text writes a table of schema vault.
 func writesVault(sql string, toks []token) bool {
-	for i := 0; i+2 < len(toks); i++ {
-		t := toks[i]
-		if toks[i+2].is(sql, '.') && (t.word(sql, "into") || t.word(sql, "update") || t.word(sql, "only")) && isName(sql, toks[i+1], schemaVault) {
+	for i, t := range toks {
+		if !t.word(sql, "into") && !t.word(sql, "update") && !t.word(sql, "only") {
+			continue
+		}
+		name := i + 1
+		if name < len(toks) && toks[name].is(sql, '(') { // ONLY (vault.t)
+			name++
+		}
+		if name+1 < len(toks) && toks[name+1].is(sql, '.') && isName(sql, toks[name], schemaVault) {
 			return true
 		}
 	}

@@ -41,8 +41,8 @@ func (b *builder) writes(n any) {
 	case *pg.InsertStmt:
 		table = s.Relation
 		targets = append(slices.Clone(s.Cols), s.OnConflictClause.GetTargetList()...)
-		if lists := s.SelectStmt.GetSelectStmt().GetValuesLists(); len(s.Cols) == 0 && len(lists) > 0 {
-			width = len(lists[0].GetList().GetItems())
+		if len(s.Cols) == 0 {
+			width = rowWidth(s.SelectStmt.GetSelectStmt())
 		}
 	case *pg.UpdateStmt:
 		table, targets = s.Relation, s.TargetList
@@ -63,4 +63,21 @@ func (b *builder) writes(n any) {
 	if !known {
 		b.refuse(refuseTable(int(table.Location)))
 	}
+}
+
+// rowWidth is how many columns a query gives; 0 if its text does not tell.
+func rowWidth(s *pg.SelectStmt) int {
+	for s.GetLarg() != nil {
+		s = s.GetLarg()
+	}
+	if lists := s.GetValuesLists(); len(lists) > 0 {
+		return len(lists[0].GetList().GetItems())
+	}
+	for _, t := range s.GetTargetList() {
+		fields := t.GetResTarget().GetVal().GetColumnRef().GetFields()
+		if n := len(fields); n > 0 && fields[n-1].GetAStar() != nil || t.GetResTarget().GetVal().GetAIndirection() != nil {
+			return 0
+		}
+	}
+	return len(s.GetTargetList())
 }
