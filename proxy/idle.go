@@ -51,7 +51,7 @@ func (s *Server) all() []*session {
 }
 
 // overdue reports whether the session has been idle for too long, and lets its
-// front send nothing more if so. Time in which the server works, in a
+// front send nothing more if so. Time in which the server or the KMS works, in a
 // transaction, or in which a replication stream runs, is not idle.
 func (ss *session) overdue(limit time.Duration, now time.Time) bool {
 	if ss.replication {
@@ -62,7 +62,7 @@ func (ss *session) overdue(limit time.Duration, now time.Time) bool {
 		defer ss.mu.Unlock()
 	}
 	since := ss.active.Load()
-	if !free || since == 0 || ss.state != wire.Idle || !ss.quiet() {
+	if !free || since == 0 || ss.state != wire.Idle || !ss.quiet() || ss.ops[opFront] != nil {
 		ss.active.Store(now.UnixNano())
 		return false
 	}
