@@ -113,7 +113,7 @@ func pipeline(t *testing.T, c *cluster.Cluster, program, test, address, database
 		args = append(args, "-t", trace)
 	}
 	args = append(args, test, fmt.Sprintf("host=%s port=%s user=%s dbname=%s", host, port, c.Superuser, database))
-	cmd := exec.CommandContext(t.Context(), program, args...) //nolint:gosec // PostgreSQL's own
+	cmd := exec.CommandContext(t.Context(), program, args...)
 	cmd.Env = []string{"HOME=" + t.TempDir(), "PGPASSWORD=" + c.SuperuserPassword}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)

@@ -127,7 +127,7 @@ func (a *apt) fetch(ctx context.Context, installed, server string) (*source, err
 		return nil, err
 	}
 	for _, dir := range []string{"lists/partial", "cache/archives/partial", "packages"} {
-		if err := os.MkdirAll(filepath.Join(a.dir, dir), 0o755); err != nil { //nolint:gosec // apt's own user reads it
+		if err := os.MkdirAll(filepath.Join(a.dir, dir), 0o755); err != nil {
 			return nil, err
 		}
 	}
@@ -195,7 +195,7 @@ func (a *apt) run(ctx context.Context, program string, args ...string) (string, 
 	if os.Geteuid() == 0 {
 		options = append(options, "-o", "APT::Sandbox::User=root") // apt's own user may not reach the directory
 	}
-	cmd := exec.CommandContext(ctx, program, append(options, args...)...) //nolint:gosec // apt
+	cmd := exec.CommandContext(ctx, program, append(options, args...)...)
 	cmd.Dir = filepath.Join(a.dir, "packages")
 	return output(cmd)
 }
@@ -286,14 +286,14 @@ func (a *apt) unpack(into string) error {
 }
 
 func write(path string, from io.Reader) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // public text
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // public text
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(file, from) //nolint:gosec // an archive of Debian's, verified
+	_, err = io.Copy(file, from)
 	return errors.Join(err, file.Close())
 }
 
@@ -315,7 +315,7 @@ func (a *apt) psql(ctx context.Context, version string) (string, error) {
 
 // run runs a program that must work and returns what it printed.
 func run(ctx context.Context, program string, args ...string) (string, error) {
-	return output(exec.CommandContext(ctx, program, args...)) //nolint:gosec // programs of Debian's
+	return output(exec.CommandContext(ctx, program, args...))
 }
 
 func output(cmd *exec.Cmd) (string, error) {

@@ -100,7 +100,7 @@ func (s *suite) run(ctx context.Context, src *source, c *cluster.Cluster, addres
 		}
 		args = append(args, "--use-existing", "--dbname="+s.database)
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(filepath.Dir(src.server), "lib", "pgxs", s.program), append(args, s.extra...)...) //nolint:gosec // PostgreSQL's own
+	cmd := exec.CommandContext(ctx, filepath.Join(filepath.Dir(src.server), "lib", "pgxs", s.program), append(args, s.extra...)...)
 	cmd.Dir = dir
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + dir, "LC_ALL=C.UTF-8", "PGPASSWORD=" + c.SuperuserPassword, "PGCONNECT_TIMEOUT=60"}
 	var out bytes.Buffer
@@ -125,7 +125,7 @@ func (s *suite) prepare(ctx context.Context, src *source, c *cluster.Cluster, di
 	}
 	made := filepath.Join(dir, "results")
 	for _, path := range []string{libraries, made} {
-		if err := os.Mkdir(path, 0o755); err != nil { //nolint:gosec // the server goes there
+		if err := os.Mkdir(path, 0o755); err != nil {
 			return err
 		}
 	}
@@ -199,7 +199,7 @@ func (s *suite) keep(dir, way string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(kept, diffs, 0o644) //nolint:gosec // for everybody to read
+	return os.WriteFile(kept, diffs, 0o644)
 }
 
 var (

@@ -23,7 +23,7 @@ type firsts struct {
 // listen returns the address of a relay to target that ends with the test.
 func (f *firsts) listen(t *testing.T, target string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's own
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func (f *firsts) listen(t *testing.T, target string) string {
 
 func (f *firsts) pass(from net.Conn, target string) {
 	defer from.Close()
-	to, err := net.Dial("tcp", target) //nolint:noctx // a test's own
+	to, err := net.Dial("tcp", target)
 	if err != nil {
 		return
 	}
