@@ -48,3 +48,28 @@ func TestExecuteOfAForgottenPortal(t *testing.T) {
 		t.Errorf("got %+v", p)
 	}
 }
+
+// A log-in that panics keeps neither its place nor a connection to the server.
+func TestAPanicAtLoginGivesUpThePlace(t *testing.T) {
+	client, _ := net.Pipe()
+	near, far := net.Pipe()
+	s := &Server{metrics: newMetrics(), cfg: Config{Log: slog.New(slog.DiscardHandler)}, census: census{users: map[string]int{}}, byPID: map[uint32][]*session{}}
+	s.SetLimits(Limits{MaxSessions: 1})
+	ss := &session{srv: s, user: "u", client: wire.NewConn(client)}
+	func() {
+		defer s.recovered("test")
+		s.letIn(client, ss, func() error {
+			if err := s.admitUser(ss); err != nil {
+				t.Fatal(err)
+			}
+			ss.server = wire.NewConn(near)
+			panic("test")
+		})
+	}()
+	if err := s.room(ss); err != nil {
+		t.Errorf("the place is kept: %v", err)
+	}
+	if _, err := far.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the connection to the server is open: %v", err)
+	}
+}

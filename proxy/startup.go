@@ -40,15 +40,28 @@ func (s *Server) handle(accepted net.Conn, g *guest) *session {
 	}
 	g.served()
 	ss := &session{srv: s, accepted: accepted, guest: g, client: wire.NewConn(nc), peer: peerAddr(accepted), params: req.Params}
-	if err := ss.login(ctx, nc, req); err != nil {
-		s.metrics.logins.WithLabelValues("refused").Inc()
-		s.refuse(nc, err)
-		s.unregister(ss) // it may have left when all was done but the greeting
-		ss.close()
+	if !s.letIn(nc, ss, func() error { return ss.login(ctx, nc, req) }) {
 		return nil
 	}
-	s.metrics.logins.WithLabelValues("ok").Inc()
 	return ss
+}
+
+// letIn runs a log-in. Unless it succeeds, the session's place and both its
+// connections are given back, after a panic too.
+func (s *Server) letIn(nc net.Conn, ss *session, login func() error) (in bool) {
+	defer func() {
+		if !in {
+			s.unregister(ss) // it may have left when all was done but the greeting
+			ss.close()
+		}
+	}()
+	if err := login(); err != nil {
+		s.metrics.logins.WithLabelValues("refused").Inc()
+		s.refuse(nc, err)
+		return false
+	}
+	s.metrics.logins.WithLabelValues("ok").Inc()
+	return true
 }
 
 // refuse tells the client why it cannot go on. What is not an answer for it
