@@ -118,6 +118,10 @@ func (ss *session) oneClient(size int, v verdict) error {
 				return err
 			}
 			ss.mu.Lock()
+			if ss.ended { // as in passClient
+				ss.mu.Unlock()
+				return errEnded
+			}
 			v = ss.clientMessage(typ, ss.cr.Buffered()[wire.HeaderSize:held])
 			ss.mu.Unlock()
 		}
