@@ -113,7 +113,9 @@ func TestIdle(t *testing.T) {
 	}
 	before, busy, block := open(), open(), open() // the limit comes while they live
 	block.Ask(t, "C(BEGIN) Z(T)", rawpg.Query("BEGIN"))
-	if err := busy.Send(rawpg.Query("SELECT 1 AS x FROM pg_sleep(3)")); err != nil {
+	holder := shared.Connect(t, shared.SuperDSN(0)) // busy waits for it until the others have ended
+	cluster.Exec(t, holder, "SELECT pg_advisory_lock(4711)")
+	if err := busy.Send(rawpg.Query("SELECT 1 AS x FROM pg_advisory_xact_lock(4711)")); err != nil {
 		t.Fatal(err)
 	}
 	set(t, "VAULT_IDLE_SECS", "1")
@@ -128,6 +130,7 @@ func TestIdle(t *testing.T) {
 		}
 	}
 	// The time of a statement does not count, nor that in a transaction.
+	cluster.Exec(t, holder, "SELECT pg_advisory_unlock(4711)")
 	busy.Expect(t, "T(x:23) D(1) C(SELECT_1) Z(I)")
 	busy.Ask(t, "T(x:23) D(1) C(SELECT_1) Z(I)", rawpg.Query("SELECT 1 AS x"))
 	block.Ask(t, "T(x:23) D(1) C(SELECT_1) Z(T)", rawpg.Query("SELECT 1 AS x"))
