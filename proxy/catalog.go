@@ -5,6 +5,7 @@ package proxy
 import (
 	"strconv"
 	"strings"
+	"unique"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 )
@@ -13,15 +14,28 @@ import (
 // only if they are members of the extension (pg_depend, deptype e), never by
 // their name alone.
 type catalog struct {
-	sealed    uint32   // OID of vault.sealed; 0: no vault here
-	array     uint32   // OID of its array type
-	functions []uint32 // OIDs of the extension's functions
-	foreign   bool     // schema vault belongs to another extension
-	bypasses  bool     // grants and policies: the role is a superuser or has BYPASSRLS
+	sealed    uint32                // OID of vault.sealed; 0: no vault here
+	array     uint32                // OID of its array type
+	functions unique.Handle[string] // OIDs of the extension's functions, with commas: one text for all sessions
+	foreign   bool                  // schema vault belongs to another extension
+	bypasses  bool                  // grants and policies: the role is a superuser or has BYPASSRLS
 }
 
 // has reports whether this database has the vault.
 func (c *catalog) has() bool { return c.sealed != 0 }
+
+// hasFunction reports whether the function is one of the extension's.
+func (c *catalog) hasFunction(o uint32) bool {
+	if c.functions == (unique.Handle[string]{}) {
+		return false
+	}
+	for s := range strings.SplitSeq(c.functions.Value(), ",") {
+		if oid(s) == o && o != 0 {
+			return true
+		}
+	}
+	return false
+}
 
 // catalogColumns is how many catalogQuery has. The last is who answers: behind a
 // pooler it is not who logged us in, and what the node says of sessions,
@@ -96,10 +110,6 @@ func (c *catalog) read(f [][]byte) {
 		return
 	}
 	c.sealed, c.array = oid(string(f[0])), oid(string(f[1]))
-	for _, s := range strings.Split(string(f[2]), ",") {
-		if o := oid(s); o != 0 {
-			c.functions = append(c.functions, o)
-		}
-	}
+	c.functions = unique.Make(string(f[2]))
 	c.foreign, c.bypasses = string(f[3]) == "t", string(f[4]) == "t"
 }

@@ -5,7 +5,6 @@ package proxy
 import (
 	"bytes"
 	"encoding/binary"
-	"slices"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 	"github.com/hyperiondb/hyperion-vault/rewrite"
@@ -36,6 +35,9 @@ func (ss *session) clientMessage(typ byte, body []byte) verdict {
 	}
 	if ss.replication {
 		return ss.walsenderMessage(typ, body)
+	}
+	if ss.gate == gateReady && ss.queue.ends == 0 && !ss.batch.failed {
+		ss.gate = gateNone // answered while nobody waited
 	}
 	if ss.queue.len() >= maxOwed || ss.gate == gateReady || ss.doubtful && (typ == wire.Query || typ == wire.Parse) && ss.canAsk() {
 		return slow
@@ -168,6 +170,17 @@ func (ss *session) noteBind(body []byte) verdict {
 	return pass
 }
 
+// keepPortal makes p what its name stands for, and returns what it stood for
+// before. mu is held.
+func (ss *session) keepPortal(p *portal) (before *portal) {
+	if ss.portals == nil || len(ss.portals) >= maxPortals {
+		ss.portals = map[string]*portal{}
+	}
+	before = ss.portals[p.name]
+	ss.portals[p.name] = p
+	return before
+}
+
 // pushBind notes a Bind of st, which is nil for a plain unnamed statement and
 // for a name that only the server knows.
 func (ss *session) pushBind(pname, sname []byte, st *statement) {
@@ -177,12 +190,8 @@ func (ss *session) pushBind(pname, sname []byte, st *statement) {
 	var p *portal
 	var prev *portal
 	if len(pname) > 0 {
-		if len(ss.portals) >= maxPortals {
-			clear(ss.portals)
-		}
 		p = &portal{name: string(pname)}
-		prev = ss.portals[p.name]
-		ss.portals[p.name] = p
+		prev = ss.keepPortal(p)
 	} else {
 		ss.unnamedPortal = portal{}
 	}
@@ -279,11 +288,8 @@ func (ss *session) portalOf(name []byte) *portal {
 	}
 	p := ss.portals[string(name)]
 	if p == nil {
-		if len(ss.portals) >= maxPortals {
-			clear(ss.portals)
-		}
 		p = &portal{name: string(name), stmt: ss.directName(name)}
-		ss.portals[p.name] = p
+		ss.keepPortal(p)
 	}
 	return p
 }
@@ -352,7 +358,7 @@ func (ss *session) noteCall(body []byte) verdict {
 	if ss.gate != gateNone || ss.batch.failed {
 		return slow
 	}
-	if len(body) >= 4 && slices.Contains(ss.catalog.functions, binary.BigEndian.Uint32(body)) {
+	if len(body) >= 4 && ss.catalog.hasFunction(binary.BigEndian.Uint32(body)) {
 		return slow
 	}
 	ss.runs++

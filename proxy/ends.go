@@ -18,10 +18,15 @@ func (s *Server) sweepEnds() {
 	var sweeper wire.Sweeper
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
+	park := time.NewTicker(parkEvery)
+	defer park.Stop()
 	for {
 		select {
 		case <-s.ctx.Done():
 			return
+		case <-park.C:
+			s.parkIdle()
+			continue
 		case <-tick.C:
 		}
 		s.mu.Lock()

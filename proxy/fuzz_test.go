@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+	"unique"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 	"github.com/hyperiondb/hyperion-vault/rewrite"
@@ -175,7 +176,7 @@ func FuzzConversation(f *testing.F) {
 	f.Fuzz(func(t *testing.T, client, server []byte, turns uint8) {
 		ss := &session{srv: &Server{cfg: Config{}}}
 		ss.state = wire.Idle
-		ss.catalog = catalog{sealed: 20001, array: 20002, functions: []uint32{20003}}
+		ss.catalog = catalog{sealed: 20001, array: 20002, functions: unique.Make("20003")}
 		put := &statement{name: "s", plan: plan, own: 1}
 		ss.stmts, ss.portals = map[string]*statement{"s": put}, map[string]*portal{}
 		for i := range 64 {

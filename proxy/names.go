@@ -29,12 +29,21 @@ func (ss *session) parsed(st *statement) owed {
 	case !e.named:
 		e.prev, ss.unnamedStmt = ss.unnamedStmt, st
 	case ss.room(st.name):
-		e.prev, ss.stmts[st.name] = ss.stmts[st.name], st
+		e.prev = ss.stmts[st.name]
+		ss.keep(st)
 		ss.hasPuts = ss.hasPuts || st.puts()
 	default: // a plain one, see keepable
 		e.stmt = nil
 	}
 	return e
+}
+
+// keep makes st what its name stands for.
+func (ss *session) keep(st *statement) {
+	if ss.stmts == nil {
+		ss.stmts = map[string]*statement{}
+	}
+	ss.stmts[st.name] = st
 }
 
 // room reports whether name can be remembered.
@@ -134,7 +143,7 @@ func (ss *session) lose(name []byte) {
 		}
 	case ss.stmts[string(name)].puts():
 	case ss.room(string(name)):
-		ss.stmts[string(name)] = &statement{name: string(name), lost: true}
+		ss.keep(&statement{name: string(name), lost: true})
 	default:
 		ss.lostMany = true
 	}

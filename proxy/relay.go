@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"errors"
 	"io"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
@@ -197,7 +198,9 @@ func (ss *session) back() error {
 	quick := ss.quickServer
 	for {
 		if err := ss.sr.Pump(quick); err != nil {
-			ss.serverEnded()
+			if !errors.Is(err, wire.ErrParked) {
+				ss.serverEnded()
+			}
 			return err
 		}
 		if err := ss.walkServer(); err != nil {
@@ -206,66 +209,57 @@ func (ss *session) back() error {
 	}
 }
 
-// quickServer passes on what simply passes. false: something is left for
-// walkServer, and unless that is an error mu stays locked for it, so that the
-// front cannot overtake what is ready and not yet sent.
+// quickServer passes on what is whole; false: something is left for walkServer.
 func (ss *session) quickServer() bool {
-	ss.mu.Lock()
-	var h halt
-	if h.size, h.v, h.err = ss.runServer(); h.err == nil && h.size == 0 {
-		run := ss.ahead
-		ss.ahead = 0
-		if h.err = ss.emit(run); h.err == nil {
-			return true
-		}
-		ss.mu.Lock()
+	h := ss.passServer()
+	if h.err == nil && h.size == 0 {
+		return true
 	}
 	ss.serverHalt, ss.serverHalt.set = h, true
 	return false
 }
 
-// walkServer handles what is buffered. Bytes for the client stay in place as
-// long as nothing between them changes; then they gather in out.
+// walkServer handles what is buffered.
 func (ss *session) walkServer() error {
 	h := ss.serverHalt
 	if ss.serverHalt = (halt{}); !h.set {
-		ss.mu.Lock()
+		h = ss.passServer()
 	}
-	for ; ; h.set = false {
-		if !h.set {
-			h.size, h.v, h.err = ss.runServer()
+	for ; h.err == nil && h.size > 0; h = ss.passServer() {
+		if err := ss.partServer(h.size); err != nil {
+			return err
 		}
-		size, v := h.size, h.v
+	}
+	return h.err
+}
+
+// passServer passes on all messages up to one that is not whole. Bytes for the
+// client stay in place as long as nothing between them changes; then they gather
+// in out. It reads nothing, and whoever ends the session can end it: a call of
+// the core by its context, a write by its deadline.
+func (ss *session) passServer() (h halt) {
+	ss.mu.Lock()
+	for {
+		h.size, h.v, h.err = ss.runServer()
 		switch {
 		case h.err != nil:
 			ss.mu.Unlock()
-			return h.err
-		case size == 0:
+			return h
+		case h.size == 0 || h.v == again: // what is ready goes out first
 			run := ss.ahead
 			ss.ahead = 0
-			return ss.emit(run)
-		}
-		if v == again { // not whole: what is ready goes out first
-			run := ss.ahead
-			ss.ahead = 0
-			if err := ss.emit(run); err != nil {
-				return err
-			}
-			if err := ss.partServer(size); err != nil {
-				return err
-			}
-			ss.mu.Lock()
-			continue
+			h.err = ss.emit(run)
+			return h
 		}
 		ss.gather()
-		if v == opening {
-			if err := ss.openRows(); err != nil {
-				ss.mu.Unlock()
-				return err
-			}
+		if h.v != opening {
+			ss.sr.Discard(h.size)
 			continue
 		}
-		ss.sr.Discard(size)
+		if h.err = ss.openRows(); h.err != nil {
+			ss.mu.Unlock()
+			return h
+		}
 	}
 }
 

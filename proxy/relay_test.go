@@ -17,6 +17,12 @@ import (
 // to client arrives at server, and back.
 func relaySession(t testing.TB, c catalog) (client, server net.Conn) {
 	t.Helper()
+	_, client, server = runSession(t, c)
+	return client, server
+}
+
+func runSession(t testing.TB, c catalog) (ss *session, client, server net.Conn) {
+	t.Helper()
 	pair := func() (near, far net.Conn) {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -35,13 +41,23 @@ func relaySession(t testing.TB, c catalog) (client, server net.Conn) {
 	nearServer, server := pair()
 	ctx, cancel := context.WithCancel(t.Context())
 	srv := newServer(ctx, cancel, Config{Limits: Limits{MaxQuery: 1 << 20}, Log: slog.New(slog.DiscardHandler)}, newMetrics())
-	ss := &session{srv: srv, accepted: nearClient, client: wire.NewConn(nearClient), server: wire.NewConn(nearServer), peer: netip.MustParseAddr("127.0.0.1")}
+	parker, err := wire.NewParker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.parker = parker
+	go parker.Run()
+	ss = &session{srv: srv, accepted: nearClient, client: wire.NewConn(nearClient), server: wire.NewConn(nearServer), peer: netip.MustParseAddr("127.0.0.1")}
 	ss.cr, ss.sr = wire.NewClientReader(ss.client), wire.NewServerReader(ss.server)
 	ss.catalog, ss.state, ss.encoding, ss.stdStrings = c, wire.Idle, "UTF8", true
-	done := make(chan struct{})
-	go func() { defer close(done); ss.run() }()
-	t.Cleanup(func() { client.Close(); server.Close(); <-done; cancel() })
-	return client, server
+	if err := ss.clearDeadlines(); err != nil {
+		t.Fatal(err)
+	}
+	ss.begin()
+	srv.wg.Add(1)
+	go srv.run(ss)
+	t.Cleanup(func() { client.Close(); server.Close(); srv.wg.Wait(); cancel(); parker.Close() })
+	return ss, client, server
 }
 
 // What a client does not send as whole messages arrives unchanged.

@@ -97,7 +97,7 @@ func (q *replyQueue) push(e owed) {
 const maxIdleRing = 1 << 10
 
 func (q *replyQueue) grow() {
-	ring := make([]owed, max(16, 2*len(q.ring)))
+	ring := make([]owed, max(8, 2*len(q.ring)))
 	for i := range q.n {
 		ring[i] = *q.at(i)
 	}

@@ -99,6 +99,7 @@ type Server struct {
 	misses   *budget       // cancel requests with a wrong key
 	grumble  rate.Sometimes
 	sweeping sync.Once
+	parker   *wire.Parker
 
 	ctx    context.Context // ends with the server
 	cancel context.CancelFunc
@@ -128,16 +129,21 @@ func New(cfg Config) (*Server, error) {
 		rand.Read(cfg.MockSecret)
 	}
 	m := newMetrics()
-	var err error
 	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // the server's own life, ended by Shutdown
 	s := newServer(ctx, cancel, cfg, m)
 	if cfg.Registerer != nil {
-		err = m.register(cfg.Registerer, s)
+		if err := m.register(cfg.Registerer, s); err != nil {
+			cancel()
+			return nil, fmt.Errorf("proxy metrics: %w", err)
+		}
 	}
+	parker, err := wire.NewParker()
 	if err != nil {
 		cancel()
-		return nil, fmt.Errorf("proxy metrics: %w", err)
+		return nil, fmt.Errorf("proxy: %w", err)
 	}
+	s.parker = parker
+	context.AfterFunc(ctx, func() { parker.Close() }) //nolint:errcheck // nothing is left to be watched
 	return s, nil
 }
 
@@ -170,6 +176,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.sweeping.Do(func() {
 		go s.sweepIdle()
 		go s.sweepEnds()
+		go s.parker.Run()
 	})
 	stop := context.AfterFunc(ctx, func() { l.Close() }) //nolint:errcheck // a second close is harmless
 	defer stop()
@@ -243,13 +250,22 @@ func (s *Server) start(nc net.Conn) {
 		}()
 		defer s.recovered("log-in")
 		if ss = s.handle(nc, g); ss != nil {
-			go func() {
-				defer s.finished(nc, g)
-				defer s.recovered("session")
-				ss.run()
-			}()
+			ss.begin()
+			go s.run(ss)
 		}
 	}()
+}
+
+// run runs a session until it ends or is parked.
+func (s *Server) run(ss *session) {
+	parked := false
+	defer func() {
+		if !parked {
+			s.finished(ss.accepted, nil)
+		}
+	}()
+	defer s.recovered("session")
+	parked = ss.run()
 }
 
 // finished lets go of a client.
@@ -305,6 +321,7 @@ func (s *Server) register(ss *session) error {
 		}
 	}
 	ss.guest.leave()
+	ss.guest = nil
 	s.sessions[ss.key] = ss
 	s.byPID[ss.serverPID] = append(s.byPID[ss.serverPID], ss)
 	s.metrics.sessions.Inc()

@@ -79,6 +79,9 @@ type session struct {
 	backState
 	queue replyQueue
 	ops   [2]context.CancelFunc // running calls of the core: the front's, the back's
+
+	parked uint64 // the Parker's id; 0: the session runs. Guarded by mu
+	waits  uint32 // what the front was seen to wait for last; parkIdle's
 }
 
 // backState is what the server said. Guarded by mu.
@@ -104,27 +107,62 @@ type backState struct {
 
 var errEnded = errors.New("the session has ended")
 
-// run relays until either side ends.
-func (ss *session) run() {
-	defer ss.close()
-	defer ss.srv.unregister(ss)
+// begin makes a session of what has logged in.
+func (ss *session) begin() {
 	ss.cond.L = &ss.mu
-	ss.stmts, ss.portals = map[string]*statement{}, map[string]*portal{}
 	ss.own = "_hv_" + randomHex()
 	ss.actor = vault.Actor{Name: ss.user, Role: ss.user, Via: vault.ViaSQL, Addr: ss.peer, Database: ss.database}
+}
+
+// run relays until either side ends, or the session is parked.
+func (ss *session) run() (parked bool) {
+	defer func() {
+		if !parked {
+			ss.srv.unregister(ss)
+			ss.close()
+		}
+	}()
+	for ss.relay() {
+		p, ended := ss.park()
+		if p {
+			return true
+		}
+		if ended {
+			break
+		}
+	}
+	ss.abandon()
+	return false
+}
+
+// relay runs both directions until one has ended, or both have stopped to be
+// parked: the front first, which then stops the back.
+func (ss *session) relay() (stopped bool) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer ss.end()
+		defer func() {
+			if !stopped {
+				ss.end()
+			}
+		}()
 		defer ss.rescue("back")
-		ss.finish(ss.back())
+		err := ss.back()
+		if stopped = errors.Is(err, wire.ErrParked); !stopped {
+			ss.finish(err)
+		}
 	}()
 	func() {
 		defer ss.rescue("front")
-		ss.finishFront(ss.front(), done)
+		err := ss.front()
+		if errors.Is(err, wire.ErrParked) {
+			ss.server.Park()
+			return
+		}
+		ss.finishFront(err, done)
 	}()
 	<-done
-	ss.abandon()
+	return stopped
 }
 
 // rescue keeps a panic of one of the two goroutines within the session. It may
@@ -219,6 +257,7 @@ func (ss *session) terminate(e *sqlError) {
 func (ss *session) end() {
 	ss.mu.Lock()
 	ss.ended = true
+	parked := ss.parked
 	for _, cancel := range ss.ops {
 		if cancel != nil {
 			cancel()
@@ -228,6 +267,9 @@ func (ss *session) end() {
 		ss.cond.Broadcast()
 	}
 	ss.mu.Unlock()
+	if parked != 0 {
+		ss.srv.parker.Wake(parked)
+	}
 	// Close waits until nobody is in the middle of passing on what he has read:
 	// no write may hold him (see wire.Reader.Pump).
 	ss.client.Net().SetWriteDeadline(longAgo) //nolint:errcheck // both ends may be gone already

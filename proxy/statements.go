@@ -180,7 +180,7 @@ func (ss *session) restore(name string, st *statement) {
 		delete(ss.stmts, name)
 		return
 	}
-	ss.stmts[name] = st
+	ss.keep(st)
 }
 
 // forgetShapes is called when names may mean something else: DEALLOCATE and

@@ -14,8 +14,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -71,18 +69,6 @@ func (c *serveCommand) Run(ctx context.Context, std *streams) error {
 	n.reload = func() (values, []string, error) { return load(&c.Settings, std.environ, c.Config) }
 	n.values = v
 	return n.run(ctx)
-}
-
-// shareProcessors leaves half of the processors to the server beside the node:
-// what the node does is mostly waiting, and threads of Go's that look for work
-// in vain cost more than they bring. GOMAXPROCS in the environment goes before.
-func shareProcessors(environ []string) {
-	for _, setting := range environ {
-		if strings.HasPrefix(setting, "GOMAXPROCS=") {
-			return
-		}
-	}
-	runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2))
 }
 
 func newLog(w io.Writer, c *nodeConfig) *slog.Logger {
@@ -260,6 +246,7 @@ func (n *node) run(ctx context.Context) error {
 	background(func() error { n.vault.Watch(work); return nil })
 	background(func() error { n.watchKMS(work); return nil })
 	background(func() error { n.signals(work); return nil })
+	background(func() error { returnMemory(work); return nil })
 	n.log.InfoContext(ctx, "serving", "version", version, "proxy", addresses(listeners.proxy), "api", listeners.api.Addr().String())
 
 	select {

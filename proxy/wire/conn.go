@@ -22,10 +22,11 @@ type Conn struct {
 	wr  rawWrite
 	// fd is the descriptor's number: for poll, which a stale one does no harm.
 	fd int32
-	// waiting is not 0 while a Pump waits without having seen that nothing is
-	// left to read; each such wait has another number.
+	// waiting is not 0 while a Pump waits; each wait has another number, which is
+	// odd if it has not been seen that nothing is left to read.
 	waiting atomic.Uint32
-	nudged  atomic.Bool // the read deadline is a Sweeper's
+	free    atomic.Bool // no deadline is set but by nudge
+	parks   atomic.Bool // the next Pump that waits is to return ErrParked
 	// met and swept are the Sweeper's: the numbers last met and last looked at.
 	met, swept uint32
 	// head is what a reader over TLS waits with, so that an idle session holds
@@ -72,8 +73,18 @@ func (c *Conn) Net() net.Conn { return c.nc }
 // Close closes the connection; blocked calls return.
 func (c *Conn) Close() error { return c.nc.Close() }
 
-// SetDeadline bounds reads and writes; the zero time means no bound.
-func (c *Conn) SetDeadline(t time.Time) error { return c.nc.SetDeadline(t) }
+// SetDeadline bounds reads and writes; the zero time means no bound. Only a
+// connection whose bound was taken away can be parked or swept.
+func (c *Conn) SetDeadline(t time.Time) error {
+	c.free.Store(t.IsZero())
+	return c.nc.SetDeadline(t)
+}
+
+// nudge ends a wait for reading.
+func (c *Conn) nudge() { c.nc.SetReadDeadline(longAgo) } //nolint:errcheck // closed by now
+
+// longAgo is a deadline that has passed.
+var longAgo = time.Unix(1, 0)
 
 // Read reads at least one byte into p, or fails.
 func (c *Conn) Read(p []byte) (int, error) {

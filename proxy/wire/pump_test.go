@@ -103,10 +103,7 @@ func TestSweeperDisturbsNobody(t *testing.T) {
 		}
 	}()
 	for i := range byte(100) {
-		c.nudged.Store(true)
-		if err := c.nc.SetReadDeadline(time.Unix(1, 0)); err != nil {
-			t.Fatal(err)
-		}
+		c.nudge()
 		if _, err := far.Write([]byte{i}); err != nil {
 			t.Fatal(err)
 		}

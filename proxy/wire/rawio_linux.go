@@ -9,9 +9,20 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
+
+// receive is recv(2), which has less on its way to the socket than read(2). p is
+// not empty.
+func receive(fd uintptr, p []byte) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), 0, 0, 0)
+	return int(n), errno
+}
+
+// send is send(2), without a signal for a connection that is closed.
+func send(fd uintptr, p []byte) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), syscall.MSG_NOSIGNAL, 0, 0)
+	return int(n), errno
+}
 
 // rawRead is the state of one reading goroutine. The callback is made once, so
 // that a read allocates nothing.
@@ -32,10 +43,10 @@ func (s *rawRead) step(fd uintptr) bool {
 		p = s.r.buf
 	}
 	for {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+		n, errno := receive(fd, p)
 		switch errno {
 		case 0:
-			s.n = int(n)
+			s.n = n
 			return true
 		case syscall.EINTR:
 			continue
@@ -52,7 +63,7 @@ func (s *rawRead) step(fd uintptr) bool {
 
 func (s *rawRead) run(c *Conn) (int, error) {
 	s.n, s.err = 0, 0
-	err := c.rawRead(s.fn)
+	err := c.rawRead(s.fn, false)
 	s.p = nil
 	switch {
 	case err != nil:
@@ -105,41 +116,45 @@ func (s *pump) read(fd uintptr) bool {
 		if r.buf == nil {
 			r.take()
 		}
-		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&r.buf[0])), uintptr(len(r.buf)))
+		n, errno := receive(fd, r.buf)
 		switch errno {
 		case 0:
 		case syscall.EINTR:
 			continue
 		case syscall.EAGAIN:
-			r.Release()
+			s.rest(0)
 			return false
 		default:
 			s.err = errno
 			return true
 		}
-		s.n, r.r, r.w = int(n), 0, int(n)
+		s.n, r.r, r.w = n, 0, n
 		if n == 0 || !s.step() || r.r != r.w {
 			return true
 		}
-		if int(n) == len(r.buf) {
+		if n == len(r.buf) {
 			continue
 		}
 		// All that was there has been read, so nothing is lost by waiting for the
 		// next event without a read that fails, but for an end of the stream that
 		// came together with the data: a Sweeper looks for that.
-		r.Release()
-		s.turn++
-		if s.turn == 0 {
-			s.turn = 1
-		}
-		r.conn.waiting.Store(s.turn)
+		s.rest(1)
 		return false
 	}
 }
 
+// rest begins a wait.
+func (s *pump) rest(unseen uint32) {
+	s.r.Release()
+	if s.turn += 2; s.turn == 0 {
+		s.turn = 2
+	}
+	s.r.conn.waiting.Store(s.turn | unseen)
+}
+
 func (s *pump) run(r *Reader, step func() bool) error {
 	s.r, s.step, s.n, s.err = r, step, 0, 0
-	err := r.conn.rawRead(s.fn)
+	err := r.conn.rawRead(s.fn, true)
 	s.step = nil
 	r.conn.waiting.Store(0)
 	switch {
@@ -155,64 +170,24 @@ func (s *pump) run(r *Reader, step func() bool) error {
 	return err
 }
 
-// rawRead is the connection's RawConn.Read, begun again after a Sweeper's nudge.
-func (c *Conn) rawRead(fn func(fd uintptr) bool) error {
+// rawRead is the connection's RawConn.Read, begun again after a nudge, unless
+// that was to park.
+func (c *Conn) rawRead(fn func(fd uintptr) bool, parkable bool) error {
 	for {
+		if parkable && c.parks.Swap(false) {
+			return ErrParked
+		}
 		err := c.raw.Read(fn)
-		if !errors.Is(err, os.ErrDeadlineExceeded) || !c.nudged.Swap(false) {
+		if !errors.Is(err, os.ErrDeadlineExceeded) || !c.free.Load() {
 			return err
 		}
 		if err := c.nc.SetReadDeadline(time.Time{}); err != nil {
 			return err
 		}
-	}
-}
-
-// A Sweeper finds the connections whose end came together with their last data
-// and was not seen: the runtime's poller reports that once, and a Pump does not
-// read again to find out. It is used by one goroutine.
-type Sweeper struct {
-	fds   []unix.PollFd
-	conns []*Conn
-	turns []uint32
-}
-
-// Add puts c among those that Sweep looks at, if it has waited since the last
-// time without being looked at.
-func (s *Sweeper) Add(c *Conn) {
-	turn := c.waiting.Load()
-	switch turn {
-	case 0, c.swept:
-		return
-	case c.met:
-	default:
-		c.met = turn
-		return
-	}
-	s.fds = append(s.fds, unix.PollFd{Fd: c.fd, Events: unix.POLLRDHUP})
-	s.conns, s.turns = append(s.conns, c), append(s.turns, turn)
-}
-
-// Sweep wakes those whose other end has gone. A descriptor that belongs to
-// another connection by now wakes somebody in vain.
-func (s *Sweeper) Sweep() {
-	if len(s.fds) == 0 {
-		return
-	}
-	for {
-		if _, err := unix.Poll(s.fds, 0); err != unix.EINTR {
-			break
+		if !c.free.Load() { // a bound was set meanwhile: it stands
+			c.nudge()
 		}
 	}
-	for i, c := range s.conns {
-		c.swept = s.turns[i]
-		if s.fds[i].Revents != 0 {
-			c.nudged.Store(true)
-			c.nc.SetReadDeadline(time.Unix(1, 0)) //nolint:errcheck // closed by now
-		}
-	}
-	clear(s.conns)
-	s.fds, s.conns, s.turns = s.fds[:0], s.conns[:0], s.turns[:0]
 }
 
 // rawWrite is the state of one writing goroutine.
@@ -226,9 +201,7 @@ func (s *rawWrite) init() { s.fn = s.step }
 
 func (s *rawWrite) step(fd uintptr) bool {
 	for len(s.p) > 0 {
-		// A socket's write raises SIGPIPE only for descriptors 1 and 2, which
-		// the runtime handles; elsewhere it ignores the signal.
-		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(&s.p[0])), uintptr(len(s.p)))
+		n, errno := send(fd, s.p)
 		switch errno {
 		case 0:
 			s.p = s.p[n:]

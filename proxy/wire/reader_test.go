@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"testing"
+	"time"
 )
 
 // pair is a connected socket pair: the raw system calls need a real one.
@@ -28,7 +29,11 @@ func pair(t testing.TB) (*Conn, net.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { near.Close(); far.Close() })
-	return NewConn(near), far
+	c := NewConn(near)
+	if err := c.SetDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	return c, far
 }
 
 func TestReaderWalksMessagesByteByByte(t *testing.T) {

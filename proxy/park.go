@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import "time"
+
+// parkEvery is how often it is looked whether sessions are idle: one is parked
+// after that time at the earliest, and twice that at the latest.
+const parkEvery = 5 * time.Second
+
+// parkIdle stops the goroutines of sessions that have been waiting since the last
+// time for their clients. A session over TLS is never parked: what its client
+// sent may have been read already.
+func (s *Server) parkIdle() {
+	for _, ss := range s.all() {
+		if ss.parkable() {
+			ss.client.Park() // see relay
+		}
+	}
+}
+
+// parkable reports whether the session has had nothing to do since the last time.
+func (ss *session) parkable() bool {
+	last := ss.waits
+	ss.waits = ss.client.Waits()
+	if ss.waits == 0 || ss.waits != last || ss.replication || ss.server.Waits() == 0 || !ss.mu.TryLock() {
+		return false
+	}
+	defer ss.mu.Unlock()
+	return ss.quiet() && !ss.ended && !ss.closing && ss.ops[opFront] == nil && ss.ops[opBack] == nil
+}
+
+// park gives both connections to the Parker. Neither parked nor ended: it would
+// not have them, and the session runs on.
+func (ss *session) park() (parked, ended bool) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.ended {
+		return false, true
+	}
+	id, err := ss.srv.parker.Park(ss.client, ss.server, ss.unpark)
+	if err != nil {
+		ss.srv.cfg.Log.Warn("a session cannot be parked", "error", err.Error())
+		return false, false
+	}
+	ss.parked = id
+	return true, false
+}
+
+// unpark runs the session again.
+func (ss *session) unpark() {
+	go func() {
+		ss.mu.Lock()
+		ss.parked = 0
+		ss.mu.Unlock()
+		ss.srv.run(ss)
+	}()
+}
