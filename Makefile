@@ -82,7 +82,7 @@ SOAK ?= 30m
 
 .PHONY: soak
 soak: build install-extension ## hundreds of clients at work for SOAK=30m, hostile ones beside them (SOAK_SESSIONS=500)
-	SOAK=$(SOAK) $(GO) test -tags soak -count=1 -v -timeout 0 -run '^TestAttacks$$|^TestSoak$$' -p 1 ./e2e/hostile ./e2e/soak
+	SOAK=$(SOAK) $(GO) test -tags e2e -count=1 -v -timeout 0 -run '^TestAttacks$$|^TestSoak$$' -p 1 ./e2e/hostile ./e2e/soak
 
 TEST_STEPS := lint unit installcheck e2e verify
 

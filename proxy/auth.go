@@ -52,6 +52,10 @@ func (ss *session) payAndAuthenticate(ctx context.Context, nc net.Conn) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		if !ss.guest.inside() {
+			p.giveBack()
+			return errEnded
+		}
 		ss.guest.served()
 	}
 	verifier, doomed, err := ss.verifier(ctx)

@@ -14,7 +14,7 @@ const (
 	// it still reads.
 	goneEvery = time.Second
 	// abandonTimeout bounds the cancelling of what nobody waits for any more,
-	// drainTimeout the same while the node shuts down.
+	// drainTimeout what is left of it when the node ends.
 	abandonTimeout = 30 * time.Second
 	drainTimeout   = 2 * time.Second
 )
@@ -75,12 +75,11 @@ func (ss *session) abandon() {
 	if !busy || len(secret) == 0 {
 		return
 	}
-	limit := abandonTimeout
-	if ss.srv.isDraining() {
-		limit = drainTimeout
-	}
-	ctx, stop := context.WithTimeout(context.WithoutCancel(ss.srv.ctx), limit)
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ss.srv.ctx), abandonTimeout)
 	defer stop()
+	// The end of the node waits for this.
+	hurried := context.AfterFunc(ss.srv.ctx, func() { time.AfterFunc(drainTimeout, stop) })
+	defer hurried()
 	for !ss.srv.cancelServer(ctx, pid, secret) && ctx.Err() == nil { // a busy server may need a while
 		select {
 		case <-time.After(goneEvery):

@@ -62,7 +62,7 @@ func (ss *session) overdue(limit time.Duration, now time.Time) bool {
 		defer ss.mu.Unlock()
 	}
 	since := ss.active.Load()
-	if !free || since == 0 || ss.state != wire.Idle || !ss.quiet() || ss.ops[opFront] != nil {
+	if !free || since == 0 || ss.state != wire.Idle || !ss.quiet() || ss.ops[opFront].running {
 		ss.active.Store(now.UnixNano())
 		return false
 	}

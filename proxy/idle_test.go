@@ -17,11 +17,11 @@ func TestSealingIsNotIdle(t *testing.T) {
 	past := time.Now()
 	now := past.Add(time.Hour)
 	ss.active.Store(past.UnixNano())
-	_, done := ss.operation(opFront)
+	ss.operate(opFront)
 	if ss.overdue(time.Minute, now) || ss.ended {
 		t.Fatal("it is idle while the KMS works for it")
 	}
-	done()
+	ss.operated(opFront)
 	if ss.overdue(time.Minute, now) {
 		t.Error("the time of the operation counts")
 	}

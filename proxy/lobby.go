@@ -146,6 +146,17 @@ func (g *guest) leave() {
 	g.lobby.mu.Unlock()
 }
 
+// inside reports whether the guest has not been thrown out. Safe on nil.
+func (g *guest) inside() bool {
+	if g == nil {
+		return true
+	}
+	g.lobby.mu.Lock()
+	defer g.lobby.mu.Unlock()
+	_, in := g.lobby.rooms[g.addr][g]
+	return in
+}
+
 // waits notes that the node waits for the guest now. Safe on nil.
 func (g *guest) waits() { g.turn(time.Now(), 0) }
 

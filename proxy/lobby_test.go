@@ -54,6 +54,9 @@ func TestLobby(t *testing.T) {
 	if other.nc.(*from).closed {
 		t.Error("a client of another address had to go")
 	}
+	if flood[2].inside() || !flood[0].inside() {
+		t.Error("who was thrown out is taken to be inside, or the other way round")
+	}
 	flood[2].leave() // again
 	if got := l.len(); got != 6 {
 		t.Errorf("%d inside, want 6", got)

@@ -27,24 +27,32 @@ func (ss *session) parkable() bool {
 		return false
 	}
 	defer ss.mu.Unlock()
-	return ss.quiet() && !ss.ended && !ss.closing && ss.ops[opFront] == nil && ss.ops[opBack] == nil
+	return ss.quiet() && !ss.ended && !ss.closing && !ss.ops[opFront].running && !ss.ops[opBack].running
 }
 
-// park gives both connections to the Parker. Neither parked nor ended: it would
-// not have them, and the session runs on.
-func (ss *session) park() (parked, ended bool) {
+// busy reports that something came while the session was to be parked. The back
+// may be at work with it for long, and the front must see a client that goes.
+func (ss *session) busy() bool {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return !ss.quiet()
+}
+
+// park gives both connections to the Parker. If it does not take them, or the
+// session has ended, both goroutines have to go on.
+func (ss *session) park() (parked bool) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	if ss.ended {
-		return false, true
+		return false
 	}
 	id, err := ss.srv.parker.Park(ss.client, ss.server, ss.unpark)
 	if err != nil {
-		ss.srv.cfg.Log.Warn("a session cannot be parked", "error", err.Error())
-		return false, false
+		ss.srv.grumble.Do(func() { ss.srv.cfg.Log.Warn("idle sessions cannot be parked", "error", err.Error()) })
+		return false
 	}
 	ss.parked = id
-	return true, false
+	return true
 }
 
 // unpark runs the session again.

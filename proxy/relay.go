@@ -34,6 +34,9 @@ func (ss *session) front() error {
 	quick := ss.quickClient
 	for {
 		if err := ss.cr.Pump(quick); err != nil {
+			if errors.Is(err, wire.ErrParked) && ss.busy() {
+				continue
+			}
 			return err
 		}
 		if err := ss.walkClient(); err != nil {
@@ -240,7 +243,9 @@ func (ss *session) walkServer() error {
 func (ss *session) passServer() (h halt) {
 	ss.mu.Lock()
 	for {
-		h.size, h.v, h.err = ss.runServer()
+		if h.size, h.v, h.err = ss.runServer(); ss.ended {
+			h.err = errEnded
+		}
 		switch {
 		case h.err != nil:
 			ss.mu.Unlock()

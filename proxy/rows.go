@@ -278,10 +278,10 @@ func (ss *session) openTexts(direct bool, texts [][]byte) ([]vault.Plain, *sqlEr
 		return nil, e
 	}
 	ss.mu.Unlock()
-	ctx, done := ss.operation(opBack)
+	ctx := ss.operate(opBack)
 	plains, err := ss.srv.cfg.Vault.OpenSealed(ctx, ss.actor, direct, texts)
 	canceled := ctx.Err() != nil
-	done()
+	ss.operated(opBack)
 	ss.mu.Lock()
 	switch {
 	case err == nil:

@@ -250,7 +250,6 @@ func (s *Server) start(nc net.Conn) {
 		}()
 		defer s.recovered("log-in")
 		if ss = s.handle(nc, g); ss != nil {
-			ss.begin()
 			go s.run(ss)
 		}
 	}()

@@ -78,7 +78,7 @@ type session struct {
 	frontState
 	backState
 	queue replyQueue
-	ops   [2]context.CancelFunc // running calls of the core: the front's, the back's
+	ops   [2]operation // the front's, the back's
 
 	parked uint64 // the Parker's id; 0: the session runs. Guarded by mu
 	waits  uint32 // what the front was seen to wait for last; parkIdle's
@@ -123,12 +123,8 @@ func (ss *session) run() (parked bool) {
 		}
 	}()
 	for ss.relay() {
-		p, ended := ss.park()
-		if p {
+		if ss.park() {
 			return true
-		}
-		if ended {
-			break
 		}
 	}
 	ss.abandon()
@@ -258,9 +254,9 @@ func (ss *session) end() {
 	ss.mu.Lock()
 	ss.ended = true
 	parked := ss.parked
-	for _, cancel := range ss.ops {
-		if cancel != nil {
-			cancel()
+	for _, o := range ss.ops {
+		if o.cancel != nil {
+			o.cancel()
 		}
 	}
 	if ss.cond.L != nil {
@@ -273,11 +269,13 @@ func (ss *session) end() {
 	// Close waits until nobody is in the middle of passing on what he has read:
 	// no write may hold him (see wire.Reader.Pump).
 	ss.client.Net().SetWriteDeadline(longAgo) //nolint:errcheck // both ends may be gone already
-	if ss.server != nil {
-		ss.server.Net().SetWriteDeadline(longAgo) //nolint:errcheck // as above
-		ss.server.Close()                         //nolint:errcheck // as above
+	if ss.server == nil {
+		ss.client.Close() //nolint:errcheck // as above
+		return
 	}
-	ss.client.Close() //nolint:errcheck // as above
+	ss.server.Net().SetWriteDeadline(longAgo) //nolint:errcheck // as above
+	ss.client.Close()                         //nolint:errcheck // as above
+	ss.server.Close()                         //nolint:errcheck // as above
 }
 
 // longAgo is a deadline that has passed.
@@ -314,21 +312,32 @@ func (ss *session) drain() {
 // quiet reports that nothing is owed and no batch is open. mu is held.
 func (ss *session) quiet() bool { return ss.queue.len() == 0 && !ss.batch.open }
 
-// operation begins a call of the core that a cancel request may interrupt.
-func (ss *session) operation(who int) (context.Context, func()) {
-	ctx, cancel := context.WithCancel(ss.srv.ctx)
+// An operation is a call of the core that a cancel request may interrupt. Its
+// context serves the next one too, unless it was interrupted.
+type operation struct {
+	ctx     context.Context
+	cancel  context.CancelFunc
+	running bool
+}
+
+// operate begins a call of the core; operated ends it.
+func (ss *session) operate(who int) context.Context {
 	ss.mu.Lock()
-	ss.ops[who] = cancel
-	if ss.ended {
-		cancel()
+	defer ss.mu.Unlock()
+	o := &ss.ops[who]
+	if o.ctx == nil || o.ctx.Err() != nil {
+		o.ctx, o.cancel = context.WithCancel(ss.srv.ctx)
 	}
+	if o.running = true; ss.ended {
+		o.cancel()
+	}
+	return o.ctx
+}
+
+func (ss *session) operated(who int) {
+	ss.mu.Lock()
+	ss.ops[who].running = false
 	ss.mu.Unlock()
-	return ctx, func() {
-		ss.mu.Lock()
-		ss.ops[who] = nil
-		ss.mu.Unlock()
-		cancel()
-	}
 }
 
 const (
@@ -348,9 +357,9 @@ func (ss *session) cancelRunning(ctx context.Context) {
 		}
 	}
 	busy := ss.queue.len() > 0
-	for _, cancel := range ss.ops {
-		if cancel != nil {
-			cancel()
+	for _, o := range ss.ops {
+		if o.running {
+			o.cancel()
 		}
 	}
 	pid, secret := ss.serverPID, ss.serverSecret

@@ -232,12 +232,13 @@ func (ss *session) login(ctx context.Context, nc net.Conn, req *wire.Startup) er
 	if err := s.admitRole(ss); err != nil {
 		return err
 	}
+	ss.begin()
 	if err := s.register(ss); err != nil {
 		return errShutdown
 	}
 	out := wire.AppendMessage(greeting, wire.BackendKeyData, append(binary.BigEndian.AppendUint32(nil, ss.key.pid), ss.handed()...))
 	out = wire.AppendReady(out, ss.state)
-	if _, err := ss.client.Write(out); err != nil {
+	if err := ss.local(out); err != nil {
 		return err
 	}
 	return ss.clearDeadlines()

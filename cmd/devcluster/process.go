@@ -158,8 +158,10 @@ func (p *process) start() error {
 		Path: p.path, Args: append([]string{p.path}, p.args...), Env: p.env, Dir: p.dir, Stdout: log, Stderr: log,
 		SysProcAttr: &syscall.SysProcAttr{
 			Credential: p.account.credential,
-			Setpgid:    true, // the terminal's Ctrl-C is for us; we stop children in order
-			Pdeathsig:  p.death,
+			// The terminal's Ctrl-C is for us; we stop children in order. And Linux
+			// shares processors by session, as between services.
+			Setsid:    true,
+			Pdeathsig: p.death,
 		},
 	}
 	if err := p.spawner.start(cmd); err != nil {

@@ -104,13 +104,14 @@ func startBouncer(ctx context.Context, database, server string, verifiers map[st
 		}
 	}
 	b.cmd = exec.Command("pgbouncer", ini) //nolint:noctx,gosec // stop ends it, after what it serves; a file of ours
+	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if os.Geteuid() == 0 {
 		for _, path := range []string{b.dir, in("users.txt"), in("tls.crt"), in("tls.key"), ini} {
 			if err := os.Chown(path, uid, gid); err != nil {
 				return nil, err
 			}
 		}
-		b.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}} //nolint:gosec // ids of the system's
+		b.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)} //nolint:gosec // ids of the system's
 	}
 	log, err := os.Create(in("log"))
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/jackc/pgx/v5"
 
@@ -148,6 +149,7 @@ func (w *world) pgbenchTables(ctx context.Context) error {
 // command is a client program of PostgreSQL's, pointed at a target.
 func (w *world) command(ctx context.Context, t target, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // pgbench, with arguments of ours
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Env = []string{
 		"PATH=" + bindir() + ":/usr/bin:/bin", "HOME=/nonexistent", "PGHOST=" + t.host, "PGPORT=" + t.port,
 		"PGUSER=" + w.cluster.User, "PGPASSWORD=" + w.cluster.Password, "PGDATABASE=" + w.cluster.Database, "PGSSLMODE=disable",

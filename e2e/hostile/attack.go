@@ -9,11 +9,15 @@ package hostile
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 )
 
 // A Target is the node under attack.
@@ -21,6 +25,26 @@ type Target struct {
 	Addr string
 	TLS  *tls.Config // for the node's certificate
 	DSN  string      // of a role that may log in, for attacks from within
+}
+
+// NewTarget is a node of a cluster that has a certificate.
+func NewTarget(c *cluster.Cluster, node int) (Target, error) {
+	pem, err := os.ReadFile(c.Certificate())
+	if err != nil {
+		return Target{}, err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	return Target{
+		Addr: c.Nodes[node].Proxy, DSN: c.DSN(node, c.User),
+		TLS: &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS12},
+	}, nil
+}
+
+// MemoryBound is how many bytes a node may take: see docs/CONFIG.md, "Memory".
+// held is VAULT_MAX_HELD_BYTES; of connections those before log-in count too.
+func MemoryBound(held, connections int64) int64 {
+	return 160<<20 + 2*held + connections*96<<10
 }
 
 // An Attack runs until ctx ends. Its error says that it could not be made at all;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-//go:build soak
+//go:build e2e
 
 package hostile
 
@@ -17,10 +17,6 @@ import (
 // heldBytes is what main_test.go sets: low, so that the bound means something.
 const heldBytes = 64 << 20
 
-// memoryBound is docs/CONFIG.md's, "Memory", for the settings of these tests:
-// a base, twice what may be held, and so much for each connection.
-const memoryBound = 160<<20 + 2*heldBytes + (100+1000)*96<<10
-
 // Clients that behave must not notice any of it: each of their answers is right,
 // none of their log-ins is refused, and they get on.
 func TestAttacks(t *testing.T) {
@@ -32,6 +28,7 @@ func TestAttacks(t *testing.T) {
 		Clients: 4, Secrets: 2, Prefix: "hostile/tls", Lifetime: 10,
 	})
 	defer tls.Stop()
+	memoryBound := MemoryBound(heldBytes, 100+1000)
 	goroutines := n.Metric(t, "go_goroutines")
 	for _, a := range slices.Concat(Strangers(2000), Insiders()) {
 		t.Run(a.Name, func(t *testing.T) {

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-//go:build e2e || soak
+//go:build e2e
 
 package hostile
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"os"
 	"strings"
@@ -31,16 +29,11 @@ func TestMain(m *testing.M) {
 
 func target(t *testing.T) Target {
 	t.Helper()
-	pem, err := os.ReadFile(shared.Certificate())
+	target, err := NewTarget(shared, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(pem)
-	return Target{
-		Addr: shared.Nodes[0].Proxy, DSN: shared.DSN(0, shared.User),
-		TLS: &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS12},
-	}
+	return target
 }
 
 // set changes settings of the running node, given as name and value in turn,

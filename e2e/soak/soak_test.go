@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-//go:build soak
+//go:build e2e
 
 // Package soak keeps hundreds of clients at work for a long time, with hostile
 // ones beside them for a part of it, and looks whether anything is wrong, slow
@@ -9,8 +9,6 @@ package soak
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"os"
 	"slices"
 	"strconv"
@@ -34,9 +32,24 @@ type spec struct {
 	measured bool // latencies and memory count
 }
 
-// fromEnvironment lets whoever runs it choose.
-func (s *spec) fromEnvironment(t *testing.T) {
+// The long form is `make soak`'s; the short one goes the same way once in CI.
+var (
+	long = spec{
+		sessions: 500, duration: 30 * time.Minute, pace: time.Second, ramp: time.Minute, silent: 10_000, report: time.Minute,
+		measured: true,
+	}
+	short = spec{
+		sessions: 24, duration: 9 * time.Second, pace: 50 * time.Millisecond, ramp: time.Second, silent: 500, report: time.Minute,
+	}
+)
+
+// choose returns what whoever runs it wants: SOAK is how long.
+func choose(t *testing.T) spec {
 	t.Helper()
+	if os.Getenv("SOAK") == "" {
+		return short
+	}
+	s := long
 	for name, field := range map[string]*time.Duration{"SOAK": &s.duration, "SOAK_PACE": &s.pace} {
 		if text := os.Getenv(name); text != "" {
 			d, err := time.ParseDuration(text)
@@ -53,19 +66,19 @@ func (s *spec) fromEnvironment(t *testing.T) {
 		}
 		s.sessions = n
 	}
+	return s
 }
 
-// heldBytes and memoryBound: see docs/CONFIG.md, "Memory".
 const heldBytes = 128 << 20
 
-func (s spec) memoryBound() int64 { return 160<<20 + 2*heldBytes + int64(s.sessions+200+1000)*96<<10 }
+// memoryBound counts the clients, those that measure, and the lobby.
+func (s spec) memoryBound() int64 { return hostile.MemoryBound(heldBytes, int64(s.sessions)+200+1000) }
 
 // TestSoak goes through five phases: all sessions once, to warm up; then a
 // baseline at rest; calm, hostile and calm again, a third of the time each; then
 // rest again, which must be as the baseline.
 func TestSoak(t *testing.T) {
-	s := form
-	s.fromEnvironment(t)
+	s := choose(t)
 	c := cluster.Start(t, cluster.Spec{
 		Listen: "0.0.0.0",
 		Settings: map[string]string{
@@ -137,15 +150,9 @@ func (r *run) right(t *testing.T, f *load.Fleet) {
 // attack starts all attacks at once.
 func (r *run) attack(ctx context.Context, t *testing.T) *sync.WaitGroup {
 	t.Helper()
-	pem, err := os.ReadFile(r.c.Certificate())
+	target, err := hostile.NewTarget(r.c, 0)
 	if err != nil {
 		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(pem)
-	target := hostile.Target{
-		Addr: r.n.Proxy, DSN: r.c.DSN(0, r.c.User),
-		TLS: &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS12},
 	}
 	var wg sync.WaitGroup
 	for _, a := range slices.Concat(hostile.Strangers(r.spec.silent), hostile.Insiders()) {

@@ -15,17 +15,20 @@ import (
 // metrics counts by outcome. No label holds a secret's name.
 type metrics struct {
 	opens, seals, verifies *prometheus.CounterVec
+	opened                 prometheus.Counter // opens that went well
 }
 
 func newMetrics() *metrics {
 	counter := func(name, help string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "hyperion_vault", Name: name, Help: help}, []string{"outcome"})
 	}
-	return &metrics{
+	m := &metrics{
 		opens:    counter("opens_total", "Sealed values opened, by outcome; a failed buffer counts once."),
 		seals:    counter("seals_total", "Values sealed, by outcome."),
 		verifies: counter("verifies_total", "Values verified, by outcome."),
 	}
+	m.opened = m.opens.WithLabelValues("ok")
+	return m
 }
 
 func (m *metrics) open(err error, n int) {
@@ -33,7 +36,7 @@ func (m *metrics) open(err error, n int) {
 		m.opens.WithLabelValues(KindOf(err).String()).Inc()
 		return
 	}
-	m.opens.WithLabelValues("ok").Add(float64(n))
+	m.opened.Add(float64(n))
 }
 
 func (m *metrics) seal(err error) {

@@ -71,6 +71,22 @@ type scratch struct {
 	records []envelope.Record
 	binary  []byte // what the records' slices refer to
 	audits  []audit.Record
+	blank   []byte // for values; each byte of it is given out once
+}
+
+// blankBytes is what is allocated for values at a time: the collector has to
+// remember each piece of memory that it must erase.
+const blankBytes = 4 << 10
+
+// space returns n zero bytes for values. To be called inside erase.Do: what is
+// allocated there is erased even if a caller forgets to zero it.
+func (s *scratch) space(n int) []byte {
+	if len(s.blank) < n {
+		s.blank = make([]byte, max(n, blankBytes))
+	}
+	space := s.blank[:n:n]
+	s.blank = s.blank[n:]
+	return space
 }
 
 var scratches sync.Pool // of *scratch
@@ -158,11 +174,9 @@ func (v *Vault) parse(s *envelope.Sealer, o *opening, texts [][]byte) (int, erro
 func (v *Vault) openAll(ctx context.Context, s *envelope.Sealer, o *opening, total int) (at int, err error) {
 	next := 0
 	var space []byte
-	// All of it in one Do: those inside Open then cost next to nothing. The
-	// values' memory is allocated inside too, so that it is erased even if a
-	// caller forgets to zero it.
+	// All of it in one Do: those inside Open then cost next to nothing.
 	erase.Do(func() {
-		space = make([]byte, total)
+		space = o.space(total)
 		for start := time.Now(); next < len(o.records); {
 			at = next
 			if err = v.openOne(ctx, s, o, next, &space); err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,7 +37,7 @@ type Parker struct {
 
 	mu     sync.Mutex
 	last   uint64
-	parked map[uint64]parked
+	parked map[uint64]parked // nil: Run has ended
 }
 
 // parked is what is watched together.
@@ -55,6 +56,10 @@ func NewParker() (*Parker, error) {
 		return nil, errors.Join(os.NewSyscallError("fcntl", err), unix.Close(fd))
 	}
 	p := &Parker{epoll: os.NewFile(uintptr(fd), "epoll"), fd: fd, parked: map[uint64]parked{}} //nolint:gosec // a descriptor is not negative
+	// A file that the runtime's poller has refused says so only here.
+	if err := p.epoll.SetReadDeadline(time.Time{}); err != nil {
+		return nil, errors.Join(fmt.Errorf("epoll inside the runtime's poller: %w", err), p.epoll.Close())
+	}
 	if p.raw, err = p.epoll.SyscallConn(); err != nil {
 		return nil, errors.Join(err, p.epoll.Close())
 	}
@@ -67,6 +72,9 @@ func NewParker() (*Parker, error) {
 func (p *Parker) Park(a, b *Conn, wake func()) (id uint64, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.parked == nil {
+		return 0, os.ErrClosed
+	}
 	p.last++
 	id = p.last
 	for i, c := range []*Conn{a, b} {
@@ -101,14 +109,19 @@ func (p *Parker) Wake(id uint64) {
 	}
 }
 
-// Run wakes what has something to be read, until Close.
+// Run wakes what has something to be read, until Close; then it wakes all, and
+// nothing can be parked any more.
 func (p *Parker) Run() {
+	defer p.wakeAll()
 	var events [128]unix.EpollEvent
 	n := 0
 	look := func(fd uintptr) bool {
 		var err error
-		n, err = unix.EpollWait(int(fd), events[:], 0) //nolint:gosec // a descriptor
-		return n > 0 || err != nil && err != unix.EINTR
+		for {
+			if n, err = unix.EpollWait(int(fd), events[:], 0); err != unix.EINTR { //nolint:gosec // a descriptor
+				return n != 0
+			}
+		}
 	}
 	for p.raw.Read(look) == nil && n >= 0 {
 		for _, e := range events[:n] {
@@ -117,5 +130,15 @@ func (p *Parker) Run() {
 	}
 }
 
-// Close ends Run. What is parked stays so until it is woken.
+func (p *Parker) wakeAll() {
+	p.mu.Lock()
+	all := p.parked
+	p.parked = nil
+	p.mu.Unlock()
+	for _, one := range all {
+		one.wake()
+	}
+}
+
+// Close ends Run, once nothing that is parked can be closed any more.
 func (p *Parker) Close() error { return p.epoll.Close() }

@@ -150,10 +150,17 @@ func TestParker(t *testing.T) {
 	if n := len(p.parked); n != 0 {
 		t.Errorf("%d are still parked", n)
 	}
+	// Who is parked when the Parker ends is woken, and nobody is parked after it.
+	park("left over")
 	if err := p.Close(); err != nil {
 		t.Fatal(err)
 	}
 	<-ran
+	want("left over")
+	a1, _ := pair(t)
+	if _, err := p.Park(a1, a1, func() {}); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("got %v, want ErrClosed", err)
+	}
 }
 
 // A connection that cannot be watched leaves nothing behind.
