@@ -166,7 +166,7 @@ func unlexed(sql string, lx *lexed) (*Plan, *Refusal) {
 	if lx.bad == badTooMany {
 		return unparsed(sql, nil, refuseTooComplex("more than 50,000 tokens"))
 	}
-	if mentionsText(sql) {
+	if p := loosePatterns(sql); mentionsText(sql) || p.suspect() {
 		return nil, refuseSyntax(lx.bad, lx.badAt)
 	}
 	return readsOnly(sql, lx.toks, patterns{}), nil

@@ -53,8 +53,8 @@ func mentionsUnicode(sql []byte) bool {
 	}
 }
 
-// mentionsText is Mentions without its speed, for a string: to convert one would
-// leave a copy of the text behind.
+// mentionsText is Mentions for a string, without its speed and but for identifiers
+// with escapes: to convert the string would leave a copy of the text behind.
 func mentionsText(sql string) bool {
 	for i := range len(sql) {
 		switch rest := sql[i:]; sql[i] {
@@ -64,10 +64,6 @@ func mentionsText(sql string) bool {
 			}
 		case '_':
 			if len(rest) >= len(wordSecret) && equalFold(rest, wordSecret) {
-				return true
-			}
-		case '&':
-			if i > 0 && sql[i-1]|0x20 == 'u' && len(rest) > 1 && rest[1] == '"' {
 				return true
 			}
 		}

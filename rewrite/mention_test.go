@@ -99,11 +99,11 @@ func FuzzMentions(f *testing.F) {
 		for i, c := range sql {
 			low[i] = lower(c)
 		}
-		want := bytes.Contains(low, []byte("vault")) || bytes.Contains(low, []byte("_secret")) || bytes.Contains(low, []byte(`u&"`))
-		if got := Mentions(sql); got != want {
+		words := bytes.Contains(low, []byte("vault")) || bytes.Contains(low, []byte("_secret"))
+		if got := Mentions(sql); got != (words || bytes.Contains(low, []byte(`u&"`))) {
 			t.Errorf("Mentions(%q) = %v", sql, got)
 		}
-		if got := mentionsText(string(sql)); got != want {
+		if got := mentionsText(string(sql)); got != words {
 			t.Errorf("mentionsText(%q) = %v", sql, got)
 		}
 		if got := MentionsExecute(sql); got != bytes.Contains(low, []byte("execute")) {

@@ -28,7 +28,7 @@ func shareProcessors(environ []string) {
 // sessions themselves take, beside a database that could use it.
 const (
 	calmInterval = 20 * time.Second
-	calmBytes    = 1 << 20 // allocated in an interval: some metrics and health checks
+	calmBytes    = 8 << 20 // allocated in an interval: metrics and health checks, some log-ins
 )
 
 // returnMemory gives free memory back to the system whenever the node has become

@@ -14,8 +14,8 @@ func TestCalm(t *testing.T) {
 		{30 << 20, false},
 		{30<<20 + 1000, true},
 		{30<<20 + 2000, false}, // still calm: nothing to be freed again
-		{32 << 20, false},
-		{32 << 20, true},
+		{39 << 20, false},
+		{39 << 20, true},
 	} {
 		if got := c.begins(step.allocated); got != step.begins {
 			t.Errorf("step %d: %v, want %v", i, got, step.begins)

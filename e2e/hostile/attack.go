@@ -16,8 +16,6 @@ import (
 	"os"
 	"sync"
 	"time"
-
-	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 )
 
 // A Target is the node under attack.
@@ -27,16 +25,16 @@ type Target struct {
 	DSN  string      // of a role that may log in, for attacks from within
 }
 
-// NewTarget is a node of a cluster that has a certificate.
-func NewTarget(c *cluster.Cluster, node int) (Target, error) {
-	pem, err := os.ReadFile(c.Certificate())
+// NewTarget is a node at addr; certificate is the path of the one that it has.
+func NewTarget(addr, dsn, certificate string) (Target, error) {
+	pem, err := os.ReadFile(certificate)
 	if err != nil {
 		return Target{}, err
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
 	return Target{
-		Addr: c.Nodes[node].Proxy, DSN: c.DSN(node, c.User),
+		Addr: addr, DSN: dsn,
 		TLS: &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS12},
 	}, nil
 }
@@ -82,9 +80,12 @@ func Strangers(silent int) []Attack {
 	}
 }
 
+// from is where attacks come from: what strangers may do is counted by address.
+var from = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 66)}
+
 // dial connects, trying on while the node or this host is out of something.
 func dial(ctx context.Context, t Target) (net.Conn, error) {
-	var d net.Dialer
+	d := net.Dialer{LocalAddr: from}
 	for {
 		nc, err := d.DialContext(ctx, "tcp", t.Addr)
 		if err == nil || ctx.Err() != nil {

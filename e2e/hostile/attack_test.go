@@ -72,12 +72,15 @@ func TestAttacks(t *testing.T) {
 // signs tell that an attack has arrived where it is meant to.
 var signs = map[string]func(testing.TB, *cluster.Node) bool{
 	"silent connections": func(tb testing.TB, n *cluster.Node) bool {
+		tb.Helper()
 		return n.Metric(tb, "hyperion_vault_limited_total", `limit="pending"`) > 1000
 	},
 	"wrong cancel keys": func(tb testing.TB, n *cluster.Node) bool {
+		tb.Helper()
 		return n.Metric(tb, "hyperion_vault_limited_total", `limit="cancel"`) > 0
 	},
 	"wrong passwords": func(tb testing.TB, n *cluster.Node) bool {
+		tb.Helper()
 		return n.Metric(tb, "hyperion_vault_logins_total", `outcome="refused"`) > 200
 	},
 }

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 
 func target(t *testing.T) Target {
 	t.Helper()
-	target, err := NewTarget(shared, 0)
+	target, err := NewTarget(shared.Nodes[0].Proxy, shared.DSN(0, shared.User), shared.Certificate())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,10 +51,10 @@ func newProbe(t *testing.T, c *cluster.Cluster) *probe {
 				p.errs = append(p.errs, err)
 				p.mu.Unlock()
 			}
-			conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it has done its work
+			conn.Close(context.WithoutCancel(ctx))
 		})
 	}
-	first.Close(ctx) //nolint:errcheck // as above
+	first.Close(ctx)
 	return p
 }
 

@@ -8,7 +8,6 @@
 package soak
 
 import (
-	"context"
 	"os"
 	"slices"
 	"strconv"
@@ -101,21 +100,19 @@ func TestSoak(t *testing.T) {
 	main := r.fleet(t, "soak/main")
 	wait(t, s.ramp)
 	probe := newProbe(t, c)
-	reporting, stopReport := context.WithCancel(t.Context())
+	stopReport := make(chan struct{})
 	var reports sync.WaitGroup
-	reports.Go(func() { r.reportEvery(reporting, t, began, main) })
+	reports.Go(func() { r.reportEvery(t, stopReport, began, main) })
 
 	calm := probe.phase(t, s.duration/3)
 	r.right(t, main)
-	ctx, stop := context.WithCancel(t.Context())
-	attackers := r.attack(ctx, t)
+	stopAttack := r.attack(t)
 	wait(t, min(s.duration/30, 10*time.Second)) // until they are all there
 	bad := probe.phase(t, s.duration/3)
-	stop()
-	attackers.Wait()
+	stopAttack()
 	r.right(t, main)
 	after := probe.phase(t, s.duration/3)
-	stopReport()
+	close(stopReport)
 	reports.Wait()
 	main.Stop()
 	probe.stop()
@@ -145,24 +142,6 @@ func (r *run) right(t *testing.T, f *load.Fleet) {
 	if f.Pieces.Load() == 0 {
 		t.Error("the clients have done nothing")
 	}
-}
-
-// attack starts all attacks at once.
-func (r *run) attack(ctx context.Context, t *testing.T) *sync.WaitGroup {
-	t.Helper()
-	target, err := hostile.NewTarget(r.c, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	for _, a := range slices.Concat(hostile.Strangers(r.spec.silent), hostile.Insiders()) {
-		wg.Go(func() {
-			if err := a.Run(ctx, target); err != nil {
-				t.Errorf("%s: the attack could not be made: %v", a.Name, err)
-			}
-		})
-	}
-	return &wg
 }
 
 func wait(t *testing.T, d time.Duration) {

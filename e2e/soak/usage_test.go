@@ -5,7 +5,6 @@
 package soak
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -109,7 +108,7 @@ func (r *run) say(t *testing.T, what string, began time.Time, f *load.Fleet, u u
 }
 
 // reportEvery shows that the work goes on.
-func (r *run) reportEvery(ctx context.Context, t *testing.T, began time.Time, f *load.Fleet) {
+func (r *run) reportEvery(t *testing.T, stop <-chan struct{}, began time.Time, f *load.Fleet) {
 	t.Helper()
 	tick := time.NewTicker(r.spec.report)
 	defer tick.Stop()
@@ -117,7 +116,7 @@ func (r *run) reportEvery(ctx context.Context, t *testing.T, began time.Time, f 
 		select {
 		case <-tick.C:
 			r.say(t, "running", began, f, r.usage(t))
-		case <-ctx.Done():
+		case <-stop:
 			return
 		}
 	}

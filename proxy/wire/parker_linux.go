@@ -55,7 +55,7 @@ func NewParker() (*Parker, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, errors.Join(os.NewSyscallError("fcntl", err), unix.Close(fd))
 	}
-	p := &Parker{epoll: os.NewFile(uintptr(fd), "epoll"), fd: fd, parked: map[uint64]parked{}} //nolint:gosec // a descriptor is not negative
+	p := &Parker{epoll: os.NewFile(uintptr(fd), "epoll"), fd: fd, parked: map[uint64]parked{}}
 	// A file that the runtime's poller has refused says so only here.
 	if err := p.epoll.SetReadDeadline(time.Time{}); err != nil {
 		return nil, errors.Join(fmt.Errorf("epoll inside the runtime's poller: %w", err), p.epoll.Close())
@@ -118,7 +118,7 @@ func (p *Parker) Run() {
 	look := func(fd uintptr) bool {
 		var err error
 		for {
-			if n, err = unix.EpollWait(int(fd), events[:], 0); err != unix.EINTR { //nolint:gosec // a descriptor
+			if n, err = unix.EpollWait(int(fd), events[:], 0); err != unix.EINTR {
 				return n != 0
 			}
 		}
