@@ -117,7 +117,7 @@ var badLiterals = []literal{
 	{name: "E with half a pair", write: form("E'", `\ud83d`, "'"), states: []string{"42601"}},
 	{name: "E with bytes", write: form("E'", `\xff\xfe`, "'"), states: []string{"22021"}},
 	{name: "E with a zero", write: form("E'", `\000`, "'"), states: []string{"22021"}},
-	{name: "bad U&", write: form("U&'", `\00`, "'"), states: []string{"42601", "0A000"}},
+	{name: "bad U&", write: form("U&'", `\00z`, "'"), states: []string{"42601", "0A000"}},
 	{name: "bad UESCAPE", write: form("U&'", ``, "' UESCAPE '+'"), states: []string{"42601", "0A000"}},
 	{name: "no end", write: form("'", "", ""), states: []string{"42601"}},
 	{name: "no end of dollars", write: form("$a$", "", "$b$"), states: []string{"42601"}},
