@@ -11,7 +11,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,8 +35,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// attack starts all attacks at once; what it returns ends them.
-func (r *run) attack(t *testing.T) (stop func()) {
+// Who attacks: with a role's password, or without.
+const (
+	strangers = "strangers"
+	insiders  = "insiders"
+)
+
+// attack starts all attacks of a kind at once; what it returns ends them.
+func (r *run) attack(t *testing.T, who string) (stop func()) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -45,7 +50,7 @@ func (r *run) attack(t *testing.T) (stop func()) {
 	}
 	cmd := exec.Command("nice", "-n", "19", self)
 	cmd.Env = append(os.Environ(), attackVar+"="+strings.Join([]string{
-		r.n.Proxy, r.c.DSN(0, r.c.User), r.c.Certificate(), strconv.Itoa(r.spec.silent),
+		r.n.Proxy, r.c.DSN(0, r.c.User), r.c.Certificate(), strconv.Itoa(r.spec.silent), who,
 	}, "\n"))
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
@@ -72,7 +77,7 @@ func (r *run) attack(t *testing.T) (stop func()) {
 
 // attackAll attacks until standard input ends.
 func attackAll(what []string) error {
-	if len(what) != 4 {
+	if len(what) != 5 {
 		return fmt.Errorf("%s has %d lines", attackVar, len(what))
 	}
 	target, err := hostile.NewTarget(what[0], what[1], what[2])
@@ -85,7 +90,10 @@ func attackAll(what []string) error {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	attacks := slices.Concat(hostile.Strangers(silent), hostile.Insiders())
+	attacks := hostile.Strangers(silent)
+	if what[4] == insiders {
+		attacks = hostile.Insiders()
+	}
 	errs := make([]error, len(attacks))
 	for i, a := range attacks {
 		wg.Go(func() {

@@ -73,9 +73,9 @@ const heldBytes = 128 << 20
 // memoryBound counts the clients, those that measure, and the lobby.
 func (s spec) memoryBound() int64 { return hostile.MemoryBound(heldBytes, int64(s.sessions)+200+1000) }
 
-// TestSoak goes through five phases: all sessions once, to warm up; then a
-// baseline at rest; calm, hostile and calm again, a third of the time each; then
-// rest again, which must be as the baseline.
+// TestSoak goes through phases: all sessions once, to warm up; then a baseline at
+// rest; calm, beside hostile strangers, beside hostile insiders, and calm again, a
+// quarter of the time each; then rest again, which must be as the baseline.
 func TestSoak(t *testing.T) {
 	s := choose(t)
 	c := cluster.Start(t, cluster.Spec{
@@ -104,14 +104,17 @@ func TestSoak(t *testing.T) {
 	var reports sync.WaitGroup
 	reports.Go(func() { r.reportEvery(t, stopReport, began, main) })
 
-	calm := probe.phase(t, s.duration/3)
+	calm := probe.phase(t, s.duration/4)
 	r.right(t, main)
-	stopAttack := r.attack(t)
-	wait(t, min(s.duration/30, 10*time.Second)) // until they are all there
-	bad := probe.phase(t, s.duration/3)
-	stopAttack()
-	r.right(t, main)
-	after := probe.phase(t, s.duration/3)
+	bad := map[string][]time.Duration{}
+	for _, who := range []string{strangers, insiders} {
+		stopAttack := r.attack(t, who)
+		wait(t, min(s.duration/30, 10*time.Second)) // until they are all there
+		bad[who] = probe.phase(t, s.duration/4)
+		stopAttack()
+		r.right(t, main)
+	}
+	calm = slices.Concat(calm, probe.phase(t, s.duration/4))
 	close(stopReport)
 	reports.Wait()
 	main.Stop()
@@ -123,7 +126,9 @@ func TestSoak(t *testing.T) {
 	end := r.atRest(t, base)
 	r.say(t, "end", began, main, end)
 	r.judge(t, base, end)
-	compare(t, s.measured, slices.Concat(calm, after), bad)
+	for who, samples := range bad {
+		compare(t, s.measured, who, calm, samples)
+	}
 }
 
 // fleet starts the clients: a fifth of them touch secrets.
@@ -156,7 +161,7 @@ func wait(t *testing.T, d time.Duration) {
 }
 
 // compare says what the hostile clients cost the others.
-func compare(t *testing.T, measured bool, calm, bad []time.Duration) {
+func compare(t *testing.T, measured bool, who string, calm, bad []time.Duration) {
 	t.Helper()
 	if len(calm) == 0 || len(bad) == 0 {
 		t.Fatal("nothing was measured")
@@ -169,9 +174,9 @@ func compare(t *testing.T, measured bool, calm, bad []time.Duration) {
 	}{{"median", 0.5}, {"99th percentile", 0.99}} {
 		a, b := calm[int(q.at*float64(len(calm)-1))], bad[int(q.at*float64(len(bad)-1))]
 		ratio := float64(b) / float64(a)
-		t.Logf("latency, %s: calm %v, beside hostile clients %v: %.2f times (%d and %d samples)", q.name, a, b, ratio, len(calm), len(bad))
+		t.Logf("latency, %s: calm %v, beside hostile %s %v: %.2f times (%d and %d samples)", q.name, a, who, b, ratio, len(calm), len(bad))
 		if measured && ratio > 2 {
-			t.Errorf("hostile clients make the %s %.2f times as long, more than 2", q.name, ratio)
+			t.Errorf("hostile %s make the %s %.2f times as long, more than 2", who, q.name, ratio)
 		}
 	}
 }
