@@ -55,17 +55,13 @@ func mentionsUnicode(sql []byte) bool {
 
 // mentionsText is Mentions for a string, without its speed and but for identifiers
 // with escapes: to convert the string would leave a copy of the text behind.
-func mentionsText(sql string) bool {
-	for i := range len(sql) {
-		switch rest := sql[i:]; sql[i] {
-		case 'v', 'V':
-			if len(rest) >= len(wordVault) && equalFold(rest, wordVault) {
-				return true
-			}
-		case '_':
-			if len(rest) >= len(wordSecret) && equalFold(rest, wordSecret) {
-				return true
-			}
+func mentionsText(sql string) bool { return holds(sql, wordVault) || holds(sql, wordSecret) }
+
+// holds reports whether word stands in the text, in any case.
+func holds(sql, word string) bool {
+	for i := range len(sql) - len(word) + 1 {
+		if equalFold(sql[i:], word) {
+			return true
 		}
 	}
 	return false
