@@ -78,8 +78,7 @@ func (ss *session) abandon() {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ss.srv.ctx), abandonTimeout)
 	defer stop()
 	// The end of the node waits for this.
-	hurried := context.AfterFunc(ss.srv.ctx, func() { time.AfterFunc(drainTimeout, stop) })
-	defer hurried()
+	defer context.AfterFunc(ss.srv.ctx, func() { time.AfterFunc(drainTimeout, stop) })()
 	for !ss.srv.cancelServer(ctx, pid, secret) && ctx.Err() == nil { // a busy server may need a while
 		select {
 		case <-time.After(goneEvery):
