@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"container/list"
 	"net"
 	"net/netip"
 	"sync"
@@ -17,19 +18,33 @@ import (
 type lobby struct {
 	mu    sync.Mutex
 	n     int
-	rooms map[netip.Addr]map[*guest]struct{}
+	rooms map[netip.Addr]*room
 }
+
+// A room holds the guests of one address. Those that keep the node waiting stand
+// in a queue by how far they have come, so that the first to go is found at once,
+// however many there are.
+type room struct {
+	guests  map[*guest]struct{}
+	waiting [maxSteps + 1]list.List // of *guest, the one that is silent longest first
+}
+
+// maxSteps is more than a log-in has; whoever does more does not come further.
+const maxSteps = 7
 
 // A guest is one connection before log-in.
 type guest struct {
 	lobby *lobby
 	nc    net.Conn
 	addr  netip.Addr
-	since time.Time // since when it keeps the node waiting; zero: the node's turn. Guarded by lobby.mu
-	step  int       // how many it has done. Guarded by lobby.mu
+
+	// Guarded by lobby.mu.
+	since time.Time     // since when it keeps the node waiting; zero: the node's turn
+	step  int           // how many it has done, maxSteps at most
+	place *list.Element // in the room's queue; nil: the node's turn
 }
 
-func newLobby() *lobby { return &lobby{rooms: map[netip.Addr]map[*guest]struct{}{}} }
+func newLobby() *lobby { return &lobby{rooms: map[netip.Addr]*room{}} }
 
 // limitKey is the address by which a client is counted: of IPv6 the network,
 // since a stranger has as many addresses in his as he likes. Zero: a socket.
@@ -45,12 +60,12 @@ func limitKey(a netip.Addr) netip.Addr {
 // enter takes a connection in. Another one may be closed for it, which is
 // returned; if none can be, ok is false.
 func (l *lobby) enter(nc net.Conn, most, mostOfOne int, now time.Time) (g, evicted *guest, ok bool) {
-	g = &guest{lobby: l, nc: nc, addr: limitKey(peerAddr(nc)), since: now}
+	g = &guest{lobby: l, nc: nc, addr: limitKey(peerAddr(nc))}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case len(l.rooms[g.addr]) >= mostOfOne:
-		evicted = firstToGo(nil, l.rooms[g.addr])
+	switch own := l.rooms[g.addr]; {
+	case own != nil && len(own.guests) >= mostOfOne:
+		evicted = own.firstToGo()
 	case l.n >= most:
 		evicted = l.heaviest()
 	default:
@@ -64,10 +79,13 @@ func (l *lobby) enter(nc net.Conn, most, mostOfOne int, now time.Time) (g, evict
 	if !ok {
 		return nil, nil, false
 	}
-	if l.rooms[g.addr] == nil {
-		l.rooms[g.addr] = map[*guest]struct{}{}
+	r := l.rooms[g.addr]
+	if r == nil {
+		r = &room{guests: map[*guest]struct{}{}}
+		l.rooms[g.addr] = r
 	}
-	l.rooms[g.addr][g] = struct{}{}
+	r.guests[g] = struct{}{}
+	r.stand(g, now)
 	l.n++
 	return g, evicted, true
 }
@@ -77,43 +95,67 @@ func (l *lobby) enter(nc net.Conn, most, mostOfOne int, now time.Time) (g, evict
 func (l *lobby) heaviest() *guest {
 	var found *guest
 	most := 0
-	for _, room := range l.rooms {
-		if len(room) < most {
-			continue
+	for _, r := range l.rooms {
+		g := r.firstToGo()
+		if n := len(r.guests); g != nil && (n > most || n == most && g.goesBefore(found)) {
+			found, most = g, n
 		}
-		if len(room) > most {
-			if g := firstToGo(nil, room); g != nil {
-				found, most = g, len(room)
-			}
-			continue
-		}
-		found = firstToGo(found, room)
 	}
 	return found
 }
 
-// firstToGo is who is to go of found and a room: who has come least far, of
-// these who is silent longest; nobody, if it is the node's turn with all of them.
-func firstToGo(found *guest, room map[*guest]struct{}) *guest {
-	for g := range room {
-		switch {
-		case g.since.IsZero():
-		case found == nil, g.step < found.step, g.step == found.step && g.since.Before(found.since):
-			found = g
+// goesBefore reports whether g has come less far than other, or as far and has
+// been silent for longer.
+func (g *guest) goesBefore(other *guest) bool {
+	return g.step < other.step || g.step == other.step && g.since.Before(other.since)
+}
+
+// firstToGo is who has come least far, of these who is silent longest; nobody, if
+// it is the node's turn with all of them. mu is held.
+func (r *room) firstToGo() *guest {
+	for i := range r.waiting {
+		if e := r.waiting[i].Front(); e != nil {
+			return e.Value.(*guest) //nolint:errcheck,forcetypeassert // nothing else is in it
 		}
 	}
-	return found
+	return nil
+}
+
+// stand puts a guest into its queue, or into none if since is zero. mu is held.
+func (r *room) stand(g *guest, since time.Time) {
+	if g.since = since; !since.IsZero() {
+		g.place = r.waiting[g.step].PushBack(g)
+	}
+}
+
+// leave takes a guest out of its queue. mu is held.
+func (r *room) leave(g *guest) {
+	if g.place != nil {
+		r.waiting[g.step].Remove(g.place)
+		g.place = nil
+	}
+}
+
+// has reports whether the guest is inside. mu is held.
+func (l *lobby) has(g *guest) bool {
+	r := l.rooms[g.addr]
+	if r == nil {
+		return false
+	}
+	_, in := r.guests[g]
+	return in
 }
 
 // remove forgets a guest. mu is held.
 func (l *lobby) remove(g *guest) {
-	room := l.rooms[g.addr]
-	if _, in := room[g]; !in {
+	if !l.has(g) {
 		return
 	}
-	delete(room, g)
+	r := l.rooms[g.addr]
+	r.leave(g)
+	delete(r.guests, g)
 	l.n--
-	if len(room) == 0 {
+	if len(r.guests) == 0 {
 		delete(l.rooms, g.addr)
 	}
 }
@@ -129,8 +171,8 @@ func (l *lobby) len() int {
 func (l *lobby) closeAll() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, room := range l.rooms {
-		for g := range room {
+	for _, r := range l.rooms {
+		for g := range r.guests {
 			g.nc.Close() //nolint:errcheck // nobody is logged in yet
 		}
 	}
@@ -153,8 +195,7 @@ func (g *guest) inside() bool {
 	}
 	g.lobby.mu.Lock()
 	defer g.lobby.mu.Unlock()
-	_, in := g.lobby.rooms[g.addr][g]
-	return in
+	return g.lobby.has(g)
 }
 
 // waits notes that the node waits for the guest now. Safe on nil.
@@ -172,7 +213,12 @@ func (g *guest) turn(since time.Time, steps int) {
 		return
 	}
 	g.lobby.mu.Lock()
-	g.since = since
-	g.step += steps
-	g.lobby.mu.Unlock()
+	defer g.lobby.mu.Unlock()
+	if !g.lobby.has(g) {
+		return
+	}
+	r := g.lobby.rooms[g.addr]
+	r.leave(g)
+	g.step = min(g.step+steps, maxSteps)
+	r.stand(g, since)
 }
