@@ -2,7 +2,11 @@
 
 package proxy
 
-import "github.com/hyperiondb/hyperion-vault/rewrite"
+import (
+	"sync"
+
+	"github.com/hyperiondb/hyperion-vault/rewrite"
+)
 
 // owedKind is a message to the server that is owed an answer.
 type owedKind byte
@@ -54,10 +58,13 @@ type task struct {
 	noticed bool // sealed text was left in place and said so
 }
 
-// replyQueue is a ring of the answers owed, oldest first.
+// replyQueue is the answers owed, oldest first: a ring, and behind it what a long
+// pipeline has more than that has room for.
 type replyQueue struct {
-	ring     []owed // length a power of two
+	ring     []owed // length a power of two, maxRing at most
 	head     int
+	inRing   int      // not 0 unless n is
+	more     []*chunk // full ones, but for the last
 	n        int
 	ends     int  // how many entries ReadyForQuery answers
 	skipping bool // the server skips to the next Sync, which is not queued yet
@@ -71,7 +78,22 @@ func (q *replyQueue) len() int {
 	return q.n
 }
 
-func (q *replyQueue) at(i int) *owed { return &q.ring[(q.head+i)&(len(q.ring)-1)] }
+func (q *replyQueue) at(i int) *owed {
+	if i < q.inRing {
+		return &q.ring[(q.head+i)&(len(q.ring)-1)]
+	}
+	i -= q.inRing
+	return &q.more[i/len(chunk{})][i%len(chunk{})]
+}
+
+// maxRing bounds the ring. One that grew with the longest pipeline would be
+// copied while others wait, and stay for the life of the session.
+const maxRing = 1 << 10
+
+// A chunk is memory for a part of a long pipeline: all sessions share it.
+type chunk [512]owed
+
+var chunks = sync.Pool{New: func() any { return new(chunk) }}
 
 // push appends an entry. While the server skips to Sync it owes nothing but
 // that.
@@ -82,26 +104,43 @@ func (q *replyQueue) push(e owed) {
 		}
 		q.skipping = false
 	}
-	if q.n == len(q.ring) {
-		q.grow()
+	switch {
+	case q.inRing == q.n && (q.n < len(q.ring) || q.grow()):
+		q.inRing++
+	case (q.n-q.inRing)%len(chunk{}) == 0:
+		q.more = append(q.more, chunks.Get().(*chunk)) //nolint:errcheck,forcetypeassert // the pool's New makes nothing else
 	}
-	*q.at(q.n) = e
 	q.n++
+	*q.at(q.n - 1) = e
 	if e.kind.endsBatch() {
 		q.ends++
 	}
 }
 
-// maxIdleRing is how many entries a ring may have that owes nothing: one long
-// pipeline must not keep its memory for the life of the session.
-const maxIdleRing = 1 << 10
-
-func (q *replyQueue) grow() {
+// grow makes the ring larger, unless it is as large as it may be.
+func (q *replyQueue) grow() bool {
+	if len(q.ring) == maxRing {
+		return false
+	}
 	ring := make([]owed, max(8, 2*len(q.ring)))
 	for i := range q.n {
 		ring[i] = *q.at(i)
 	}
 	q.ring, q.head = ring, 0
+	return true
+}
+
+// refill moves what stands behind the empty ring into it. The ring has room for
+// a chunk.
+func (q *replyQueue) refill() {
+	c := q.more[0]
+	q.head, q.inRing = 0, min(q.n, len(c))
+	copy(q.ring, c[:q.inRing])
+	clear(c[:q.inRing])
+	chunks.Put(c)
+	if q.more = q.more[1:]; len(q.more) == 0 {
+		q.more = nil
+	}
 }
 
 // front returns the oldest entry that is owed an answer, or nil.
@@ -121,12 +160,13 @@ func (q *replyQueue) pop() owed {
 	e := *q.at(0)
 	*q.at(0) = owed{}
 	q.head = (q.head + 1) & (len(q.ring) - 1)
+	q.inRing--
 	q.n--
 	if e.kind.endsBatch() {
 		q.ends--
 	}
-	if q.n == 0 && len(q.ring) > maxIdleRing {
-		q.ring, q.head = nil, 0
+	if q.inRing == 0 && q.n > 0 {
+		q.refill()
 	}
 	return e
 }

@@ -186,3 +186,38 @@ func TestASkippedPutIsLost(t *testing.T) {
 		t.Error("the literal value was not zeroed")
 	}
 }
+
+// A long pipeline must not keep its memory for the life of the session; and what
+// is owed stays in order whatever the queue's parts are.
+func TestReplyQueueIsLong(t *testing.T) {
+	var q replyQueue
+	tasks := make([]task, 10*maxRing)
+	next, first := 0, 0
+	push := func(n int) {
+		for range n {
+			q.push(owed{kind: oweSync, task: &tasks[next%len(tasks)]})
+			next++
+		}
+	}
+	pop := func(n int) {
+		for range n {
+			if got := q.pop(); got.task != &tasks[first%len(tasks)] {
+				t.Fatalf("entry %d is another one", first)
+			}
+			first++
+		}
+	}
+	for i := range 60 {
+		push(1 + i*97%(3*maxRing))
+		for j := 0; j < q.len(); j += 101 {
+			if q.at(j).task != &tasks[(first+j)%len(tasks)] {
+				t.Fatalf("place %d of %d holds another one", j, q.len())
+			}
+		}
+		pop(1 + i*61%q.len())
+	}
+	pop(q.len())
+	if q.ends != 0 || len(q.ring) > maxRing || q.more != nil {
+		t.Errorf("empty, it counts %d ends and keeps a ring of %d and %d chunks", q.ends, len(q.ring), len(q.more))
+	}
+}
