@@ -13,14 +13,17 @@ import (
 
 // shareProcessors leaves half of the processors to the server beside the node:
 // what the node does is mostly waiting, and threads of Go's that look for work
-// in vain cost more than they bring. GOMAXPROCS in the environment goes before.
+// in vain cost more than they bring. It takes two where there are two: with one,
+// all sessions wait while one of them gives it work, and Go looks for what has
+// arrived only every 10 ms. GOMAXPROCS in the environment goes before.
 func shareProcessors(environ []string) {
 	for _, setting := range environ {
 		if strings.HasPrefix(setting, "GOMAXPROCS=") {
 			return
 		}
 	}
-	runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2))
+	n := runtime.GOMAXPROCS(0)
+	runtime.GOMAXPROCS(min(n, max(2, n/2)))
 }
 
 // A node that relays allocates nothing, so Go would keep what log-ins have used

@@ -6,23 +6,44 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
 	"syscall"
 	"time"
 	"unsafe"
 )
 
+// maxIO bounds what one system call moves. Go's scheduler knows nothing of a raw
+// one: while it copies megabytes, into memory that the kernel has yet to find, the
+// sessions of a whole processor stand still.
+const maxIO = 64 << 10
+
 // receive is recv(2), which has less on its way to the socket than read(2). p is
 // not empty.
 func receive(fd uintptr, p []byte) (int, syscall.Errno) {
+	p = p[:min(len(p), maxIO)]
 	n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), 0, 0, 0)
 	return int(n), errno
 }
 
 // send is send(2), without a signal for a connection that is closed.
 func send(fd uintptr, p []byte) (int, syscall.Errno) {
+	p = p[:min(len(p), maxIO)]
 	n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), syscall.MSG_NOSIGNAL, 0, 0)
 	return int(n), errno
 }
+
+// turns lets others run when a connection has moved so much: Go would let a
+// goroutine that never has to wait go on for 10 ms, one flood after another.
+type turns int
+
+func (t *turns) moved(n int) {
+	if *t += turns(n); *t >= maxTurn {
+		*t = 0
+		runtime.Gosched()
+	}
+}
+
+const maxTurn = 16 << 10
 
 // rawRead is the state of one reading goroutine. The callback is made once, so
 // that a read allocates nothing.
@@ -32,6 +53,8 @@ type rawRead struct {
 	r   *Reader // takes its buffer inside the callback, when readable
 	n   int
 	err syscall.Errno
+
+	turns turns
 }
 
 func (s *rawRead) init() { s.fn = s.step }
@@ -47,6 +70,7 @@ func (s *rawRead) step(fd uintptr) bool {
 		switch errno {
 		case 0:
 			s.n = n
+			s.turns.moved(n)
 			return true
 		case syscall.EINTR:
 			continue
@@ -105,6 +129,8 @@ type pump struct {
 	n    int
 	err  syscall.Errno
 	turn uint32
+
+	turns turns
 }
 
 func (s *pump) init() { s.fn = s.read }
@@ -132,6 +158,7 @@ func (s *pump) read(fd uintptr) bool {
 		if n == 0 || !s.step() || r.r != r.w {
 			return true
 		}
+		s.turns.moved(n)
 		if n == len(r.buf) {
 			continue
 		}

@@ -177,7 +177,9 @@ func (r *Reader) release() {
 		return
 	}
 	if r.dirty {
-		clear(r.buf)
+		for at := 0; at < len(r.buf); at += pieceSize {
+			clear(r.buf[at:min(len(r.buf), at+pieceSize)])
+		}
 		r.dirty = false
 	}
 	if r.pool != nil {
@@ -188,12 +190,18 @@ func (r *Reader) release() {
 	r.buf, r.pool = nil, nil
 }
 
+// pieceSize is how much of a large buffer is copied or zeroed in one go: Go
+// cannot let others run in the middle of it.
+const pieceSize = 1 << 20
+
 func (r *Reader) grow() error {
 	if !r.held.take(2 * len(r.buf)) {
 		return ErrNoRoom
 	}
 	next := make([]byte, 2*len(r.buf))
-	copy(next, r.buf[:r.w])
+	for at := 0; at < r.w; {
+		at += copy(next[at:], r.buf[at:min(r.w, at+pieceSize)])
+	}
 	dirty, n := r.dirty, r.w
 	if n > 0 {
 		dirty = true // a message long enough to grow may hold a value
