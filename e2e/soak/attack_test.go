@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 	"github.com/hyperiondb/hyperion-vault/e2e/hostile"
 )
 
@@ -35,14 +36,16 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// Who attacks: with a role's password, or without.
+// Who attacks: without a role's password, or with it, also past the node.
 const (
-	strangers = "strangers"
-	insiders  = "insiders"
+	strangers        = "strangers"
+	insiders         = "insiders"
+	insidersAtServer = "insiders at the server's port"
 )
 
-// attack starts all attacks of a kind at once; what it returns ends them.
-func (r *run) attack(t *testing.T, who string) (stop func()) {
+// attack starts all attacks of a kind at once, on the address at; what it returns
+// ends them.
+func (r *run) attack(t *testing.T, who, at, dsn string) (stop func()) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -50,7 +53,7 @@ func (r *run) attack(t *testing.T, who string) (stop func()) {
 	}
 	cmd := exec.Command("nice", "-n", "19", self)
 	cmd.Env = append(os.Environ(), attackVar+"="+strings.Join([]string{
-		r.n.Proxy, r.c.DSN(0, r.c.User), r.c.Certificate(), strconv.Itoa(r.spec.silent), who,
+		at, dsn, r.c.Certificate(), strconv.Itoa(r.spec.silent), who,
 	}, "\n"))
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
@@ -75,6 +78,13 @@ func (r *run) attack(t *testing.T, who string) (stop func()) {
 	}
 }
 
+// endSleepers ends what insiders have left running at the server's own port: no
+// node was there to notice that they had gone.
+func (r *run) endSleepers(t *testing.T) {
+	t.Helper()
+	cluster.Exec(t, r.admin, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(3600)%'")
+}
+
 // attackAll attacks until standard input ends.
 func attackAll(what []string) error {
 	if len(what) != 5 {
@@ -90,9 +100,9 @@ func attackAll(what []string) error {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	attacks := hostile.Strangers(silent)
-	if what[4] == insiders {
-		attacks = hostile.Insiders()
+	attacks := hostile.Insiders()
+	if what[4] == strangers {
+		attacks = hostile.Strangers(silent)
 	}
 	errs := make([]error, len(attacks))
 	for i, a := range attacks {

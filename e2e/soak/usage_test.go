@@ -21,6 +21,8 @@ type run struct {
 	c     *cluster.Cluster
 	n     *cluster.Node
 	admin *pgx.Conn
+
+	atNode, atServer *probe
 }
 
 func newAdmin(t *testing.T, c *cluster.Cluster) *pgx.Conn {

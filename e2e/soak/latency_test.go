@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package soak
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+	"github.com/hyperiondb/hyperion-vault/e2e/load"
+)
+
+// A sample is what clients that behave have measured in one phase.
+type sample struct{ node, server []time.Duration }
+
+func (s *sample) add(other sample) {
+	s.node, s.server = append(s.node, other.node...), append(s.server, other.server...)
+}
+
+// prepare starts the clients that measure, at the node and at the server's port.
+func (r *run) prepare(t *testing.T) {
+	t.Helper()
+	first := r.c.Connect(t, r.c.DSN(0, r.c.User))
+	cluster.Exec(t, first, "SELECT vault.put_secret('soak/probe', 'probe')")
+	first.Close(t.Context())
+	r.atNode = newProbe(t, r.c, r.c.DSN(0, r.c.User), "probe")
+	r.atServer = newProbe(t, r.c, r.c.DirectDSN(0, r.c.User), "hv1.")
+}
+
+// phase measures for a quarter of the time, beside an attack if there is one.
+func (r *run) phase(t *testing.T, f *load.Fleet, attack func() (stop func())) sample {
+	t.Helper()
+	if attack != nil {
+		defer attack()()
+		wait(t, min(r.spec.duration/30, 10*time.Second)) // until they are all there
+	}
+	r.atNode.begin()
+	r.atServer.begin()
+	wait(t, r.spec.duration/phases)
+	r.right(t, f)
+	return sample{r.atNode.taken(), r.atServer.taken()}
+}
+
+// phases is how many parts the time has.
+const phases = 5
+
+// finish stops the clients that measure.
+func (r *run) finish(t *testing.T) {
+	t.Helper()
+	for _, p := range []*probe{r.atNode, r.atServer} {
+		p.stop()
+		if err := p.err(); err != nil {
+			t.Errorf("the measuring clients: %v", err)
+		}
+	}
+}
+
+// compare says what the hostile clients cost the others: strangers at most twice
+// the time. So do insiders, who have a role's password, of the median; what they
+// do to the 99th percentile is said, beside what the same ones do at the server's
+// own port (docs/DECISIONS.md).
+func compare(t *testing.T, measured bool, calm sample, bad map[string]sample) {
+	t.Helper()
+	for _, q := range []struct {
+		name   string
+		at     float64
+		judged []string
+	}{{"median", 0.5, []string{strangers, insiders}}, {"99th percentile", 0.99, []string{strangers}}} {
+		of := func(d []time.Duration) time.Duration {
+			if len(d) == 0 {
+				t.Fatal("nothing was measured")
+			}
+			slices.Sort(d)
+			return d[int(q.at*float64(len(d)-1))]
+		}
+		node, server := of(calm.node), of(calm.server)
+		t.Logf("latency, %s: calm %v (at the server %v)", q.name, node, server)
+		for _, who := range []string{strangers, insiders, insidersAtServer} {
+			n, s := of(bad[who].node), of(bad[who].server)
+			ratio := float64(n) / float64(node)
+			t.Logf("latency, %s, beside %s: %v, %.2f times (at the server %v, %.2f times)", q.name, who, n, ratio, s, float64(s)/float64(server))
+			if measured && ratio > 2 && slices.Contains(q.judged, who) {
+				t.Errorf("hostile %s make the %s %.2f times as long, more than 2", who, q.name, ratio)
+			}
+		}
+	}
+}
