@@ -8,91 +8,17 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"github.com/hyperiondb/hyperion-vault/envelope"
 )
 
 const (
-	// primaryTTL is how long an answer to "who is primary?" is used. It is
-	// for hints only.
-	primaryTTL = 3 * time.Second
-
-	// primaryTimeout bounds the asking of all servers, hostTimeout of one.
-	primaryTimeout = 3 * time.Second
-	hostTimeout    = time.Second
+	// hostTimeout bounds the asking of one server.
+	hostTimeout = time.Second
 
 	// Watch asks the local server this often, and sooner while it fails.
 	watchEvery    = 15 * time.Second
 	watchRetryMin = 500 * time.Millisecond
 )
-
-// ErrNoPrimary is reported if no server of VAULT_PG_HOSTS says that it is the
-// primary.
-var ErrNoPrimary = errors.New("no server of VAULT_PG_HOSTS is the primary")
-
-type primaryAnswer struct {
-	at     time.Time
-	server Server
-	err    error
-}
-
-// Primary returns the server that is primary now, as it was seen within the last
-// few seconds; for hints in errors. ErrNoPrimary: none answered so.
-func (v *Vault) Primary(ctx context.Context) (Server, error) {
-	if p := v.primary.Load(); p != nil && time.Since(p.at) < primaryTTL {
-		return p.server, p.err
-	}
-	// One asks for all, and goes on if its caller leaves.
-	answer := v.asking.DoChan("", func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), primaryTimeout)
-		defer cancel()
-		p := &primaryAnswer{err: ErrNoPrimary}
-		for _, h := range v.hosts {
-			if v.isPrimary(ctx, h) {
-				p.server, p.err = h, nil
-				break
-			}
-		}
-		p.at = time.Now()
-		v.primary.Store(p)
-		return nil, nil
-	})
-	select {
-	case <-answer:
-	case <-ctx.Done():
-		return Server{}, ctx.Err()
-	}
-	p := v.primary.Load()
-	return p.server, p.err
-}
-
-// isPrimary asks one server. One that does not answer is not the primary.
-func (v *Vault) isPrimary(ctx context.Context, at Server) bool {
-	ctx, cancel := context.WithTimeout(ctx, hostTimeout)
-	defer cancel()
-	config, err := v.store.config(at)
-	if err != nil {
-		return false
-	}
-	config.Password = *v.store.password.Load()
-	conn, err := pgconn.ConnectConfig(ctx, config)
-	if err != nil {
-		return false
-	}
-	defer func() { _ = conn.Close(ctx) }()
-	r := conn.ExecParams(ctx, sqlInRecovery, nil, nil, nil, nil).Read()
-	return r.Err == nil && len(r.Rows) == 1 && len(r.Rows[0]) == 1 && string(r.Rows[0][0]) == "f"
-}
-
-// PrimaryHint is the hint for an error on a standby: where the primary is.
-func (v *Vault) PrimaryHint(ctx context.Context) string {
-	p, err := v.Primary(ctx)
-	if err != nil {
-		return "The primary could not be found among VAULT_PG_HOSTS of node \"" + v.node + "\"."
-	}
-	return "The primary is the server at " + p.Addr + ": connect to the node beside it."
-}
 
 // Health is what [Vault.Watch] saw last.
 type Health struct {

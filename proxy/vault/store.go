@@ -25,7 +25,6 @@ import (
 const (
 	sqlLoginVerifier = `SELECT vault.login_verifier($1)`
 	sqlStatus        = `SELECT vault.status()::pg_catalog.text`
-	sqlInRecovery    = `SELECT pg_catalog.pg_is_in_recovery()`
 	sqlSlots         = `SELECT pg_catalog.concat_ws(' ', pg_catalog.current_setting('max_connections'), pg_catalog.current_setting('superuser_reserved_connections'))`
 )
 

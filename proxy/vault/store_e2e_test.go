@@ -160,6 +160,7 @@ func TestServiceRole(t *testing.T) {
 	t.Run("connection", func(t *testing.T) { testConnection(t, c, v) })
 	t.Run("standby", func(t *testing.T) { testStandby(t, c) })
 	t.Run("restart", func(t *testing.T) { testRestart(t, c, v) })
+	t.Run("replaced", func(t *testing.T) { testReplaced(t, c) })
 }
 
 func testVerifiers(t *testing.T, c *devcluster.Cluster, v *Vault) {
@@ -251,6 +252,38 @@ func testStandby(t *testing.T, c *devcluster.Cluster) {
 	alone, _ := nodeOf(t, c, standby, func(c *Config) { c.Hosts = c.Hosts[1:] })
 	if _, err := alone.Primary(t.Context()); !errors.Is(err, ErrNoPrimary) {
 		t.Errorf("only the standby listed: %v, want ErrNoPrimary", err)
+	}
+}
+
+// testReplaced: after a promotion the server that was replaced goes on as if
+// nothing had happened. It is the last part: the old primary is one no more.
+func testReplaced(t *testing.T, c *devcluster.Cluster) {
+	t.Helper()
+	old, next := c.Nodes[0], c.Nodes[1]
+	before, _ := nodeOf(t, c, next, nil)
+	if p, err := before.Primary(t.Context()); err != nil || p.Addr != old.Postgres {
+		t.Fatalf("primary %v, %v; want %s", p, err, old.Postgres)
+	}
+	if err := next.Promote(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, what := range []struct {
+		name string
+		v    func() *Vault
+	}{
+		{"asked before", func() *Vault { return before }},
+		{"never asked", func() *Vault { v, _ := nodeOf(t, c, next, nil); return v }},
+		{"beside the old one", func() *Vault { v, _ := nodeOf(t, c, old, nil); return v }},
+	} {
+		v := what.v()
+		eventually(t, what.name, func() bool { p, err := v.Primary(t.Context()); return err == nil && p.Addr == next.Postgres })
+	}
+	if err := next.StopServer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before.primary.Store(nil) // the answer is too old
+	if p, err := before.Primary(t.Context()); !errors.Is(err, ErrNoPrimary) {
+		t.Errorf("with the new primary down the node goes back to %v, %v; want ErrNoPrimary", p, err)
 	}
 }
 

@@ -113,6 +113,7 @@ type Vault struct {
 	store   *store
 	hosts   []Server
 	asking  singleflight.Group
+	fence   fence // findPrimary's
 	primary atomic.Pointer[primaryAnswer]
 	health  atomic.Pointer[Health]
 	slots   atomic.Pointer[slotCount]

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vault
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	// primaryTTL is how long an answer to "who is primary?" is used.
+	primaryTTL = 3 * time.Second
+
+	// primaryTimeout bounds the asking of all servers.
+	primaryTimeout = 3 * time.Second
+	// latecomers is how long the others are waited for once one has said that it
+	// is the primary: one of them may be it on a later timeline.
+	latecomers = 250 * time.Millisecond
+)
+
+// ErrNoPrimary is reported if no server of VAULT_PG_HOSTS says that it is the
+// primary, or only one that another has replaced.
+var ErrNoPrimary = errors.New("no server of VAULT_PG_HOSTS is the primary")
+
+// sqlClaim asks a server who it is. Right after a promotion the control file
+// still has the old timeline, so a primary's is taken from its WAL.
+const sqlClaim = `SELECT s.system_identifier::pg_catalog.text, r.standby,
+ CASE WHEN r.standby THEN pg_catalog.lpad(pg_catalog.to_hex(c.timeline_id), 8, '0')
+ ELSE pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8) END
+ FROM pg_catalog.pg_control_system() s, pg_catalog.pg_control_checkpoint() c,
+ (SELECT pg_catalog.pg_is_in_recovery() AS standby) r`
+
+// A claim is what a server says of itself.
+type claim struct {
+	server   Server
+	system   string // the cluster's identifier, which all its servers share
+	timeline uint32
+	primary  bool
+}
+
+// parseClaim reads the one row of sqlClaim.
+func parseClaim(at Server, row [][]byte) (claim, bool) {
+	if len(row) != 3 || len(row[0]) == 0 {
+		return claim{}, false
+	}
+	tli, err := strconv.ParseUint(string(row[2]), 16, 32)
+	if err != nil || tli == 0 {
+		return claim{}, false
+	}
+	return claim{server: at, system: string(row[0]), timeline: uint32(tli), primary: string(row[1]) == "f"}, true
+}
+
+// A fence is what is known of the cluster: who has replaced whom is told by the
+// timeline, which each promotion raises.
+type fence struct {
+	system   string // empty: not known yet
+	timeline uint32 // the highest that was seen
+}
+
+// choose returns the primary among claims, and what is known now. A server on a
+// timeline below one that was seen has been replaced, whatever it says; so has
+// the lower of two. A claim of another cluster counts for nothing.
+func (f fence) choose(claims []claim) (claim, fence, error) {
+	var found claim
+	for _, c := range claims {
+		if f.system != "" && c.system != f.system {
+			continue
+		}
+		f.timeline = max(f.timeline, c.timeline)
+		if c.primary && c.timeline > found.timeline {
+			found = c
+		}
+	}
+	if found.timeline == 0 || found.timeline < f.timeline {
+		return claim{}, f, ErrNoPrimary
+	}
+	return found, f, nil
+}
+
+type primaryAnswer struct {
+	at     time.Time
+	server Server
+	err    error
+}
+
+// Primary returns the server that is primary now, as it was seen within the last
+// few seconds. ErrNoPrimary: none answered so.
+func (v *Vault) Primary(ctx context.Context) (Server, error) {
+	if p := v.primary.Load(); p != nil && time.Since(p.at) < primaryTTL {
+		return p.server, p.err
+	}
+	// One asks for all, and goes on if its caller leaves.
+	answer := v.asking.DoChan("", func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), primaryTimeout)
+		defer cancel()
+		v.findPrimary(ctx)
+		return nil, nil
+	})
+	select {
+	case <-answer:
+	case <-ctx.Done():
+		return Server{}, ctx.Err()
+	}
+	p := v.primary.Load()
+	return p.server, p.err
+}
+
+// findPrimary asks all servers and keeps the answer. One call runs at a time.
+func (v *Vault) findPrimary(ctx context.Context) {
+	if v.fence.system == "" {
+		v.fence.system = v.localSystem(ctx)
+	}
+	claims := v.claims(ctx)
+	found, known, err := v.fence.choose(claims)
+	for _, c := range claims {
+		if c.primary && c.server != found.server && c.timeline < known.timeline && v.fence.timeline < known.timeline {
+			v.log.WarnContext(ctx, "a server that was replaced says that it is the primary", "server", c.server.Addr,
+				"timeline", c.timeline, "latest_timeline", known.timeline)
+		}
+	}
+	v.fence = known
+	v.primary.Store(&primaryAnswer{at: time.Now(), server: found.server, err: err})
+}
+
+// localSystem is the identifier of the cluster that the local server belongs to;
+// empty if it does not answer.
+func (v *Vault) localSystem(ctx context.Context) string {
+	id, err := v.store.text(ctx, `SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()`)
+	if err != nil || id == nil {
+		return ""
+	}
+	return *id
+}
+
+// claims asks all servers at once. It does not wait for all if one of them is
+// the primary.
+func (v *Vault) claims(ctx context.Context) []claim {
+	ctx, cancel := context.WithTimeout(ctx, hostTimeout)
+	defer cancel()
+	answers := make(chan *claim, len(v.hosts))
+	for _, h := range v.hosts {
+		go func() { answers <- v.ask(ctx, h) }()
+	}
+	var got []claim
+	var enough <-chan time.Time
+	for range v.hosts {
+		select {
+		case c := <-answers:
+			if c == nil {
+				continue
+			}
+			if got = append(got, *c); c.primary && enough == nil {
+				timer := time.NewTimer(latecomers)
+				defer timer.Stop()
+				enough = timer.C
+			}
+		case <-enough:
+			return got
+		}
+	}
+	return got
+}
+
+// ask asks one server; nil: it does not answer.
+func (v *Vault) ask(ctx context.Context, at Server) *claim {
+	config, err := v.store.config(at)
+	if err != nil {
+		return nil
+	}
+	config.Password = *v.store.password.Load()
+	conn, err := pgconn.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = conn.Close(ctx) }() // nothing depends on it
+	r := conn.ExecParams(ctx, sqlClaim, nil, nil, nil, nil).Read()
+	if r.Err != nil || len(r.Rows) != 1 {
+		return nil
+	}
+	c, ok := parseClaim(at, r.Rows[0])
+	if !ok {
+		return nil
+	}
+	return &c
+}
+
+// PrimaryHint is the hint for an error on a standby: where the primary is.
+func (v *Vault) PrimaryHint(ctx context.Context) string {
+	p, err := v.Primary(ctx)
+	if err != nil {
+		return "The primary could not be found among VAULT_PG_HOSTS of node \"" + v.node + "\"."
+	}
+	return "The primary is the server at " + p.Addr + ": connect to the node beside it."
+}
