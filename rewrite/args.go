@@ -24,7 +24,7 @@ func (b *builder) arg(a *Arg, f Func, what string, n *pg.Node, fc *pg.FuncCall) 
 		n = outer.Arg
 	}
 	if p := n.GetParamRef(); p != nil {
-		t := b.tokenAt(int(p.Location))
+		t := b.lx.tokenAt(int(p.Location))
 		if t < 0 {
 			return b.disagree(at)
 		}
@@ -51,7 +51,7 @@ func (b *builder) disagree(at int) bool {
 
 // constant reads a constant argument; cast is the innermost cast around it.
 func (b *builder) constant(a *Arg, f Func, what string, c *pg.A_Const, cast *pg.TypeCast, at int) bool {
-	i := b.tokenAt(int(c.Location))
+	i := b.lx.tokenAt(int(c.Location))
 	if i < 0 {
 		return b.disagree(at)
 	}
@@ -85,7 +85,7 @@ func (b *builder) typeBefore(cast *pg.TypeCast, i int) bool {
 	if cast.Location >= 0 {
 		return false
 	}
-	first := b.tokenAt(int(cast.TypeName.Location))
+	first := b.lx.tokenAt(int(cast.TypeName.Location))
 	return first >= 0 && (b.typeEnd(first) == i-1 || b.lx.toks[first].kind == kindNational && first == i-1)
 }
 
@@ -113,7 +113,7 @@ func (b *builder) isText(t *pg.TypeName) bool {
 // national reports whether the cast is the one to bpchar that an N in front of
 // a literal means.
 func (b *builder) national(c *pg.TypeCast) bool {
-	i := b.tokenAt(int(c.TypeName.GetLocation()))
+	i := b.lx.tokenAt(int(c.TypeName.GetLocation()))
 	return i >= 0 && b.lx.toks[i].kind == kindNational && c.Arg.GetAConst().GetSval() != nil
 }
 
@@ -163,7 +163,7 @@ func (b *builder) castEdits(n *pg.Node) {
 // latter's parentheses stay.
 func (b *builder) castEdit(c *pg.TypeCast) ([]Edit, bool) {
 	toks := b.lx.toks
-	i, k := b.tokenAt(int(c.Location)), b.tokenAt(int(c.TypeName.GetLocation()))
+	i, k := b.lx.tokenAt(int(c.Location)), b.lx.tokenAt(int(c.TypeName.GetLocation()))
 	if i < 0 || k <= i {
 		return nil, false
 	}

@@ -4,7 +4,6 @@ package rewrite
 
 import (
 	"slices"
-	"sort"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -143,20 +142,6 @@ func (b *builder) statement(n *pg.Node) {
 	}
 }
 
-// tokenFrom is the index of the first token at or behind byte offset at.
-func (b *builder) tokenFrom(at int) int {
-	toks := b.lx.toks
-	return sort.Search(len(toks), func(i int) bool { return toks[i].start >= at })
-}
-
-// tokenAt is the index of the token that starts at byte offset at, or -1.
-func (b *builder) tokenAt(at int) int {
-	if i := b.tokenFrom(at); i < len(b.lx.toks) && b.lx.toks[i].start == at {
-		return i
-	}
-	return -1
-}
-
 // closing is the index of the parenthesis that closes the call whose name
 // begins at token at, or -1.
 func (b *builder) closing(at int) int {
@@ -228,7 +213,7 @@ func (b *builder) namesOnly(open int) bool {
 		if toks[open].start < s.Start || toks[open].start >= s.End {
 			continue
 		}
-		first := toks[b.tokenFrom(s.Start)]
+		first := toks[b.lx.tokenFrom(s.Start)]
 		for _, w := range []string{"grant", "revoke", "create", "alter", "drop", "comment", "security"} {
 			if first.word(b.sql, w) {
 				return true

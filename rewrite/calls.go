@@ -52,7 +52,7 @@ func (b *builder) funcCall(fc *pg.FuncCall) { //nolint:cyclop // a table of case
 		return
 	}
 	b.plan.Direct = true
-	at := b.tokenAt(int(fc.Location))
+	at := b.lx.tokenAt(int(fc.Location))
 	b.found = append(b.found, at)
 	sig := signatureOf[name]
 	if sig == nil {
@@ -84,7 +84,7 @@ func (b *builder) funcCall(fc *pg.FuncCall) { //nolint:cyclop // a table of case
 // nearVault reports whether a call that is not in schema vault looks as if it
 // should be: "VAULT"."Put_Secret"(…). The server would refuse and log it.
 func (b *builder) nearVault(fc *pg.FuncCall) bool {
-	at := b.tokenAt(int(fc.Location))
+	at := b.lx.tokenAt(int(fc.Location))
 	schema := ""
 	for at >= 0 && at+2 < len(b.lx.toks) && b.lx.toks[at+1].is(b.sql, '.') {
 		schema, _ = identName(b.sql, b.lx.toks[at])

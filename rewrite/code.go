@@ -30,7 +30,7 @@ func (b *builder) codeOfFunction(name string) {
 func (b *builder) code(where string) {
 	b.cacheable = false
 	s := b.plan.Stmts[b.stmt]
-	for i := b.tokenFrom(s.Start); i < b.tokenFrom(s.End); i++ {
+	for i := b.lx.tokenFrom(s.Start); i < b.lx.tokenFrom(s.End); i++ {
 		t := b.lx.toks[i]
 		if !t.literal() {
 			continue

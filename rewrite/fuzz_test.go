@@ -125,6 +125,9 @@ func FuzzAnalyze(f *testing.F) {
 		if fmt.Sprintf("%+v%+v", plan, refusal) != fmt.Sprintf("%+v%+v", again, refusal2) {
 			t.Fatalf("%q: the cache answers otherwise", sql)
 		}
+		if r := a.Route(sql, o); r != a.Route(sql, o) {
+			t.Fatalf("%q: the cache routes otherwise", sql)
+		}
 		for _, gen := range []map[string]*Plan{a.plans.young, a.plans.old} {
 			for key, p := range gen {
 				noCanary(t, sql, key+fmt.Sprintf("%+v", p))

@@ -129,6 +129,7 @@ type Plan struct {
 	// Stmts are the statements of the text; empty if it could not be parsed.
 	Stmts []Stmt
 
+	route   Route // of Route's plans, which have nothing else
 	ops     []op
 	decodes bool // some Name, Kind or Value is a constant that needs a look
 }
