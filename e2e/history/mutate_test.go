@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	seeds      = 60
+	seeds      = 30
 	operations = 1200
 )
 
