@@ -89,6 +89,18 @@ prepared_by_protocol() {
 	run "DROP TABLE t.state"
 }
 
+# What another session has is not this one's.
+locks_of_others() {
+	coproc OTHER { "$BINDIR/psql" -XAtqn -d "$db" 2>&1; }
+	local other=$OTHER_PID line
+	echo "SELECT pg_advisory_lock(1) IS NOT NULL;" >&"${OTHER[1]}"
+	read -r line <&"${OTHER[0]}"
+	[ "$line" = t ] || fail "other session: $line"
+	expect 0 "SELECT count(*) FROM vault.session_state()"
+	echo '\q' >&"${OTHER[1]}"
+	wait "$other" || true
+}
+
 # The rules without what lines hold of secrets, in the order of the file.
 hba_rules() {
 	local hba=$SCRATCH/data/pg_hba.conf got
@@ -269,7 +281,7 @@ worker() {
 	run "SELECT pg_reload_conf()" postgres
 }
 
-for check in log_holds_no_value two_phase notifications prepared_by_protocol hba_rules upgrade_and_restore dump_and_restore worker hot_standby; do
+for check in log_holds_no_value two_phase notifications prepared_by_protocol locks_of_others hba_rules upgrade_and_restore dump_and_restore worker hot_standby; do
 	"$check"
 	echo "ok $check"
 done
