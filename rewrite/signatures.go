@@ -49,6 +49,9 @@ var signatures = []signature{
 	{name: "verify_begin", args: []string{"name text"}},
 	{name: "fail", args: []string{"sqlstate text", "message text", "detail text = NULL", "hint text = NULL"}},
 	{name: "login_verifier", args: []string{"name text"}},
+	{name: "hba_rules"},
+	{name: "session_state"},
+	{name: "client_addr"},
 
 	// Not for callers: parts of the type, of triggers and of constraints.
 	{name: "valid_name", args: []string{"name text"}, internal: true},

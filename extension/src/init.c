@@ -20,9 +20,9 @@ char	   *vault_database;
 int			vault_lock_wait = 5000;
 int			vault_lock_hold = 5000;
 int			vault_proxy_login = VAULT_LOGIN_USERS;
+char	   *vault_client_addr_setting;
 bool		vault_preloaded = false;
 
-static char *client_addr;
 static bool joined;
 
 static const struct config_enum_entry proxy_login_options[] = {
@@ -84,7 +84,7 @@ define_login_settings(void)
 	/* A node's claim, for logs and the operator's own policies. */
 	DefineCustomStringVariable("hyperion_vault.client_addr",
 							   "Address of the client behind the node.",
-							   NULL, &client_addr, "",
+							   NULL, &vault_client_addr_setting, "",
 							   PGC_BACKEND, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
 }
 

@@ -14,32 +14,27 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
-#include "utils/tuplestore.h"
 
 PG_FUNCTION_INFO_V1(vault_list_secrets);
 PG_FUNCTION_INFO_V1(vault_list_versions);
 
-typedef struct Output
-{
-	Tuplestorestate *store;
-	TupleDesc	desc;
-} Output;
-
 /* As InitMaterializedSRF of 15, for all versions. */
-static Output
-begin_output(FunctionCallInfo fcinfo)
+VaultRows
+vault_begin_rows(FunctionCallInfo fcinfo)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	MemoryContext old;
-	Output		out;
+	VaultRows	out;
 
 	if (rsinfo == NULL || !IsA(rsinfo, ReturnSetInfo) ||
 		(rsinfo->allowedModes & SFRM_Materialize) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("this function returns a set and cannot be used here"),
-				 errhint("Write it in FROM, as in SELECT * FROM vault.list_secrets().")));
+				 errhint("Write it in FROM, as in SELECT * FROM vault.%s().",
+						 get_func_name(fcinfo->flinfo->fn_oid))));
 	old = MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
 	if (get_call_result_type(fcinfo, NULL, &out.desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "function must return rows");
@@ -54,7 +49,7 @@ begin_output(FunctionCallInfo fcinfo)
 
 /* Copies the columns cols of a row into the result. */
 static void
-put_row(Output *out, HeapTuple tuple, TupleDesc desc, const int *cols, int n)
+put_row(VaultRows *out, HeapTuple tuple, TupleDesc desc, const int *cols, int n)
 {
 	Datum		values[16];
 	bool		nulls[16];
@@ -77,7 +72,7 @@ vault_list_secrets(PG_FUNCTION_ARGS)
 {
 	text	   *prefix = PG_ARGISNULL(0) ? cstring_to_text("") : PG_GETARG_TEXT_PP(0);
 	int			plen = VARSIZE_ANY_EXHDR(prefix);
-	Output		out = begin_output(fcinfo);
+	VaultRows	out = vault_begin_rows(fcinfo);
 	Relation	rel = table_open(vault_relation("secrets"), AccessShareLock);
 	Relation	index = index_open(vault_relation("secrets_name_key"), AccessShareLock);
 	TupleDesc	desc = RelationGetDescr(rel);
@@ -124,7 +119,7 @@ Datum
 vault_list_versions(PG_FUNCTION_ARGS)
 {
 	char	   *name = vault_name_arg(fcinfo, 0);
-	Output		out = begin_output(fcinfo);
+	VaultRows	out = vault_begin_rows(fcinfo);
 	VaultSecret secret;
 
 	if (!vault_allowed(VAULT_LIST, name) || !vault_fetch_secret(name, &secret))

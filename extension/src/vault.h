@@ -20,8 +20,11 @@
  *		update.c	update_secret, delete_secret
  *		verify.c	verify_begin, verify_secret
  *		login.c		login_verifier
+ *		session.c	session_state
+ *		client.c	client_addr
  *		status.c	status, fail
  *		worker.c	tick, background workers
+ *		upgrade.c	what the steps between versions need
  */
 #ifndef VAULT_H
 #define VAULT_H
@@ -33,6 +36,7 @@
 #include "fmgr.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 #include "utils/uuid.h"
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
@@ -73,6 +77,7 @@ extern char *vault_database;
 extern int	vault_lock_wait;
 extern int	vault_lock_hold;
 extern int	vault_proxy_login;
+extern char *vault_client_addr_setting;
 extern bool vault_preloaded;
 
 /* ---- catalog.c ---- */
@@ -186,6 +191,17 @@ extern void vault_walk_versions(const pg_uuid_t *id, int32 version,
 extern void vault_record_from_row(HeapTuple tuple, TupleDesc desc, const char *name,
 								  const VaultSecret *secret, VaultRecord *rec);
 extern VAULT_NORETURN void vault_missing(const char *name);
+
+/* ---- list.c ---- */
+
+/* The rows of a set-returning function. */
+typedef struct VaultRows
+{
+	Tuplestorestate *store;
+	TupleDesc	desc;
+} VaultRows;
+
+extern VaultRows vault_begin_rows(FunctionCallInfo fcinfo);
 
 /* ---- lock.c ---- */
 typedef struct VaultCaller

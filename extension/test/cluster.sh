@@ -77,6 +77,83 @@ notifications() {
 	[ "$(grep -c 'notification' <<<"$got")" = 1 ] || fail "vault_changed after a rollback: $got"
 }
 
+# What psql cannot send: Parse with a name. The text is the client's own.
+prepared_by_protocol() {
+	local got
+	printf '%s\n' '\set a 1' "SELECT :a::int8 + :a::int4, ' ; ' -- x" '  ;' \
+		"INSERT INTO t.state SELECT * FROM vault.session_state() WHERE kind <> 'setting';" >"$SCRATCH/prepared.sql"
+	run "CREATE TABLE t.state (kind text, name text, value text, detail text)"
+	"$BINDIR/pgbench" -n -t 1 -M prepared -f "$SCRATCH/prepared.sql" "$db" >/dev/null
+	got=$(q "SELECT kind, name <> '', replace(value, chr(10), '|'), detail FROM t.state WHERE value LIKE '% -- x%'")
+	[ "$got" = "parse|t|SELECT \$1::int8 + \$2::int4, ' ; ' -- x|  ;|{20,23}" ] || fail "prepared by protocol: $got"
+	run "DROP TABLE t.state"
+}
+
+# What another session has is not this one's.
+locks_of_others() {
+	coproc OTHER { "$BINDIR/psql" -XAtqn -d "$db" 2>&1; }
+	local other=$OTHER_PID line
+	echo "SELECT pg_advisory_lock(1) IS NOT NULL;" >&"${OTHER[1]}"
+	read -r line <&"${OTHER[0]}"
+	[ "$line" = t ] || fail "other session: $line"
+	expect 0 "SELECT count(*) FROM vault.session_state()"
+	echo '\q' >&"${OTHER[1]}"
+	wait "$other" || true
+}
+
+# The rules without what lines hold of secrets, in the order of the file.
+hba_rules() {
+	local hba=$SCRATCH/data/pg_hba.conf got
+	"${as_user[@]}" cp "$hba" "$hba.before"
+	"${as_user[@]}" tee "$hba" >/dev/null <<'EOF'
+local all all trust
+host "app",sameuser +grp,all 10.1.0.0 255.255.0.0 ldap ldapserver=ldap.example ldapbasedn="dc=x" ldapbinddn="cn=x" ldapbindpasswd=hunter2
+hostssl all all ::1/128 cert map=staff clientcert=verify-full
+host all all 10.2.0.0/16 md5 hunter2
+host all all 10.3.0.0/16 ldap ldapurl="hunter2://x"
+host all all 10.4.0.0/16 scram-sha-256 ldapbindpasswd=hunter2
+host all all 10.5.0.0/hunter2 reject
+nosuch all all reject
+host all all samenet reject
+EOF
+	got=$(q "SET ROLE regress_hv_service;
+		SELECT line_number, type, database, user_name, address, netmask, auth_method, options, error FROM vault.hba_rules()")
+	diff - <(echo "$got") >&2 <<'EOF' || fail "hba_rules"
+1|local|{all}|{all}|||trust||
+2|host|{app,sameuser}|{+grp,all}|10.1.0.0|255.255.0.0|ldap||
+3|hostssl|{all}|{all}|::1|ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff|cert|{map=staff,clientcert=verify-full}|hostssl record cannot match because SSL is disabled
+4||||||||authentication option not in name=value format
+5||||||||could not parse LDAP URL
+6||||||||authentication option
+7||||||||invalid CIDR mask in address
+8||||||||invalid connection type
+9|host|{all}|{all}|samenet||reject||
+EOF
+	"${as_user[@]}" mv "$hba.before" "$hba"
+	expect t "SELECT count(file_name) = CASE WHEN current_setting('server_version_num')::int >= 160000 THEN count(*) ELSE 0 END
+		FROM vault.hba_rules()"
+	expect t "SELECT bool_and(loaded_at = pg_conf_load_time()) FROM vault.hba_rules()"
+	got=$(q "SELECT max(loaded_at) FROM vault.hba_rules()")
+	run "SELECT pg_reload_conf()"
+	wait_for t "SELECT max(loaded_at) > '$got' FROM vault.hba_rules()"
+}
+
+# Who could call login_verifier before an upgrade can call hba_rules after it,
+# and after a restored dump of that.
+upgrade_and_restore() {
+	run "CREATE DATABASE upgraded" postgres
+	run "CREATE EXTENSION hyperion_vault VERSION '1.0'; SELECT vault.grant_service_role('regress_hv_service')" upgraded
+	run "ALTER EXTENSION hyperion_vault UPDATE" upgraded
+	run "CREATE DATABASE restored" postgres
+	"$BINDIR/pg_dump" -Fc -f "$SCRATCH/upgraded" upgraded
+	"$BINDIR/pg_restore" -e -d restored "$SCRATCH/upgraded" || fail "pg_restore of an upgraded vault"
+	for name in upgraded restored; do
+		expect t "SELECT has_function_privilege('regress_hv_service', 'vault.hba_rules()', 'EXECUTE')" "$name"
+		expect f "SELECT has_function_privilege('regress_hv_app', 'vault.hba_rules()', 'EXECUTE')" "$name"
+		run "DROP DATABASE $name" postgres
+	done
+}
+
 # Everything that a dump must carry, as one text.
 contents() {
 	q "SELECT 'meta', count(*), md5(string_agg(m::text, ',' ORDER BY vault_id)) FROM (SELECT vault_id, kms_key_ids, bootstrapped_at FROM vault.meta) m" "$1"
@@ -146,6 +223,13 @@ hot_standby() {
 	on_standby expect true "SELECT vault.status()->>'in_recovery'"
 	on_standby expect 0 "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'hyperion_vault%'"
 
+	# The same session there is the same text.
+	local state="SET my.custom = 1; SET work_mem = 12345; PREPARE p (int) AS SELECT \$1; SET ROLE regress_hv_bob;
+		SELECT * FROM vault.session_state()"
+	[ "$(q "$state" | wc -l)" = 4 ] || fail "session_state: $(q "$state")"
+	diff <(q "$state") <(on_standby q "$state") >&2 || fail "session_state on the standby"
+	on_standby expect t "SELECT count(*) > 0 FROM vault.hba_rules()"
+
 	# A session that has cached the grant loses it when the revoke is replayed.
 	coproc BOB { on_standby "$BINDIR/psql" -XAtqn -d "$db" 2>&1; }
 	local bob=$BOB_PID line
@@ -165,6 +249,15 @@ hot_standby() {
 	local at
 	at=$(on_standby q "SELECT now()")
 	on_standby wait_for t "SELECT coalesce(last_tick_at > '$at', false) FROM vault.meta"
+
+	# Where nothing is preloaded, client_addr is still what the connection came with.
+	"${as_user[@]}" "$BINDIR/pg_ctl" -D "$standby" -m immediate -w -l "$SCRATCH/standby.log" \
+		-o "-c shared_preload_libraries=''" restart >/dev/null
+	local claim="SET hyperion_vault.client_addr = '10.0.0.9'; SET client_min_messages = error;
+		SELECT coalesce(host(vault.client_addr()), 'none'), current_setting('hyperion_vault.client_addr')"
+	on_standby expect false "SELECT vault.status()->>'preloaded'"
+	on_standby expect 'none|' "$claim"
+	PGOPTIONS='-c hyperion_vault.client_addr=10.0.0.7' on_standby expect '10.0.0.7|10.0.0.7' "$claim"
 	"${as_user[@]}" "$BINDIR/pg_ctl" -D "$standby" -m immediate -w stop >/dev/null
 	if grep -n hunter2 "$SCRATCH/standby.log" >&2; then
 		fail "a refused value is in the standby's log"
@@ -188,7 +281,7 @@ worker() {
 	run "SELECT pg_reload_conf()" postgres
 }
 
-for check in log_holds_no_value two_phase notifications dump_and_restore worker hot_standby; do
+for check in log_holds_no_value two_phase notifications prepared_by_protocol locks_of_others hba_rules upgrade_and_restore dump_and_restore worker hot_standby; do
 	"$check"
 	echo "ok $check"
 done

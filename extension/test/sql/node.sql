@@ -1,4 +1,5 @@
--- What nodes use: fail, status, login_verifier, grant_service_role, tick.
+-- What nodes use: fail, status, login_verifier, hba_rules, client_addr,
+-- grant_service_role, tick.
 SELECT vault.fail('P0V01', 'made by the node');
 SELECT vault.fail('58000', 'with % everything', 'the %s detail', 'the hint');
 SELECT vault.fail(sqlstate => '40001', message => 'named');
@@ -10,6 +11,7 @@ SET ROLE regress_hv_service;
 SELECT vault.status();
 SELECT vault.login_verifier('regress_hv_app');
 SELECT vault.tick();
+SELECT * FROM vault.hba_rules();
 RESET ROLE;
 SELECT vault.grant_service_role('regress_hv_service');
 SELECT vault.grant_service_role(0::regrole);
@@ -34,6 +36,7 @@ SET hyperion_vault.proxy_login = 'all';
 -- The service role has no table, and no right to secrets.
 SELECT count(*) FROM vault.admin_tokens;
 SELECT vault.read_secret('app/db');
+SELECT count(*) > 0 AS rules, count(error) AS errors, bool_and(loaded_at <= now()) AS loaded FROM vault.hba_rules();
 SELECT key FROM jsonb_each(vault.status()) ORDER BY key;
 SELECT s->>'vault_id' AS vault_id, s->>'extension_version' AS version, s->>'in_recovery' AS in_recovery,
 	s->>'preloaded' AS preloaded, s->>'worker_database' AS worker_database FROM vault.status() s;
@@ -69,3 +72,21 @@ SET hyperion_vault.client_addr = '10.0.0.1';
 SET hyperion_vault.lock_wait = '1s';
 RESET ROLE;
 RESET hyperion_vault.lock_wait;
+
+-- client_addr: one address that came with the connection, or NULL.
+SELECT vault.client_addr();
+\c -reuse-previous=on "options='-c hyperion_vault.client_addr=10.1.2.3'"
+SET ROLE regress_hv_bob;
+SELECT vault.client_addr(), vault.client_addr() << '10.0.0.0/8' AS inside, pg_typeof(vault.client_addr());
+SET hyperion_vault.client_addr = '10.9.9.9';
+RESET ALL;
+SELECT vault.client_addr();
+\c -reuse-previous=on "options='-c hyperion_vault.client_addr=2001:DB8::7'"
+SELECT vault.client_addr();
+\c -reuse-previous=on "options='-c hyperion_vault.client_addr=10.0.0.0/8'"
+SELECT vault.client_addr();
+\c -reuse-previous=on "options='-c hyperion_vault.client_addr=1.2.3'"
+SELECT vault.client_addr();
+\c -reuse-previous=on "options='-c hyperion_vault.client_addr=10.1.2.3.4'"
+SELECT vault.client_addr();
+\c -reuse-previous=on "options=''"
