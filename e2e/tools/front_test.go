@@ -145,7 +145,7 @@ func (f front) test(t *testing.T) {
 			}
 		}
 	})
-	neverSent(t, "front canary")
+	shared.NeverSent(t, "front canary")
 }
 
 // pgx puts, reads and fails in one of its modes.

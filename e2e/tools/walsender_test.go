@@ -73,7 +73,7 @@ func TestWalsender(t *testing.T) {
 			}
 		}
 	})
-	neverSent(t, "wal canary")
+	shared.NeverSent(t, "wal canary")
 }
 
 // insertPosition ends what a receiver waits for: a record of its own lies
