@@ -147,7 +147,7 @@ func TestPutDuringCopy(t *testing.T) {
 	if got := version(t, "copy/b"); got != "0" {
 		t.Errorf("version: got %s, want none", got)
 	}
-	neverSent(t, "copy canary")
+	shared.NeverSent(t, "copy canary")
 }
 
 // TestHalfClosed: a client that has stopped writing gets its answers.
@@ -189,7 +189,7 @@ func TestHalfClosed(t *testing.T) {
 	cluster.Eventually(t, "the end of the backend", func() bool {
 		return cluster.Text(t, watcher, "SELECT count(*)::text FROM pg_stat_activity WHERE pid = $1", c.PID) == "0"
 	})
-	neverSent(t, "half canary")
+	shared.NeverSent(t, "half canary")
 }
 
 // TestCancel interrupts what runs, a put that waits for its name, and nothing

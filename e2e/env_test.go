@@ -5,8 +5,6 @@
 package e2e
 
 import (
-	"os"
-	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -64,25 +62,4 @@ func spoil(t *testing.T, name string) {
 func version(t *testing.T, name string) string {
 	t.Helper()
 	return cluster.Text(t, super(t), "SELECT coalesce(max(current_version), 0)::text FROM vault.secrets WHERE name = $1", name)
-}
-
-// neverSent checks that the server, which logs all that it is sent, has not seen
-// the values; marker is something that it was sent after them.
-func neverSent(t *testing.T, values ...string) {
-	t.Helper()
-	marker := "marker of " + t.Name()
-	cluster.Exec(t, super(t), "SELECT $1::text", marker)
-	var log string
-	cluster.Eventually(t, "the server's log", func() bool {
-		text, err := os.ReadFile(shared.Nodes[0].ServerLogPath)
-		log = string(text)
-		return err == nil && strings.Contains(log, marker)
-	})
-	for _, v := range values {
-		if i := strings.Index(log, v); i >= 0 {
-			start := strings.LastIndexByte(log[:i], '\n') + 1
-			end := i + strings.IndexByte(log[i:], '\n')
-			t.Errorf("the server was sent %q: %s", v, log[start:end])
-		}
-	}
 }

@@ -216,7 +216,7 @@ func TestRandomOrder(t *testing.T) {
 			break
 		}
 	}
-	neverSent(t, "order canary")
+	shared.NeverSent(t, "order canary")
 }
 
 func compareConversation(t *testing.T, conv *conversation) {

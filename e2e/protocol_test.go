@@ -66,7 +66,7 @@ func TestFlush(t *testing.T) {
 	if got := version(t, "flush/b"); got != "2" {
 		t.Errorf("version: got %s, want 2", got)
 	}
-	neverSent(t, "flush canary")
+	shared.NeverSent(t, "flush canary")
 }
 
 // TestLiteralIsSealedAnew binds a statement with a literal value three times: a
@@ -89,7 +89,7 @@ func TestLiteralIsSealedAnew(t *testing.T) {
 	binary.ParameterFormatCodes = []int16{0, 1, 0}
 	c.Ask(t, "E(08P01) Z(I)", binary, rawpg.Execute("", 0), rawpg.Sync())
 	c.Ask(t, "1 2 D(anew_canary) C(SELECT_1) Z(I)", rawpg.Parse("", readText), rawpg.Bind("", "", "anew/a"), rawpg.Execute("", 0), rawpg.Sync())
-	neverSent(t, "anew canary")
+	shared.NeverSent(t, "anew canary")
 }
 
 // TestNames: the server keeps 63 bytes of a statement's name.
@@ -115,7 +115,7 @@ func TestNames(t *testing.T) {
 	c.Ask(t, "2 3 T(pw:25) D(names_canary) C(SELECT_1) 3 E(34000) Z(I)", rawpg.Bind("p", long, "names/a"), rawpg.CloseStatement(long),
 		rawpg.DescribePortal("p"), rawpg.Execute("p", 0), rawpg.ClosePortal("p"), rawpg.Execute("p", 0), rawpg.Sync())
 	c.Settled(t, "I")
-	neverSent(t, "names canary")
+	shared.NeverSent(t, "names canary")
 }
 
 // TestSuspendedPortals fetches sealed rows in pieces, from two portals in turn.
@@ -186,7 +186,7 @@ func TestSQLPrepare(t *testing.T) {
 		c.Ask(t, "E(0A000) Z(I)", rawpg.Query("EXECUTE p ('prepare/b', 'prepare canary')"))
 		c.Settled(t, "I")
 	}
-	neverSent(t, "prepare canary")
+	shared.NeverSent(t, "prepare canary")
 }
 
 // TestFunctionCall: the fast path passes but for the vault's own functions.
@@ -217,7 +217,7 @@ func TestFunctionCall(t *testing.T) {
 	c.Ask(t, "E(25P02) Z(E)", call(oid("textcat(text,text)"), "a", "b"))
 	c.Ask(t, "C(ROLLBACK) Z(I)", rawpg.Query("ROLLBACK"))
 	c.Settled(t, "I")
-	neverSent(t, "call canary")
+	shared.NeverSent(t, "call canary")
 }
 
 // TestSeveralStatements has several sealed results in one string.
@@ -243,5 +243,5 @@ func TestSeveralStatements(t *testing.T) {
 		t.Errorf("version: got %s, want 2", got)
 	}
 	c.Settled(t, "I")
-	neverSent(t, "several canary")
+	shared.NeverSent(t, "several canary")
 }

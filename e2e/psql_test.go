@@ -52,7 +52,7 @@ func TestPsql(t *testing.T) {
 			}
 		})
 	}
-	neverSent(t, "psql-canary", "place-canary")
+	shared.NeverSent(t, "psql-canary", "place-canary")
 }
 
 // psql runs a script and returns what it printed, errors in their places.

@@ -61,7 +61,7 @@ func TestPipeline(t *testing.T) {
 	if got := version(t, "pipe/b"); got != "3" {
 		t.Errorf("version: got %s, want 3", got)
 	}
-	neverSent(t, "pipe canary")
+	shared.NeverSent(t, "pipe canary")
 }
 
 // refusals are texts that the node answers itself; %s is a value.
@@ -113,7 +113,7 @@ func TestRefusals(t *testing.T) {
 			c.Settled(t, "I")
 		})
 	}
-	neverSent(t, "refusal canary")
+	shared.NeverSent(t, "refusal canary")
 }
 
 // TestFailedBlock: a put in a failed block gets the server's own answer and
@@ -129,7 +129,7 @@ func TestFailedBlock(t *testing.T) {
 	c.Ask(t, "E(25P02) Z(E)", rawpg.Query("SELECT vault.read_secret('failed/a')"))
 	c.Ask(t, "C(ROLLBACK) Z(I)", rawpg.Query("ROLLBACK"))
 	c.Settled(t, "I")
-	neverSent(t, "failed canary")
+	shared.NeverSent(t, "failed canary")
 }
 
 // TestErrorOfTheLock: an error of next_version is the answer to the client's
@@ -154,7 +154,7 @@ func TestErrorOfTheLock(t *testing.T) {
 	c = raw(t)
 	c.Ask(t, "E(42710) Z(I)", rawpg.Query("SELECT vault.create_secret('lockerror/a', 'manual', 'lockerror canary')"))
 	c.Settled(t, "I")
-	neverSent(t, "lockerror canary")
+	shared.NeverSent(t, "lockerror canary")
 }
 
 // TestOpeningFails damages a secret: one error in place of the rows, nothing of
@@ -273,5 +273,5 @@ func TestSkippedParse(t *testing.T) {
 	c.Ask(t, "T(one:23) D(1) C(SELECT_1) Z(I)", rawpg.Query("SELECT 1 AS one"))
 	c.Ask(t, "E(26000) Z(I)", use("")...)
 	c.Settled(t, "I")
-	neverSent(t, "skipped canary")
+	shared.NeverSent(t, "skipped canary")
 }

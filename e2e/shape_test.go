@@ -73,7 +73,7 @@ func TestReplicationWords(t *testing.T) {
 			t.Errorf("replication=%s: %s", word, a)
 		}
 	}
-	neverSent(t, "replication canary")
+	shared.NeverSent(t, "replication canary")
 }
 
 // TestNamesBehindAFailedOpening: what stands behind an Execute whose secret does
@@ -86,7 +86,7 @@ func TestNamesBehindAFailedOpening(t *testing.T) {
 		rawpg.Parse("new", "SELECT 1"), rawpg.CloseStatement("put"), rawpg.Sync())
 	c.Ask(t, "1 Z(I)", rawpg.Parse("new", "SELECT 1"), rawpg.Sync())
 	c.Ask(t, "2 D(1) C(SELECT_1) Z(I)", rawpg.Bind("", "put", "shape/behind", "behind canary"), rawpg.Execute("", 0), rawpg.Sync())
-	neverSent(t, "behind canary")
+	shared.NeverSent(t, "behind canary")
 }
 
 // TestEncodingOfABind: the bytes of a value are not UTF-8 if the session says so,
@@ -97,5 +97,5 @@ func TestEncodingOfABind(t *testing.T) {
 	c.Ask(t, "C(SET) S(client_encoding=LATIN1) Z(I)", rawpg.Query("SET client_encoding = 'LATIN1'"))
 	c.Ask(t, "E(0A000) Z(I)", rawpg.Bind("", "put", "shape/encoding", "caf\u00e9"), rawpg.Execute("", 0), rawpg.Sync())
 	c.Ask(t, "2 D(1) C(SELECT_1) Z(I)", rawpg.Bind("", "put", "shape/encoding", "cafe"), rawpg.Execute("", 0), rawpg.Sync())
-	neverSent(t, "caf\u00e9")
+	shared.NeverSent(t, "caf\u00e9")
 }

@@ -46,7 +46,7 @@ func TestByteByByte(t *testing.T) {
 		c.Expect(t, step.want)
 	}
 	c.Settled(t, "I")
-	neverSent(t, "bytes canary")
+	shared.NeverSent(t, "bytes canary")
 }
 
 // TestSizes puts and reads the largest values, refuses larger ones, and opens
@@ -89,5 +89,5 @@ func TestSizes(t *testing.T) {
 	}
 	c.Ask(t, "T("+strings.Join(names, ",")+") D("+strings.Join(fields, ",")+") C(SELECT_1) Z(I)", rawpg.Query("SELECT "+strings.Join(columns, ", ")))
 	c.Settled(t, "I")
-	neverSent(t, "sizes canary")
+	shared.NeverSent(t, "sizes canary")
 }

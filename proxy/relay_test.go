@@ -23,22 +23,18 @@ func relaySession(t testing.TB, c catalog) (client, server net.Conn) {
 
 func runSession(t testing.TB, c catalog) (ss *session, client, server net.Conn) {
 	t.Helper()
-	pair := func() (near, far net.Conn) {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		if far, err = net.Dial("tcp", l.Addr().String()); err != nil {
-			t.Fatal(err)
-		}
-		if near, err = l.Accept(); err != nil {
-			t.Fatal(err)
-		}
-		return near, far
-	}
-	nearClient, client := pair()
-	nearServer, server := pair()
+	ss, client, server = newSession(t, c)
+	go ss.srv.parker.Run()
+	ss.srv.wg.Add(1)
+	go ss.srv.run(ss)
+	return ss, client, server
+}
+
+// newSession is a session that has logged in and does not run yet.
+func newSession(t testing.TB, c catalog) (ss *session, client, server net.Conn) {
+	t.Helper()
+	nearClient, client := pair(t)
+	nearServer, server := pair(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	srv := newServer(ctx, cancel, Config{Limits: Limits{MaxQuery: 1 << 20}, Log: slog.New(slog.DiscardHandler)}, newMetrics())
 	parker, err := wire.NewParker()
@@ -46,7 +42,6 @@ func runSession(t testing.TB, c catalog) (ss *session, client, server net.Conn) 
 		t.Fatal(err)
 	}
 	srv.parker = parker
-	go parker.Run()
 	ss = &session{srv: srv, accepted: nearClient, client: wire.NewConn(nearClient), server: wire.NewConn(nearServer), peer: netip.MustParseAddr("127.0.0.1")}
 	ss.cr, ss.sr = wire.NewClientReader(ss.client), wire.NewServerReader(ss.server)
 	ss.catalog, ss.state, ss.encoding, ss.stdStrings = c, wire.Idle, "UTF8", true
@@ -54,10 +49,25 @@ func runSession(t testing.TB, c catalog) (ss *session, client, server net.Conn) 
 		t.Fatal(err)
 	}
 	ss.begin()
-	srv.wg.Add(1)
-	go srv.run(ss)
 	t.Cleanup(func() { client.Close(); server.Close(); srv.wg.Wait(); cancel(); parker.Close() })
 	return ss, client, server
+}
+
+// pair is a connection's two ends.
+func pair(t testing.TB) (near, far net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if far, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if near, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	return near, far
 }
 
 // What a client does not send as whole messages arrives unchanged.

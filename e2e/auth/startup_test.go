@@ -79,7 +79,7 @@ func message(t *testing.T, r io.Reader) (byte, []byte) {
 
 func tlsConfig(t *testing.T, protocols ...string) *tls.Config {
 	t.Helper()
-	pem, err := os.ReadFile(certFile)
+	pem, err := os.ReadFile(shared.Certificate())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +196,7 @@ func TestChannelBindingByLibpq(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), "psql", "-X", "-At", "-c", "select 'in'",
-				"host=localhost hostaddr="+host+" port="+port+" user="+shared.User+" dbname="+shared.Database+" sslrootcert="+certFile+" "+c.options)
+				"host=localhost hostaddr="+host+" port="+port+" user="+shared.User+" dbname="+shared.Database+" sslrootcert="+shared.Certificate()+" "+c.options)
 			cmd.Env = append(os.Environ(), "PGPASSWORD="+shared.Password)
 			out, err := cmd.CombinedOutput()
 			if in := err == nil && strings.TrimSpace(string(out)) == "in"; in != c.ok {

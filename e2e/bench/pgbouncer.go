@@ -9,12 +9,11 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/pgbouncer"
 )
 
 // bouncer is a running PgBouncer.
@@ -24,20 +23,11 @@ type bouncer struct {
 	dir  string
 }
 
-// bouncerConfig is the honest peer: one server connection a client, as a node
-// has; never a warm one (server_lifetime = 0 closes it when the client leaves);
-// packets as large as ours; the server's own verifiers, so that it logs in with
-// the client's key and computes no password hash.
-const bouncerConfig = `[databases]
-%s = host=127.0.0.1 port=%s
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = %s
-unix_socket_dir =
-auth_type = scram-sha-256
-auth_file = %s
-pool_mode = session
-default_pool_size = 6000
+// bouncerSettings make the honest peer: one server connection a client, as a
+// node has; never a warm one (server_lifetime = 0 closes it when the client
+// leaves); packets as large as ours. It has the server's own verifiers, so that
+// it logs in with the client's key and computes no password hash.
+const bouncerSettings = `default_pool_size = 6000
 max_client_conn = 7000
 server_lifetime = 0
 pkt_buf = 65536
@@ -46,73 +36,45 @@ log_disconnections = 0
 log_stats = 0
 client_tls_sslmode = allow
 client_tls_cert_file = %s
-client_tls_key_file = %s
-`
+client_tls_key_file = %s`
 
 // startBouncer runs PgBouncer in front of a server, with the node's certificate.
 func startBouncer(ctx context.Context, database, server string, verifiers map[string]string, cert, key string) (_ *bouncer, err error) {
-	account, err := user.Lookup("postgres")
-	if err != nil {
-		return nil, fmt.Errorf("PgBouncer refuses to run as root, and there is no other account: %w", err)
-	}
-	uid, err := strconv.Atoi(account.Uid)
-	if err != nil {
-		return nil, err
-	}
-	gid, err := strconv.Atoi(account.Gid)
+	account, err := pgbouncer.Account()
 	if err != nil {
 		return nil, err
 	}
 	b := &bouncer{}
-	if b.dir, err = os.MkdirTemp("", "hyperion-vault-bench-"); err != nil {
-		return nil, err
-	}
 	defer func() {
 		if err != nil {
 			b.stop()
 		}
 	}()
+	if b.dir, err = pgbouncer.Dir(); err != nil {
+		return nil, err
+	}
 	if b.addr, err = freeAddress(ctx); err != nil {
 		return nil, err
 	}
-	_, port, err := net.SplitHostPort(b.addr)
-	if err != nil {
-		return nil, err
-	}
-	_, serverPort, err := net.SplitHostPort(server)
-	if err != nil {
-		return nil, err
-	}
-	var users strings.Builder
-	for name, verifier := range verifiers {
-		fmt.Fprintf(&users, "%q %q\n", name, verifier)
-	}
-	ini := filepath.Join(b.dir, "pgbouncer.ini")
-	files := map[string]string{"users.txt": users.String()}
+	in := func(name string) string { return filepath.Join(b.dir, name) }
 	for name, path := range map[string]string{"tls.crt": cert, "tls.key": key} {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			return nil, err
 		}
-		files[name] = string(text)
-	}
-	in := func(name string) string { return filepath.Join(b.dir, name) }
-	files["pgbouncer.ini"] = fmt.Sprintf(bouncerConfig, database, serverPort, port, in("users.txt"), in("tls.crt"), in("tls.key"))
-	for name, text := range files {
-		if err := os.WriteFile(in(name), []byte(text), 0o600); err != nil {
+		if err := pgbouncer.WriteFile(in(name), string(text)); err != nil {
 			return nil, err
 		}
 	}
-	b.cmd = exec.Command("pgbouncer", ini) //nolint:noctx,gosec // stop ends it, after what it serves; a file of ours
-	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if os.Geteuid() == 0 {
-		for _, path := range []string{b.dir, in("users.txt"), in("tls.crt"), in("tls.key"), ini} {
-			if err := os.Chown(path, uid, gid); err != nil {
-				return nil, err
-			}
-		}
-		b.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)} //nolint:gosec // ids of the system's
+	ini, err := pgbouncer.Config{
+		Listen: b.addr, Target: server, Database: database, Mode: "session", Users: verifiers,
+		Settings: fmt.Sprintf(bouncerSettings, in("tls.crt"), in("tls.key")),
+	}.Write(b.dir)
+	if err != nil {
+		return nil, err
 	}
+	b.cmd = exec.Command("pgbouncer", ini) //nolint:noctx,gosec // stop ends it, after what it serves; a file of ours
+	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: account}
 	log, err := os.Create(in("log"))
 	if err != nil {
 		return nil, err

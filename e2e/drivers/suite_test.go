@@ -102,7 +102,7 @@ func (s *suite) run(t *testing.T, built *builds) {
 	if got := cluster.Text(t, conn, "SELECT vault.read_secret('"+prefix+"/canary')"); got != canary {
 		t.Errorf("%s/canary holds %q, want %q", prefix, got, canary)
 	}
-	neverSent(t, "canary of "+t.Name())
+	shared.NeverSent(t, "canary of "+t.Name())
 }
 
 // builds are the folders that were built, each by the first suite that needs it.
@@ -181,22 +181,5 @@ func (s *suite) judge(t *testing.T, row *report.Row, out string) {
 		case !seen[feature]:
 			t.Errorf("%s was not tried; all that was printed:\n%s", feature, out)
 		}
-	}
-}
-
-// neverSent checks that the server's log, which has all statements and
-// parameters, does not hold the value.
-func neverSent(t *testing.T, value string) {
-	t.Helper()
-	marker := "marker of " + t.Name()
-	cluster.Exec(t, shared.Connect(t, shared.SuperDSN(0)), "SELECT $1::text", marker)
-	var log string
-	cluster.Eventually(t, "the server's log", func() bool {
-		b, err := os.ReadFile(shared.Nodes[0].ServerLogPath)
-		log = string(b)
-		return err == nil && strings.Contains(log, marker)
-	})
-	if strings.Contains(log, value) {
-		t.Errorf("the server was sent %q", value)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+	"github.com/hyperiondb/hyperion-vault/e2e/pgbouncer"
 	"github.com/hyperiondb/hyperion-vault/e2e/report"
 )
 
@@ -50,7 +51,7 @@ func TestPgBouncerInFront(t *testing.T) {
 func TestHAProxyInFront(t *testing.T) {
 	address := cluster.FreeAddress(t)
 	config := filepath.Join(ownDir(t), "haproxy.cfg")
-	ownFile(t, config, fmt.Sprintf(`defaults
+	err := pgbouncer.WriteFile(config, fmt.Sprintf(`defaults
   mode tcp
   timeout connect 5s
   timeout client 1h
@@ -62,6 +63,9 @@ backend nodes
   option tcp-check
   server node %s check inter 500ms
 `, address, shared.Nodes[0].Proxy))
+	if err != nil {
+		t.Fatal(err)
+	}
 	startDaemon(t, address, "haproxy", "-db", "-f", config)
 	line := word(version(t, "/usr/sbin/haproxy", "-v"), 2)
 	front{name: "HAProxy in front, TCP", version: line, address: address, session: true}.test(t)
@@ -141,7 +145,7 @@ func (f front) test(t *testing.T) {
 			}
 		}
 	})
-	neverSent(t, "front canary")
+	shared.NeverSent(t, "front canary")
 }
 
 // pgx puts, reads and fails in one of its modes.

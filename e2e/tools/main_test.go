@@ -8,7 +8,6 @@
 package tools
 
 import (
-	"bytes"
 	"context"
 	"net"
 	"os"
@@ -116,21 +115,4 @@ func read(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return string(text)
-}
-
-// neverSent checks that the server's log, which has all statements and
-// parameters, does not hold the value.
-func neverSent(t *testing.T, value string) {
-	t.Helper()
-	marker := "marker of " + t.Name()
-	cluster.Exec(t, shared.Connect(t, shared.SuperDSN(0)), "SELECT $1::text", marker)
-	var log []byte
-	cluster.Eventually(t, "the server's log", func() bool {
-		b, err := os.ReadFile(shared.Nodes[0].ServerLogPath)
-		log = b
-		return err == nil && bytes.Contains(b, []byte(marker))
-	})
-	if bytes.Contains(log, []byte(value)) {
-		t.Errorf("the server was sent %q", value)
-	}
 }

@@ -59,5 +59,5 @@ func TestPgbench(t *testing.T) {
 	row.Run(t, "`-j`", func(t *testing.T) {
 		pgbench(t, env, 80, "-c", "8", "-j", "4", "-M", "prepared", "-f", reading, "-f", putting, "-t", "10")
 	})
-	neverSent(t, "bench canary")
+	shared.NeverSent(t, "bench canary")
 }

@@ -37,5 +37,5 @@ func TestPgcli(t *testing.T) {
 			}
 		})
 	}
-	neverSent(t, "pgcli canary")
+	shared.NeverSent(t, "pgcli canary")
 }

@@ -75,7 +75,7 @@ func TestPsql(t *testing.T) {
 	row.Run(t, "`\\watch`", func(t *testing.T) { psqlWatch(t, env, pw) })
 	row.Run(t, "Ctrl-C in a query", func(t *testing.T) { psqlInterrupt(t, env, pw) })
 	row.Run(t, "password prompt, `\\password`", psqlPassword)
-	neverSent(t, "psql canary")
+	shared.NeverSent(t, "psql canary")
 }
 
 // psqlTerminal is psql as a user sees it.
@@ -144,5 +144,5 @@ func psqlPassword(t *testing.T) {
 		p.send("\\q\n")
 		p.end()
 	}
-	neverSent(t, "new psql password")
+	shared.NeverSent(t, "new psql password")
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+	"github.com/hyperiondb/hyperion-vault/e2e/pgbouncer"
 	"github.com/hyperiondb/hyperion-vault/e2e/report"
 )
 
@@ -72,7 +73,7 @@ func TestWalsender(t *testing.T) {
 			}
 		}
 	})
-	neverSent(t, "wal canary")
+	shared.NeverSent(t, "wal canary")
 }
 
 // insertPosition ends what a receiver waits for: a record of its own lies
@@ -108,10 +109,10 @@ func standby(t *testing.T, env []string) {
 	output(t, env, bin(t, "pg_basebackup"), "-D", dir, "-X", "stream", "-c", "fast", "-R", "-C", "-S", "standby")
 	super := shared.Connect(t, shared.SuperDSN(0))
 	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		if err == nil {
-			own(t, path)
+		if err != nil {
+			return err
 		}
-		return err
+		return pgbouncer.Own(path)
 	})
 	if err != nil {
 		t.Fatal(err)

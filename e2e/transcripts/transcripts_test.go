@@ -32,7 +32,7 @@ func TestTranscripts(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("transcripts: got %d, %v", len(files), err)
 	}
-	defer neverSent(t)
+	defer shared.NeverSent(t, Canary)
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -54,25 +54,6 @@ func prepare(t *testing.T) {
 			GRANT ALL ON transparent TO PUBLIC`)
 	}
 	cluster.Exec(t, shared.Connect(t, shared.DSN(0, shared.User)), "SELECT vault.put_secret($1, $2)", ReadName, ReadValue)
-}
-
-// neverSent checks that the server, which logs all that it is sent, has not seen
-// what was put.
-func neverSent(t *testing.T) {
-	t.Helper()
-	marker := "the end of " + t.Name()
-	cluster.Exec(t, shared.Connect(t, shared.SuperDSN(0)), "SELECT $1::text", marker)
-	var log string
-	cluster.Eventually(t, "the server's log", func() bool {
-		text, err := os.ReadFile(shared.Nodes[0].ServerLogPath)
-		log = string(text)
-		return err == nil && strings.Contains(log, marker)
-	})
-	for line := range strings.Lines(log) {
-		if strings.Contains(line, Canary) {
-			t.Errorf("the server was sent a value: %s", line)
-		}
-	}
 }
 
 func sides(database string) (server, node Side) {

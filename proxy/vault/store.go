@@ -167,7 +167,7 @@ func serviceConfig(c Config, at Server) (*pgconn.Config, error) {
 		{"require_auth", auth},
 		{"min_protocol_version", "3.0"},
 		{"max_protocol_version", "3.0"},
-		{"connect_timeout", strconv.Itoa(int(loginTimeout.Seconds()))}, // a busy server takes its time to start a backend
+		{"connect_timeout", strconv.Itoa(int(loginTimeout.Seconds()))}, // also if who asked has left: the next one gets it
 	} {
 		b.WriteString(kv[0] + "='" + quoteConn.Replace(kv[1]) + "' ")
 	}

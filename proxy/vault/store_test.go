@@ -3,13 +3,16 @@
 package vault
 
 import (
+	"context"
 	"errors"
+	"net"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // Nothing of libpq's environment may reach the service role's connections.
@@ -109,5 +112,103 @@ func TestServerErrorSaysWhatToDo(t *testing.T) {
 		if e := v.serverError(&pgconn.PgError{Code: code}); !strings.Contains(e.Hint, want) {
 			t.Errorf("%s: hint %q, want %q in it", code, e.Hint, want)
 		}
+	}
+}
+
+// slowServer starts a backend only when let is closed. It answers each statement
+// with text, and says on came that somebody has connected.
+func slowServer(t *testing.T, let <-chan struct{}, text string) (at Server, came <-chan struct{}) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	arrivals := make(chan struct{}, 10)
+	go func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			arrivals <- struct{}{}
+			go func() {
+				defer nc.Close()
+				<-let
+				backend(pgproto3.NewBackend(nc, nc), text)
+			}()
+		}
+	}()
+	return Server{"tcp", l.Addr().String()}, arrivals
+}
+
+// backend is process 7 until the client leaves.
+func backend(b *pgproto3.Backend, text string) {
+	if _, err := b.ReceiveStartupMessage(); err != nil {
+		return
+	}
+	ready := &pgproto3.ReadyForQuery{TxStatus: 'I'}
+	b.Send(&pgproto3.AuthenticationOk{})
+	b.Send(&pgproto3.BackendKeyData{ProcessID: 7, SecretKey: []byte{0, 0, 0, 0}})
+	b.Send(ready)
+	column := &pgproto3.RowDescription{Fields: []pgproto3.FieldDescription{{Name: []byte("c"), DataTypeOID: 25, DataTypeSize: -1, TypeModifier: -1}}}
+	row := func(value string) {
+		b.Send(&pgproto3.DataRow{Values: [][]byte{[]byte(value)}})
+		b.Send(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")})
+	}
+	for b.Flush() == nil {
+		msg, err := b.Receive()
+		if err != nil {
+			return
+		}
+		switch msg.(type) {
+		case *pgproto3.Query: // direct's
+			b.Send(column)
+			row("7")
+			b.Send(ready)
+		case *pgproto3.Parse:
+			b.Send(&pgproto3.ParseComplete{})
+		case *pgproto3.Bind:
+			b.Send(&pgproto3.BindComplete{})
+		case *pgproto3.Describe:
+			b.Send(column)
+		case *pgproto3.Execute:
+			row(text)
+		case *pgproto3.Sync:
+			b.Send(ready)
+		}
+	}
+}
+
+// A statement that does not wait for a busy server leaves its connection to the
+// next one: else none would ever get one.
+func TestSlowConnectionServesTheNext(t *testing.T) {
+	let := make(chan struct{})
+	at, came := slowServer(t, let, "100 3")
+	s, err := newStore(Config{User: "u", Database: "d", Local: at, SSLMode: "disable", AllowTrust: true, PoolMax: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.close)
+	ctx, leave := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() {
+		_, err := s.text(ctx, sqlSlots)
+		left <- err
+	}()
+	<-came
+	leave()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v, want %v", err, context.Canceled)
+	}
+	close(let)
+	got, err := s.text(t.Context(), sqlSlots)
+	if err != nil || got == nil || *got != "100 3" {
+		t.Fatalf("got %v, %v", got, err)
+	}
+	select {
+	case <-came:
+		t.Error("the next one connected anew")
+	default:
 	}
 }

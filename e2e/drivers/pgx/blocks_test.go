@@ -44,7 +44,7 @@ func transactions(t *testing.T) {
 			}
 		}
 	})
-	neverSent(t, "tx canary")
+	shared.NeverSent(t, "tx canary")
 }
 
 func savepoints(t *testing.T) {
@@ -98,7 +98,7 @@ func savepoints(t *testing.T) {
 		}
 	})
 	t.Run("spoilt", spoiltInSavepoint)
-	neverSent(t, "tx canary")
+	shared.NeverSent(t, "tx canary")
 }
 
 // spoiltInSavepoint: an opening that fails lets the client roll back to its

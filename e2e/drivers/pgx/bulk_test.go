@@ -60,7 +60,7 @@ func copyIn(t *testing.T) {
 	if got := text(t, conn, "SELECT vault.read_secret('copy/a')"); got != "copy canary" {
 		t.Errorf("after it: got %q", got)
 	}
-	neverSent(t, "copy canary")
+	shared.NeverSent(t, "copy canary")
 }
 
 func copyOut(t *testing.T) {
@@ -76,7 +76,7 @@ func copyOut(t *testing.T) {
 	if _, err := conn.PgConn().CopyTo(t.Context(), &out, "COPY (SELECT vault.read_secret('copy/out')) TO STDOUT"); err != nil || !strings.HasPrefix(out.String(), "hv1.") {
 		t.Errorf("copy a secret out: got %q, %v, want sealed text", out.String(), err)
 	}
-	neverSent(t, "copy canary")
+	shared.NeverSent(t, "copy canary")
 }
 
 // largeObjects uses functions that libpq calls by the fast path; pgx calls

@@ -8,7 +8,6 @@ package pgx
 import (
 	"context"
 	"errors"
-	"os"
 	"strings"
 	"testing"
 
@@ -78,22 +77,4 @@ func state(err error) string {
 		return ""
 	}
 	return e.Code
-}
-
-// neverSent checks that the server's log holds none of the values.
-func neverSent(t *testing.T, values ...string) {
-	t.Helper()
-	marker := "marker of " + t.Name()
-	cluster.Exec(t, shared.Connect(t, shared.SuperDSN(0)), "SELECT $1::text", marker)
-	var log string
-	cluster.Eventually(t, "the server's log", func() bool {
-		b, err := os.ReadFile(shared.Nodes[0].ServerLogPath)
-		log = string(b)
-		return err == nil && strings.Contains(log, marker)
-	})
-	for _, v := range values {
-		if strings.Contains(log, v) {
-			t.Errorf("the server was sent %q", v)
-		}
-	}
 }

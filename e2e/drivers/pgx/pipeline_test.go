@@ -51,7 +51,7 @@ func batch(t *testing.T) {
 			t.Errorf("after the bad batch: got %q", got)
 		}
 	})
-	neverSent(t, "batch canary")
+	shared.NeverSent(t, "batch canary")
 }
 
 // pipeline uses pgconn's own pipeline, with a Sync after each pair.
@@ -96,5 +96,5 @@ func pipeline(t *testing.T) {
 			t.Errorf("pair %d: got %q, want %d %q", i, got[2*i:2*i+2], i+1, want)
 		}
 	}
-	neverSent(t, "pipeline canary")
+	shared.NeverSent(t, "pipeline canary")
 }

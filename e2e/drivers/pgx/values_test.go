@@ -41,7 +41,7 @@ func put(t *testing.T) {
 			t.Errorf("rotate: got version %d, want 2", got)
 		}
 	})
-	neverSent(t, "pgx canary")
+	shared.NeverSent(t, "pgx canary")
 }
 
 func read(t *testing.T, format int16) {
@@ -70,7 +70,7 @@ func read(t *testing.T, format int16) {
 			t.Errorf("the column: got type %d in format %d, want text in %d", field.DataTypeOID, field.Format, format)
 		}
 	})
-	neverSent(t, "read canary")
+	shared.NeverSent(t, "read canary")
 }
 
 func readText(t *testing.T) { read(t, pgtype.TextFormatCode) }
@@ -108,7 +108,7 @@ func prepare(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	neverSent(t, "literal canary")
+	shared.NeverSent(t, "literal canary")
 }
 
 func null(t *testing.T) {
