@@ -193,8 +193,9 @@ func serviceConfig(c Config, at Server) (*pgconn.Config, error) {
 // quoteConn quotes for the inside of '…' in a connection string.
 var quoteConn = strings.NewReplacer(`\`, `\\`, `'`, `\'`)
 
-// text runs a statement that returns one nullable text. A connection that broke
-// since it was last used is replaced once: all statements here only read.
+// text runs a statement that returns one nullable text. If its connection broke
+// since it was last used, so have the others probably: it runs once more, on a new
+// one. All statements here only read.
 func (s *store) text(ctx context.Context, sql string, args ...any) (out *string, err error) {
 	return s.textWithin(ctx, storeTimeout, sql, args...)
 }
@@ -207,6 +208,7 @@ func (s *store) textWithin(ctx context.Context, limit time.Duration, sql string,
 		if err == nil || ctx.Err() != nil || !brokenConnection(err) {
 			break
 		}
+		s.pool.Reset()
 	}
 	return out, err
 }

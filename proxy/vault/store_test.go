@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Nothing of libpq's environment may reach the service role's connections.
@@ -116,22 +117,22 @@ func TestServerErrorSaysWhatToDo(t *testing.T) {
 }
 
 // slowServer starts a backend only when let is closed. It answers each statement
-// with text, and says on came that somebody has connected.
-func slowServer(t *testing.T, let <-chan struct{}, text string) (at Server, came <-chan struct{}) {
+// with text; came is who has connected.
+func slowServer(t *testing.T, let <-chan struct{}, text string) (at Server, came <-chan net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	arrivals := make(chan struct{}, 10)
+	arrivals := make(chan net.Conn, 10)
 	go func() {
 		for {
 			nc, err := l.Accept()
 			if err != nil {
 				return
 			}
-			arrivals <- struct{}{}
+			arrivals <- nc
 			go func() {
 				defer nc.Close()
 				<-let
@@ -210,5 +211,32 @@ func TestSlowConnectionServesTheNext(t *testing.T) {
 	case <-came:
 		t.Error("the next one connected anew")
 	default:
+	}
+}
+
+// All connections of the pool break at once, when the server restarts.
+func TestAllConnectionsBroken(t *testing.T) {
+	let := make(chan struct{})
+	close(let)
+	at, came := slowServer(t, let, "100 3")
+	s, err := newStore(Config{User: "u", Database: "d", Local: at, SSLMode: "disable", AllowTrust: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.close)
+	var used []*pgxpool.Conn
+	for range 4 {
+		c, err := s.pool.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		used = append(used, c)
+	}
+	for _, c := range used {
+		c.Release()
+		(<-came).Close()
+	}
+	if got, err := s.text(t.Context(), sqlSlots); err != nil || got == nil || *got != "100 3" {
+		t.Errorf("got %v, %v", got, err)
 	}
 }
