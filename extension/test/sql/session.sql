@@ -88,7 +88,7 @@ REVOKE pg_read_all_settings FROM regress_hv_app;
 SELECT * FROM vault.session_state();
 
 -- What ties a session to its server.
-DECLARE "a cursor" CURSOR WITH HOLD FOR SELECT 1;
+DECLARE "z cursor" CURSOR WITH HOLD FOR SELECT 1;
 LISTEN channel;
 SELECT pg_advisory_lock(1), pg_advisory_lock_shared(-2, 3);
 CREATE TEMP TABLE tt (i serial);
