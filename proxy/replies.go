@@ -138,6 +138,7 @@ func (q *replyQueue) refill() {
 	copy(q.ring, c[:q.inRing])
 	clear(c[:q.inRing])
 	chunks.Put(c)
+	q.more[0] = nil
 	if q.more = q.more[1:]; len(q.more) == 0 {
 		q.more = nil
 	}

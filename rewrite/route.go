@@ -78,7 +78,7 @@ var localWords = wordSet("select with values table show set reset fetch move clo
 
 // movingWords make a text worth parsing wherever they stand; so do names of
 // functions that movesByName tells.
-var movingWords = wordSet("insert update delete merge into for prepared")
+var movingWords = wordSet("insert update delete merge into for prepared analyze")
 
 func wordSet(words string) map[string]bool {
 	set := map[string]bool{}

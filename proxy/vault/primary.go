@@ -17,9 +17,6 @@ const (
 
 	// primaryTimeout bounds the asking of all servers.
 	primaryTimeout = 3 * time.Second
-	// latecomers is how long the others are waited for once one has said that it
-	// is the primary: one of them may be it on a later timeline.
-	latecomers = 250 * time.Millisecond
 )
 
 // ErrNoPrimary is reported if no server of VAULT_PG_HOSTS says that it is the
@@ -63,11 +60,12 @@ type fence struct {
 
 // choose returns the primary among claims, and what is known now. A server on a
 // timeline below one that was seen has been replaced, whatever it says; so has
-// the lower of two. A claim of another cluster counts for nothing.
+// the lower of two. A claim of another cluster counts for nothing, and each may be
+// that as long as the local server has not told which is ours.
 func (f fence) choose(claims []claim) (claim, fence, error) {
 	var found claim
 	for _, c := range claims {
-		if f.system != "" && c.system != f.system {
+		if f.system == "" || c.system != f.system {
 			continue
 		}
 		f.timeline = max(f.timeline, c.timeline)
@@ -111,33 +109,36 @@ func (v *Vault) Primary(ctx context.Context) (Server, error) {
 
 // findPrimary asks all servers and keeps the answer. One call runs at a time.
 func (v *Vault) findPrimary(ctx context.Context) {
-	if v.fence.system == "" {
-		v.fence.system = v.localSystem(ctx)
-	}
+	system := make(chan string, 1)
+	go func() { system <- v.localSystem(ctx) }()
 	claims := v.claims(ctx)
+	if id := <-system; id != "" && id != v.fence.system { // the first time, or it was made anew
+		v.fence = fence{system: id}
+	}
 	found, known, err := v.fence.choose(claims)
+	v.fence = known
 	for _, c := range claims {
-		if c.primary && c.server != found.server && c.timeline < known.timeline && v.fence.timeline < known.timeline {
+		if said := (claim{c.server, c.system, c.timeline, true}); c == said && c.timeline < known.timeline && v.replaced != said {
+			v.replaced = said
 			v.log.WarnContext(ctx, "a server that was replaced says that it is the primary", "server", c.server.Addr,
 				"timeline", c.timeline, "latest_timeline", known.timeline)
 		}
 	}
-	v.fence = known
 	v.primary.Store(&primaryAnswer{at: time.Now(), server: found.server, err: err})
 }
 
 // localSystem is the identifier of the cluster that the local server belongs to;
 // empty if it does not answer.
 func (v *Vault) localSystem(ctx context.Context) string {
-	id, err := v.store.text(ctx, `SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()`)
+	id, err := v.store.textWithin(ctx, hostTimeout, `SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()`)
 	if err != nil || id == nil {
 		return ""
 	}
 	return *id
 }
 
-// claims asks all servers at once. It does not wait for all if one of them is
-// the primary.
+// claims asks all servers at once, and waits for all: one that is far away may
+// have replaced the one that answers first.
 func (v *Vault) claims(ctx context.Context) []claim {
 	ctx, cancel := context.WithTimeout(ctx, hostTimeout)
 	defer cancel()
@@ -146,20 +147,9 @@ func (v *Vault) claims(ctx context.Context) []claim {
 		go func() { answers <- v.ask(ctx, h) }()
 	}
 	var got []claim
-	var enough <-chan time.Time
 	for range v.hosts {
-		select {
-		case c := <-answers:
-			if c == nil {
-				continue
-			}
-			if got = append(got, *c); c.primary && enough == nil {
-				timer := time.NewTimer(latecomers)
-				defer timer.Stop()
-				enough = timer.C
-			}
-		case <-enough:
-			return got
+		if c := <-answers; c != nil {
+			got = append(got, *c)
 		}
 	}
 	return got

@@ -27,7 +27,7 @@ func TestFence(t *testing.T) {
 		{"another cluster's alone", known, []claim{{a, "8", 9, true}}, Server{}, 3},
 		{"nobody", known, nil, Server{}, 3},
 		{"standbys only", known, []claim{{a, "7", 3, false}}, Server{}, 3},
-		{"the local server has not answered yet", fence{}, []claim{{a, "8", 2, true}, {b, "8", 1, false}}, a, 2},
+		{"the local server has not answered yet", fence{}, []claim{{a, "8", 2, true}, {b, "7", 1, true}}, Server{}, 0},
 	} {
 		got, next, err := test.fence.choose(test.claims)
 		if got.server != test.want || errors.Is(err, ErrNoPrimary) != (test.want == Server{}) {

@@ -203,12 +203,10 @@ func (s *store) text(ctx context.Context, sql string, args ...any) (out *string,
 func (s *store) textWithin(ctx context.Context, limit time.Duration, sql string, args ...any) (out *string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	for range 2 {
-		err = s.pool.QueryRow(ctx, sql, args...).Scan(&out)
-		if err == nil || ctx.Err() != nil || !brokenConnection(err) {
-			break
-		}
+	err = s.pool.QueryRow(ctx, sql, args...).Scan(&out)
+	if err != nil && ctx.Err() == nil && brokenConnection(err) {
 		s.pool.Reset()
+		err = s.pool.QueryRow(ctx, sql, args...).Scan(&out)
 	}
 	return out, err
 }

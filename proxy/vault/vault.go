@@ -113,10 +113,13 @@ type Vault struct {
 	store   *store
 	hosts   []Server
 	asking  singleflight.Group
-	fence   fence // findPrimary's
 	primary atomic.Pointer[primaryAnswer]
-	health  atomic.Pointer[Health]
-	slots   atomic.Pointer[slotCount]
+
+	// findPrimary's.
+	fence    fence
+	replaced claim // the last that was warned of
+	health   atomic.Pointer[Health]
+	slots    atomic.Pointer[slotCount]
 }
 
 // New returns a Vault. It makes no connection: a server that is down, a KMS

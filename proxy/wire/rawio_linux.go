@@ -159,7 +159,7 @@ func (s *pump) read(fd uintptr) bool {
 			return true
 		}
 		s.turns.moved(n)
-		if n == len(r.buf) {
+		if n == min(len(r.buf), maxIO) {
 			continue
 		}
 		// All that was there has been read, so nothing is lost by waiting for the
