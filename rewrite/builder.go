@@ -4,6 +4,7 @@ package rewrite
 
 import (
 	"slices"
+	"sort"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -140,6 +141,19 @@ func (b *builder) statement(n *pg.Node) {
 	for _, t := range topTargets(n) {
 		b.castEdits(t.GetResTarget().GetVal())
 	}
+}
+
+// tokenFrom is the index of the first token at or behind byte offset at.
+func (lx *lexed) tokenFrom(at int) int {
+	return sort.Search(len(lx.toks), func(i int) bool { return lx.toks[i].start >= at })
+}
+
+// tokenAt is the index of the token that starts at byte offset at, or -1.
+func (lx *lexed) tokenAt(at int) int {
+	if i := lx.tokenFrom(at); i < len(lx.toks) && lx.toks[i].start == at {
+		return i
+	}
+	return -1
 }
 
 // closing is the index of the parenthesis that closes the call whose name

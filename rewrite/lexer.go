@@ -2,10 +2,7 @@
 
 package rewrite
 
-import (
-	"sort"
-	"strings"
-)
+import "strings"
 
 // kind is what a token is. Keywords are identifiers here: only the grammar,
 // which is pg_query's business, needs to tell them apart.
@@ -85,19 +82,6 @@ type lexed struct {
 	// bad is what stopped the lexer, empty if nothing did; badAt is where.
 	bad   string
 	badAt int
-}
-
-// tokenFrom is the index of the first token at or behind byte offset at.
-func (lx *lexed) tokenFrom(at int) int {
-	return sort.Search(len(lx.toks), func(i int) bool { return lx.toks[i].start >= at })
-}
-
-// tokenAt is the index of the token that starts at byte offset at, or -1.
-func (lx *lexed) tokenAt(at int) int {
-	if i := lx.tokenFrom(at); i < len(lx.toks) && lx.toks[i].start == at {
-		return i
-	}
-	return -1
 }
 
 // What can stop the lexer. The words are PostgreSQL's.
