@@ -32,7 +32,7 @@ func (s *Server) sweepEnds() {
 		s.mu.Lock()
 		for _, ss := range s.sessions {
 			sweeper.Add(ss.client)
-			sweeper.Add(ss.server)
+			sweeper.Add(ss.server().Conn)
 		}
 		s.mu.Unlock()
 		sweeper.Sweep()

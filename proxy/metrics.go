@@ -21,6 +21,7 @@ type metrics struct {
 	calls       *prometheus.CounterVec // vault calls by kind and outcome
 	cancels     prometheus.Counter
 	limited     *prometheus.CounterVec // by limit
+	moves       *prometheus.CounterVec // of sessions to the primary, by outcome
 }
 
 func newMetrics() *metrics {
@@ -35,6 +36,7 @@ func newMetrics() *metrics {
 		calls:       prometheus.NewCounterVec(prometheus.CounterOpts(opts("calls_total", "Vault calls of clients by kind and outcome.")), []string{"call", "outcome"}),
 		cancels:     prometheus.NewCounter(prometheus.CounterOpts(opts("cancels_total", "Cancel requests that named a living session."))),
 		limited:     prometheus.NewCounterVec(prometheus.CounterOpts(opts("limited_total", "Clients turned away by a limit of the node's.")), []string{"limit"}),
+		moves:       prometheus.NewCounterVec(prometheus.CounterOpts(opts("moves_total", "Sessions that were to go from a standby to the primary, by outcome.")), []string{"outcome"}),
 	}
 }
 
@@ -45,7 +47,7 @@ func (m *metrics) register(r prometheus.Registerer, s *Server) error {
 	}
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.connections, m.sessions, m.panics, m.logins, m.calls, m.cancels, m.limited,
+		m.connections, m.sessions, m.panics, m.logins, m.calls, m.cancels, m.limited, m.moves,
 		gauge("pending_connections", "Connections that have not logged in yet.", func() float64 { return float64(s.lobby.len()) }),
 		gauge("held_bytes", "Memory for unfinished messages beyond the buffers.", func() float64 { return float64(s.held.Used()) }),
 	} {

@@ -42,8 +42,10 @@ func newSession(t testing.TB, c catalog) (ss *session, client, server net.Conn) 
 		t.Fatal(err)
 	}
 	srv.parker = parker
-	ss = &session{srv: srv, accepted: nearClient, client: wire.NewConn(nearClient), server: wire.NewConn(nearServer), peer: netip.MustParseAddr("127.0.0.1")}
-	ss.cr, ss.sr = wire.NewClientReader(ss.client), wire.NewServerReader(ss.server)
+	ss = &session{srv: srv, accepted: nearClient, client: wire.NewConn(nearClient), peer: netip.MustParseAddr("127.0.0.1")}
+	toServer := wire.NewConn(nearServer)
+	ss.use(&leg{Conn: toServer, reader: wire.NewServerReader(toServer), at: srv.local})
+	ss.cr = wire.NewClientReader(ss.client)
 	ss.catalog, ss.state, ss.encoding, ss.stdStrings = c, wire.Idle, "UTF8", true
 	if err := ss.clearDeadlines(); err != nil {
 		t.Fatal(err)

@@ -289,5 +289,5 @@ func isReplication(v string) bool {
 
 // clearDeadlines ends the time bound of the handshake on both legs.
 func (ss *session) clearDeadlines() error {
-	return errors.Join(ss.client.SetDeadline(time.Time{}), ss.server.SetDeadline(time.Time{}))
+	return errors.Join(ss.client.SetDeadline(time.Time{}), ss.server().SetDeadline(time.Time{}))
 }

@@ -30,6 +30,9 @@ type nodeConfig struct {
 	sslRoots   string
 	allowTrust bool
 
+	routing     proxy.Routing
+	primaryWait time.Duration
+
 	masterKey     []byte // zeroed when the KMS has derived its keys
 	cacheTTL      time.Duration
 	cacheEntries  int
@@ -110,6 +113,15 @@ func (p *reader) servers(c *nodeConfig) {
 	}
 	c.sslRoots = p.values["VAULT_PG_SSLROOTCERT"]
 	c.allowTrust = p.boolean("VAULT_PG_ALLOW_TRUST")
+	switch p.oneOf("VAULT_ROUTE_WRITES", "all", "vault", "off") {
+	case "vault":
+		c.routing = proxy.RouteVault
+	case "off":
+		c.routing = proxy.RouteOff
+	default:
+		c.routing = proxy.RouteAll
+	}
+	c.primaryWait = p.seconds("VAULT_PRIMARY_WAIT", 0, 300)
 }
 
 func (p *reader) keys(c *nodeConfig) {

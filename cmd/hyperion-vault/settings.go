@@ -26,6 +26,8 @@ type settings struct {
 	PGPoolMax     *string `env:"VAULT_PG_POOL_MAX" preset:"16" form:"a number from 1 to 1000" help:"Most connections of the service role to the local server."`
 	PGSSLMode     *string `env:"VAULT_PG_SSLMODE" form:"disable, allow, prefer, require, verify-ca or verify-full" help:"TLS to the servers, in libpq's words. Default: prefer to a server on loopback or a socket, verify-full to any other."`
 	PGSSLRootCert *string `env:"VAULT_PG_SSLROOTCERT" form:"a path" help:"Certificates that may sign a server's. Default: the system's."`
+	RouteWrites   *string `env:"VAULT_ROUTE_WRITES" preset:"all" form:"all, vault or off" help:"What a session beside a standby may run at the primary: every write, and every block that is not read-only; the vault's own writes outside blocks; nothing."`
+	PrimaryWait   *string `env:"VAULT_PRIMARY_WAIT" preset:"2" form:"seconds from 0 to 300" help:"How long a write waits at a standby while no server is the primary."`
 	PGAllowTrust  *string `env:"VAULT_PG_ALLOW_TRUST" preset:"false" form:"true or false" help:"Accept a server that lets a role in without a password (a trust line in pg_hba.conf)."`
 
 	KMSMode        *string `env:"VAULT_KMS_MODE" preset:"aws" form:"aws or local" help:"Who keeps the master key. aws comes with a later version: until then only local starts."`
@@ -74,7 +76,7 @@ var laterSettings = []string{
 	"VAULT_TRUST_PROXY", "VAULT_READ_AUTH", "VAULT_API_HOSTS", "VAULT_BOOTSTRAP_TOKEN",
 	"VAULT_AUTH_LOCKOUT_SECS",
 	"VAULT_AUDIT_SYNC", "VAULT_AUDIT_KEEP", "VAULT_AUDIT_SHIP", "VAULT_AUDIT_RETENTION",
-	"VAULT_ROTATION_POLL_SECS", "VAULT_ROUTE_WRITES", "VAULT_PRIMARY_WAIT", "VAULT_MAX_STALENESS",
+	"VAULT_ROTATION_POLL_SECS", "VAULT_MAX_STALENESS",
 	"VAULT_MOVE_BACK_AFTER", "VAULT_PARK_SECS", "VAULT_PROXY_HBA", "VAULT_APPNAME_ADD_HOST",
 }
 

@@ -79,36 +79,80 @@ func (f fence) choose(claims []claim) (claim, fence, error) {
 	return found, f, nil
 }
 
+// A Primary is the server that takes writes, and what tells it from one that it
+// has replaced.
+type Primary struct {
+	Server
+	System   string // the cluster's identifier
+	Timeline uint32
+}
+
 type primaryAnswer struct {
-	at     time.Time
-	server Server
-	err    error
+	at      time.Time
+	primary Primary
+	err     error
 }
 
 // Primary returns the server that is primary now, as it was seen within the last
 // few seconds. ErrNoPrimary: none answered so.
-func (v *Vault) Primary(ctx context.Context) (Server, error) {
+func (v *Vault) Primary(ctx context.Context) (Primary, error) {
 	if p := v.primary.Load(); p != nil && time.Since(p.at) < primaryTTL {
-		return p.server, p.err
+		return p.primary, p.err
 	}
-	// One asks for all, and goes on if its caller leaves.
+	return v.askPrimary(ctx)
+}
+
+// AwaitPrimary is Primary, but asks on for as long as is given while there is
+// none.
+func (v *Vault) AwaitPrimary(ctx context.Context, wait time.Duration) (Primary, error) {
+	if p := v.primary.Load(); p != nil && p.err == nil && time.Since(p.at) < primaryTTL {
+		return p.primary, nil
+	}
+	deadline := time.Now().Add(wait)
+	for {
+		p, err := v.askPrimary(ctx)
+		if err == nil || ctx.Err() != nil || time.Until(deadline) < primaryAskEvery {
+			return p, err
+		}
+		select {
+		case <-time.After(primaryAskEvery):
+		case <-ctx.Done():
+			return Primary{}, ctx.Err()
+		}
+	}
+}
+
+// primaryAskEvery is how long all servers are left alone while somebody waits for
+// a primary.
+const primaryAskEvery = 200 * time.Millisecond
+
+// DoubtPrimary makes the next one who wants to know the primary ask: p did not
+// take a session, or not a write.
+func (v *Vault) DoubtPrimary(p Primary) {
+	if known := v.primary.Load(); known != nil && known.primary == p {
+		v.primary.CompareAndSwap(known, nil)
+	}
+}
+
+// askPrimary asks all servers. One asks for all who come meanwhile, and goes on if
+// its caller leaves.
+func (v *Vault) askPrimary(ctx context.Context) (Primary, error) {
 	answer := v.asking.DoChan("", func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), primaryTimeout)
 		defer cancel()
-		v.findPrimary(ctx)
-		return nil, nil
+		return v.findPrimary(ctx), nil
 	})
 	select {
-	case <-answer:
+	case a := <-answer:
+		p := a.Val.(*primaryAnswer) //nolint:errcheck,forcetypeassert // as returned above
+		return p.primary, p.err
 	case <-ctx.Done():
-		return Server{}, ctx.Err()
+		return Primary{}, ctx.Err()
 	}
-	p := v.primary.Load()
-	return p.server, p.err
 }
 
 // findPrimary asks all servers and keeps the answer. One call runs at a time.
-func (v *Vault) findPrimary(ctx context.Context) {
+func (v *Vault) findPrimary(ctx context.Context) *primaryAnswer {
 	system := make(chan string, 1)
 	go func() { system <- v.localSystem(ctx) }()
 	claims := v.claims(ctx)
@@ -124,7 +168,9 @@ func (v *Vault) findPrimary(ctx context.Context) {
 				"timeline", c.timeline, "latest_timeline", known.timeline)
 		}
 	}
-	v.primary.Store(&primaryAnswer{at: time.Now(), server: found.server, err: err})
+	a := &primaryAnswer{at: time.Now(), primary: Primary{found.server, found.system, found.timeline}, err: err}
+	v.primary.Store(a)
+	return a
 }
 
 // localSystem is the identifier of the cluster that the local server belongs to;
