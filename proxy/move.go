@@ -54,8 +54,9 @@ type carried struct {
 
 // move takes the session from its standby to the primary, with all that it has.
 // failed says why it stays, as it was. Only the back calls it, when nothing is
-// owed and no block is open. batch: reads of an open batch have run here; fresh:
-// the session has run nothing.
+// owed and no block is open, with smu held: the front may not have returned from a
+// write that was answered, and may have something that nobody answers. batch: reads
+// of an open batch have run here; fresh: the session has run nothing.
 func (ss *session) move(batch, fresh bool) (failed *sqlError, err error) {
 	ctx := ss.operate(opBack)
 	defer ss.operated(opBack)
@@ -108,6 +109,8 @@ func (ss *session) pack(batch, fresh bool) (*carried, *sqlError, error) {
 	switch {
 	case errors.As(err, &asked) && asked.code == stateNoFunction:
 		return nil, stays("the extension hyperion_vault in this database is older than 1.1", "ALTER EXTENSION hyperion_vault UPDATE"), nil
+	case errors.As(err, &asked) && asked.code == stateCanceled: // the client's statement was meant, or has taken too long
+		return nil, &sqlError{code: asked.code, message: asked.message}, nil
 	case errors.As(err, &asked):
 		return nil, stays("the server did not say what the session has set: "+asked.Error(), ""), nil
 	case err != nil:

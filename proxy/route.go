@@ -99,7 +99,7 @@ func (ss *session) reroute(typ byte, body []byte) (v verdict, handled bool, err 
 		return pass, false, err
 	case failed == nil:
 		return again, true, nil
-	case route == rewrite.RouteBlock && failed != errCanceled:
+	case route == rewrite.RouteBlock && failed.code != stateCanceled:
 		return pass, false, ss.local(failed.appendWarning(nil))
 	case typ == wire.Query:
 		return drop, true, ss.refuseQuery(failed)
@@ -163,7 +163,9 @@ func (ss *session) obey() (obeyed bool, err error) {
 	if o == nil {
 		return false, nil
 	}
+	ss.smu.Lock()
 	failed, err := ss.move(o.batch, fresh)
+	ss.smu.Unlock()
 	ss.mu.Lock()
 	o.done, o.failed = true, failed
 	ss.cond.Broadcast()

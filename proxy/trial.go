@@ -129,7 +129,7 @@ func (ss *session) refusal(why *sqlError) []byte {
 func (ss *session) tried(typ byte, msg []byte) (v verdict, done bool) {
 	t := ss.trial
 	switch typ {
-	case wire.ParseComplete, wire.BindComplete, wire.CloseComplete, wire.ParameterDescription, wire.RowDescription, wire.NoData:
+	case wire.ParseComplete, wire.BindComplete, wire.CloseComplete, wire.ParameterDescription, wire.RowDescription, wire.NoData, wire.CopyOutResponse:
 		switch {
 		case bytes.HasPrefix(t.echo, msg) && len(t.echo) > 0:
 			t.echo = t.echo[len(msg):]
@@ -174,6 +174,8 @@ var errOtherForm = &sqlError{
 // rerun has the primary run what the standby refused. The server's ReadyForQuery
 // was the last of its messages, and the front waits for it.
 func (ss *session) rerun() error {
+	ss.smu.Lock()
+	defer ss.smu.Unlock()
 	ss.mu.Lock()
 	t := ss.trial
 	long, fresh := t.long, t.fresh
@@ -189,8 +191,6 @@ func (ss *session) rerun() error {
 	case failed != nil:
 		return ss.refuseRerun(failed)
 	}
-	ss.smu.Lock()
-	defer ss.smu.Unlock()
 	ss.mu.Lock()
 	t.open, t.refused, t.echo = false, nil, t.given
 	half := ss.halfClosed
@@ -205,7 +205,7 @@ func (ss *session) rerun() error {
 func (ss *session) refuseRerun(why *sqlError) error {
 	ss.mu.Lock()
 	msg := ss.refusal(why)
-	if why == errCanceled {
+	if why.code == stateCanceled {
 		msg = why.append(nil)
 	}
 	if e := ss.queue.front(); e != nil && !e.kind.endsBatch() {
