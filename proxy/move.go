@@ -212,10 +212,9 @@ func (ss *session) tryPrimary(ctx context.Context, p vault.Primary, has *carried
 		}
 	}()
 	defer context.AfterFunc(ctx, func() { l.leg.SetDeadline(longAgo) })() //nolint:errcheck // closed then
-	if failed = ss.unpack(l, has); failed != nil {
-		return l, failed, false
+	if failed, passing = ss.unpack(l, has); failed == nil {
+		failed, passing = ss.inspect(l, p, has)
 	}
-	failed, passing = ss.inspect(l, p, has)
 	return l, failed, passing
 }
 
@@ -239,12 +238,14 @@ func (ss *session) notLetIn(p vault.Primary, err error) (l *serverLogin, failed 
 }
 
 // unpack gives the leg what the session has: settings in the server's order, then
-// prepared statements.
-func (ss *session) unpack(l *serverLogin, has *carried) *sqlError {
+// prepared statements. passing: the connection broke.
+func (ss *session) unpack(l *serverLogin, has *carried) (failed *sqlError, passing bool) {
 	var x errand
 	note := ss.meanwhile(&l.reported)
 	flush := func(what string) *sqlError {
 		if _, err := x.do(l.leg, ss.srv.limits().MaxQuery, note); err != nil {
+			var asked *askError
+			passing = !errors.As(err, &asked)
 			return stays("the primary did not take "+what+" of the session: "+err.Error(), "")
 		}
 		return nil
@@ -258,13 +259,13 @@ func (ss *session) unpack(l *serverLogin, has *carried) *sqlError {
 		x.msgs = wire.AppendClose(x.msgs, 'S', ss.own)
 		x.sync()
 		if failed := flush("a setting"); failed != nil {
-			return failed
+			return failed, passing
 		}
 	}
 	for _, r := range has.kind("prepare") {
 		x.simple(string(r[2]))
 		if failed := flush("a prepared statement"); failed != nil {
-			return failed
+			return failed, passing
 		}
 	}
 	for chunk := range slices.Chunk(has.kind("parse"), 64) {
@@ -273,15 +274,15 @@ func (ss *session) unpack(l *serverLogin, has *carried) *sqlError {
 		}
 		x.sync()
 		if failed := flush("a prepared statement"); failed != nil {
-			return failed
+			return failed, passing
 		}
 	}
 	if has.unnamed != nil {
 		x.msgs = wire.AppendMessage(x.msgs, wire.Parse, has.unnamed)
 		x.sync()
-		return flush("the unnamed statement")
+		failed = flush("the unnamed statement")
 	}
-	return nil
+	return failed, passing
 }
 
 // kind are the rows of one kind.

@@ -100,7 +100,9 @@ func (ss *session) reroute(typ byte, body []byte) (v verdict, handled bool, err 
 	case failed == nil:
 		return again, true, nil
 	case route == rewrite.RouteBlock && failed.code != stateCanceled:
-		return pass, false, ss.local(failed.appendWarning(nil))
+		warning := *failed
+		warning.message = "this block cannot write: the session could not go to the primary"
+		return pass, false, ss.local(warning.appendWarning(nil))
 	case typ == wire.Query:
 		return drop, true, ss.refuseQuery(failed)
 	case typ == wire.Parse:

@@ -15,8 +15,7 @@ import (
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 )
 
-// TestRun lets clients work on a cluster whose nodes do not route: they write at
-// the primary's and read at both.
+// TestRun lets clients work on a cluster: they read and write through both nodes.
 func TestRun(t *testing.T) {
 	c := cluster.Start(t, cluster.Spec{Standbys: 1})
 	user := addUsers(t, c)
@@ -94,7 +93,7 @@ func work(t *testing.T, c *cluster.Cluster, user, prefix string) *working {
 	w := &working{c: c, prefix: prefix}
 	w.path, w.log = keptLog(t, prefix)
 	w.run = Start(t.Context(), Spec{
-		Nodes:   []Node{{Name: c.Nodes[0].Name, DSN: c.DSN(0, user), Writes: true}, {Name: c.Nodes[1].Name, DSN: c.DSN(1, user)}},
+		Nodes:   []Node{{Name: c.Nodes[0].Name, DSN: c.DSN(0, user), Writes: true}, {Name: c.Nodes[1].Name, DSN: c.DSN(1, user), Writes: true}},
 		Clients: 8, Prefix: prefix, Roles: roles, Pace: 2 * time.Millisecond, Lifetime: 40, Log: w.log, Say: t.Logf,
 	})
 	t.Cleanup(w.run.Stop)
