@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -47,7 +48,6 @@ func (c *serveCommand) Run(ctx context.Context, std *streams) error {
 		return err
 	}
 	v.forget()
-	shareProcessors(std.environ)
 	log := newLog(std.err, config)
 	for _, warning := range warnings {
 		log.WarnContext(ctx, "setting", "warning", warning)
@@ -68,6 +68,7 @@ func (c *serveCommand) Run(ctx context.Context, std *streams) error {
 	}
 	n.reload = func() (values, []string, error) { return load(&c.Settings, std.environ, c.Config) }
 	n.values = v
+	n.processors = newProcessors(std.environ, runtime.GOMAXPROCS(0))
 	return n.run(ctx)
 }
 
@@ -94,6 +95,7 @@ type node struct {
 	kms         atomic.Pointer[kmsState]
 	draining    atomic.Bool
 	probe       serverProbe
+	processors  *processors
 
 	values values // as loaded last; owned by the signal loop after start
 	reload func() (values, []string, error)
@@ -243,6 +245,7 @@ func (n *node) run(ctx context.Context) error {
 	background(func() error { n.watchKMS(work); return nil })
 	background(func() error { n.signals(work); return nil })
 	background(func() error { returnMemory(work); return nil })
+	background(func() error { n.processors.share(work); return nil })
 	n.log.InfoContext(ctx, "serving", "version", version, "proxy", addresses(listeners.proxy), "api", listeners.api.Addr().String())
 
 	select {
