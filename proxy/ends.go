@@ -18,6 +18,7 @@ func (s *Server) sweepEnds() {
 	var sweeper wire.Sweeper
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
+	seen := s.fence()
 	park := time.NewTicker(parkEvery)
 	defer park.Stop()
 	for {
@@ -28,6 +29,10 @@ func (s *Server) sweepEnds() {
 			s.parkIdle()
 			continue
 		case <-tick.C:
+		}
+		if now := s.fence(); now != seen {
+			seen = now
+			s.fenceOff(seen)
 		}
 		s.mu.Lock()
 		for _, ss := range s.sessions {

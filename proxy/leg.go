@@ -24,6 +24,8 @@ type leg struct {
 	binding scram.Binding
 	pid     uint32
 	secret  []byte // of the server's cancel key; empty: it gave none
+
+	timeline uint32 // of the primary that the session went to; 0: the server beside the node
 }
 
 // server is the leg that the session uses now.

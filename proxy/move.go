@@ -37,11 +37,6 @@ const (
 		`'{application_name,client_encoding,DateStyle,default_transaction_isolation,default_transaction_read_only,integer_datetimes,IntervalStyle,` +
 		`scram_iterations,server_encoding,server_version,standard_conforming_strings,TimeZone}'::pg_catalog.text[])`
 
-	// claimQuery asks the new server who it is, as the core does when it looks for
-	// the primary.
-	claimQuery = `SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), pg_catalog.pg_is_in_recovery(),
- CASE WHEN pg_catalog.pg_is_in_recovery() THEN '0' ELSE pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8) END`
-
 	setQuery = `SELECT pg_catalog.set_config($1, $2, false)`
 )
 
@@ -309,7 +304,7 @@ func oids(array string) (list []uint32) {
 // was looked for.
 func (ss *session) inspect(l *serverLogin, p vault.Primary, has *carried) (failed *sqlError, passing bool) {
 	var x errand
-	x.query(ss.own, claimQuery)
+	x.query(ss.own, vault.SQLClaim)
 	x.query(ss.own, catalogQuery)
 	x.query(ss.own, reportedQuery)
 	if has.state != nil {
@@ -321,12 +316,14 @@ func (ss *session) inspect(l *serverLogin, p vault.Primary, has *carried) (faile
 		return stays("the primary at "+p.Addr+" does not answer: "+err.Error(), ""), true
 	}
 	claim, catalogRow := results[0], results[1]
-	if len(claim) != 1 || len(claim[0]) != 3 || string(claim[0][0]) != p.System || string(claim[0][1]) != "f" {
+	timeline, confirmed := uint32(0), false
+	if len(claim) == 1 && len(claim[0]) == 1 {
+		timeline, confirmed = p.Confirm(string(claim[0][0]))
+	}
+	if !confirmed {
 		return stays("the server at "+p.Addr+" is not the primary any more", ""), true
 	}
-	if tli, err := strconv.ParseUint(string(claim[0][2]), 16, 32); err != nil || uint32(tli) < p.Timeline {
-		return stays("the server at "+p.Addr+" has been replaced", ""), true
-	}
+	l.leg.timeline = timeline
 	if len(catalogRow) != 1 || len(catalogRow[0]) != catalogColumns || string(catalogRow[0][catalogColumns-1]) != strconv.FormatUint(uint64(l.leg.pid), 10) {
 		return stays("between this node and the primary is a pooler", "Point VAULT_PG_HOSTS on the node at the servers themselves."), false
 	}
@@ -362,6 +359,9 @@ func (ss *session) settleIn(l *serverLogin, has *carried) error {
 	}
 	ss.mu.Unlock()
 	old.drop()
+	if ss.replaced(ss.srv.fence()) {
+		return errReplaced
+	}
 	ss.srv.metrics.moves.WithLabelValues("ok").Inc()
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 )
 
@@ -36,7 +37,7 @@ func newSession(t testing.TB, c catalog) (ss *session, client, server net.Conn) 
 	nearClient, client := pair(t)
 	nearServer, server := pair(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	srv := newServer(ctx, cancel, Config{Limits: Limits{MaxQuery: 1 << 20}, Log: slog.New(slog.DiscardHandler)}, newMetrics())
+	srv := newServer(ctx, cancel, Config{Vault: new(vault.Vault), Limits: Limits{MaxQuery: 1 << 20}, Log: slog.New(slog.DiscardHandler)}, newMetrics())
 	parker, err := wire.NewParker()
 	if err != nil {
 		t.Fatal(err)

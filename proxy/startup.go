@@ -236,6 +236,9 @@ func (ss *session) login(ctx context.Context, nc net.Conn, req *wire.Startup) er
 	if err := s.register(ss); err != nil {
 		return errShutdown
 	}
+	if ss.replaced(s.fence()) { // known by now to those who look for such
+		return errLocalReplaced
+	}
 	out := wire.AppendMessage(greeting, wire.BackendKeyData, append(binary.BigEndian.AppendUint32(nil, ss.key.pid), ss.handed()...))
 	out = wire.AppendReady(out, ss.state)
 	if err := ss.local(out); err != nil {

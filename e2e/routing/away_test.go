@@ -6,6 +6,7 @@ package routing
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -141,5 +142,39 @@ func TestCancelAndTerminateAfterTheMove(t *testing.T) {
 	s.Expect(t, "E(57P01)")
 	if _, err := s.Receive(); err == nil {
 		t.Error("the session goes on")
+	}
+}
+
+// TestReplaced: a promotion while the old primary goes on as if nothing had
+// happened. Sessions that write there end, none begins, and the node beside the
+// standby goes to the new primary.
+func TestReplaced(t *testing.T) {
+	c := cluster.Start(t, cluster.Spec{Standbys: 1})
+	super := c.Connect(t, c.SuperDSN(0))
+	cluster.Exec(t, super, "CREATE TABLE public.t (a int)")
+	cluster.Exec(t, super, "GRANT ALL ON public.t TO PUBLIC")
+	c.WaitReplayed(t, 1)
+	insert := rawpg.Query("INSERT INTO public.t VALUES (1)")
+	moved, local := dial(t, c.DSN(1, c.User)), dial(t, c.DSN(0, c.User))
+	for _, s := range []*rawpg.Conn{moved, local} {
+		s.Ask(t, "C(INSERT_0_1) Z(I)", insert)
+	}
+	if err := c.Nodes[1].Promote(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*rawpg.Conn{moved, local} {
+		s.Expect(t, "E(57P01)") // without a word of the client's
+		if _, err := s.Receive(); err == nil {
+			t.Error("the session goes on")
+		}
+	}
+	if _, err := rawpg.Dial(t.Context(), c.DSN(0, c.User)); err == nil || !strings.Contains(err.Error(), "57P03") {
+		t.Errorf("a log-in at the node beside the old primary: %v", err)
+	}
+	next := dial(t, c.DSN(1, c.User))
+	next.Ask(t, "C(INSERT_0_1) Z(I)", insert)
+	where(t, next, true)
+	if got := cluster.Text(t, c.Connect(t, c.SuperDSN(1)), "SELECT count(*)::text FROM public.t"); got != "3" {
+		t.Errorf("%s rows at the new primary, want 3", got)
 	}
 }

@@ -115,6 +115,10 @@ type Vault struct {
 	asking  singleflight.Group
 	primary atomic.Pointer[primaryAnswer]
 
+	local         Server
+	latest        atomic.Uint32 // timeline
+	localReplaced atomic.Bool
+
 	// findPrimary's.
 	fence    fence
 	replaced claim // the last that was warned of
@@ -151,7 +155,7 @@ func New(c Config) (*Vault, error) {
 	v := &Vault{
 		node: c.Node, pin: c.Pin, newSealer: c.NewSealer, audit: c.Audit, log: c.Log,
 		metrics: newMetrics(), misses: newMissLimiter(c.MaxMisses, c.MissWindow),
-		store: store, hosts: c.Hosts,
+		store: store, local: c.Local, hosts: c.Hosts,
 	}
 	_, _ = rand.Read(v.hmacKey[:]) // never returns an error, see crypto/rand
 	v.allowed.Store(c.AllowedIPs)
