@@ -311,6 +311,9 @@ func (ss *session) ready(body []byte) verdict {
 	if ss.dropping && body[0] == wire.InBlock {
 		return ss.poisonBlock()
 	}
+	if ss.state != wire.Idle && ss.away() { // what was in the block nobody has looked at
+		ss.restless()
+	}
 	ss.state, ss.dropping, ss.rows = body[0], false, shape{}
 	if ss.state == wire.Idle && ss.queue.len() == 0 {
 		clear(ss.portals)

@@ -104,7 +104,7 @@ func (ss *session) concerns(text []byte) bool {
 }
 
 func (ss *session) noteQuery(body []byte) verdict {
-	if ss.gate != gateNone || ss.batch.failed || ss.concerns(body) || ss.mayMove(body) {
+	if ss.gate != gateNone || ss.batch.failed || ss.concerns(body) || ss.mayMove(body) || ss.homing(body) {
 		return slow
 	}
 	if ss.namesDirect(body) {
@@ -127,7 +127,7 @@ func (ss *session) noteParse(body []byte) verdict {
 		return ss.noteMalformed(oweParse)
 	}
 	text := body[end+1:]
-	if ss.concerns(text) || ss.holds(wire.Parse, end > 0) || ss.mayMove(text) {
+	if ss.concerns(text) || ss.holds(wire.Parse, end > 0) || ss.mayMove(text) || end > 0 && ss.mayMoveLater(text) || ss.homing(text) {
 		return slow
 	}
 	ss.batch.open = true
@@ -172,7 +172,7 @@ func (ss *session) noteBind(body []byte) verdict {
 		return ss.noteMalformed(oweBind)
 	}
 	st, sealed := ss.bindTarget(sname)
-	if !ok || sealed || st != nil && st.route != rewrite.RouteLocal && ss.state == wire.Idle && ss.roams() {
+	if !ok || sealed || ss.elsewhereBound(st) {
 		return slow
 	}
 	ss.pushBind(pname, sname, st)

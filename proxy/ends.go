@@ -27,6 +27,9 @@ func (s *Server) sweepEnds() {
 			return
 		case <-park.C:
 			s.parkIdle()
+			for _, ss := range s.all() {
+				ss.expireSpare(s.cfg.Park)
+			}
 			continue
 		case <-tick.C:
 		}

@@ -28,6 +28,9 @@ type leg struct {
 	timeline uint32 // of the primary that the session went to; 0: the server beside the node
 }
 
+// remote reports whether the leg is to the primary, from beside a standby.
+func (l *leg) remote() bool { return l != nil && l.timeline != 0 }
+
 // server is the leg that the session uses now.
 func (ss *session) server() *leg { return ss.leg.Load() }
 

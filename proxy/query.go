@@ -26,6 +26,9 @@ func (ss *session) slow(typ byte, body []byte) (v verdict, err error) {
 	if refresh {
 		return again, ss.refreshCatalog()
 	}
+	if v, ordered, err := ss.home(typ, body); ordered || err != nil {
+		return v, err
+	}
 	if v, handled, err := ss.reroute(typ, body); handled || err != nil {
 		return v, err
 	}

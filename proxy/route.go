@@ -29,13 +29,30 @@ func (ss *session) roams() bool {
 	return ss.standby && !ss.readOnly && !ss.replication && ss.srv.cfg.Routing != RouteOff
 }
 
-// mayMove is a first look at a text, up to its zero byte. mu is held.
+// mayMove is a first look at a text that is to run, up to its zero byte. mu is
+// held.
 func (ss *session) mayMove(body []byte) bool {
-	if !ss.roams() || ss.state != wire.Idle {
-		return false
-	}
+	return ss.roams() && ss.state == wire.Idle && ss.mayWrite(body)
+}
+
+// mayMoveLater is the same for a text that is prepared: it may run elsewhere, and
+// in another block. mu is held.
+func (ss *session) mayMoveLater(body []byte) bool {
+	return (ss.roams() || ss.away()) && ss.mayWrite(body)
+}
+
+func (ss *session) mayWrite(body []byte) bool {
 	text, _, _ := bytes.Cut(body, []byte{0})
 	return ss.srv.cfg.Analyzer.MayMove(text, rewrite.Options{StdStrings: ss.stdStrings})
+}
+
+// elsewhereBound reports whether a Bind of st may have to run at another server
+// than the session is at. mu is held.
+func (ss *session) elsewhereBound(st *statement) bool {
+	if ss.roams() {
+		return st != nil && st.route != rewrite.RouteLocal && ss.state == wire.Idle
+	}
+	return ss.homesBound(st)
 }
 
 // moves reports whether a statement of this route leaves the standby.
@@ -49,7 +66,7 @@ func (ss *session) moves(r rewrite.Route) bool {
 // routeOf asks the rewrite where a text can run.
 func (ss *session) routeOf(text string, extended bool) rewrite.Route {
 	ss.mu.Lock()
-	settled, roams := !ss.batch.executed, ss.roams()
+	settled, roams := !ss.batch.executed, ss.roams() || ss.away()
 	ss.mu.Unlock()
 	if !roams {
 		return rewrite.RouteLocal
@@ -82,6 +99,12 @@ func (ss *session) wanted(typ byte, body []byte) rewrite.Route {
 // reroute takes the session to the primary if that is where the message belongs.
 // handled: the message is dealt with, or to be looked at once more.
 func (ss *session) reroute(typ byte, body []byte) (v verdict, handled bool, err error) {
+	ss.mu.Lock()
+	roams := ss.roams()
+	ss.mu.Unlock()
+	if !roams {
+		return pass, false, nil
+	}
 	route := ss.wanted(typ, body)
 	if !ss.moves(route) {
 		return pass, false, nil
@@ -92,7 +115,7 @@ func (ss *session) reroute(typ byte, body []byte) (v verdict, handled bool, err 
 	}
 	failed, err := ss.endBatchHere()
 	if err == nil && failed == nil {
-		failed, err = ss.orderMove()
+		failed, err = ss.orderMove(false)
 	}
 	switch {
 	case err != nil:
@@ -103,12 +126,8 @@ func (ss *session) reroute(typ byte, body []byte) (v verdict, handled bool, err 
 		warning := *failed
 		warning.message = "this block cannot write: the session could not go to the primary"
 		return pass, false, ss.local(warning.appendWarning(nil))
-	case typ == wire.Query:
-		return drop, true, ss.refuseQuery(failed)
-	case typ == wire.Parse:
-		return drop, true, ss.refuseParse("", failed)
 	}
-	return drop, true, ss.refuseExtended(failed)
+	return drop, true, ss.refuse(typ, failed)
 }
 
 // endBatchHere ends, at the standby, the batch in which a write comes: what it has
@@ -138,17 +157,18 @@ func stays(why, hint string) *sqlError {
 
 // An order asks the back, which owns the leg's reader, for a move.
 type order struct {
+	home   bool // back to the standby
 	batch  bool // reads of the batch have run at the standby
 	done   bool
 	failed *sqlError
 }
 
-// orderMove has the back take the session to the primary. Nothing is owed, and
-// nothing comes from the client meanwhile. failed says why it stays.
-func (ss *session) orderMove() (failed *sqlError, err error) {
+// orderMove has the back take the session to the primary, or home. Nothing is
+// owed, and nothing comes from the client meanwhile. failed says why it stays.
+func (ss *session) orderMove(home bool) (failed *sqlError, err error) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	o := &order{batch: ss.batch.executed}
+	o := &order{home: home, batch: ss.batch.executed}
 	ss.order = o
 	ss.server().Park()
 	err = ss.wait(func() bool { return o.done })
@@ -166,7 +186,12 @@ func (ss *session) obey() (obeyed bool, err error) {
 		return false, nil
 	}
 	ss.smu.Lock()
-	failed, err := ss.move(o.batch, fresh)
+	var failed *sqlError
+	if o.home {
+		failed, err = ss.goHome()
+	} else {
+		failed, err = ss.move(o.batch, fresh)
+	}
 	ss.smu.Unlock()
 	ss.mu.Lock()
 	o.done, o.failed = true, failed

@@ -58,6 +58,8 @@ type Config struct {
 	Database     string // the database that has the vault, for hints
 	Routing      Routing
 	PrimaryWait  time.Duration // how long a write on a standby waits for a primary; 0: not at all
+	MoveBack     time.Duration // after how long without a write a session goes back to its standby; 0: never
+	Park         time.Duration // how long the connection that a session has left is kept; 0: not at all
 	Limits       Limits
 	MockSecret   []byte // keys the salts of unknown roles; equal on all nodes
 	Log          *slog.Logger

@@ -76,6 +76,10 @@ type session struct {
 	backState
 	queue      replyQueue
 	trial      *trial       // what may have to run at the primary
+	spare      *serverLogin // the leg that was left, which nobody reads
+	spareSince time.Time
+	backAt     time.Time    // when a session at the primary may go back
+	balked     int          // how often it could not, in a row
 	ops        [2]operation // the front's, the back's
 	halfClosed bool         // the client writes no more
 
@@ -270,7 +274,8 @@ func (ss *session) terminate(e *sqlError) {
 func (ss *session) end() {
 	ss.mu.Lock()
 	ss.ended = true
-	parked, l := ss.parked, ss.server()
+	parked, l, spare := ss.parked, ss.server(), ss.spare
+	ss.spare = nil
 	for _, o := range ss.ops {
 		if o.cancel != nil {
 			o.cancel()
@@ -282,6 +287,9 @@ func (ss *session) end() {
 	ss.mu.Unlock()
 	if parked != 0 {
 		ss.srv.parker.Wake(parked)
+	}
+	if spare != nil {
+		spare.leg.drop()
 	}
 	// Close waits until nobody is in the middle of passing on what he has read:
 	// no write may hold him (see wire.Reader.Pump).

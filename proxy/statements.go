@@ -184,7 +184,7 @@ func (ss *session) undoUnnamed(e *owed) {
 // keepUnnamed keeps the Parse of the unnamed statement: a server does not tell its
 // text. mu is held.
 func (ss *session) keepUnnamed(body []byte) {
-	if !ss.roams() {
+	if !ss.roams() && !ss.away() {
 		return
 	}
 	ss.forgetUnnamed()

@@ -32,6 +32,8 @@ type nodeConfig struct {
 
 	routing     proxy.Routing
 	primaryWait time.Duration
+	moveBack    time.Duration
+	park        time.Duration
 
 	masterKey     []byte // zeroed when the KMS has derived its keys
 	cacheTTL      time.Duration
@@ -121,7 +123,9 @@ func (p *reader) servers(c *nodeConfig) {
 	default:
 		c.routing = proxy.RouteAll
 	}
-	c.primaryWait = p.seconds("VAULT_PRIMARY_WAIT", 0, 300)
+	c.primaryWait = p.duration("VAULT_PRIMARY_WAIT", 5*time.Minute)
+	c.moveBack = p.duration("VAULT_MOVE_BACK_AFTER", 24*time.Hour)
+	c.park = p.seconds("VAULT_PARK_SECS", 0, 86400)
 }
 
 func (p *reader) keys(c *nodeConfig) {

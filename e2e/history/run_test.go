@@ -15,9 +15,10 @@ import (
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 )
 
-// TestRun lets clients work on a cluster: they read and write through both nodes.
+// TestRun lets clients work on a cluster: they read and write through both nodes,
+// and their sessions are at the primary for as short as can be.
 func TestRun(t *testing.T) {
-	c := cluster.Start(t, cluster.Spec{Standbys: 1})
+	c := cluster.Start(t, cluster.Spec{Standbys: 1, NodeEnv: map[string]string{"VAULT_MOVE_BACK_AFTER": "1ms"}})
 	user := addUsers(t, c)
 	t.Run("calm", func(t *testing.T) { calm(t, work(t, c, user, "calm")) })
 	t.Run("restarts", func(t *testing.T) { restarts(t, work(t, c, user, "restarts")) })

@@ -17,7 +17,7 @@ import (
 // TestNoPrimary: while there is none, reads go on, a write is refused in bounded
 // time, and a block that might write begins here with a warning.
 func TestNoPrimary(t *testing.T) {
-	c := cluster.Start(t, cluster.Spec{Standbys: 1, NodeEnv: map[string]string{"VAULT_PRIMARY_WAIT": "1"}})
+	c := cluster.Start(t, cluster.Spec{Standbys: 1, NodeEnv: map[string]string{"VAULT_PRIMARY_WAIT": "1s"}})
 	super := c.Connect(t, c.SuperDSN(0))
 	cluster.Exec(t, super, "CREATE TABLE public.t (a int)")
 	cluster.Exec(t, super, "GRANT ALL ON public.t TO PUBLIC")

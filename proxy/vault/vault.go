@@ -118,6 +118,7 @@ type Vault struct {
 	local         Server
 	latest        atomic.Uint32 // timeline
 	localReplaced atomic.Bool
+	replay        atomic.Pointer[replayed]
 
 	// findPrimary's.
 	fence    fence
