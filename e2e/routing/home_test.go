@@ -62,13 +62,15 @@ func TestHome(t *testing.T) {
 // What was set at either server is the session's at both.
 func homeState(t *testing.T, s *rawpg.Conn, insert func(*testing.T, *rawpg.Conn)) {
 	run(t, s, "SET app.tenant = 'a'")
+	run(t, s, "SET app.gone = 'g'")
 	run(t, s, "PREPARE here AS SELECT current_setting('app.tenant') AS n")
 	insert(t, s)
 	run(t, s, "SET app.tenant = 'b'")
 	run(t, s, "SET app.other = 'o'")
+	run(t, s, "RESET app.gone")
 	run(t, s, "PREPARE there AS SELECT current_setting('app.other') AS n")
 	atHome(t, s)
-	for sql, want := range map[string]string{"EXECUTE here": "D(b)", "EXECUTE there": "D(o)", "SHOW app.tenant": "D(b)"} {
+	for sql, want := range map[string]string{"EXECUTE here": "D(b)", "EXECUTE there": "D(o)", "SHOW app.tenant": "D(b)", "SHOW app.gone": "D()"} {
 		if got := run(t, s, sql); got != want {
 			t.Errorf("%s: %s, want %s", sql, got, want)
 		}
