@@ -40,15 +40,6 @@ func newMetrics() *metrics {
 	}
 }
 
-// stayed counts a move that did not come about.
-func (m *metrics) stayed(to string, err error) {
-	outcome := "refused"
-	if err != nil {
-		outcome = "broken"
-	}
-	m.moves.WithLabelValues(to, outcome).Inc()
-}
-
 // register makes the counters known, and what the server has at the moment.
 func (m *metrics) register(r prometheus.Registerer, s *Server) error {
 	gauge := func(name, help string, value func() float64) prometheus.Collector {

@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -40,8 +41,23 @@ func (ss *session) move(batch, fresh bool) (failed *sqlError, err error) {
 	if failed != nil && errors.Is(ctx.Err(), context.Canceled) {
 		failed = errCanceled
 	}
-	ss.srv.metrics.stayed("primary", err)
+	ss.stayed("primary", failed, err)
 	return failed, err
+}
+
+// stayed notes a move that did not come about.
+func (ss *session) stayed(to string, failed *sqlError, err error) {
+	outcome := "refused"
+	if err != nil {
+		outcome = "broken"
+	}
+	ss.srv.metrics.moves.WithLabelValues(to, outcome).Inc()
+	if failed == nil {
+		return
+	}
+	ss.mu.Lock()
+	ss.why = "to the " + to + ": " + cmp.Or(failed.detail, failed.message)
+	ss.mu.Unlock()
 }
 
 // goHome takes the session from the primary back to its standby, as move does, if
@@ -73,7 +89,7 @@ func (ss *session) goHome() (failed *sqlError, err error) {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		failed = errCanceled
 	}
-	ss.srv.metrics.stayed("standby", err)
+	ss.stayed("standby", failed, err)
 	return failed, err
 }
 
@@ -105,6 +121,7 @@ func (ss *session) settleIn(l *serverLogin, has *carried) error {
 		old, ss.spare, ss.spareSince = ss.spare, old, time.Now()
 	}
 	ss.restless()
+	ss.why = ""
 	ss.mu.Unlock()
 	if old != nil {
 		old.leg.drop()

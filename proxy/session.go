@@ -80,6 +80,7 @@ type session struct {
 	spareSince time.Time
 	backAt     time.Time    // when a session at the primary may go back
 	balked     int          // how often it could not, in a row
+	why        string       // why the session did not go to the other server the last time
 	ops        [2]operation // the front's, the back's
 	halfClosed bool         // the client writes no more
 

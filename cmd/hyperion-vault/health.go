@@ -50,6 +50,7 @@ func (n *node) serveHTTP(ctx context.Context, l *listeners, background func(func
 		})
 	}
 	serve(l.api, n.apiHandler())
+	serve(l.control, n.controlHandler())
 	if l.metrics != nil {
 		mux := http.NewServeMux()
 		mux.Handle("GET /metrics", promhttp.HandlerFor(n.registry, promhttp.HandlerOpts{}))

@@ -18,10 +18,11 @@ type listeners struct {
 	proxy   []net.Listener
 	api     net.Listener
 	metrics net.Listener // nil: off
+	control net.Listener
 }
 
 func (l *listeners) close() {
-	for _, p := range append(l.proxy, l.api, l.metrics) {
+	for _, p := range append(l.proxy, l.api, l.metrics, l.control) {
 		if p != nil {
 			_ = p.Close() // nothing was accepted
 		}
@@ -50,6 +51,9 @@ func (n *node) listen(ctx context.Context) (_ *listeners, err error) {
 			return nil, err
 		}
 	}
+	if l.control, err = listenSocket(ctx, "VAULT_AUDIT_DIR", controlPath(n.config.auditDir), 0o600); err != nil {
+		return nil, err
+	}
 	return l, nil
 }
 
@@ -70,7 +74,7 @@ func (n *node) listenHTTP(ctx context.Context, variable string, e endpoint) (net
 
 func listenOn(ctx context.Context, variable string, e endpoint) (net.Listener, error) {
 	if e.network == "unix" {
-		return listenSocket(ctx, variable, e.address)
+		return listenSocket(ctx, variable, e.address, 0o777) // the log-in decides, as at PostgreSQL's own
 	}
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, e.network, e.address)
@@ -80,9 +84,8 @@ func listenOn(ctx context.Context, variable string, e endpoint) (net.Listener, e
 	return l, nil
 }
 
-// listenSocket takes over the socket of a process that is gone. Everybody on
-// this host may connect, as to PostgreSQL's: the log-in decides.
-func listenSocket(ctx context.Context, variable, path string) (net.Listener, error) {
+// listenSocket takes over the socket of a process that is gone.
+func listenSocket(ctx context.Context, variable, path string, mode os.FileMode) (net.Listener, error) {
 	dialer := net.Dialer{Timeout: time.Second}
 	if conn, err := dialer.DialContext(ctx, "unix", path); err == nil {
 		_ = conn.Close() // only asked whether somebody is there
@@ -97,7 +100,7 @@ func listenSocket(ctx context.Context, variable, path string) (net.Listener, err
 	if err != nil {
 		return nil, fmt.Errorf("%s: cannot listen on %s: %w", variable, path, errnoOf(err))
 	}
-	if err := os.Chmod(path, 0o777); err != nil { //nolint:gosec // see above
+	if err := os.Chmod(path, mode); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", variable, err), l.Close())
 	}
 	return l, nil

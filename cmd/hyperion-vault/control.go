@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package main
+
+import (
+	"context"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"github.com/hyperiondb/hyperion-vault/proxy"
+)
+
+// controlPath is the socket where `status` finds the node of its host: in
+// VAULT_AUDIT_DIR, which only the node's own user can enter, as root can.
+func controlPath(auditDir string) string { return filepath.Join(auditDir, "control.sock") }
+
+// nodeStatus is the answer to `status`.
+type nodeStatus struct {
+	Node    string `json:"node"`
+	Version string `json:"version"`
+	readiness
+	Primary  string              `json:"primary,omitempty"` // address; empty: not found
+	Sessions []proxy.SessionInfo `json:"sessions"`
+}
+
+// controlHandler answers those who may enter the node's own directory.
+func (n *node) controlHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+		defer cancel()
+		ready, _ := n.ready(ctx, nil)
+		s := nodeStatus{Node: n.name, Version: version, readiness: ready, Sessions: n.proxy.Sessions()}
+		if p, err := n.vault.Primary(ctx); err == nil {
+			s.Primary = p.Addr
+		}
+		writeJSON(w, http.StatusOK, s)
+	})
+	return mux
+}
