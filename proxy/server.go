@@ -54,6 +54,8 @@ type Config struct {
 	TLS                     *tls.Config // the node's certificate; nil: no TLS with clients
 	RequireTLS              RequireTLS
 	AllowTrust              bool // accept a server that asks for no password
+	IgnoreHBA               bool // do not apply the server's pg_hba.conf to clients' addresses
+	AppnameAddHost          bool // put the client's address into application_name
 	OpenIndirect            OpenIndirect
 	Database                string // the database that has the vault, for hints
 	Limits                  Limits

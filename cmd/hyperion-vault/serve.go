@@ -152,6 +152,7 @@ func (n *node) newProxy() (*proxy.Server, error) {
 		Vault: n.vault, Analyzer: rewrite.NewAnalyzer(rewrite.Config{CacheBytes: planCacheBytes, CheckName: envelope.CheckName}),
 		LocalNetwork: c.local.network, LocalAddr: c.local.address, ServerTLS: serverTLS,
 		RequireTLS: c.requireTLS, AllowTrust: c.allowTrust, OpenIndirect: c.openIndirect, Database: c.database,
+		IgnoreHBA: c.ignoreHBA, AppnameAddHost: c.addHost,
 		Limits: c.limits, MockSecret: mockSecret(c.password),
 		Log: n.log, Registerer: n.registry,
 	}

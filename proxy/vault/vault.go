@@ -111,6 +111,7 @@ type Vault struct {
 	hmacKey [32]byte // compares candidates with values; this process only
 
 	store   *store
+	rules   hbaRules
 	hosts   []Server
 	asking  singleflight.Group
 	primary atomic.Pointer[primaryAnswer]
@@ -151,7 +152,7 @@ func New(c Config) (*Vault, error) {
 	v := &Vault{
 		node: c.Node, pin: c.Pin, newSealer: c.NewSealer, audit: c.Audit, log: c.Log,
 		metrics: newMetrics(), misses: newMissLimiter(c.MaxMisses, c.MissWindow),
-		store: store, hosts: c.Hosts,
+		store: store, rules: hbaRules{local: c.Local}, hosts: c.Hosts,
 	}
 	_, _ = rand.Read(v.hmacKey[:]) // never returns an error, see crypto/rand
 	v.allowed.Store(c.AllowedIPs)
