@@ -30,7 +30,7 @@ SELECT pg_catalog.json_build_object(
 	'roles', (SELECT pg_catalog.json_agg(r.rolname) FROM belongs b JOIN pg_catalog.pg_roles r ON r.oid = b.oid
 		WHERE r.rolname = ANY ($2::pg_catalog.text[])),
 	'matches', (SELECT pg_catalog.json_agg(p.name COLLATE pg_catalog."C" ~ p.expression ORDER BY p.n)
-		FROM pg_catalog.unnest($3::pg_catalog.text[], $4::pg_catalog.text[]) WITH ORDINALITY AS p(name, expression, n)))::pg_catalog.text`
+		FROM ROWS FROM (pg_catalog.unnest($3::pg_catalog.text[]), pg_catalog.unnest($4::pg_catalog.text[])) WITH ORDINALITY AS p(name, expression, n)))::pg_catalog.text`
 )
 
 // rulesRetry is how long an extension without hba_rules() is believed to stay
