@@ -51,7 +51,7 @@ var places = map[string]struct{ space, server string }{
 	"198.51.100.1":   {"", "198.51.100.1"},
 	"198.51.100.2":   {spaceNear, "198.51.100.1"},
 	"198.51.100.130": {spaceNear, "198.51.100.1"},
-	"100.64.9.77":     {spaceNear, "198.51.100.1"},
+	"100.64.9.77":    {spaceNear, "198.51.100.1"},
 	"fd00:51::2":     {spaceNear, "fd00:51::1"},
 	"203.0.113.2":    {spaceOther, "203.0.113.1"},
 }
@@ -71,7 +71,7 @@ func network(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = lock.Close() }) // which unlocks
-	clear := func() { // links first: those of a namespace go some time after it
+	clear := func() {                      // links first: those of a namespace go some time after it
 		for _, line := range []string{"link del hv-hba-1", "link del hv-hba-2", "netns del " + spaceNear, "netns del " + spaceOther} {
 			_ = ip(t, line) // it may not be there
 		}

@@ -53,6 +53,7 @@ type hbaRules struct {
 // keptRules are what one asking gave.
 type keptRules struct {
 	rules *hba.Rules // nil: the extension has no hba_rules()
+	fault string     // why the file was not taken and earlier lines stay; empty: it was
 	seen  int64      // all loads up to then are in them
 	asked time.Time
 }
@@ -159,8 +160,10 @@ func (v *Vault) readRules(ctx context.Context) error {
 		if before == nil || before.rules == nil {
 			return err
 		}
-		v.log.ErrorContext(ctx, "the server cannot load its pg_hba.conf: the lines of before are kept", "error", err.Error())
-		k.rules = before.rules
+		k.rules, k.fault = before.rules, err.Error()
+		if k.fault != before.fault { // each process of the server may make us look anew
+			v.log.ErrorContext(ctx, "the server cannot load its pg_hba.conf: the lines of before are kept", "error", k.fault)
+		}
 	}
 	v.rules.kept.Store(k)
 	return nil
