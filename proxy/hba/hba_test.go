@@ -87,15 +87,17 @@ func TestNotApplied(t *testing.T) {
 // TestOneOfAListIsEnough: what is not known of one name does not matter if
 // another one matches.
 func TestOneOfAListIsEnough(t *testing.T) {
-	row := everybody
-	row.Users = []string{"+staff", "alice"}
-	rules, err := Parse([]Row{row})
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := Client{Addr: netip.MustParseAddr("192.0.2.7"), User: "alice", Database: "app"}
-	if got := rules.Decide(client, Facts{}); got.Outcome != Admitted {
-		t.Errorf("got %+v", got)
+	for _, users := range [][]string{{"+staff", "alice"}, {"+alice"}} { // everybody is in himself
+		row := everybody
+		row.Users = users
+		rules, err := Parse([]Row{row})
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := Client{Addr: netip.MustParseAddr("192.0.2.7"), User: "alice", Database: "app"}
+		if got := rules.Decide(client, Facts{}); got.Outcome != Admitted {
+			t.Errorf("%q: got %+v", users, got)
+		}
 	}
 }
 
@@ -160,7 +162,7 @@ func TestLineSaysNoPath(t *testing.T) {
 func FuzzRules(f *testing.F) {
 	seed, err := json.Marshal([]Row{
 		{Line: 1, Type: "local", Databases: []string{"samerole"}, Users: []string{"+a"}, Method: "peer", Options: []string{"map=x"}},
-		{File: "f", Line: 2, Type: "hostssl", Databases: []string{"/a"}, Users: []string{"/b"}, Address: "10.0.0.1", Netmask: "255.0.0.255", Method: "md5"},
+		{File: "f", Line: 2, Type: "hostssl", Databases: []string{"/a"}, Users: []string{"/b"}, Address: "198.0.100.1", Netmask: "255.0.255.0", Method: "md5"},
 		{Line: 3, Type: "host", Databases: []string{"sameuser", "replication"}, Users: []string{"all"}, Address: "samenet", Method: "reject"},
 		everybody,
 	})
