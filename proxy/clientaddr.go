@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -29,6 +30,13 @@ func (s *Server) startupParams(ss *session) []wire.Param {
 		addr = ss.peer.WithZone("").String() // inet has no zones
 	}
 	return append(params, wire.Param{Name: clientAddrSetting, Value: addr})
+}
+
+// refusesClientAddr recognises the ErrorResponse of a pooler that passes on no
+// setting that it does not know. No PostgreSQL server says that.
+func refusesClientAddr(body []byte) bool {
+	return bytes.Contains(body, []byte("C"+stateProtocol+"\x00")) &&
+		bytes.Contains(body, []byte("startup parameter")) && bytes.Contains(body, []byte(clientAddrSetting))
 }
 
 // remote is where the client is for a person to read.

@@ -122,3 +122,17 @@ func TestHBARefusals(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusesClientAddr: only what a pooler says of the node's own parameter.
+func TestRefusesClientAddr(t *testing.T) {
+	for body, want := range map[string]bool{
+		"SFATAL\x00C08P01\x00Munsupported startup parameter: hyperion_vault.client_addr\x00\x00": true,
+		"SFATAL\x00C08P01\x00Munsupported startup parameter: search_path\x00\x00":                false,
+		"SFATAL\x00C3D000\x00Mdatabase \"hyperion_vault.client_addr\" does not exist\x00\x00":    false,
+		"": false,
+	} {
+		if got := refusesClientAddr([]byte(body)); got != want {
+			t.Errorf("%q: got %v", body, got)
+		}
+	}
+}
