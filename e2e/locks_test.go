@@ -255,10 +255,12 @@ func TestStandby(t *testing.T) {
 	cluster.Exec(t, conn, "CREATE VIEW standby_view AS SELECT vault.read_secret('standby/a') AS pw")
 	c.WaitReplayed(t, 1)
 	early := dial(t, c.DSN(1, c.User)) // from before
-	early.Ask(t, "E(25006) Z(I)", rawpg.Query("SELECT vault.put_secret('standby/a', 'x')"))
+	early.Ask(t, "C(BEGIN) Z(T)", rawpg.Query("BEGIN READ ONLY"))
+	early.Ask(t, "E(25006) Z(E)", rawpg.Query("SELECT vault.put_secret('standby/a', 'x')"))
 	if !strings.Contains(early.Err.Hint, c.Nodes[0].Postgres) {
 		t.Errorf("hint: got %q, want one that names the primary %s", early.Err.Hint, c.Nodes[0].Postgres)
 	}
+	early.Ask(t, "C(ROLLBACK) Z(I)", rawpg.Query("ROLLBACK"))
 	if err := c.Nodes[0].StopServer(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -270,11 +272,11 @@ func TestStandby(t *testing.T) {
 		s.Ask(t, "T(pw:25) D(s3cr3t) C(SELECT_1) Z(I)", rawpg.Query("TABLE standby_view"))
 		s.Ask(t, "1 2 D(s3cr3t) C(SELECT_1) Z(I)", rawpg.Parse("", readText), rawpg.Bind("", "", "standby/a"), rawpg.Execute("", 0), rawpg.Sync())
 		s.Ask(t, "C(BEGIN) C(DECLARE_CURSOR) T(pw:25) D(s3cr3t) C(FETCH_1) C(COMMIT) Z(I)",
-			rawpg.Query("BEGIN; DECLARE c CURSOR FOR SELECT vault.read_secret('standby/a') AS pw; FETCH c; COMMIT"))
+			rawpg.Query("BEGIN READ ONLY; DECLARE c CURSOR FOR SELECT vault.read_secret('standby/a') AS pw; FETCH c; COMMIT"))
 		s.Ask(t, "T(v:23) D(1) C(SELECT_1) Z(I)", rawpg.Query("SELECT vault.verify_secret('standby/a', 's3cr3t') AS v"))
 		s.Ask(t, "T(pw:25) E(P0002) Z(I)", rawpg.Query("SELECT vault.read_secret('standby/none') AS pw"))
 		s.Ask(t, "E(25006) Z(I)", rawpg.Query("SELECT vault.put_secret('standby/a', 'standby canary')"))
-		s.Ask(t, "1 E(25006) Z(I)", rawpg.Parse("", putText), rawpg.Bind("", "", "standby/a", "standby canary"), rawpg.Execute("", 0), rawpg.Sync())
+		s.Ask(t, "E(25006) Z(I)", rawpg.Parse("", putText), rawpg.Bind("", "", "standby/a", "standby canary"), rawpg.Execute("", 0), rawpg.Sync())
 		s.Settled(t, "I")
 	}
 }

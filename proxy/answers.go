@@ -17,6 +17,11 @@ import (
 // instead is appended to out. mu is held.
 func (ss *session) serverMessage(typ byte, msg []byte) verdict {
 	body := msg[wire.HeaderSize:]
+	if ss.trial != nil {
+		if v, done := ss.tried(typ, msg); done {
+			return v
+		}
+	}
 	switch typ {
 	case wire.DataRow:
 		return ss.dataRow(body)
@@ -33,7 +38,7 @@ func (ss *session) serverMessage(typ byte, msg []byte) verdict {
 	case wire.ReadyForQuery:
 		return ss.ready(body)
 	case wire.ParameterStatus:
-		ss.parameter(body)
+		ss.reported.note(body)
 		return pass
 	case wire.CopyInResponse:
 		return ss.copyIn()
@@ -209,7 +214,7 @@ func (ss *session) interject(msg []byte) {
 		ss.fatal = errPipelined
 		return
 	}
-	ss.server.Write(msg) //nolint:errcheck // a broken connection shows at the next read
+	ss.server().Write(msg) //nolint:errcheck // a broken connection shows at the next read
 }
 
 // serverError settles an ErrorResponse. In the extended protocol the server
@@ -306,11 +311,14 @@ func (ss *session) ready(body []byte) verdict {
 	if ss.dropping && body[0] == wire.InBlock {
 		return ss.poisonBlock()
 	}
+	if ss.state != wire.Idle && ss.away() { // what was in the block nobody has looked at
+		ss.restless()
+	}
 	ss.state, ss.dropping, ss.rows = body[0], false, shape{}
 	if ss.state == wire.Idle && ss.queue.len() == 0 {
 		clear(ss.portals)
 	}
-	return pass
+	return dropIf(done.task != nil && done.task.swallow && done.kind == oweSync)
 }
 
 // poisonBlock makes the server's transaction fail after an opening failed in

@@ -7,8 +7,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"strings"
 	"time"
 
 	"github.com/hyperiondb/hyperion-vault/envelope/erase"
@@ -20,54 +18,82 @@ import (
 // returns what the client is to see of it: AuthenticationOk, parameters, notices. The server's
 // own FATAL is passed on as it is.
 func (ss *session) connectServer(ctx context.Context) (greeting []byte, err error) {
-	greeting, err = ss.logInToServer(ctx, false)
-	var refused *serverFatal
-	if errors.As(err, &refused) && !refused.begun && ss.srv.serverMode() == SSLAllow { // in clear; libpq then tries TLS
-		ss.server.Close() //nolint:errcheck // it was refused
-		if secured, again := ss.logInToServer(ctx, true); again == nil {
-			return secured, nil
-		}
-	}
-	return greeting, err
-}
-
-// logInToServer is one attempt of connectServer.
-func (ss *session) logInToServer(ctx context.Context, forceTLS bool) (greeting []byte, err error) {
-	s := ss.srv
-	nc, binding, err := s.dialServer(ctx, forceTLS)
-	if err != nil {
-		s.cfg.Log.Warn("the server cannot be reached", "server", s.cfg.LocalAddr, "error", err.Error())
+	l, err := ss.logIn(ctx, ss.srv.local)
+	var away *unreachable
+	switch {
+	case errors.As(err, &away):
 		return nil, fatalError(stateCannotConnect, "the PostgreSQL server beside this node cannot be reached",
 			"Start it, or see VAULT_LOCAL_PG and VAULT_PG_SSLMODE on the node; its log has the reason.")
-	}
-	ss.server = wire.NewConn(nc)
-	if err := nc.SetDeadline(deadlineOf(ctx)); err != nil {
+	case err != nil:
 		return nil, err
 	}
-	if ss.sr != nil {
-		ss.sr.Release()
-	}
-	ss.sr = wire.NewServerReader(ss.server)
-	ss.sr.Charge(&s.held)
-	if _, err := ss.server.Write(wire.AppendStartup(nil, ss.params)); err != nil {
-		return nil, err
-	}
-	l := &serverLogin{ss: ss, binding: binding}
-	defer l.close()
-	for !l.ready {
-		typ, body, err := ss.nextServer()
-		if err != nil {
-			return nil, fatalError(stateConnection, "the server closed the connection during the log-in", "")
-		}
-		if err := l.message(typ, body); err != nil {
-			return nil, err
-		}
-	}
+	ss.use(l.leg)
+	ss.reported, ss.state = l.reported, l.state
 	if ss.replication {
 		return l.greeting, nil
 	}
 	return l.greeting, ss.readCatalog()
 }
+
+// An unreachable server answered nothing, or not as a server does.
+type unreachable struct{ err error }
+
+func (e *unreachable) Error() string { return e.err.Error() }
+func (e *unreachable) Unwrap() error { return e.err }
+
+// logIn makes a leg to a server. A mode that begins in clear tries TLS if that is
+// refused, as libpq does.
+func (ss *session) logIn(ctx context.Context, up *upstream) (*serverLogin, error) {
+	l, err := ss.logInOnce(ctx, up, false)
+	var refused *serverFatal
+	if errors.As(err, &refused) && !refused.begun && up.mode() == SSLAllow {
+		if secured, again := ss.logInOnce(ctx, up, true); again == nil {
+			return secured, nil
+		}
+	}
+	return l, err
+}
+
+func (ss *session) logInOnce(ctx context.Context, up *upstream, forceTLS bool) (*serverLogin, error) {
+	s := ss.srv
+	to, err := s.openLeg(ctx, up, forceTLS)
+	if err != nil {
+		s.cfg.Log.Warn("the server cannot be reached", "server", up.Addr, "error", err.Error())
+		return nil, &unreachable{err}
+	}
+	l := &serverLogin{ss: ss, leg: to}
+	defer l.close()
+	if err := l.run(ctx); err != nil {
+		to.Close() //nolint:errcheck // it was refused
+		to.reader.Release()
+		return nil, err
+	}
+	return l, nil
+}
+
+// run is the conversation up to the first ReadyForQuery. The leg keeps its
+// deadline.
+func (l *serverLogin) run(ctx context.Context) error {
+	if err := l.leg.SetDeadline(deadlineOf(ctx)); err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { l.leg.SetDeadline(longAgo) })() //nolint:errcheck // closed next
+	if _, err := l.leg.Write(wire.AppendStartup(nil, l.ss.params)); err != nil {
+		return err
+	}
+	for !l.ready {
+		typ, body, err := l.leg.next(wire.MaxLogin)
+		if err != nil {
+			return errClosedAtLogin
+		}
+		if err := l.message(typ, body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var errClosedAtLogin = fatalError(stateConnection, "the server closed the connection during the log-in", "")
 
 // deadlineOf is the zero time, which bounds nothing, if ctx has no deadline.
 func deadlineOf(ctx context.Context) time.Time {
@@ -75,36 +101,17 @@ func deadlineOf(ctx context.Context) time.Time {
 	return dl
 }
 
-// nextServer reads one whole message, bounded; for use before the relay runs.
-// The body is a copy.
-func (ss *session) nextServer() (byte, []byte, error) {
-	for {
-		typ, size, ok, err := ss.sr.Header(0)
-		switch {
-		case err != nil:
-			return 0, nil, err
-		case !ok:
-			if err := ss.sr.Fill(); err != nil {
-				return 0, nil, err
-			}
-			continue
-		}
-		if err := ss.sr.Hold(size, wire.MaxLogin); err != nil {
-			return 0, nil, err
-		}
-		body := bytes.Clone(ss.sr.Buffered()[wire.HeaderSize:size])
-		ss.sr.Discard(size)
-		return typ, body, nil
-	}
-}
-
 // serverLogin is one log-in by ClientKey.
 type serverLogin struct {
 	ss       *session
-	binding  scram.Binding
+	leg      *leg
 	client   *scram.Client
 	greeting []byte
+	reported reported
+	state    byte
 	ready    bool
+	catalog  catalog    // of a second log-in
+	tells    [][][]byte // as above: what reportedQuery says
 }
 
 func (l *serverLogin) close() {
@@ -122,22 +129,22 @@ func (l *serverLogin) message(typ byte, body []byte) error {
 			l.ss.srv.cfg.Log.Error("VAULT_LOCAL_PG is a pooler, not a PostgreSQL server: it refuses a startup parameter")
 			return pooled()
 		}
-		return &serverFatal{raw: wire.AppendMessage(l.greeting, typ, body), begun: l.client != nil}
+		return &serverFatal{raw: wire.AppendMessage(l.greeting, typ, body), body: body, begun: l.client != nil}
 	case wire.NoticeResponse:
 		l.greeting = wire.AppendMessage(l.greeting, typ, body)
 	case wire.ParameterStatus:
-		l.ss.parameter(body)
+		l.reported.note(body)
 		l.greeting = wire.AppendMessage(l.greeting, typ, body)
 	case wire.BackendKeyData:
 		if len(body) < 8 || len(body) > 4+256 {
 			return fatalError(stateProtocol, "the server sent an invalid cancel key", "")
 		}
-		l.ss.serverPID, l.ss.serverSecret = binary.BigEndian.Uint32(body), bytes.Clone(body[4:])
+		l.leg.pid, l.leg.secret = binary.BigEndian.Uint32(body), bytes.Clone(body[4:])
 	case wire.ReadyForQuery:
 		if len(body) != 1 {
 			return fatalError(stateProtocol, "the server sent an invalid message during the log-in", "")
 		}
-		l.ss.state, l.ready = body[0], true
+		l.state, l.ready = body[0], true
 	case wire.NegotiateVersion:
 	default:
 		return fatalError(stateProtocol, "the server sent an unexpected message during the log-in", "")
@@ -149,7 +156,8 @@ func (l *serverLogin) message(typ byte, body []byte) error {
 // comes before it.
 type serverFatal struct {
 	raw   []byte
-	begun bool // the server had asked for the password
+	body  []byte // of the error itself
+	begun bool   // the server had asked for the password
 }
 
 func (e *serverFatal) Error() string { return "the server refused the log-in" }
@@ -187,13 +195,13 @@ func (l *serverLogin) authentication(body []byte) error {
 			return nil
 		}
 		return fatalError(stateAuthorization, "the server let this node in without a password, so it has not proved who it is",
-			"A pg_hba.conf line with trust, peer or cert matches "+l.ss.origin()+": make its method scram-sha-256, or set VAULT_PG_ALLOW_TRUST=true on the node.")
+			"A pg_hba.conf line with trust, peer or cert matches "+l.ss.origin(l.leg)+": make its method scram-sha-256, or set VAULT_PG_ALLOW_TRUST=true on the node.")
 	case authCleartext, authMD5:
 		return fatalError(stateAuthorization, "the server asks this node for a password in a form that it does not have",
-			"Make the pg_hba.conf line that matches "+l.ss.origin()+" scram-sha-256, and set the role's password again with password_encryption = scram-sha-256.")
+			"Make the pg_hba.conf line that matches "+l.ss.origin(l.leg)+" scram-sha-256, and set the role's password again with password_encryption = scram-sha-256.")
 	}
 	return fatalError(stateAuthorization, "the server asks this node for an authentication method that cannot be passed through",
-		"Only scram-sha-256 works through a node: see the pg_hba.conf line that matches "+l.ss.origin()+".")
+		"Only scram-sha-256 works through a node: see the pg_hba.conf line that matches "+l.ss.origin(l.leg)+".")
 }
 
 // begin answers the server's list of mechanisms.
@@ -206,12 +214,12 @@ func (l *serverLogin) begin(data []byte) error {
 		}
 		mechanisms, data = append(mechanisms, m), rest
 	}
-	client, err := scram.NewClient(l.ss.clientKey, l.ss.scramVerifier, mechanisms, l.binding)
+	client, err := scram.NewClient(l.ss.clientKey, l.ss.scramVerifier, mechanisms, l.leg.binding)
 	if err != nil {
 		return l.failed(err)
 	}
 	l.client = client
-	if l.ss.srv.mustBind() && client.Mechanism() != scram.MechanismPlus {
+	if l.leg.at.mustBind() && client.Mechanism() != scram.MechanismPlus {
 		return fatalError(stateAuthorization, "the connection to the server is neither verified nor bound to its certificate",
 			"Set VAULT_PG_SSLMODE=verify-full on the node, or use a server certificate that SCRAM can be bound to.")
 	}
@@ -221,7 +229,7 @@ func (l *serverLogin) begin(data []byte) error {
 }
 
 func (l *serverLogin) send(body []byte) error {
-	_, err := l.ss.server.Write(wire.AppendMessage(nil, wire.Password, body))
+	_, err := l.leg.Write(wire.AppendMessage(nil, wire.Password, body))
 	return err
 }
 
@@ -232,23 +240,7 @@ func (l *serverLogin) failed(err error) error {
 		return fatalError(stateAuthorization, "the server has another password for this role than the one that was checked",
 			"The password was set again just now: connect again.")
 	case errors.Is(err, scram.ErrServerSignature):
-		return fatalError(stateAuthorization, "the server could not prove that it knows this role's password", "The node's VAULT_LOCAL_PG may point to another server.")
+		return fatalError(stateAuthorization, "the server could not prove that it knows this role's password", "The address "+l.leg.at.Addr+" on the node (VAULT_LOCAL_PG, VAULT_PG_HOSTS) may be another server's.")
 	}
 	return fatalError(stateAuthorization, "the log-in to the server failed", "The node's log has the reason.")
-}
-
-// origin says from where the server sees this node, as pg_hba.conf would.
-func (ss *session) origin() string {
-	nc := ss.server.Net()
-	if isUnix(nc) {
-		return fmt.Sprintf("local connections of user %q to database %q", ss.user, ss.database)
-	}
-	return fmt.Sprintf("host %s, user %q, database %q", strings.TrimSuffix(nc.LocalAddr().String(), portOf(nc.LocalAddr().String())), ss.user, ss.database)
-}
-
-func portOf(addr string) string {
-	if i := strings.LastIndexByte(addr, ':'); i >= 0 {
-		return addr[i:]
-	}
-	return ""
 }

@@ -192,8 +192,9 @@ func (ss *session) sendBind(st *statement, b bound, values [][]byte) error {
 	ss.smu.Lock()
 	defer ss.smu.Unlock()
 	ss.mu.Lock()
+	ss.spoilTrial()
 	ss.pushBind(b.portal, b.stmt, st)
 	ss.mu.Unlock()
-	_, err := ss.server.Write(wire.End(msg, mark))
+	_, err := ss.server().Write(wire.End(msg, mark))
 	return err
 }

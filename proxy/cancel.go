@@ -83,10 +83,10 @@ func (s *Server) findSession(req *wire.Startup) *session {
 	return found
 }
 
-// cancelServer sends the server its own cancel request and waits for it to
+// cancelServer sends a leg's server its own cancel request and waits for it to
 // close the connection. False: it did not get there.
-func (s *Server) cancelServer(ctx context.Context, pid uint32, secret []byte) bool {
-	nc, _, err := s.dialServer(ctx, false)
+func (s *Server) cancelServer(ctx context.Context, l *leg) bool {
+	nc, err := l.at.dial(ctx, s, false)
 	if err != nil {
 		s.cfg.Log.Warn("a cancel request could not reach the server", "error", err.Error())
 		return false
@@ -94,7 +94,7 @@ func (s *Server) cancelServer(ctx context.Context, pid uint32, secret []byte) bo
 	defer nc.Close()                                                           //nolint:errcheck // nothing depends on it
 	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) }) //nolint:errcheck // as above
 	defer stop()
-	if _, err := nc.Write(wire.AppendCancel(nil, pid, secret)); err != nil {
+	if _, err := nc.Write(wire.AppendCancel(nil, l.pid, l.secret)); err != nil {
 		return false
 	}
 	io.Copy(io.Discard, io.LimitReader(nc, 1)) //nolint:errcheck // the server says nothing and closes

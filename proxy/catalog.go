@@ -66,31 +66,31 @@ LEFT JOIN (pg_catalog.pg_depend td JOIN pg_catalog.pg_type t ON t.oid OPERATOR(p
 // readCatalog asks the user's own backend, before the client sees its first
 // ReadyForQuery: one round trip.
 func (ss *session) readCatalog() error {
-	if _, err := ss.server.Write(wire.AppendQuery(nil, catalogQuery)); err != nil {
+	if _, err := ss.server().Write(wire.AppendQuery(nil, catalogQuery)); err != nil {
 		return err
 	}
 	failed, stranger := false, true
 	for {
-		typ, body, err := ss.nextServer()
+		typ, body, err := ss.server().next(wire.MaxLogin)
 		if err != nil {
-			return fatalError(stateConnection, "the server closed the connection during the log-in", "")
+			return errClosedAtLogin
 		}
 		switch typ {
 		case wire.DataRow:
 			f := fields(body)
 			ss.catalog.read(f)
-			stranger = len(f) != catalogColumns || string(f[catalogColumns-1]) != strconv.FormatUint(uint64(ss.serverPID), 10)
+			stranger = len(f) != catalogColumns || string(f[catalogColumns-1]) != strconv.FormatUint(uint64(ss.server().pid), 10)
 		case wire.ErrorResponse:
 			failed = true
 		case wire.ParameterStatus:
-			ss.parameter(body)
+			ss.reported.note(body)
 		case wire.ReadyForQuery:
 			if failed || len(body) != 1 {
 				return fatalError(stateSystem, "the node could not look for the vault in this database",
 					"A statement_timeout of this role, or a damaged catalog, may be the reason; the server's log says more.")
 			}
 			if stranger {
-				ss.srv.cfg.Log.Error("VAULT_LOCAL_PG is a pooler, not a PostgreSQL server", "server", ss.srv.cfg.LocalAddr)
+				ss.srv.cfg.Log.Error("VAULT_LOCAL_PG is a pooler, not a PostgreSQL server", "server", ss.srv.cfg.Local.Addr)
 				return pooled()
 			}
 			ss.state = body[0]

@@ -25,7 +25,10 @@ func (ss *session) clientMessage(typ byte, body []byte) verdict {
 		ss.leaving = true
 		return pass
 	case wire.Flush:
-		return dropIf(ss.skip)
+		if ss.skip {
+			return drop
+		}
+		return ss.flushTrial()
 	}
 	if (ss.skip || ss.queue.skipping) && typ != wire.Sync {
 		if typ == wire.Parse {
@@ -39,9 +42,12 @@ func (ss *session) clientMessage(typ byte, body []byte) verdict {
 	if ss.gate == gateReady && ss.queue.ends == 0 && !ss.batch.failed {
 		ss.gate = gateNone // answered while nobody waited
 	}
-	if ss.queue.len() >= maxOwed || ss.gate == gateReady || ss.doubtful && (typ == wire.Query || typ == wire.Parse) && ss.canAsk() {
+	// At a standby nothing is in flight when a statement begins: it is known
+	// whether a block is open, and the statement may have to run again elsewhere.
+	if ss.queue.len() >= maxOwed || ss.gate == gateReady || ss.queue.ends > 0 && ss.roams() || ss.doubtful && (typ == wire.Query || typ == wire.Parse) && ss.canAsk() {
 		return slow
 	}
+	ss.beginTrial(typ)
 	return ss.note(typ, body)
 }
 
@@ -98,7 +104,7 @@ func (ss *session) concerns(text []byte) bool {
 }
 
 func (ss *session) noteQuery(body []byte) verdict {
-	if ss.gate != gateNone || ss.batch.failed || ss.concerns(body) {
+	if ss.gate != gateNone || ss.batch.failed || ss.concerns(body) || ss.mayMove(body) || ss.homing(body) {
 		return slow
 	}
 	if ss.namesDirect(body) {
@@ -121,11 +127,14 @@ func (ss *session) noteParse(body []byte) verdict {
 		return ss.noteMalformed(oweParse)
 	}
 	text := body[end+1:]
-	if ss.concerns(text) || ss.holds(wire.Parse, end > 0) {
+	if ss.concerns(text) || ss.holds(wire.Parse, end > 0) || ss.mayMove(text) || end > 0 && ss.mayMoveLater(text) || ss.homing(text) {
 		return slow
 	}
 	ss.batch.open = true
 	name := cutName(body[:end])
+	if end == 0 {
+		ss.keepUnnamed(body)
+	}
 	if ss.namesDirect(text) {
 		ss.pushParse(&statement{name: string(name), utility: true, direct: true})
 		return pass
@@ -163,7 +172,7 @@ func (ss *session) noteBind(body []byte) verdict {
 		return ss.noteMalformed(oweBind)
 	}
 	st, sealed := ss.bindTarget(sname)
-	if !ok || sealed {
+	if !ok || sealed || ss.elsewhereBound(st) {
 		return slow
 	}
 	ss.pushBind(pname, sname, st)

@@ -18,6 +18,7 @@ func (s *Server) sweepEnds() {
 	var sweeper wire.Sweeper
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
+	seen := s.fence()
 	park := time.NewTicker(parkEvery)
 	defer park.Stop()
 	for {
@@ -26,13 +27,20 @@ func (s *Server) sweepEnds() {
 			return
 		case <-park.C:
 			s.parkIdle()
+			for _, ss := range s.all() {
+				ss.expireSpare(s.cfg.Park)
+			}
 			continue
 		case <-tick.C:
+		}
+		if now := s.fence(); now != seen {
+			seen = now
+			s.fenceOff(seen)
 		}
 		s.mu.Lock()
 		for _, ss := range s.sessions {
 			sweeper.Add(ss.client)
-			sweeper.Add(ss.server)
+			sweeper.Add(ss.server().Conn)
 		}
 		s.mu.Unlock()
 		sweeper.Sweep()

@@ -65,7 +65,7 @@ func TestServeSweepsEnds(t *testing.T) {
 		},
 		"the server leaves": func(t *testing.T, ss *session, client, server net.Conn) (net.Conn, []byte) {
 			t.Helper()
-			saidAndLeft(t, server, ss.server.Net().(*net.TCPConn), status)
+			saidAndLeft(t, server, ss.server().Net().(*net.TCPConn), status)
 			return client, status
 		},
 	} {

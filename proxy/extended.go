@@ -58,6 +58,13 @@ func (ss *session) slowParse(body []byte) (verdict, error) {
 	if err != nil || skipped {
 		return drop, err
 	}
+	route := rewrite.RouteLocal
+	if name != "" {
+		route = ss.routeOf(text, true)
+	}
+	if !ss.mentions(text) {
+		return pass, ss.pushPlainParse(body, text, route)
+	}
 	o := ss.options(true, settled)
 	o.ParamTypes = types
 	plan, refused := ss.analyse(text, o)
@@ -65,9 +72,9 @@ func (ss *session) slowParse(body []byte) (verdict, error) {
 		return drop, ss.refuseParse(name, refused)
 	}
 	if plan == nil {
-		return pass, ss.pushPlainParse(name, []byte(text))
+		return pass, ss.pushPlainParse(body, text, route)
 	}
-	st := &statement{name: name, plan: plan, utility: plan.Utility, own: max(len(types), plan.NumParams)}
+	st := &statement{name: name, plan: plan, utility: plan.Utility, own: max(len(types), plan.NumParams), route: route}
 	spliced, calls := plan.SpliceParse(nil, text, st.own)
 	st.calls = calls
 	if st.own+len(calls) > 65535 {
@@ -109,15 +116,33 @@ func (ss *session) settleParse() (skipped bool, err error) {
 }
 
 // pushPlainParse notes a Parse that was looked into and passes after all.
-func (ss *session) pushPlainParse(name string, text []byte) error {
+func (ss *session) pushPlainParse(body []byte, text string, route rewrite.Route) error {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	ss.batch.open = true
 	if ss.queue.skipping { // since it was looked into: the name keeps its meaning
 		return nil
 	}
-	ss.pushPlain([]byte(name), text)
+	name, _, _ := bytes.Cut(body, []byte{0})
+	if len(name) == 0 {
+		ss.keepUnnamed(body)
+	}
+	if ss.namesDirect([]byte(text)) {
+		ss.pushParse(&statement{name: string(cutName(name)), utility: true, direct: true, route: route})
+		return nil
+	}
+	ss.pushPlain(cutName(name), []byte(text))
+	if st := ss.stmts[string(cutName(name))]; st != nil && len(name) > 0 {
+		st.route = route
+	}
 	return nil
+}
+
+// mentions is concerns for the front while it holds no lock.
+func (ss *session) mentions(text string) bool {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return ss.concerns([]byte(text))
 }
 
 // keepValues decodes the literal values of a text, to be sealed anew at each
@@ -163,12 +188,16 @@ func (ss *session) sendParse(st *statement, sql string, text []byte, types []uin
 		st.zero()
 		return nil
 	}
+	ss.spoilTrial()
+	if st.name == "" {
+		ss.keepUnnamed(msg[mark:])
+	}
 	e := ss.parsed(st)
 	e.task = &task{plan: st.plan, sql: sql, sent: rewrite.Sent{Extended: true, OwnBase: st.own}}
 	ss.keepNames(st.plan)
 	ss.queue.push(e)
 	ss.mu.Unlock()
-	_, err := ss.server.Write(wire.End(msg, mark))
+	_, err := ss.server().Write(wire.End(msg, mark))
 	return err
 }
 
@@ -188,8 +217,9 @@ func (ss *session) describeAndExecute(body []byte) error {
 	p.described, p.seen = true, ss.runs
 	ss.queue.push(e)
 	ss.pushExecute(p)
+	msg := wire.AppendMessage(wire.AppendDescribe(nil, 'P', string(name)), wire.Execute, body)
+	ss.keepTrial(msg)
 	ss.mu.Unlock()
-	msg := wire.AppendDescribe(nil, 'P', string(name))
-	_, err := ss.server.Write(wire.AppendMessage(msg, wire.Execute, body))
+	_, err := ss.server().Write(msg)
 	return err
 }

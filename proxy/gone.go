@@ -70,16 +70,16 @@ func (ss *session) serverEnded() {
 func (ss *session) abandon() {
 	ss.mu.Lock()
 	busy := ss.queue.len() > 0 && !ss.serverGone && !ss.leaving && !ss.replication
-	pid, secret := ss.serverPID, ss.serverSecret
+	l := ss.server()
 	ss.mu.Unlock()
-	if !busy || len(secret) == 0 {
+	if !busy || len(l.secret) == 0 {
 		return
 	}
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ss.srv.ctx), abandonTimeout)
 	defer stop()
 	// The end of the node waits for this.
 	defer context.AfterFunc(ss.srv.ctx, func() { time.AfterFunc(drainTimeout, stop) })()
-	for !ss.srv.cancelServer(ctx, pid, secret) && ctx.Err() == nil { // a busy server may need a while
+	for !ss.srv.cancelServer(ctx, l) && ctx.Err() == nil { // a busy server may need a while
 		select {
 		case <-time.After(goneEvery):
 		case <-ctx.Done():

@@ -103,7 +103,7 @@ func nodeWith(t *testing.T, kms envelope.KMS, keyID string) (dsn string, super *
 	if _, err := core.Status(t.Context()); err != nil { // learns the vault's id
 		t.Fatal(err)
 	}
-	node, err := New(Config{Vault: core, Analyzer: rewrite.NewAnalyzer(rewrite.Config{}), LocalNetwork: "tcp", LocalAddr: server.Postgres, Database: c.Database})
+	node, err := New(Config{Vault: core, Analyzer: rewrite.NewAnalyzer(rewrite.Config{}), Local: vault.Server{Network: "tcp", Addr: server.Postgres}, Database: c.Database})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ type metrics struct {
 	calls       *prometheus.CounterVec // vault calls by kind and outcome
 	cancels     prometheus.Counter
 	limited     *prometheus.CounterVec // by limit
+	moves       *prometheus.CounterVec // of sessions between servers, by where to and outcome
 }
 
 func newMetrics() *metrics {
@@ -35,7 +36,17 @@ func newMetrics() *metrics {
 		calls:       prometheus.NewCounterVec(prometheus.CounterOpts(opts("calls_total", "Vault calls of clients by kind and outcome.")), []string{"call", "outcome"}),
 		cancels:     prometheus.NewCounter(prometheus.CounterOpts(opts("cancels_total", "Cancel requests that named a living session."))),
 		limited:     prometheus.NewCounterVec(prometheus.CounterOpts(opts("limited_total", "Clients turned away by a limit of the node's.")), []string{"limit"}),
+		moves:       prometheus.NewCounterVec(prometheus.CounterOpts(opts("moves_total", "Moves of sessions to the primary and back, by outcome.")), []string{"to", "outcome"}),
 	}
+}
+
+// stayed counts a move that did not come about.
+func (m *metrics) stayed(to string, err error) {
+	outcome := "refused"
+	if err != nil {
+		outcome = "broken"
+	}
+	m.moves.WithLabelValues(to, outcome).Inc()
 }
 
 // register makes the counters known, and what the server has at the moment.
@@ -45,7 +56,7 @@ func (m *metrics) register(r prometheus.Registerer, s *Server) error {
 	}
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.connections, m.sessions, m.panics, m.logins, m.calls, m.cancels, m.limited,
+		m.connections, m.sessions, m.panics, m.logins, m.calls, m.cancels, m.limited, m.moves,
 		gauge("pending_connections", "Connections that have not logged in yet.", func() float64 { return float64(s.lobby.len()) }),
 		gauge("held_bytes", "Memory for unfinished messages beyond the buffers.", func() float64 { return float64(s.held.Used()) }),
 	} {

@@ -57,9 +57,9 @@ func (ss *session) cancelRunning(ctx context.Context) {
 			o.cancel()
 		}
 	}
-	pid, secret := ss.serverPID, ss.serverSecret
+	l := ss.server()
 	ss.mu.Unlock()
-	if busy && len(secret) > 0 {
-		ss.srv.cancelServer(ctx, pid, secret)
+	if busy && len(l.secret) > 0 {
+		ss.srv.cancelServer(ctx, l)
 	}
 }

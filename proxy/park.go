@@ -23,7 +23,7 @@ func (s *Server) parkIdle() {
 func (ss *session) parkable() bool {
 	last := ss.waits
 	ss.waits = ss.client.Waits()
-	if ss.waits == 0 || ss.waits != last || ss.replication || ss.server.Waits() == 0 || !ss.mu.TryLock() {
+	if ss.waits == 0 || ss.waits != last || ss.replication || ss.server().Waits() == 0 || !ss.mu.TryLock() {
 		return false
 	}
 	defer ss.mu.Unlock()
@@ -46,7 +46,7 @@ func (ss *session) park() (parked bool) {
 	if ss.ended {
 		return false
 	}
-	id, err := ss.srv.parker.Park(ss.client, ss.server, ss.unpark)
+	id, err := ss.srv.parker.Park(ss.client, ss.server().Conn, ss.unpark)
 	if err != nil {
 		ss.srv.grumble.Do(func() { ss.srv.cfg.Log.Warn("idle sessions cannot be parked", "error", err.Error()) })
 		return false

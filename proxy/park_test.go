@@ -98,7 +98,7 @@ func TestParkIdle(t *testing.T) {
 	arrives(t, client, server, wire.AppendQuery(nil, "select 1"))
 	waiting := func() {
 		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); ss.client.Waits() == 0 || ss.server.Waits() == 0; time.Sleep(time.Millisecond) { //nolint:forbidigo // polls
+		for deadline := time.Now().Add(20 * time.Second); ss.client.Waits() == 0 || ss.server().Waits() == 0; time.Sleep(time.Millisecond) { //nolint:forbidigo // polls
 			if time.Now().After(deadline) {
 				t.Fatal("nobody waits")
 			}

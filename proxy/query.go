@@ -26,7 +26,15 @@ func (ss *session) slow(typ byte, body []byte) (v verdict, err error) {
 	if refresh {
 		return again, ss.refreshCatalog()
 	}
+	if v, ordered, err := ss.home(typ, body); ordered || err != nil {
+		return v, err
+	}
+	if v, handled, err := ss.reroute(typ, body); handled || err != nil {
+		return v, err
+	}
 	switch typ {
+	case wire.Flush:
+		return drop, ss.giveRefusal()
 	case wire.Query:
 		ss.cr.MarkSecret()
 		erase.Do(func() { v, err = ss.slowQuery(body) })
@@ -58,6 +66,10 @@ func (ss *session) passGate() (waited bool, err error) {
 	switch {
 	case ss.queue.len() >= maxOwed:
 		err = ss.wait(func() bool { return ss.queue.len() < maxOwed/2 })
+		ss.mu.Unlock()
+		return true, err
+	case g == gateNone && !failed && ss.queue.ends > 0 && ss.roams():
+		err = ss.wait(func() bool { return ss.queue.ends == 0 })
 		ss.mu.Unlock()
 		return true, err
 	case g == gateReady:
@@ -163,6 +175,7 @@ func (ss *session) dropUnnamed() {
 	ss.runs++
 	ss.unnamedStmt, ss.unnamedPortal, ss.batch = nil, portal{}, batch{}
 	ss.unnamedDescribed, ss.unnamedUtility = false, true
+	ss.forgetUnnamed()
 }
 
 func (ss *session) count(e *sqlError) {
@@ -248,6 +261,11 @@ func (ss *session) slowQuery(body []byte) (verdict, error) {
 	text := string(bytes.TrimSuffix(body, []byte{0}))
 	ss.mu.Lock()
 	settled := !ss.batch.executed
+	if !ss.concerns(body) { // it only might have had to go to the primary
+		ss.pushQuery(nil)
+		ss.mu.Unlock()
+		return pass, nil
+	}
 	ss.mu.Unlock()
 	plan, refused := ss.analyse(text, ss.options(false, settled))
 	if refused != nil {

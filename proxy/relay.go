@@ -18,6 +18,7 @@ const (
 	slow                   // front: it needs a round trip, a wait or other bytes
 	again                  // front: look at it once more
 	opening                // back: a row with sealed columns
+	moving                 // back: what the standby refused goes to the primary
 )
 
 // A halt is where a run of messages that pass has ended: at a message of that
@@ -81,6 +82,7 @@ func (ss *session) passClient() (h halt) {
 		return halt{err: errEnded}
 	}
 	h.size, h.v, h.err = ss.runClient(&run)
+	ss.keepTrial(ss.cr.Buffered()[:run])
 	ss.mu.Unlock()
 	if err := ss.forward(run); err != nil {
 		h.err = err
@@ -131,16 +133,13 @@ func (ss *session) oneClient(size int, v verdict) error {
 		}
 		switch v {
 		case pass:
-			ss.smu.Lock()
-			err := ss.cr.Stream(ss.server, size)
-			ss.smu.Unlock()
-			return err
+			return ss.stream(size)
 		case drop:
 			if typ == wire.Query || typ == wire.Parse || typ == wire.Bind {
 				ss.cr.MarkSecret()
 			}
 			return ss.cr.Stream(io.Discard, size)
-		case slow, again, opening:
+		case slow, again, opening, moving:
 		}
 		if err := ss.cr.Hold(size, ss.srv.limits().MaxQuery); err != nil {
 			return err
@@ -171,13 +170,27 @@ func (ss *session) hold(typ byte, size int) (int, error) {
 	return need, ss.cr.Hold(need, ss.srv.limits().MaxQuery)
 }
 
+// stream passes a message on that is larger than what is buffered of it, maybe.
+func (ss *session) stream(size int) error {
+	ss.smu.Lock()
+	defer ss.smu.Unlock()
+	ss.mu.Lock()
+	if b := ss.cr.Buffered(); len(b) >= size {
+		ss.keepTrial(b[:size])
+	} else {
+		ss.spoilTrial()
+	}
+	ss.mu.Unlock()
+	return ss.cr.Stream(ss.server(), size)
+}
+
 // forward writes the first n buffered bytes to the server.
 func (ss *session) forward(n int) error {
 	if n == 0 {
 		return nil
 	}
 	ss.smu.Lock()
-	_, err := ss.server.Write(ss.cr.Buffered()[:n])
+	_, err := ss.server().Write(ss.cr.Buffered()[:n])
 	ss.smu.Unlock()
 	ss.cr.Discard(n)
 	return err
@@ -188,11 +201,12 @@ func (ss *session) send(msgs []byte, entries ...owed) error {
 	ss.smu.Lock()
 	defer ss.smu.Unlock()
 	ss.mu.Lock()
+	ss.spoilTrial()
 	for _, e := range entries {
 		ss.queue.push(e)
 	}
 	ss.mu.Unlock()
-	_, err := ss.server.Write(msgs)
+	_, err := ss.server().Write(msgs)
 	return err
 }
 
@@ -203,6 +217,12 @@ func (ss *session) back() error {
 		if err := ss.sr.Pump(quick); err != nil {
 			if !errors.Is(err, wire.ErrParked) {
 				ss.serverEnded()
+				return err
+			}
+			if obeyed, failed := ss.obey(); obeyed && failed == nil {
+				continue
+			} else if obeyed {
+				err = failed
 			}
 			return err
 		}
@@ -229,7 +249,13 @@ func (ss *session) walkServer() error {
 		h = ss.passServer()
 	}
 	for ; h.err == nil && h.size > 0; h = ss.passServer() {
-		if err := ss.partServer(h.size); err != nil {
+		err := error(nil)
+		if h.v == moving {
+			err = ss.rerun()
+		} else {
+			err = ss.partServer(h.size)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -257,7 +283,13 @@ func (ss *session) passServer() (h halt) {
 			return h
 		}
 		ss.gather()
-		if h.v != opening {
+		switch h.v {
+		case opening:
+		case moving: // it may take long: what is ready goes out first
+			ss.sr.Discard(h.size)
+			h.err = ss.emit(0)
+			return h
+		default:
 			ss.sr.Discard(h.size)
 			continue
 		}

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 )
 
@@ -36,14 +37,16 @@ func newSession(t testing.TB, c catalog) (ss *session, client, server net.Conn) 
 	nearClient, client := pair(t)
 	nearServer, server := pair(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	srv := newServer(ctx, cancel, Config{Limits: Limits{MaxQuery: 1 << 20}, Log: slog.New(slog.DiscardHandler)}, newMetrics())
+	srv := newServer(ctx, cancel, Config{Vault: new(vault.Vault), Limits: Limits{MaxQuery: 1 << 20}, Log: slog.New(slog.DiscardHandler)}, newMetrics())
 	parker, err := wire.NewParker()
 	if err != nil {
 		t.Fatal(err)
 	}
 	srv.parker = parker
-	ss = &session{srv: srv, accepted: nearClient, client: wire.NewConn(nearClient), server: wire.NewConn(nearServer), peer: netip.MustParseAddr("127.0.0.1")}
-	ss.cr, ss.sr = wire.NewClientReader(ss.client), wire.NewServerReader(ss.server)
+	ss = &session{srv: srv, accepted: nearClient, client: wire.NewConn(nearClient), peer: netip.MustParseAddr("127.0.0.1")}
+	toServer := wire.NewConn(nearServer)
+	ss.use(&leg{Conn: toServer, reader: wire.NewServerReader(toServer), at: srv.local})
+	ss.cr = wire.NewClientReader(ss.client)
 	ss.catalog, ss.state, ss.encoding, ss.stdStrings = c, wire.Idle, "UTF8", true
 	if err := ss.clearDeadlines(); err != nil {
 		t.Fatal(err)

@@ -19,7 +19,8 @@ import (
 func TestAPanicGivesUpTheLock(t *testing.T) {
 	near, far := net.Pipe()
 	m := newMetrics()
-	ss := &session{srv: &Server{metrics: m, cfg: Config{Log: slog.New(slog.DiscardHandler)}}, client: wire.NewConn(near), server: wire.NewConn(near)}
+	ss := &session{srv: &Server{metrics: m, cfg: Config{Log: slog.New(slog.DiscardHandler)}}, client: wire.NewConn(near)}
+	ss.leg.Store(&leg{Conn: wire.NewConn(near)})
 	func() {
 		defer ss.rescue("test")
 		ss.mu.Lock()
@@ -62,7 +63,7 @@ func TestAPanicAtLoginGivesUpThePlace(t *testing.T) {
 			if err := s.admitUser(ss); err != nil {
 				t.Fatal(err)
 			}
-			ss.server = wire.NewConn(near)
+			ss.leg.Store(&leg{Conn: wire.NewConn(near)})
 			panic("test")
 		})
 	}()

@@ -47,21 +47,26 @@ const (
 type Config struct {
 	Vault    *vault.Vault
 	Analyzer *rewrite.Analyzer
-	// LocalNetwork and LocalAddr are the server beside the node: "tcp" and
-	// host:port, or "unix" and the socket's path.
-	LocalNetwork, LocalAddr string
-	ServerTLS               *ServerTLS  // how to speak TLS with the server; nil: as sslmode=disable
-	TLS                     *tls.Config // the node's certificate; nil: no TLS with clients
-	RequireTLS              RequireTLS
-	AllowTrust              bool // accept a server that asks for no password
-	IgnoreHBA               bool // do not apply the server's pg_hba.conf to clients' addresses
-	AppnameAddHost          bool // put the client's address into application_name
-	OpenIndirect            OpenIndirect
-	Database                string // the database that has the vault, for hints
-	Limits                  Limits
-	MockSecret              []byte // keys the salts of unknown roles; equal on all nodes
-	Log                     *slog.Logger
-	Registerer              prometheus.Registerer
+	Local    vault.Server // the server beside the node
+	// ServerTLS says how to speak TLS with a server that is not a socket; nil: as
+	// sslmode=disable.
+	ServerTLS  func(vault.Server) *ServerTLS
+	TLS        *tls.Config // the node's certificate; nil: no TLS with clients
+	RequireTLS RequireTLS
+	AllowTrust bool // accept a server that asks for no password
+	IgnoreHBA  bool // do not apply the server's pg_hba.conf to clients' addresses
+	// AppnameAddHost puts the client's address into application_name.
+	AppnameAddHost bool
+	OpenIndirect   OpenIndirect
+	Database       string // the database that has the vault, for hints
+	Routing        Routing
+	PrimaryWait    time.Duration // how long a write on a standby waits for a primary; 0: not at all
+	MoveBack       time.Duration // after how long without a write a session goes back to its standby; 0: never
+	Park           time.Duration // how long the connection that a session has left is kept; 0: not at all
+	Limits         Limits
+	MockSecret     []byte // keys the salts of unknown roles; equal on all nodes
+	Log            *slog.Logger
+	Registerer     prometheus.Registerer
 }
 
 // OpenIndirect says whose indirect openings (a view, a function) are opened.
@@ -91,6 +96,7 @@ const strangersPerSecond = 500
 // for concurrent use.
 type Server struct {
 	cfg     Config
+	local   *upstream
 	metrics *metrics
 
 	limit    atomic.Pointer[Limits]
@@ -120,7 +126,7 @@ func New(cfg Config) (*Server, error) {
 	switch {
 	case cfg.Vault == nil || cfg.Analyzer == nil:
 		return nil, errors.New("proxy: no vault")
-	case cfg.LocalAddr == "":
+	case cfg.Local.Addr == "":
 		return nil, errors.New("proxy: no local server")
 	}
 	if cfg.Log == nil {
@@ -160,6 +166,7 @@ func newServer(ctx context.Context, cancel context.CancelFunc, cfg Config, m *me
 		byPID:     map[uint32][]*session{},
 		census:    census{users: map[string]int{}},
 	}
+	s.local = s.upstream(cfg.Local)
 	s.SetLimits(cfg.Limits)
 	return s
 }
@@ -316,7 +323,7 @@ func (s *Server) register(ss *session) error {
 		return errDraining
 	}
 	for {
-		ss.key = newCancelKey(ss.serverPID)
+		ss.key = newCancelKey(ss.server().pid)
 		if _, taken := s.sessions[ss.key]; !taken {
 			break
 		}
@@ -324,7 +331,7 @@ func (s *Server) register(ss *session) error {
 	ss.guest.leave()
 	ss.guest = nil
 	s.sessions[ss.key] = ss
-	s.byPID[ss.serverPID] = append(s.byPID[ss.serverPID], ss)
+	s.byPID[ss.key.pid] = append(s.byPID[ss.key.pid], ss)
 	s.metrics.sessions.Inc()
 	return nil
 }
@@ -336,11 +343,11 @@ func (s *Server) unregister(ss *session) {
 		return
 	}
 	delete(s.sessions, ss.key)
-	left := slices.DeleteFunc(s.byPID[ss.serverPID], func(other *session) bool { return other == ss })
+	left := slices.DeleteFunc(s.byPID[ss.key.pid], func(other *session) bool { return other == ss })
 	if len(left) == 0 {
-		delete(s.byPID, ss.serverPID)
+		delete(s.byPID, ss.key.pid)
 	} else {
-		s.byPID[ss.serverPID] = left
+		s.byPID[ss.key.pid] = left
 	}
 	s.metrics.sessions.Dec()
 }

@@ -44,7 +44,6 @@ type session struct {
 	guest         *guest // in the lobby until the log-in is done
 	counted       bool   // in the census. Guarded by Server.mu
 	client        *wire.Conn
-	server        *wire.Conn
 	peer          netip.Addr // zero: a socket
 	tls           bool
 	version       uint32
@@ -53,16 +52,15 @@ type session struct {
 	database      string
 	replication   bool
 	key           cancelKey
-	serverPID     uint32
-	serverSecret  []byte
 	scramVerifier scram.Verifier
 	clientKey     []byte // zeroed at the end
 	actor         vault.Actor
 	own           string       // name of the node's own prepared statement
 	active        atomic.Int64 // when the client sent something last, Unix ns
 
-	cr         *wire.Reader // the front's, as clientHalt
-	sr         *wire.Reader // the back's, as serverHalt
+	leg        atomic.Pointer[leg] // the back changes it, with mu
+	cr         *wire.Reader        // the front's, as clientHalt
+	sr         *wire.Reader        // the back's, as serverHalt: the leg's
 	clientHalt halt
 	serverHalt halt
 
@@ -76,8 +74,14 @@ type session struct {
 	closing bool // drain: end at the next idle point
 	frontState
 	backState
-	queue replyQueue
-	ops   [2]operation // the front's, the back's
+	queue      replyQueue
+	trial      *trial       // what may have to run at the primary
+	spare      *serverLogin // the leg that was left, which nobody reads
+	spareSince time.Time
+	backAt     time.Time    // when a session at the primary may go back
+	balked     int          // how often it could not, in a row
+	ops        [2]operation // the front's, the back's
+	halfClosed bool         // the client writes no more
 
 	parked uint64 // the Parker's id; 0: the session runs. Guarded by mu
 	waits  uint32 // what the front was seen to wait for last; parkIdle's
@@ -85,18 +89,15 @@ type session struct {
 
 // backState is what the server said. Guarded by mu.
 type backState struct {
-	state       byte   // of the last ReadyForQuery
-	stdStrings  bool   // standard_conforming_strings, as reported
-	encoding    string // client_encoding, as reported
-	dropping    bool   // an opening failed: nothing more for the client up to ReadyForQuery
+	reported
+	state       byte // of the last ReadyForQuery
+	dropping    bool // an opening failed: nothing more for the client up to ReadyForQuery
 	catalog     catalog
 	doubtful    bool                // the catalog may be stale
 	seen        map[uint32]struct{} // types that are not the vault's
 	rows        shape               // of the result set that a Query is giving
 	stmtShape   shape               // of the unnamed statement
 	portalShape shape               // of the unnamed portal
-	standby     bool                // in_hot_standby, as reported
-	superuser   bool                // is_superuser, as reported
 	serverGone  bool                // it ended the session
 	fatal       *sqlError           // ends the session once what is ready has been sent
 	ahead       int                 // bytes at the buffer's front that pass as they are
@@ -151,7 +152,7 @@ func (ss *session) relay() (stopped bool) {
 		defer ss.rescue("front")
 		err := ss.front()
 		if errors.Is(err, wire.ErrParked) {
-			ss.server.Park()
+			ss.server().Park()
 			return
 		}
 		ss.finishFront(err, done)
@@ -171,7 +172,7 @@ func (ss *session) rescue(where string) {
 	}
 	ss.srv.panicked(where, p)
 	ss.client.SetDeadline(longAgo)                                                                  //nolint:errcheck // both ends may be gone already
-	ss.server.SetDeadline(longAgo)                                                                  //nolint:errcheck // as above
+	ss.server().SetDeadline(longAgo)                                                                //nolint:errcheck // as above
 	defer ss.end()                                                                                  // Close waits for whoever waits for mu
 	for begun := time.Now(); time.Since(begun) < rescueTimeout; time.Sleep(10 * time.Millisecond) { //nolint:forbidigo // the lock may be held for ever
 		if ss.mu.TryLock() {
@@ -191,13 +192,26 @@ const rescueTimeout = 2 * time.Second
 // the back has ended.
 func (ss *session) finishFront(err error, done <-chan struct{}) {
 	if ss.passHeader(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		if cw, ok := ss.server.Net().(interface{ CloseWrite() error }); ok && cw.CloseWrite() == nil {
+		if ss.halfClose() == nil {
 			ss.watchGone(done)
 			return
 		}
 	}
 	ss.finish(err)
 	ss.end()
+}
+
+// halfClose tells the server that nothing more comes: while the session is on its
+// way to another one, the back does.
+func (ss *session) halfClose() error {
+	ss.mu.Lock()
+	ss.halfClosed = true
+	l, later := ss.server(), ss.trial != nil && ss.trial.refused != nil
+	ss.mu.Unlock()
+	if later {
+		return nil
+	}
+	return closeWrite(l)
 }
 
 // passHeader lets the server judge a header that breaks the framing: its FATAL,
@@ -209,9 +223,17 @@ func (ss *session) passHeader(err error) bool {
 	if !errors.As(err, &frame) && !errors.As(err, &unknown) {
 		return false
 	}
+	ss.mu.Lock()
+	if ss.trial != nil && ss.trial.refused != nil { // not between an error and the answer in its place
+		err = ss.wait(func() bool { return ss.queue.ends == 0 })
+	}
+	ss.mu.Unlock()
+	if err == errEnded {
+		return false
+	}
 	ss.smu.Lock()
 	defer ss.smu.Unlock()
-	_, err = ss.server.Write(ss.cr.Buffered()[:wire.HeaderSize])
+	_, err = ss.server().Write(ss.cr.Buffered()[:wire.HeaderSize])
 	return err == nil
 }
 
@@ -252,7 +274,8 @@ func (ss *session) terminate(e *sqlError) {
 func (ss *session) end() {
 	ss.mu.Lock()
 	ss.ended = true
-	parked := ss.parked
+	parked, l, spare := ss.parked, ss.server(), ss.spare
+	ss.spare = nil
 	for _, o := range ss.ops {
 		if o.cancel != nil {
 			o.cancel()
@@ -265,16 +288,19 @@ func (ss *session) end() {
 	if parked != 0 {
 		ss.srv.parker.Wake(parked)
 	}
+	if spare != nil {
+		spare.leg.drop()
+	}
 	// Close waits until nobody is in the middle of passing on what he has read:
 	// no write may hold him (see wire.Reader.Pump).
 	ss.client.Net().SetWriteDeadline(longAgo) //nolint:errcheck // both ends may be gone already
-	if ss.server == nil {
+	if l == nil {
 		ss.client.Close() //nolint:errcheck // as above
 		return
 	}
-	ss.server.Net().SetWriteDeadline(longAgo) //nolint:errcheck // as above
-	ss.client.Close()                         //nolint:errcheck // as above
-	ss.server.Close()                         //nolint:errcheck // as above
+	l.Net().SetWriteDeadline(longAgo) //nolint:errcheck // as above
+	ss.client.Close()                 //nolint:errcheck // as above
+	l.Close()                         //nolint:errcheck // as above
 }
 
 // longAgo is a deadline that has passed.
@@ -290,6 +316,7 @@ func (ss *session) close() {
 		st.zero()
 	}
 	ss.unnamedStmt.zero()
+	ss.endTrial()
 	for _, r := range []*wire.Reader{ss.cr, ss.sr} {
 		if r != nil {
 			r.Release()
@@ -345,8 +372,17 @@ func (ss *session) copyHangs() bool {
 
 var errInCopy = fatalError(stateProtocol, "unexpected message during COPY from stdin", "")
 
-// parameter notes a ParameterStatus that the rewrite depends on.
-func (ss *session) parameter(body []byte) {
+// reported is what the server tells of its settings by itself.
+type reported struct {
+	stdStrings bool   // standard_conforming_strings
+	encoding   string // client_encoding
+	standby    bool   // in_hot_standby
+	readOnly   bool   // default_transaction_read_only
+	superuser  bool   // is_superuser
+}
+
+// note takes a ParameterStatus.
+func (r *reported) note(body []byte) {
 	name, rest, ok := bytes.Cut(body, []byte{0})
 	if !ok {
 		return
@@ -354,13 +390,15 @@ func (ss *session) parameter(body []byte) {
 	value := string(bytes.TrimRight(rest, "\x00"))
 	switch string(name) {
 	case "standard_conforming_strings":
-		ss.stdStrings = value == "on"
+		r.stdStrings = value == "on"
 	case "client_encoding":
-		ss.encoding = value
+		r.encoding = value
 	case "in_hot_standby":
-		ss.standby = value == "on"
+		r.standby = value == "on"
+	case "default_transaction_read_only":
+		r.readOnly = value == "on"
 	case "is_superuser":
-		ss.superuser = value == "on"
+		r.superuser = value == "on"
 	}
 }
 

@@ -34,6 +34,17 @@ func (e *sqlError) append(dst []byte) []byte {
 	})
 }
 
+// appendWarning writes it as a NoticeResponse.
+func (e *sqlError) appendWarning(dst []byte) []byte {
+	fields := []wire.Field{{Code: 'S', Text: "WARNING"}, {Code: 'V', Text: "WARNING"}, {Code: 'C', Text: e.code}, {Code: 'M', Text: e.message}}
+	for _, f := range []wire.Field{{Code: 'D', Text: e.detail}, {Code: 'H', Text: e.hint}} {
+		if f.Text != "" {
+			fields = append(fields, f)
+		}
+	}
+	return wire.AppendFields(dst, wire.NoticeResponse, fields...)
+}
+
 // SQLSTATEs that the proxy itself uses.
 const (
 	stateProtocol       = "08P01"
@@ -55,6 +66,7 @@ const (
 	stateFailedBlock    = "25P02"
 	stateNoStatement    = "26000"
 	stateReadOnly       = "25006"
+	stateNoFunction     = "42883"
 	stateIdle           = "57P05"
 )
 

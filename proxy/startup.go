@@ -240,6 +240,9 @@ func (ss *session) login(ctx context.Context, nc net.Conn, req *wire.Startup) er
 	if err := s.register(ss); err != nil {
 		return errShutdown
 	}
+	if ss.replaced(s.fence()) { // known by now to those who look for such
+		return errLocalReplaced
+	}
 	out := wire.AppendMessage(greeting, wire.BackendKeyData, append(binary.BigEndian.AppendUint32(nil, ss.key.pid), ss.handed()...))
 	out = wire.AppendReady(out, ss.state)
 	if err := ss.local(out); err != nil {
@@ -293,5 +296,5 @@ func isReplication(v string) bool {
 
 // clearDeadlines ends the time bound of the handshake on both legs.
 func (ss *session) clearDeadlines() error {
-	return errors.Join(ss.client.SetDeadline(time.Time{}), ss.server.SetDeadline(time.Time{}))
+	return errors.Join(ss.client.SetDeadline(time.Time{}), ss.server().SetDeadline(time.Time{}))
 }

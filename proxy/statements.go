@@ -24,6 +24,10 @@ type frontState struct {
 	batch            batch
 	gate             gate
 	runs             uint64 // messages that may have run functions or SQL: see portal.seen
+	unnamedParse     []byte // the body of the Parse of the unnamed statement, at a standby
+	unnamedKept      bool   // there is one in unnamedParse
+	unnamedLost      bool   // there is one that was too long
+	order            *order // for the back
 	skip             bool   // the node refused a message: the client's are dropped up to Sync
 	leaving          bool   // it has said goodbye
 }
@@ -62,6 +66,7 @@ type statement struct {
 	described bool  // a Describe was sent, or the shape is known
 	shape     shape // the back's
 
+	route  rewrite.Route // where a standby's session runs it
 	direct bool          // it executes or fetches from something that names the vault
 	plan   *rewrite.Plan // nil: the vault is not concerned
 	own    int           // how many parameters the client knows of
@@ -173,6 +178,29 @@ func (ss *session) undoUnnamed(e *owed) {
 		ss.unnamedStmt = e.prev
 	}
 	ss.unnamedDescribed, ss.unnamedUtility = false, true
+	ss.forgetUnnamed()
+}
+
+// keepUnnamed keeps the Parse of the unnamed statement: a server does not tell its
+// text. mu is held.
+func (ss *session) keepUnnamed(body []byte) {
+	if !ss.roams() && !ss.away() {
+		return
+	}
+	ss.forgetUnnamed()
+	if len(body) > maxTrial {
+		ss.unnamedLost = true
+		return
+	}
+	ss.unnamedParse, ss.unnamedKept = append(ss.unnamedParse, body...), true
+}
+
+// forgetUnnamed notes that there is none. mu is held.
+func (ss *session) forgetUnnamed() {
+	ss.unnamedParse, ss.unnamedKept, ss.unnamedLost = ss.unnamedParse[:0], false, false
+	if cap(ss.unnamedParse) > maxIdleOut {
+		ss.unnamedParse = nil
+	}
 }
 
 func (ss *session) restore(name string, st *statement) {

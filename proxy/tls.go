@@ -46,7 +46,7 @@ func ParseSSLMode(s string) (SSLMode, error) {
 
 func (m SSLMode) String() string { return sslModes[m] }
 
-// ServerTLS says how the node speaks TLS with its server. A socket never does.
+// ServerTLS says how the node speaks TLS with a server. A socket never does.
 type ServerTLS struct {
 	Mode  SSLMode
 	Roots *x509.CertPool // nil: the system's
@@ -130,28 +130,6 @@ func (c *prefixConn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// dialServer connects to the local server, with TLS as its mode, or the caller,
-// wants.
-func (s *Server) dialServer(ctx context.Context, forceTLS bool) (net.Conn, scram.Binding, error) {
-	mode := s.serverMode()
-	nc, err := s.dialOnce(ctx, forceTLS || mode >= SSLPrefer)
-	if errors.Is(err, errNoServerTLS) && mode == SSLPrefer {
-		nc, err = s.dialOnce(ctx, false)
-	}
-	if err != nil {
-		return nil, scram.Binding{}, err
-	}
-	return nc, serverBinding(nc), nil
-}
-
-// serverMode is the mode that counts: a socket never speaks TLS.
-func (s *Server) serverMode() SSLMode {
-	if t := s.cfg.ServerTLS; t != nil && s.cfg.LocalNetwork != "unix" {
-		return t.Mode
-	}
-	return SSLDisable
-}
-
 func serverBinding(nc net.Conn) scram.Binding {
 	tc, ok := nc.(*tls.Conn)
 	if !ok {
@@ -168,9 +146,11 @@ func serverBinding(nc net.Conn) scram.Binding {
 
 var errNoServerTLS = errors.New("the server does not speak TLS")
 
-func (s *Server) dialOnce(ctx context.Context, withTLS bool) (net.Conn, error) {
+func isNoTLS(err error) bool { return errors.Is(err, errNoServerTLS) }
+
+func (up *upstream) dialOnce(ctx context.Context, s *Server, withTLS bool) (net.Conn, error) {
 	var d net.Dialer
-	nc, err := d.DialContext(ctx, s.cfg.LocalNetwork, s.cfg.LocalAddr)
+	nc, err := d.DialContext(ctx, up.Network, up.Addr)
 	if err != nil {
 		return nil, err
 	}
@@ -178,14 +158,14 @@ func (s *Server) dialOnce(ctx context.Context, withTLS bool) (net.Conn, error) {
 	if !withTLS {
 		return nc, nil
 	}
-	tc, err := s.serverHandshake(ctx, nc)
+	tc, err := up.handshake(ctx, nc)
 	if err != nil {
 		return nil, errors.Join(err, nc.Close())
 	}
 	return tc, nil
 }
 
-func (s *Server) serverHandshake(ctx context.Context, nc net.Conn) (*tls.Conn, error) {
+func (up *upstream) handshake(ctx context.Context, nc net.Conn) (*tls.Conn, error) {
 	if dl, ok := ctx.Deadline(); ok {
 		if err := nc.SetDeadline(dl); err != nil {
 			return nil, err
@@ -201,7 +181,7 @@ func (s *Server) serverHandshake(ctx context.Context, nc net.Conn) (*tls.Conn, e
 	if answer[0] != 'S' {
 		return nil, errNoServerTLS
 	}
-	tc := tls.Client(wire.NewSocket(nc), s.cfg.ServerTLS.config())
+	tc := tls.Client(wire.NewSocket(nc), up.tls.config())
 	if err := tc.HandshakeContext(ctx); err != nil {
 		return nil, fmt.Errorf("TLS with the server: %w", err)
 	}
@@ -234,16 +214,6 @@ func (t *ServerTLS) verifyChain(cs tls.ConnectionState) error {
 	}
 	_, err := cs.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: t.Roots, Intermediates: inter})
 	return err
-}
-
-// mustBind reports whether the log-in to the server has to be bound to its
-// certificate: whoever writes bytes on that leg could have any record opened
-// for a client of his, so a remote server is verified one way or the other.
-func (s *Server) mustBind() bool {
-	if s.cfg.LocalNetwork == "unix" || isLoopbackHost(s.cfg.LocalAddr) {
-		return false
-	}
-	return s.cfg.ServerTLS == nil || s.cfg.ServerTLS.Mode < SSLVerifyFull
 }
 
 func isLoopbackHost(addr string) bool {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+	"unsafe"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
 )
@@ -24,10 +25,32 @@ const (
 	// RouteWrite is refused by a standby; or it succeeds there and guards
 	// nothing, as a lock that nobody on the primary sees.
 	RouteWrite
+	// RouteVault is a write that calls a function of the vault which writes.
+	RouteVault
 )
 
 // String is for tests and logs.
-func (r Route) String() string { return [...]string{"local", "block", "write"}[r] }
+func (r Route) String() string { return [...]string{"local", "block", "write", "vault"}[r] }
+
+// maxLooked is how long a text may be that MayMove looks into: more would hold up
+// its caller.
+const maxLooked = 16 << 10
+
+// MayMove reports whether a text has to be given to Route: it holds a word that
+// may make it move, or is too long to look. It allocates nothing.
+func (a *Analyzer) MayMove(text []byte, o Options) bool {
+	if len(text) > maxLooked {
+		return true
+	}
+	if len(text) == 0 {
+		return false
+	}
+	s := a.scratch.Get().(*scratch) //nolint:errcheck // the pool's New makes nothing else
+	defer a.scratch.Put(s)
+	sql := unsafe.String(&text[0], len(text)) // nothing of it is kept
+	lex(sql, o.StdStrings, &s.lx)
+	return s.lx.bad == "" && mayMove(sql, s.lx.toks)
+}
 
 // Route returns where the text can run. It parses only texts that hold a word
 // that may make it move. A text that cannot be read is local: the server says
@@ -91,6 +114,7 @@ func wordSet(words string) map[string]bool {
 // mayMove looks at the words of a text.
 func mayMove(sql string, toks []token) bool {
 	first := true
+	var folded [maxWord]byte
 	for _, t := range toks {
 		switch {
 		case t.is(sql, ';'):
@@ -98,9 +122,16 @@ func mayMove(sql string, toks []token) bool {
 			continue
 		case t.is(sql, '('):
 			continue // (SELECT …) FOR UPDATE
-		}
-		if name, ok := identName(sql, t); ok {
-			if t.kind == kindIdent && (first && !localWords[name] || movingWords[name]) || movesByName(name) {
+		case t.kind == kindIdent: // nearly all of them: without an allocation
+			word := folded[:copy(folded[:], t.text(sql))]
+			for i := range word {
+				word[i] = lower(word[i])
+			}
+			if first && !localWords[string(word)] || movingWords[string(word)] || movesByName(unsafe.String(&folded[0], len(word))) {
+				return true
+			}
+		default:
+			if name, ok := identName(sql, t); ok && movesByName(name) {
 				return true
 			}
 		}
@@ -109,19 +140,27 @@ func mayMove(sql string, toks []token) bool {
 	return false
 }
 
+// maxWord is longer than all words that are looked for.
+const maxWord = 64
+
 // moving are built-in functions that a standby refuses or, of locks, grants for
 // nothing. Their kin are told by their first letters.
-var moving = wordSet("nextval setval currval lastval pg_notify pg_current_xact_id txid_current " +
-	"put_secret create_secret rotate_secret update_secret delete_secret grant_access revoke_access adopt_grants grant_service_role tick " +
-	"enqueue_due_rotations expire_grace_versions next_version")
+var moving = wordSet("nextval setval currval lastval pg_notify pg_current_xact_id txid_current")
 
-// movesByName reports whether a function of this name in pg_catalog (or of the
-// vault) makes its caller move. Unlocking does not: asyncpg does it when it gives
-// a connection back.
-func movesByName(name string) bool {
+// vaultWrites are the vault's own.
+var vaultWrites = wordSet("put_secret create_secret rotate_secret update_secret delete_secret grant_access revoke_access adopt_grants " +
+	"grant_service_role tick enqueue_due_rotations expire_grace_versions next_version")
+
+// builtinMoves reports whether a function of this name in pg_catalog makes its
+// caller move. Unlocking does not: asyncpg does it when it gives a connection
+// back.
+func builtinMoves(name string) bool {
 	return moving[name] || strings.HasPrefix(name, "lo_") ||
 		strings.HasPrefix(name, "pg_advisory_") && !strings.HasPrefix(name, "pg_advisory_unlock") || strings.HasPrefix(name, "pg_try_advisory_")
 }
+
+// movesByName reports whether a text with this name is worth parsing.
+func movesByName(name string) bool { return vaultWrites[name] || builtinMoves(name) }
 
 // router finds the route of one text.
 type router struct {
@@ -173,7 +212,7 @@ func analyzes(o *pg.Node) bool {
 	return true
 }
 
-func (r *router) write() { r.route = RouteWrite }
+func (r *router) write() { r.route = max(r.route, RouteWrite) }
 
 // inside looks for what writes in any part of a statement.
 func (r *router) inside(n *pg.Node) {
@@ -200,7 +239,10 @@ func (r *router) call(fc *pg.FuncCall) {
 		}
 	}
 	n := len(names)
-	if (n == 1 || names[n-2] == "pg_catalog" || names[n-2] == schemaVault) && movesByName(names[n-1]) {
+	switch last := names[n-1]; {
+	case (n == 1 || names[n-2] == schemaVault) && vaultWrites[last]:
+		r.route = RouteVault
+	case (n == 1 || names[n-2] == "pg_catalog") && builtinMoves(last):
 		r.write()
 	}
 }

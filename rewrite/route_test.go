@@ -71,7 +71,7 @@ func TestRouteOfTheVault(t *testing.T) {
 		}
 		want := RouteLocal
 		if s.writes {
-			want = RouteWrite
+			want = RouteVault
 		}
 		if got := a.Route("SELECT vault."+s.name+"()", Options{StdStrings: true, Settled: true}); got != want {
 			t.Errorf("%s: %v, want %v", s.name, got, want)
@@ -92,5 +92,19 @@ func TestRouteOfWhatIsNoText(t *testing.T) {
 	}
 	if got := a.Route(`INSERT INTO t VALUES ('\')`, Options{StdStrings: true}); got != RouteLocal {
 		t.Errorf("a text whose literals are not known: %v, want local", got)
+	}
+}
+
+// MayMove says so of every text that Route moves.
+func TestMayMove(t *testing.T) {
+	a := testAnalyzer()
+	o := Options{StdStrings: true, Settled: true, Encoding: "UTF8"}
+	for _, c := range routeCases(t) {
+		if got := a.MayMove([]byte(c.sql), o); c.want != RouteLocal && !got {
+			t.Errorf("%s: %v", c.sql, got)
+		}
+	}
+	if a.MayMove(nil, o) || !a.MayMove(make([]byte, maxLooked+1), o) {
+		t.Error("an empty text may move, or one that is too long may not")
 	}
 }

@@ -163,8 +163,8 @@ func failingDoors() []Door {
 			}
 			return s.query(ctx, put(c, quoted(c.Value())))
 		}},
-		as(OnStandby, literal("on a standby", "25006", func(put string) string { return "SELECT " + put })),
-		as(OnStandby, param("on a standby, parameter", "25006", putParams)),
+		as(OnStandby, literal("on a standby", "", func(put string) string { return "SELECT " + put })),
+		as(OnStandby, param("on a standby, parameter", "", putParams)),
 	}
 }
 

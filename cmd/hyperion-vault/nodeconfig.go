@@ -30,6 +30,11 @@ type nodeConfig struct {
 	sslRoots   string
 	allowTrust bool
 
+	routing     proxy.Routing
+	primaryWait time.Duration
+	moveBack    time.Duration
+	park        time.Duration
+
 	masterKey     []byte // zeroed when the KMS has derived its keys
 	cacheTTL      time.Duration
 	cacheEntries  int
@@ -111,6 +116,17 @@ func (p *reader) servers(c *nodeConfig) {
 	}
 	c.sslRoots = p.values["VAULT_PG_SSLROOTCERT"]
 	c.allowTrust = p.boolean("VAULT_PG_ALLOW_TRUST")
+	switch p.oneOf("VAULT_ROUTE_WRITES", "all", "vault", "off") {
+	case "vault":
+		c.routing = proxy.RouteVault
+	case "off":
+		c.routing = proxy.RouteOff
+	default:
+		c.routing = proxy.RouteAll
+	}
+	c.primaryWait = p.duration("VAULT_PRIMARY_WAIT", 5*time.Minute)
+	c.moveBack = p.duration("VAULT_MOVE_BACK_AFTER", 24*time.Hour)
+	c.park = p.seconds("VAULT_PARK_SECS", 0, 86400)
 }
 
 func (p *reader) keys(c *nodeConfig) {

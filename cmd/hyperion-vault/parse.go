@@ -58,6 +58,15 @@ func (p *reader) seconds(name string, low, high int) time.Duration {
 	return time.Duration(p.number(name, low, high)) * time.Second
 }
 
+// duration is a time as Go writes it, with a unit.
+func (p *reader) duration(name string, high time.Duration) time.Duration {
+	d, err := time.ParseDuration(p.values[name])
+	if err != nil || d < 0 || d > high {
+		p.wrong(name)
+	}
+	return d
+}
+
 func (p *reader) boolean(name string) bool {
 	switch strings.ToLower(p.values[name]) {
 	case "true", "on", "yes", "1":

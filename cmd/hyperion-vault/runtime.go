@@ -8,22 +8,85 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"strings"
+	"syscall"
 	"time"
 )
 
-// shareProcessors leaves half of the processors to the server beside the node:
-// what the node does is mostly waiting, and threads of Go's that look for work
-// in vain cost more than they bring. It takes two where there are two: with one,
-// all sessions wait while one of them gives it work, and Go looks for what has
-// arrived only every 10 ms. GOMAXPROCS in the environment goes before.
-func shareProcessors(environ []string) {
+// A node takes the processors that it needs, one to begin with: what it does is
+// mostly waiting, and threads of Go's that look for work in vain cost a third of
+// what there is to do. With too few, all sessions wait while one of them gives the
+// node work, and Go looks for what has arrived only every 10 ms.
+type processors struct {
+	most  int
+	has   int
+	spare int // for how many looks one less would have been enough
+}
+
+const (
+	lookInterval = 100 * time.Millisecond
+	spareLooks   = 50 // five seconds
+)
+
+// newProcessors leaves half of the processors to the server beside the node, but
+// can take two where there are two. GOMAXPROCS in the environment goes before:
+// then it is nil.
+func newProcessors(environ []string, n int) *processors {
 	for _, setting := range environ {
 		if strings.HasPrefix(setting, "GOMAXPROCS=") {
-			return
+			return nil
 		}
 	}
-	n := runtime.GOMAXPROCS(0)
-	runtime.GOMAXPROCS(min(n, max(2, n/2)))
+	return &processors{most: min(n, max(2, n/2)), has: 1}
+}
+
+// next returns how many there are to be, if used of them were used since the last
+// time.
+func (p *processors) next(used float64) int {
+	switch {
+	case used > 0.7*float64(p.has) && p.has < p.most:
+		p.has++
+		p.spare = 0
+	case used > 0.5*float64(p.has-1):
+		p.spare = 0
+	default:
+		if p.spare++; p.spare >= spareLooks && p.has > 1 {
+			p.has--
+			p.spare = 0
+		}
+	}
+	return p.has
+}
+
+// share takes and gives back processors until ctx ends.
+func (p *processors) share(ctx context.Context) {
+	if p == nil {
+		return
+	}
+	runtime.GOMAXPROCS(p.has)
+	ticks := time.NewTicker(lookInterval)
+	defer ticks.Stop()
+	last, at := cpuTime(), time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticks.C:
+		}
+		cpu, now, had := cpuTime(), time.Now(), p.has
+		if p.next(float64(cpu-last)/float64(max(1, now.Sub(at)))) != had {
+			runtime.GOMAXPROCS(p.has)
+		}
+		last, at = cpu, now
+	}
+}
+
+// cpuTime is what the process has used so far.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // A node that relays allocates nothing, so Go would keep what log-ins have used

@@ -2,7 +2,10 @@
 
 package main
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 func TestCalm(t *testing.T) {
 	var c calm
@@ -20,5 +23,36 @@ func TestCalm(t *testing.T) {
 		if got := c.begins(step.allocated); got != step.begins {
 			t.Errorf("step %d: %v, want %v", i, got, step.begins)
 		}
+	}
+}
+
+func TestProcessors(t *testing.T) {
+	if newProcessors([]string{"A=b", "GOMAXPROCS=3"}, 8) != nil {
+		t.Error("GOMAXPROCS in the environment counts for nothing")
+	}
+	for n, want := range map[int]int{1: 1, 2: 2, 3: 2, 4: 2, 16: 8} {
+		if got := newProcessors(nil, n).most; got != want {
+			t.Errorf("%d of %d processors, want %d", got, n, want)
+		}
+	}
+	p := newProcessors(nil, 6)
+	var had []int
+	look := func(used float64, times int) {
+		for range times {
+			p.next(used)
+		}
+		had = append(had, p.has)
+	}
+	look(0.6, 10)           // one is enough
+	look(0.8, 1)            // not any more
+	look(1.5, 1)            // nor are two
+	look(3, 10)             // but half of them is the most
+	look(0.9, spareLooks-1) // two would be enough, for not long enough
+	look(1.5, 1)            // and are not
+	look(0.9, spareLooks)
+	look(0.4, spareLooks)
+	look(0, 10*spareLooks)
+	if want := []int{1, 2, 3, 3, 3, 3, 2, 1, 1}; !slices.Equal(had, want) {
+		t.Errorf("processors %v, want %v", had, want)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -47,7 +48,6 @@ func (c *serveCommand) Run(ctx context.Context, std *streams) error {
 		return err
 	}
 	v.forget()
-	shareProcessors(std.environ)
 	log := newLog(std.err, config)
 	for _, warning := range warnings {
 		log.WarnContext(ctx, "setting", "warning", warning)
@@ -68,6 +68,7 @@ func (c *serveCommand) Run(ctx context.Context, std *streams) error {
 	}
 	n.reload = func() (values, []string, error) { return load(&c.Settings, std.environ, c.Config) }
 	n.values = v
+	n.processors = newProcessors(std.environ, runtime.GOMAXPROCS(0))
 	return n.run(ctx)
 }
 
@@ -94,6 +95,7 @@ type node struct {
 	kms         atomic.Pointer[kmsState]
 	draining    atomic.Bool
 	probe       serverProbe
+	processors  *processors
 
 	values values // as loaded last; owned by the signal loop after start
 	reload func() (values, []string, error)
@@ -144,15 +146,16 @@ const planCacheBytes = 16 << 20
 
 func (n *node) newProxy() (*proxy.Server, error) {
 	c := n.config
-	serverTLS, err := c.serverTLS()
+	roots, err := c.serverRoots()
 	if err != nil {
 		return nil, err
 	}
 	p := proxy.Config{
 		Vault: n.vault, Analyzer: rewrite.NewAnalyzer(rewrite.Config{CacheBytes: planCacheBytes, CheckName: envelope.CheckName}),
-		LocalNetwork: c.local.network, LocalAddr: c.local.address, ServerTLS: serverTLS,
+		Local: vault.Server{Network: c.local.network, Addr: c.local.address}, ServerTLS: c.serverTLS(roots),
 		RequireTLS: c.requireTLS, AllowTrust: c.allowTrust, OpenIndirect: c.openIndirect, Database: c.database,
 		IgnoreHBA: c.ignoreHBA, AppnameAddHost: c.addHost,
+		Routing: c.routing, PrimaryWait: c.primaryWait, MoveBack: c.moveBack, Park: c.park,
 		Limits: c.limits, MockSecret: mockSecret(c.password),
 		Log: n.log, Registerer: n.registry,
 	}
@@ -184,40 +187,35 @@ func (n *node) tlsConfig() *tls.Config {
 	}
 }
 
-// serverTLS says how sessions reach the local server.
-func (c *nodeConfig) serverTLS() (*proxy.ServerTLS, error) {
-	if c.local.network == "unix" {
-		return nil, nil
+// serverTLS says how sessions reach a server.
+func (c *nodeConfig) serverTLS(roots *x509.CertPool) func(vault.Server) *proxy.ServerTLS {
+	return func(at vault.Server) *proxy.ServerTLS {
+		t := &proxy.ServerTLS{Mode: proxy.SSLVerifyFull, Roots: roots}
+		switch mode, err := proxy.ParseSSLMode(c.sslMode); {
+		case err == nil:
+			t.Mode = mode
+		case !(endpoint{network: at.Network, address: at.Addr}).beyondLoopback():
+			t.Mode = proxy.SSLPrefer
+		}
+		t.Host, _, _ = net.SplitHostPort(at.Addr) // an address that was checked at the start
+		return t
 	}
-	word := c.sslMode
-	switch {
-	case word != "":
-	case c.local.beyondLoopback():
-		word = "verify-full"
-	default:
-		word = "prefer"
-	}
-	mode, err := proxy.ParseSSLMode(word)
-	if err != nil {
-		return nil, err
-	}
-	host, _, err := net.SplitHostPort(c.local.address)
-	if err != nil {
-		return nil, err
-	}
-	t := &proxy.ServerTLS{Mode: mode, Host: host}
+}
+
+// serverRoots are the certificates that may sign a server's; nil: the system's.
+func (c *nodeConfig) serverRoots() (*x509.CertPool, error) {
 	if c.sslRoots == "" {
-		return t, nil
+		return nil, nil
 	}
 	pem, err := os.ReadFile(c.sslRoots)
 	if err != nil {
 		return nil, faultf("VAULT_PG_SSLROOTCERT holds %q: %s", c.sslRoots, cause(err))
 	}
-	t.Roots = x509.NewCertPool()
-	if !t.Roots.AppendCertsFromPEM(pem) {
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
 		return nil, faultf("VAULT_PG_SSLROOTCERT holds %q: no PEM certificate is in it", c.sslRoots)
 	}
-	return t, nil
+	return roots, nil
 }
 
 // run serves until ctx ends, then lets sessions finish.
@@ -248,6 +246,7 @@ func (n *node) run(ctx context.Context) error {
 	background(func() error { n.watchKMS(work); return nil })
 	background(func() error { n.signals(work); return nil })
 	background(func() error { returnMemory(work); return nil })
+	background(func() error { n.processors.share(work); return nil })
 	n.log.InfoContext(ctx, "serving", "version", version, "proxy", addresses(listeners.proxy), "api", listeners.api.Addr().String())
 
 	select {

@@ -26,6 +26,10 @@ type settings struct {
 	PGPoolMax     *string `env:"VAULT_PG_POOL_MAX" preset:"16" form:"a number from 1 to 1000" help:"Most connections of the service role to the local server."`
 	PGSSLMode     *string `env:"VAULT_PG_SSLMODE" form:"disable, allow, prefer, require, verify-ca or verify-full" help:"TLS to the servers, in libpq's words. Default: prefer to a server on loopback or a socket, verify-full to any other."`
 	PGSSLRootCert *string `env:"VAULT_PG_SSLROOTCERT" form:"a path" help:"Certificates that may sign a server's. Default: the system's."`
+	RouteWrites   *string `env:"VAULT_ROUTE_WRITES" preset:"all" form:"all, vault or off" help:"What a session beside a standby may run at the primary: every write, and every block that is not read-only; the vault's own writes outside blocks; nothing."`
+	PrimaryWait   *string `env:"VAULT_PRIMARY_WAIT" preset:"2s" form:"a time from 0s to 5m" help:"How long a write waits at a standby while no server is the primary."`
+	MoveBackAfter *string `env:"VAULT_MOVE_BACK_AFTER" preset:"1s" form:"a time from 0s to 24h" help:"After how long without a write a session goes from the primary back to the standby beside its node, if that shows all that the session may have seen; 0s: never."`
+	ParkSecs      *string `env:"VAULT_PARK_SECS" preset:"60" form:"seconds from 0 to 86400" help:"How long the connection that a session has left for the other server is kept; at the primary it holds what currval() and lastval() return. 0: not at all."`
 	PGAllowTrust  *string `env:"VAULT_PG_ALLOW_TRUST" preset:"false" form:"true or false" help:"Accept a server that lets a role in without a password (a trust line in pg_hba.conf)."`
 
 	KMSMode        *string `env:"VAULT_KMS_MODE" preset:"aws" form:"aws or local" help:"Who keeps the master key. aws comes with a later version: until then only local starts."`
@@ -76,8 +80,7 @@ var laterSettings = []string{
 	"VAULT_TRUST_PROXY", "VAULT_READ_AUTH", "VAULT_API_HOSTS", "VAULT_BOOTSTRAP_TOKEN",
 	"VAULT_AUTH_LOCKOUT_SECS",
 	"VAULT_AUDIT_SYNC", "VAULT_AUDIT_KEEP", "VAULT_AUDIT_SHIP", "VAULT_AUDIT_RETENTION",
-	"VAULT_ROTATION_POLL_SECS", "VAULT_ROUTE_WRITES", "VAULT_PRIMARY_WAIT", "VAULT_MAX_STALENESS",
-	"VAULT_MOVE_BACK_AFTER", "VAULT_PARK_SECS",
+	"VAULT_ROTATION_POLL_SECS", "VAULT_MAX_STALENESS",
 }
 
 // A setting is one field of settings.

@@ -15,10 +15,10 @@ import (
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 )
 
-// TestRun lets clients work on a cluster whose nodes do not route: they write at
-// the primary's and read at both.
+// TestRun lets clients work on a cluster: they read and write through both nodes,
+// and their sessions are at the primary for as short as can be.
 func TestRun(t *testing.T) {
-	c := cluster.Start(t, cluster.Spec{Standbys: 1})
+	c := cluster.Start(t, cluster.Spec{Standbys: 1, NodeEnv: map[string]string{"VAULT_MOVE_BACK_AFTER": "1ms"}})
 	user := addUsers(t, c)
 	t.Run("calm", func(t *testing.T) { calm(t, work(t, c, user, "calm")) })
 	t.Run("restarts", func(t *testing.T) { restarts(t, work(t, c, user, "restarts")) })
@@ -94,7 +94,7 @@ func work(t *testing.T, c *cluster.Cluster, user, prefix string) *working {
 	w := &working{c: c, prefix: prefix}
 	w.path, w.log = keptLog(t, prefix)
 	w.run = Start(t.Context(), Spec{
-		Nodes:   []Node{{Name: c.Nodes[0].Name, DSN: c.DSN(0, user), Writes: true}, {Name: c.Nodes[1].Name, DSN: c.DSN(1, user)}},
+		Nodes:   []Node{{Name: c.Nodes[0].Name, DSN: c.DSN(0, user), Writes: true}, {Name: c.Nodes[1].Name, DSN: c.DSN(1, user), Writes: true}},
 		Clients: 8, Prefix: prefix, Roles: roles, Pace: 2 * time.Millisecond, Lifetime: 40, Log: w.log, Say: t.Logf,
 	})
 	t.Cleanup(w.run.Stop)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/hyperiondb/hyperion-vault/envelope"
@@ -67,6 +68,9 @@ func (v *Vault) pinError(err error) *Error {
 // Watch asks the local server from time to time, until ctx ends, and keeps
 // [Vault.Health]. It logs once when the state changes.
 func (v *Vault) Watch(ctx context.Context) {
+	var primary sync.WaitGroup
+	primary.Go(func() { v.watchPrimary(ctx) })
+	defer primary.Wait()
 	retry, last := watchRetryMin, "nothing yet"
 	for {
 		st, err := v.Status(ctx)

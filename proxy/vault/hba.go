@@ -45,7 +45,6 @@ const rulesRounds = 5
 // for again when the server has loaded its configuration anew, which each
 // log-in learns with the verifier.
 type hbaRules struct {
-	local  Server
 	loaded atomic.Int64 // latest time of a load that was heard of, in microseconds
 	kept   atomic.Pointer[keptRules]
 }
@@ -172,7 +171,7 @@ func (v *Vault) readRules(ctx context.Context) error {
 // facts answers questions; without any it asks nobody.
 func (v *Vault) facts(ctx context.Context, user string, q hba.Questions) (f hba.Facts, err error) {
 	if q.Interfaces {
-		if f.Interfaces, err = interfacesOf(v.rules.local); err != nil {
+		if f.Interfaces, err = interfacesOf(v.local); err != nil {
 			return f, err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -15,6 +16,10 @@ const (
 	// primaryTTL is how long an answer to "who is primary?" is used.
 	primaryTTL = 3 * time.Second
 
+	// primaryWatch is how often all servers are asked although nobody wants to know
+	// the primary: a server that was replaced has to be found out.
+	primaryWatch = 5 * time.Second
+
 	// primaryTimeout bounds the asking of all servers.
 	primaryTimeout = 3 * time.Second
 )
@@ -23,11 +28,11 @@ const (
 // primary, or only one that another has replaced.
 var ErrNoPrimary = errors.New("no server of VAULT_PG_HOSTS is the primary")
 
-// sqlClaim asks a server who it is. Right after a promotion the control file
+// SQLClaim asks a server who it is. Right after a promotion the control file
 // still has the old timeline, so a primary's is taken from its WAL.
-const sqlClaim = `SELECT s.system_identifier::pg_catalog.text, r.standby,
+const SQLClaim = `SELECT pg_catalog.concat_ws(' ', s.system_identifier, r.standby,
  CASE WHEN r.standby THEN pg_catalog.lpad(pg_catalog.to_hex(c.timeline_id), 8, '0')
- ELSE pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8) END
+ ELSE pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8) END)
  FROM pg_catalog.pg_control_system() s, pg_catalog.pg_control_checkpoint() c,
  (SELECT pg_catalog.pg_is_in_recovery() AS standby) r`
 
@@ -39,16 +44,17 @@ type claim struct {
 	primary  bool
 }
 
-// parseClaim reads the one row of sqlClaim.
-func parseClaim(at Server, row [][]byte) (claim, bool) {
-	if len(row) != 3 || len(row[0]) == 0 {
+// parseClaim reads what SQLClaim says.
+func parseClaim(at Server, text string) (claim, bool) {
+	f := strings.Fields(text)
+	if len(f) != 3 {
 		return claim{}, false
 	}
-	tli, err := strconv.ParseUint(string(row[2]), 16, 32)
+	tli, err := strconv.ParseUint(f[2], 16, 32)
 	if err != nil || tli == 0 {
 		return claim{}, false
 	}
-	return claim{server: at, system: string(row[0]), timeline: uint32(tli), primary: string(row[1]) == "f"}, true
+	return claim{server: at, system: f[0], timeline: uint32(tli), primary: f[1] == "f"}, true
 }
 
 // A fence is what is known of the cluster: who has replaced whom is told by the
@@ -79,44 +85,103 @@ func (f fence) choose(claims []claim) (claim, fence, error) {
 	return found, f, nil
 }
 
+// A Primary is the server that takes writes, and what tells it from one that it
+// has replaced.
+type Primary struct {
+	Server
+	System   string // the cluster's identifier
+	Timeline uint32
+}
+
+// Confirm reads what a server says to SQLClaim and returns its timeline. false:
+// it is not this primary, or not any more.
+func (p Primary) Confirm(text string) (timeline uint32, ok bool) {
+	c, ok := parseClaim(p.Server, text)
+	return c.timeline, ok && c.primary && c.system == p.System && c.timeline >= p.Timeline
+}
+
 type primaryAnswer struct {
-	at     time.Time
-	server Server
-	err    error
+	at      time.Time
+	primary Primary
+	err     error
 }
 
 // Primary returns the server that is primary now, as it was seen within the last
 // few seconds. ErrNoPrimary: none answered so.
-func (v *Vault) Primary(ctx context.Context) (Server, error) {
+func (v *Vault) Primary(ctx context.Context) (Primary, error) {
 	if p := v.primary.Load(); p != nil && time.Since(p.at) < primaryTTL {
-		return p.server, p.err
+		return p.primary, p.err
 	}
-	// One asks for all, and goes on if its caller leaves.
+	return v.askPrimary(ctx)
+}
+
+// AwaitPrimary is Primary, but asks on for as long as is given while there is
+// none.
+func (v *Vault) AwaitPrimary(ctx context.Context, wait time.Duration) (Primary, error) {
+	if p := v.primary.Load(); p != nil && p.err == nil && time.Since(p.at) < primaryTTL {
+		return p.primary, nil
+	}
+	deadline := time.Now().Add(wait)
+	for {
+		p, err := v.askPrimary(ctx)
+		if err == nil || ctx.Err() != nil || time.Until(deadline) < primaryAskEvery {
+			return p, err
+		}
+		select {
+		case <-time.After(primaryAskEvery):
+		case <-ctx.Done():
+			return Primary{}, ctx.Err()
+		}
+	}
+}
+
+// primaryAskEvery is how long all servers are left alone while somebody waits for
+// a primary.
+const primaryAskEvery = 200 * time.Millisecond
+
+// DoubtPrimary makes the next one who wants to know the primary ask: p did not
+// take a session, or not a write.
+func (v *Vault) DoubtPrimary(p Primary) {
+	if known := v.primary.Load(); known != nil && known.primary == p {
+		v.primary.CompareAndSwap(known, nil)
+	}
+}
+
+// askPrimary asks all servers. One asks for all who come meanwhile, and goes on if
+// its caller leaves.
+func (v *Vault) askPrimary(ctx context.Context) (Primary, error) {
 	answer := v.asking.DoChan("", func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), primaryTimeout)
 		defer cancel()
-		v.findPrimary(ctx)
-		return nil, nil
+		return v.findPrimary(ctx), nil
 	})
 	select {
-	case <-answer:
+	case a := <-answer:
+		p := a.Val.(*primaryAnswer) //nolint:errcheck,forcetypeassert // as returned above
+		return p.primary, p.err
 	case <-ctx.Done():
-		return Server{}, ctx.Err()
+		return Primary{}, ctx.Err()
 	}
-	p := v.primary.Load()
-	return p.server, p.err
 }
 
 // findPrimary asks all servers and keeps the answer. One call runs at a time.
-func (v *Vault) findPrimary(ctx context.Context) {
-	system := make(chan string, 1)
-	go func() { system <- v.localSystem(ctx) }()
+func (v *Vault) findPrimary(ctx context.Context) *primaryAnswer {
+	local := make(chan claim, 1)
+	go func() { local <- v.localClaim(ctx) }()
 	claims := v.claims(ctx)
-	if id := <-system; id != "" && id != v.fence.system { // the first time, or it was made anew
-		v.fence = fence{system: id}
+	mine := <-local
+	if mine.system != "" && mine.system != v.fence.system { // the first time, or it was made anew
+		v.fence = fence{system: mine.system}
+	}
+	if mine.system != "" {
+		v.fence.timeline = max(v.fence.timeline, mine.timeline)
 	}
 	found, known, err := v.fence.choose(claims)
 	v.fence = known
+	v.latest.Store(known.timeline)
+	if mine.system != "" {
+		v.localReplaced.Store(mine.primary && mine.timeline < known.timeline)
+	}
 	for _, c := range claims {
 		if said := (claim{c.server, c.system, c.timeline, true}); c == said && c.timeline < known.timeline && v.replaced != said {
 			v.replaced = said
@@ -124,17 +189,46 @@ func (v *Vault) findPrimary(ctx context.Context) {
 				"timeline", c.timeline, "latest_timeline", known.timeline)
 		}
 	}
-	v.primary.Store(&primaryAnswer{at: time.Now(), server: found.server, err: err})
+	a := &primaryAnswer{at: time.Now(), primary: Primary{found.server, found.system, found.timeline}, err: err}
+	v.primary.Store(a)
+	return a
 }
 
-// localSystem is the identifier of the cluster that the local server belongs to;
-// empty if it does not answer.
-func (v *Vault) localSystem(ctx context.Context) string {
-	id, err := v.store.textWithin(ctx, hostTimeout, `SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()`)
-	if err != nil || id == nil {
-		return ""
+// localClaim is what the server beside this node says; empty if it does not
+// answer.
+func (v *Vault) localClaim(ctx context.Context) claim {
+	text, err := v.store.textWithin(ctx, hostTimeout, SQLClaim)
+	if err != nil || text == nil {
+		return claim{}
 	}
-	return *id
+	c, _ := parseClaim(v.local, *text)
+	return c
+}
+
+// Timeline is the latest that a server of this cluster was seen on; 0: none was
+// seen yet. Whoever is on one below has been replaced.
+func (v *Vault) Timeline() uint32 { return v.latest.Load() }
+
+// LocalReplaced reports whether the server beside this node says that it is the
+// primary, and another one has replaced it.
+func (v *Vault) LocalReplaced() bool { return v.localReplaced.Load() }
+
+// watchPrimary asks from time to time, until ctx ends. With one server there is
+// nothing to find out.
+func (v *Vault) watchPrimary(ctx context.Context) {
+	if len(v.hosts) < 2 {
+		return
+	}
+	tick := time.NewTicker(primaryWatch)
+	defer tick.Stop()
+	for {
+		_, _ = v.Primary(ctx) // what it finds is kept
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // claims asks all servers at once, and waits for all: one that is far away may
@@ -167,11 +261,11 @@ func (v *Vault) ask(ctx context.Context, at Server) *claim {
 		return nil
 	}
 	defer func() { _ = conn.Close(ctx) }() // nothing depends on it
-	r := conn.ExecParams(ctx, sqlClaim, nil, nil, nil, nil).Read()
-	if r.Err != nil || len(r.Rows) != 1 {
+	r := conn.ExecParams(ctx, SQLClaim, nil, nil, nil, nil).Read()
+	if r.Err != nil || len(r.Rows) != 1 || len(r.Rows[0]) != 1 {
 		return nil
 	}
-	c, ok := parseClaim(at, r.Rows[0])
+	c, ok := parseClaim(at, string(r.Rows[0][0]))
 	if !ok {
 		return nil
 	}

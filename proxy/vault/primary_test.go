@@ -40,18 +40,21 @@ func TestFence(t *testing.T) {
 }
 
 func TestParseClaim(t *testing.T) {
-	row := func(columns ...string) (out [][]byte) {
-		for _, c := range columns {
-			out = append(out, []byte(c))
-		}
-		return out
-	}
-	if c, ok := parseClaim(Server{}, row("7", "f", "0000001A")); !ok || c.timeline != 26 || !c.primary || c.system != "7" {
+	if c, ok := parseClaim(Server{}, "7 f 0000001A"); !ok || c.timeline != 26 || !c.primary || c.system != "7" {
 		t.Errorf("got %+v, %v", c, ok)
 	}
-	for _, bad := range [][][]byte{row("7", "f"), row("", "f", "00000001"), row("7", "f", ""), row("7", "f", "00000000"), row("7", "f", "x"), row("7", "f", "100000001")} {
+	for _, bad := range []string{"", "7 f", " f 00000001", "7 f ", "7 f 00000000", "7 f x", "7 f 100000001", "7 f 00000001 x"} {
 		if c, ok := parseClaim(Server{}, bad); ok {
 			t.Errorf("%q is taken for %+v", bad, c)
+		}
+	}
+}
+
+func TestConfirm(t *testing.T) {
+	p := Primary{System: "7", Timeline: 3}
+	for text, want := range map[string]uint32{"7 f 00000003": 3, "7 f 00000004": 4, "7 t 00000003": 0, "8 f 00000003": 0, "7 f 00000002": 0, "": 0} {
+		if got, ok := p.Confirm(text); ok != (want != 0) || ok && got != want {
+			t.Errorf("%q: %d, %v; want %d", text, got, ok, want)
 		}
 	}
 }

@@ -116,6 +116,11 @@ type Vault struct {
 	asking  singleflight.Group
 	primary atomic.Pointer[primaryAnswer]
 
+	local         Server
+	latest        atomic.Uint32 // timeline
+	localReplaced atomic.Bool
+	replay        atomic.Pointer[replayed]
+
 	// findPrimary's.
 	fence    fence
 	replaced claim // the last that was warned of
@@ -152,7 +157,7 @@ func New(c Config) (*Vault, error) {
 	v := &Vault{
 		node: c.Node, pin: c.Pin, newSealer: c.NewSealer, audit: c.Audit, log: c.Log,
 		metrics: newMetrics(), misses: newMissLimiter(c.MaxMisses, c.MissWindow),
-		store: store, rules: hbaRules{local: c.Local}, hosts: c.Hosts,
+		store: store, local: c.Local, hosts: c.Hosts,
 	}
 	_, _ = rand.Read(v.hmacKey[:]) // never returns an error, see crypto/rand
 	v.allowed.Store(c.AllowedIPs)

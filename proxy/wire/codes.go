@@ -40,6 +40,7 @@ const (
 	NegotiateVersion     = 'v'
 	NoData               = 'n'
 	NoticeResponse       = 'N'
+	Notification         = 'A'
 	ParameterDescription = 't'
 	ParameterStatus      = 'S'
 	ParseComplete        = '1'

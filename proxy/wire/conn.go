@@ -3,8 +3,10 @@
 package wire
 
 import (
+	"errors"
 	"io"
 	"net"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -83,15 +85,44 @@ func (c *Conn) SetDeadline(t time.Time) error {
 // nudge ends a wait for reading.
 func (c *Conn) nudge() { c.nc.SetReadDeadline(longAgo) } //nolint:errcheck // closed by now
 
+// unnudge lets reads wait again.
+func (c *Conn) unnudge() error {
+	if err := c.nc.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	if !c.free.Load() { // a bound was set meanwhile: it stands
+		c.nudge()
+	}
+	return nil
+}
+
 // longAgo is a deadline that has passed.
 var longAgo = time.Unix(1, 0)
 
 // Read reads at least one byte into p, or fails.
 func (c *Conn) Read(p []byte) (int, error) {
 	if c.raw == nil {
-		return c.nc.Read(p)
+		return c.tlsRead(p, false)
 	}
 	return c.rd.read(c, p)
+}
+
+// tlsRead is the TLS connection's Read, begun again after a nudge, unless that
+// was to park. A read that a deadline ends loses nothing: crypto/tls keeps what
+// it has of a record.
+func (c *Conn) tlsRead(p []byte, parkable bool) (int, error) {
+	for {
+		if parkable && c.parks.Swap(false) {
+			return 0, ErrParked
+		}
+		n, err := c.nc.Read(p)
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !c.free.Load() {
+			return n, err
+		}
+		if err := c.unnudge(); err != nil {
+			return 0, err
+		}
+	}
 }
 
 // Write writes all of p, or fails.
@@ -104,11 +135,11 @@ func (c *Conn) Write(p []byte) (int, error) {
 
 // readFirst reads into an empty Reader, which takes a buffer only once the
 // socket is readable.
-func (c *Conn) readFirst(r *Reader) error {
+func (c *Conn) readFirst(r *Reader, parkable bool) error {
 	if c.raw != nil {
 		return c.rd.readInto(r)
 	}
-	n, err := c.nc.Read(c.head[:])
+	n, err := c.tlsRead(c.head[:], parkable)
 	if n == 0 {
 		if err == nil {
 			err = io.ErrNoProgress

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrParked is what Pump returns after Park: nothing has been read that step did
-// not take.
+// ErrParked is what Pump returns after Park: nothing is buffered that it has not
+// given to step, or to its caller.
 var ErrParked = errors.New("wire: parked")
 
 // Waits returns a number that stays the same as long as a Pump waits and nothing

@@ -8,7 +8,6 @@ import (
 	"os"
 	"runtime"
 	"syscall"
-	"time"
 	"unsafe"
 )
 
@@ -208,11 +207,8 @@ func (c *Conn) rawRead(fn func(fd uintptr) bool, parkable bool) error {
 		if !errors.Is(err, os.ErrDeadlineExceeded) || !c.free.Load() {
 			return err
 		}
-		if err := c.nc.SetReadDeadline(time.Time{}); err != nil {
+		if err := c.unnudge(); err != nil {
 			return err
-		}
-		if !c.free.Load() { // a bound was set meanwhile: it stands
-			c.nudge()
 		}
 	}
 }

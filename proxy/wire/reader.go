@@ -69,7 +69,9 @@ func (r *Reader) MarkSecret() { r.dirty = true }
 
 // Fill blocks until at least one more byte is buffered. Unread bytes stay. The
 // buffer grows only if it is full of one unfinished message.
-func (r *Reader) Fill() error {
+func (r *Reader) Fill() error { return r.fill(false) }
+
+func (r *Reader) fill(parkable bool) error {
 	switch {
 	case r.r == r.w:
 		r.release()
@@ -82,7 +84,7 @@ func (r *Reader) Fill() error {
 		r.r, r.w = 0, n
 	}
 	if r.buf == nil {
-		return r.conn.readFirst(r)
+		return r.conn.readFirst(r, parkable)
 	}
 	if r.w == len(r.buf) {
 		if err := r.grow(); err != nil {
@@ -109,7 +111,7 @@ func (r *Reader) Fill() error {
 // fail, which is a write: by a write deadline on the connections concerned.
 func (r *Reader) Pump(step func() bool) error {
 	if r.conn.raw == nil || r.r != r.w {
-		return r.Fill()
+		return r.fill(true)
 	}
 	r.Release()
 	return r.conn.pm.run(r, step)

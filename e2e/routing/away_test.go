@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package routing
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+	"github.com/hyperiondb/hyperion-vault/e2e/rawpg"
+)
+
+// TestNoPrimary: while there is none, reads go on, a write is refused in bounded
+// time, and a block that might write begins here with a warning.
+func TestNoPrimary(t *testing.T) {
+	c := cluster.Start(t, cluster.Spec{Standbys: 1, NodeEnv: map[string]string{"VAULT_PRIMARY_WAIT": "1s"}})
+	super := c.Connect(t, c.SuperDSN(0))
+	cluster.Exec(t, super, "CREATE TABLE public.t (a int)")
+	cluster.Exec(t, super, "GRANT ALL ON public.t TO PUBLIC")
+	c.WaitReplayed(t, 1)
+	moved := dial(t, c.DSN(1, c.User))
+	moved.Ask(t, "C(INSERT_0_1) Z(I)", rawpg.Query("INSERT INTO public.t VALUES (1)"))
+	if err := c.Nodes[0].KillServer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := moved.Receive(); err == nil && m.Type != 'E' {
+		t.Errorf("the session whose server was killed got %v", m)
+	}
+	s := dial(t, c.DSN(1, c.User))
+	s.Ask(t, "E(25006) Z(I)", rawpg.Query("INSERT INTO public.t VALUES (1)"))
+	s.Ask(t, "E(25006) Z(I)", rawpg.Parse("", "INSERT INTO public.t VALUES (1)"), rawpg.Bind("", ""), rawpg.Execute("", 0), rawpg.Sync())
+	if err := s.Send(rawpg.Query("BEGIN")); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := s.Receive(); err != nil || m.Type != 'N' {
+		t.Fatalf("got %v, %v; want a warning", m, err)
+	}
+	s.Expect(t, "C(BEGIN) Z(T)")
+	s.Ask(t, "T(a:23) D(1) C(SELECT_1) Z(T)", rawpg.Query("TABLE public.t"))
+	s.Ask(t, "E(25006) Z(E)", rawpg.Query("INSERT INTO public.t VALUES (1)"))
+	s.Ask(t, "C(ROLLBACK) Z(I)", rawpg.Query("ROLLBACK"))
+
+	// The standby becomes the primary: the same session writes.
+	local := c.Connect(t, c.SuperDSN(1))
+	cluster.Exec(t, local, "SELECT pg_promote(true)")
+	cluster.Eventually(t, "a write after the promotion", func() bool {
+		if err := s.Send(rawpg.Query("INSERT INTO public.t VALUES (2)")); err != nil {
+			t.Fatal(err)
+		}
+		done := false
+		for {
+			m, err := s.Receive()
+			if err != nil {
+				t.Fatal(err)
+			}
+			done = done || m.String() == "C(INSERT_0_1)"
+			if m.Type == 'Z' {
+				return done
+			}
+		}
+	})
+	if got := cluster.Text(t, local, "SELECT count(*)::text FROM public.t WHERE a = 2"); got != "1" {
+		t.Errorf("%s rows of one insert", got)
+	}
+}
+
+// TestCancelWhileMoving: a primary that does not answer holds up a session only
+// until its client cancels, or the bound has passed.
+func TestCancelWhileMoving(t *testing.T) {
+	c := cluster.Start(t, cluster.Spec{Standbys: 1})
+	super := c.Connect(t, c.SuperDSN(0))
+	cluster.Exec(t, super, "CREATE TABLE public.t (a int)")
+	cluster.Exec(t, super, "CREATE FUNCTION public.w() RETURNS int LANGUAGE sql AS 'INSERT INTO public.t VALUES (1) RETURNING a'")
+	cluster.Exec(t, super, "GRANT ALL ON public.t TO PUBLIC")
+	c.WaitReplayed(t, 1)
+	known := dial(t, c.DSN(1, c.User)) // makes the node know the primary
+	known.Ask(t, "C(INSERT_0_1) Z(I)", rawpg.Query("INSERT INTO public.t VALUES (1)"))
+	c.Nodes[0].FreezeServer(t)
+	defer c.Nodes[0].ThawServer(t)
+	for _, sql := range []string{"INSERT INTO public.t VALUES (2)", "SELECT public.w()", "BEGIN"} {
+		s := dial(t, c.DSN(1, c.User))
+		if err := s.Send(rawpg.Query(sql)); err != nil {
+			t.Fatal(err)
+		}
+		stop := make(chan struct{})
+		ended := make(chan struct{})
+		go func() { // whenever it comes, it counts
+			defer close(ended)
+			for {
+				ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
+				s.Cancel(ctx) //nolint:errcheck // comes again
+				cancel()
+				select {
+				case <-stop:
+					return
+				case <-time.After(20 * time.Millisecond):
+				}
+			}
+		}()
+		for {
+			m, err := s.Receive()
+			if err != nil {
+				t.Fatalf("%s: %v", sql, err)
+			}
+			if m.Type == 'E' && m.String() != "E(57014)" {
+				t.Errorf("%s: got %v, want 57014", sql, m)
+			}
+			if m.Type == 'Z' {
+				break
+			}
+		}
+		close(stop)
+		<-ended
+		where(t, s, false)
+	}
+	c.Nodes[0].ThawServer(t)
+	s := dial(t, c.DSN(1, c.User))
+	s.Ask(t, "C(INSERT_0_1) Z(I)", rawpg.Query("INSERT INTO public.t VALUES (3)"))
+}
+
+// TestCancelAndTerminateAfterTheMove: both reach the backend at the primary.
+func TestCancelAndTerminateAfterTheMove(t *testing.T) {
+	schema(t)
+	super := shared.Connect(t, shared.SuperDSN(0))
+	s := standby(t)
+	s.Ask(t, "C(INSERT_0_1) Z(I)", rawpg.Query("INSERT INTO r.t (v) VALUES ('moved')"))
+	if err := s.Send(rawpg.Query("SELECT pg_sleep(600)")); err != nil {
+		t.Fatal(err)
+	}
+	sleeps := "SELECT count(*)::text FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)' AND state = 'active'"
+	cluster.Eventually(t, "the statement at the primary", func() bool { return cluster.Text(t, super, sleeps) == "1" })
+	if err := s.Cancel(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.Expect(t, "T(pg_sleep:2278) E(57014) Z(I)")
+	pid := cluster.Text(t, super, "SELECT pid::text FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'")
+	cluster.Exec(t, super, "SELECT pg_terminate_backend($1::int)", pid)
+	s.Expect(t, "E(57P01)")
+	if _, err := s.Receive(); err == nil {
+		t.Error("the session goes on")
+	}
+}
+
+// TestReplaced: a promotion while the old primary goes on as if nothing had
+// happened. Sessions that write there end, none begins, and the node beside the
+// standby goes to the new primary.
+func TestReplaced(t *testing.T) {
+	c := cluster.Start(t, cluster.Spec{Standbys: 1})
+	super := c.Connect(t, c.SuperDSN(0))
+	cluster.Exec(t, super, "CREATE TABLE public.t (a int)")
+	cluster.Exec(t, super, "GRANT ALL ON public.t TO PUBLIC")
+	c.WaitReplayed(t, 1)
+	insert := rawpg.Query("INSERT INTO public.t VALUES (1)")
+	moved, local := dial(t, c.DSN(1, c.User)), dial(t, c.DSN(0, c.User))
+	for _, s := range []*rawpg.Conn{moved, local} {
+		s.Ask(t, "C(INSERT_0_1) Z(I)", insert)
+	}
+	if err := c.Nodes[1].Promote(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*rawpg.Conn{moved, local} {
+		s.Expect(t, "E(57P01)") // without a word of the client's
+		if _, err := s.Receive(); err == nil {
+			t.Error("the session goes on")
+		}
+	}
+	if _, err := rawpg.Dial(t.Context(), c.DSN(0, c.User)); err == nil || !strings.Contains(err.Error(), "57P03") {
+		t.Errorf("a log-in at the node beside the old primary: %v", err)
+	}
+	next := dial(t, c.DSN(1, c.User))
+	next.Ask(t, "C(INSERT_0_1) Z(I)", insert)
+	where(t, next, true)
+	if got := cluster.Text(t, c.Connect(t, c.SuperDSN(1)), "SELECT count(*)::text FROM public.t"); got != "3" {
+		t.Errorf("%s rows at the new primary, want 3", got)
+	}
+}

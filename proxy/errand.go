@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
+)
+
+// An errand is what the node asks of a leg while no relay runs on it: messages,
+// and after each ReadyForQuery that they are owed the answers.
+type errand struct {
+	msgs  []byte
+	ready int
+}
+
+// query adds a query of the node's own by the extended protocol, under a name of
+// its own: the client's unnamed statement survives.
+func (x *errand) query(own, sql string, params ...[]byte) {
+	x.msgs = wire.AppendClose(x.msgs, 'S', own)
+	x.msgs = wire.AppendParse(x.msgs, own, sql)
+	x.run(own, params...)
+	x.msgs = wire.AppendClose(x.msgs, 'S', own)
+}
+
+// run adds an execution of a prepared statement.
+func (x *errand) run(own string, params ...[]byte) {
+	x.msgs = wire.AppendBind(x.msgs, own, own, params...)
+	x.msgs = wire.AppendExecute(x.msgs, own)
+	x.msgs = wire.AppendClose(x.msgs, 'P', own)
+}
+
+// sync ends a batch.
+func (x *errand) sync() {
+	x.msgs = wire.AppendEmpty(x.msgs, wire.Sync)
+	x.ready++
+}
+
+// simple adds a simple Query.
+func (x *errand) simple(sql string) {
+	x.msgs = wire.AppendQuery(x.msgs, sql)
+	x.ready++
+}
+
+// An askError is the server's error to something that the node asked.
+type askError struct{ code, message string }
+
+func (e *askError) Error() string { return fmt.Sprintf("%s (SQLSTATE %s)", e.message, e.code) }
+
+var errTooMuch = &askError{code: stateLimit, message: "it is more than the node carries"}
+
+// maxCarried bounds the rows of one errand.
+const maxCarried = 8 << 20
+
+// do sends what was added and returns the rows of each query that ran. An
+// *askError leaves the leg usable, any other error does not. late gets what the
+// server says on its own: notices, parameters, notifications.
+func (x *errand) do(l *leg, limit int, late func(typ byte, body []byte)) (results [][][][]byte, err error) {
+	if _, err := l.Write(x.msgs); err != nil {
+		return nil, err
+	}
+	var failed error
+	var rows [][][]byte
+	room := min(limit, maxCarried)
+	for x.ready > 0 {
+		typ, body, err := l.next(limit)
+		if err != nil {
+			return nil, err
+		}
+		switch typ {
+		case wire.DataRow:
+			if room -= len(body); room >= 0 {
+				rows = append(rows, rowFields(body))
+			} else if rows = nil; failed == nil {
+				failed = errTooMuch
+			}
+		case wire.CommandComplete, wire.EmptyQueryResponse:
+			results, rows = append(results, rows), nil
+		case wire.ErrorResponse:
+			if isFatal(body) {
+				late(typ, body)
+			}
+			if failed == nil {
+				failed = readAskError(body)
+			}
+		case wire.ReadyForQuery:
+			if len(body) != 1 || body[0] != wire.Idle {
+				return nil, fmt.Errorf("the server is not idle after a query of the node's")
+			}
+			x.ready--
+		case wire.NoticeResponse, wire.ParameterStatus, wire.Notification:
+			late(typ, body)
+		}
+	}
+	*x = errand{}
+	return results, failed
+}
+
+func readAskError(body []byte) *askError {
+	e := &askError{}
+	for _, f := range parseFields(body) {
+		switch f.Code {
+		case 'C':
+			e.code = f.Text
+		case 'M':
+			e.message = f.Text
+		}
+	}
+	return e
+}
+
+// sameRows reports whether two results are equal.
+func sameRows(a, b [][][]byte) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if len(a[i]) != len(b[i]) {
+			return false
+		}
+		for j := range a[i] {
+			if (a[i][j] == nil) != (b[i][j] == nil) || !bytes.Equal(a[i][j], b[i][j]) {
+				return false
+			}
+		}
+	}
+	return true
+}

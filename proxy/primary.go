@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
+)
+
+// logInToPrimary makes a leg to the primary that is equal to the one the session
+// leaves. It goes on looking while there is none, for as long as
+// VAULT_PRIMARY_WAIT says. A nil login with a nil failed is an error.
+func (ss *session) logInToPrimary(ctx context.Context, has *carried) (*serverLogin, *sqlError, error) {
+	wait := time.Now().Add(ss.srv.cfg.PrimaryWait)
+	ctx, stop := context.WithTimeout(ctx, ss.srv.cfg.PrimaryWait+moveTimeout)
+	defer stop()
+	for {
+		p, err := ss.srv.cfg.Vault.AwaitPrimary(ctx, time.Until(wait))
+		if err != nil {
+			return nil, stays("no server of VAULT_PG_HOSTS is the primary now", "Try again."), nil
+		}
+		l, failed, passing := ss.tryPrimary(ctx, p, has)
+		if failed == nil {
+			return l, nil, nil
+		}
+		if !passing || ctx.Err() != nil || time.Until(wait) < primaryRetry {
+			return nil, failed, nil
+		}
+		ss.srv.cfg.Vault.DoubtPrimary(p)
+		select {
+		case <-time.After(primaryRetry):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// tryPrimary logs in to what is said to be the primary. passing: that it failed
+// may be for the primary's sake, which may be another one soon.
+func (ss *session) tryPrimary(ctx context.Context, p vault.Primary, has *carried) (l *serverLogin, failed *sqlError, passing bool) {
+	if l := ss.takeSpare(p.Server); l != nil {
+		if failed, _ = ss.fit(ctx, l, true, &p, has); failed == nil {
+			return l, nil, false
+		}
+	}
+	l, err := ss.logIn(ctx, ss.srv.upstream(p.Server))
+	if err != nil {
+		return ss.notLetIn(p, err)
+	}
+	if failed, passing = ss.fit(ctx, l, false, &p, has); failed != nil {
+		return nil, failed, passing
+	}
+	return l, nil, false
+}
+
+// notLetIn says why the primary did not take the session.
+func (ss *session) notLetIn(p vault.Primary, err error) (l *serverLogin, failed *sqlError, passing bool) {
+	var fatal *serverFatal
+	var mine *sqlError
+	why := "it cannot be reached"
+	switch {
+	case errors.As(err, &fatal):
+		e := readAskError(fatal.body)
+		passing = e.code == stateCannotConnect || strings.HasPrefix(e.code, "57P")
+		why = e.Error()
+	case errors.As(err, &mine):
+		why = mine.message
+		passing = mine == errClosedAtLogin
+	default:
+		passing = true
+	}
+	return nil, stays("the primary at "+p.Addr+" did not let the session in: "+why, ""), passing
+}
+
+// fit makes a leg equal to the one that the session leaves, and looks whether it
+// is. used: the session was there before. A leg that does not fit is dropped.
+func (ss *session) fit(ctx context.Context, l *serverLogin, used bool, p *vault.Primary, has *carried) (failed *sqlError, passing bool) {
+	defer func() {
+		if failed != nil {
+			l.leg.drop()
+		}
+	}()
+	l.leg.SetDeadline(deadlineOf(ctx))                                    //nolint:errcheck // a broken connection shows at once
+	defer context.AfterFunc(ctx, func() { l.leg.SetDeadline(longAgo) })() //nolint:errcheck // closed then
+	if used {
+		failed, passing = ss.refit(l, has)
+	} else {
+		failed, passing = ss.unpack(l, has)
+	}
+	if failed == nil {
+		failed, passing = ss.inspect(l, p, has)
+	}
+	return failed, passing
+}
+
+// inspect compares the new leg with the old one, and its server with the primary
+// that was looked for; nil: it is the server beside the node.
+func (ss *session) inspect(l *serverLogin, p *vault.Primary, has *carried) (failed *sqlError, passing bool) {
+	var x errand
+	x.query(ss.own, vault.SQLClaim)
+	x.query(ss.own, catalogQuery)
+	x.query(ss.own, reportedQuery)
+	if has.state != nil {
+		x.query(ss.own, sessionQuery)
+	}
+	x.sync()
+	results, err := x.do(l.leg, ss.srv.limits().MaxQuery, ss.meanwhile(&l.reported))
+	if err != nil {
+		return stays("the server at "+l.leg.at.Addr+" does not answer: "+err.Error(), ""), true
+	}
+	claim, catalogRow := results[0], results[1]
+	if p != nil {
+		confirmed := false
+		if len(claim) == 1 && len(claim[0]) == 1 {
+			l.leg.timeline, confirmed = p.Confirm(string(claim[0][0]))
+		}
+		if !confirmed {
+			return stays("the server at "+p.Addr+" is not the primary any more", ""), true
+		}
+	}
+	if len(catalogRow) != 1 || len(catalogRow[0]) != catalogColumns || string(catalogRow[0][catalogColumns-1]) != strconv.FormatUint(uint64(l.leg.pid), 10) {
+		return stays("between this node and the server at "+l.leg.at.Addr+" is a pooler", "Point VAULT_PG_HOSTS on the node at the servers themselves."), false
+	}
+	l.catalog.read(catalogRow[0])
+	l.tells = results[2]
+	if has.state != nil && !sameRows(has.state, ss.ours(results[3])) {
+		return stays("the session would not be the same there as it is here", "Its prepared statements and settings do not carry over; connect to the node beside the primary."), false
+	}
+	return nil, false
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import (
+	"bytes"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
+)
+
+// A trial is a lone statement that a standby is asked to run, kept so that the
+// primary can run it if it turns out to write: a Query, a function call, or a
+// batch up to its first Execute. A standby refuses a write before it has any
+// effect, so nothing is run twice.
+//
+// The client may have had a part of the answer by then (ParseComplete,
+// RowDescription). The primary gives the same once more, and that is dropped.
+type trial struct {
+	open    bool   // the client has had nothing but what would come again
+	waited  bool   // it asked for the answer of an Execute by Flush
+	fresh   bool   // the session had run nothing before
+	long    bool   // more was sent than is kept
+	sent    []byte // what the server got
+	given   []byte // what the client got
+	refused []byte // the body of the server's error, which the client has not got
+	echo    []byte // what is left of given, while the primary answers
+}
+
+// maxTrial bounds the parts of a statement that are kept.
+const maxTrial = 64 << 10
+
+var trials = sync.Pool{New: func() any { return new(trial) }}
+
+// beginTrial begins one with the message that comes now, if it can be run again
+// elsewhere. mu is held.
+func (ss *session) beginTrial(typ byte) {
+	if typ == wire.Sync || ss.batch.open || ss.state != wire.Idle || ss.srv.cfg.Routing != RouteAll || !ss.roams() {
+		return
+	}
+	ss.endTrial()
+	ss.trial = trials.Get().(*trial) //nolint:errcheck,forcetypeassert // the pool's New makes nothing else
+	ss.trial.open, ss.trial.fresh = true, ss.runs == 0 && len(ss.stmts) == 0
+}
+
+// endTrial forgets it. mu is held.
+func (ss *session) endTrial() {
+	t := ss.trial
+	if t == nil {
+		return
+	}
+	ss.trial = nil
+	clear(t.sent)
+	clear(t.given)
+	*t = trial{sent: t.sent[:0], given: t.given[:0]}
+	trials.Put(t)
+}
+
+// keep notes what goes to the server. mu is held.
+func (ss *session) keepTrial(msgs []byte) {
+	t := ss.trial
+	switch {
+	case t == nil || !t.open:
+	case len(t.sent)+len(msgs) <= maxTrial:
+		t.sent = append(t.sent, msgs...)
+	default:
+		ss.spoilTrial()
+	}
+}
+
+// spoilTrial notes that the statement cannot be run again: it is too long, or the
+// node has a part in it. mu is held.
+func (ss *session) spoilTrial() {
+	if t := ss.trial; t != nil && t.refused != nil {
+		t.long = true
+	} else {
+		ss.endTrial()
+	}
+}
+
+// flushTrial notes a Flush of the client's, which wants to see what there is. mu
+// is held.
+func (ss *session) flushTrial() verdict {
+	t := ss.trial
+	switch {
+	case t == nil:
+	case t.refused != nil:
+		return slow
+	case ss.batch.executed:
+		t.waited = true
+	}
+	return pass
+}
+
+// giveRefusal gives the client the standby's error after all: it will send no
+// Sync before it has seen it.
+func (ss *session) giveRefusal() error {
+	ss.mu.Lock()
+	if ss.trial == nil || ss.trial.refused == nil {
+		ss.mu.Unlock()
+		return nil
+	}
+	msg := ss.refusal(nil)
+	ss.queue.skip(ss.undo)
+	ss.mu.Unlock()
+	return ss.local(msg)
+}
+
+// refusal ends the trial with the standby's own error, and why the session stays.
+// mu is held.
+func (ss *session) refusal(why *sqlError) []byte {
+	fields := parseFields(ss.trial.refused)
+	ss.endTrial()
+	if why == nil {
+		why = &sqlError{hint: "Send Sync instead of Flush, so that the session can go to the primary."}
+	}
+	for _, f := range []wire.Field{{Code: 'D', Text: why.detail}, {Code: 'H', Text: why.hint}} {
+		if f.Text != "" && !slices.ContainsFunc(fields, func(g wire.Field) bool { return g.Code == f.Code }) {
+			fields = append(fields, f)
+		}
+	}
+	return wire.AppendFields(nil, wire.ErrorResponse, fields...)
+}
+
+// tried looks at a message of the server's while there is a trial. done: it
+// needs no other look. mu is held.
+func (ss *session) tried(typ byte, msg []byte) (v verdict, done bool) {
+	t := ss.trial
+	switch typ {
+	case wire.ParseComplete, wire.BindComplete, wire.CloseComplete, wire.ParameterDescription, wire.RowDescription, wire.NoData, wire.CopyOutResponse:
+		switch {
+		case bytes.HasPrefix(t.echo, msg) && len(t.echo) > 0:
+			t.echo = t.echo[len(msg):]
+			return drop, true
+		case len(t.echo) > 0:
+			t.echo = nil
+			ss.fail(errOtherForm)
+			return drop, true
+		case t.open && len(t.given)+len(msg) > maxTrial:
+			ss.endTrial()
+		case t.open:
+			t.given = append(t.given, msg...)
+		}
+	case wire.ErrorResponse:
+		if t.open && !t.waited && !ss.dropping && refusedByStandby(msg) && ss.queue.front() != nil {
+			t.refused = bytes.Clone(msg[wire.HeaderSize:])
+			return drop, true
+		}
+		ss.endTrial()
+	case wire.ReadyForQuery:
+		if t.refused != nil {
+			return moving, true
+		}
+		ss.endTrial()
+	case wire.NoticeResponse, wire.ParameterStatus, wire.Notification:
+	default:
+		ss.endTrial()
+	}
+	return pass, false
+}
+
+// refusedByStandby reports whether an error is that of a write on a standby.
+func refusedByStandby(msg []byte) bool {
+	return bytes.Contains(msg, []byte("\x00C"+stateReadOnly+"\x00")) && !isFatal(msg)
+}
+
+var errOtherForm = &sqlError{
+	code: stateFeature, message: "the statement's result has another form at the primary than at the standby",
+	hint: "Send it again.",
+}
+
+// rerun has the primary run what the standby refused. The server's ReadyForQuery
+// was the last of its messages, and the front waits for it.
+func (ss *session) rerun() error {
+	ss.smu.Lock()
+	defer ss.smu.Unlock()
+	ss.mu.Lock()
+	t := ss.trial
+	long, fresh := t.long, t.fresh
+	ss.mu.Unlock()
+	failed := stays("the statement is longer than the node keeps", "Run it in a block, or connect to the node beside the primary.")
+	var err error
+	if !long {
+		failed, err = ss.move(false, fresh)
+	}
+	switch {
+	case err != nil:
+		return err
+	case failed != nil:
+		return ss.refuseRerun(failed)
+	}
+	ss.mu.Lock()
+	t.open, t.refused, t.echo = false, nil, t.given
+	half := ss.halfClosed
+	ss.mu.Unlock()
+	if _, err := ss.server().Write(t.sent); err != nil || !half {
+		return err
+	}
+	return closeWrite(ss.server())
+}
+
+// refuseRerun gives the client the standby's error, or that of the cancelled move.
+func (ss *session) refuseRerun(why *sqlError) error {
+	ss.mu.Lock()
+	msg := ss.refusal(why)
+	if why.code == stateCanceled {
+		msg = why.append(nil)
+	}
+	if e := ss.queue.front(); e != nil && !e.kind.endsBatch() {
+		ss.queue.skip(ss.undo)
+	}
+	ss.reserve(len(msg) + wire.HeaderSize + 1)
+	ss.out = append(ss.out, msg...)
+	if ss.ready([]byte{wire.Idle}) == pass {
+		ss.out = wire.AppendReady(ss.out, wire.Idle)
+	}
+	half := ss.halfClosed
+	if err := ss.emit(0); err != nil || !half {
+		return err
+	}
+	return closeWrite(ss.server())
+}
+
+// closeWrite tells a server that nothing more comes.
+func closeWrite(l *leg) error {
+	cw, ok := l.Net().(interface{ CloseWrite() error })
+	if !ok {
+		return io.ErrClosedPipe
+	}
+	return cw.CloseWrite()
+}

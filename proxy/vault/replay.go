@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vault
+
+import (
+	"context"
+	"strconv"
+	"strings"
+)
+
+// sqlReplayed asks the local server how far it has come, and on which timeline for
+// sure: what follows a promotion reaches the control file late, and never too
+// early.
+const sqlReplayed = `SELECT pg_catalog.concat_ws(' ', CASE WHEN pg_catalog.pg_is_in_recovery()
+ THEN pg_catalog.pg_last_wal_replay_lsn() ELSE 'FFFFFFFF/FFFFFFFF'::pg_catalog.pg_lsn END,
+ GREATEST(c.timeline_id, r.min_recovery_end_timeline))
+ FROM pg_catalog.pg_control_checkpoint() c, pg_catalog.pg_control_recovery() r`
+
+// replayed is what the local server was seen to have replayed.
+type replayed struct {
+	position uint64
+	timeline uint32
+}
+
+// Replayed reports whether the local server shows all that was in the primary's
+// WAL up to a position, as pg_lsn is written, of a timeline. Nobody asks the
+// server while nobody wants to know, and one asks for all who do.
+func (v *Vault) Replayed(ctx context.Context, position string, timeline uint32) bool {
+	want, ok := parsePosition(position)
+	if !ok {
+		return false
+	}
+	if r := v.replay.Load(); r != nil && r.shows(want, timeline) {
+		return true
+	}
+	answer := v.asking.DoChan("replayed", func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hostTimeout)
+		defer cancel()
+		return v.askReplayed(ctx), nil
+	})
+	select {
+	case a := <-answer:
+		r, _ := a.Val.(*replayed) // nil: it did not answer
+		return r != nil && r.shows(want, timeline)
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// shows compares. A position of another timeline's says nothing.
+func (r *replayed) shows(want uint64, timeline uint32) bool {
+	return r.timeline == timeline && r.position >= want
+}
+
+func (v *Vault) askReplayed(ctx context.Context) *replayed {
+	text, err := v.store.textWithin(ctx, hostTimeout, sqlReplayed)
+	if err != nil || text == nil {
+		return nil
+	}
+	f := strings.Fields(*text)
+	if len(f) != 2 {
+		return nil
+	}
+	tli, err := strconv.ParseUint(f[1], 10, 32)
+	position, ok := parseLSN(f[0])
+	if err != nil || !ok {
+		return nil
+	}
+	r := &replayed{position: position, timeline: uint32(tli)}
+	v.replay.Store(r)
+	return r
+}
+
+// parsePosition reads the place where the next record goes. Directly behind a
+// page's header it counts as the page's beginning: the record before ends there,
+// and an idle cluster never comes further.
+func parsePosition(s string) (uint64, bool) {
+	const page, header = 8192, 24
+	n, ok := parseLSN(s)
+	if ok && n%page == header {
+		n -= header
+	}
+	return n, ok
+}
+
+// parseLSN reads a pg_lsn: two numbers of 32 bits.
+func parseLSN(s string) (uint64, bool) {
+	high, low, ok := strings.Cut(s, "/")
+	h, err := strconv.ParseUint(high, 16, 32)
+	l, err2 := strconv.ParseUint(low, 16, 32)
+	return h<<32 | l, ok && err == nil && err2 == nil
+}
