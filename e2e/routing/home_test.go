@@ -70,7 +70,7 @@ func homeState(t *testing.T, s *rawpg.Conn, insert func(*testing.T, *rawpg.Conn)
 	run(t, s, "RESET app.gone")
 	run(t, s, "PREPARE there AS SELECT current_setting('app.other') AS n")
 	atHome(t, s)
-	for sql, want := range map[string]string{"EXECUTE here": "D(b)", "EXECUTE there": "D(o)", "SHOW app.tenant": "D(b)", "SHOW app.gone": "D()"} {
+	for sql, want := range map[string]string{"EXECUTE here": "D(b)", "EXECUTE there": "D(o)", "SHOW app.tenant": "D(b)", "SHOW app.gone": "D"} {
 		if got := run(t, s, sql); got != want {
 			t.Errorf("%s: %s, want %s", sql, got, want)
 		}
