@@ -125,6 +125,10 @@ func (l *serverLogin) message(typ byte, body []byte) error {
 	case wire.Authentication:
 		return l.authentication(body)
 	case wire.ErrorResponse: // behind AuthenticationOk, of what the log-in asked for
+		if refusesClientAddr(body) {
+			l.ss.srv.cfg.Log.Error("VAULT_LOCAL_PG is a pooler, not a PostgreSQL server: it refuses a startup parameter")
+			return pooled()
+		}
 		return &serverFatal{raw: wire.AppendMessage(l.greeting, typ, body), body: body, begun: l.client != nil}
 	case wire.NoticeResponse:
 		l.greeting = wire.AppendMessage(l.greeting, typ, body)

@@ -50,20 +50,23 @@ type Config struct {
 	Local    vault.Server // the server beside the node
 	// ServerTLS says how to speak TLS with a server that is not a socket; nil: as
 	// sslmode=disable.
-	ServerTLS    func(vault.Server) *ServerTLS
-	TLS          *tls.Config // the node's certificate; nil: no TLS with clients
-	RequireTLS   RequireTLS
-	AllowTrust   bool // accept a server that asks for no password
-	OpenIndirect OpenIndirect
-	Database     string // the database that has the vault, for hints
-	Routing      Routing
-	PrimaryWait  time.Duration // how long a write on a standby waits for a primary; 0: not at all
-	MoveBack     time.Duration // after how long without a write a session goes back to its standby; 0: never
-	Park         time.Duration // how long the connection that a session has left is kept; 0: not at all
-	Limits       Limits
-	MockSecret   []byte // keys the salts of unknown roles; equal on all nodes
-	Log          *slog.Logger
-	Registerer   prometheus.Registerer
+	ServerTLS  func(vault.Server) *ServerTLS
+	TLS        *tls.Config // the node's certificate; nil: no TLS with clients
+	RequireTLS RequireTLS
+	AllowTrust bool // accept a server that asks for no password
+	IgnoreHBA  bool // do not apply the server's pg_hba.conf to clients' addresses
+	// AppnameAddHost puts the client's address into application_name.
+	AppnameAddHost bool
+	OpenIndirect   OpenIndirect
+	Database       string // the database that has the vault, for hints
+	Routing        Routing
+	PrimaryWait    time.Duration // how long a write on a standby waits for a primary; 0: not at all
+	MoveBack       time.Duration // after how long without a write a session goes back to its standby; 0: never
+	Park           time.Duration // how long the connection that a session has left is kept; 0: not at all
+	Limits         Limits
+	MockSecret     []byte // keys the salts of unknown roles; equal on all nodes
+	Log            *slog.Logger
+	Registerer     prometheus.Registerer
 }
 
 // OpenIndirect says whose indirect openings (a view, a function) are opened.

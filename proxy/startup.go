@@ -225,6 +225,10 @@ func (ss *session) login(ctx context.Context, nc net.Conn, req *wire.Startup) er
 	if err := s.admitUser(ss); err != nil {
 		return err
 	}
+	if err := s.admitAddress(ctx, ss); err != nil {
+		return err
+	}
+	ss.params = s.startupParams(ss)
 	greeting, err := ss.connectServer(ctx)
 	if err != nil {
 		return err

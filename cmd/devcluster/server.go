@@ -108,7 +108,21 @@ func (n *Node) initdb(ctx context.Context) error {
 		return err
 	}
 	_, err = fmt.Fprintf(conf, "\ninclude = '%s'\n", confFile)
-	return errors.Join(err, conf.Close())
+	if err = errors.Join(err, conf.Close()); err != nil || !c.beyondLoopback() {
+		return err
+	}
+	return n.admitEverybody()
+}
+
+// admitEverybody lets the node's clients come from anywhere: a node applies its
+// server's pg_hba.conf to their addresses. The server itself is on loopback.
+func (n *Node) admitEverybody() error {
+	rules, err := os.OpenFile(filepath.Join(n.DataDir, "pg_hba.conf"), os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = rules.WriteString("host all all all scram-sha-256\nhost replication all all scram-sha-256\n")
+	return errors.Join(err, rules.Close())
 }
 
 // hintReach names the usual reason why a tool fails in a directory of ours.

@@ -150,7 +150,7 @@ func (n *node) checkRoles(ctx context.Context, l *checklist) {
 	if len(without)+len(strong) == 0 {
 		l.ok("roles", "all %d that may log in can do so through a node", len(roles))
 	}
-	l.note("roles", "pg_hba.conf is not looked at: the service role cannot see it")
+	n.checkHBA(ctx, l)
 }
 
 // explain splits an error into what and remedy; the operator may see the cause.

@@ -47,6 +47,7 @@ type nodeConfig struct {
 
 	allowedIPs, proxyIPs *vault.AllowList
 	openIndirect         proxy.OpenIndirect
+	ignoreHBA, addHost   bool
 
 	certificate *tls.Certificate
 	requireTLS  proxy.RequireTLS
@@ -162,6 +163,8 @@ func (p *reader) access(c *nodeConfig) {
 	if _, ok := p.values["VAULT_PROXY_ALLOWED_IPS"]; ok {
 		c.proxyIPs = p.allowList("VAULT_PROXY_ALLOWED_IPS")
 	}
+	c.ignoreHBA = p.oneOf("VAULT_PROXY_HBA", "server", "off") == "off"
+	c.addHost = p.boolean("VAULT_APPNAME_ADD_HOST")
 	switch p.oneOf("VAULT_OPEN_INDIRECT", "users", "on", "off") {
 	case "on":
 		c.openIndirect = proxy.IndirectOn

@@ -154,6 +154,7 @@ func (n *node) newProxy() (*proxy.Server, error) {
 		Vault: n.vault, Analyzer: rewrite.NewAnalyzer(rewrite.Config{CacheBytes: planCacheBytes, CheckName: envelope.CheckName}),
 		Local: vault.Server{Network: c.local.network, Addr: c.local.address}, ServerTLS: c.serverTLS(roots),
 		RequireTLS: c.requireTLS, AllowTrust: c.allowTrust, OpenIndirect: c.openIndirect, Database: c.database,
+		IgnoreHBA: c.ignoreHBA, AppnameAddHost: c.addHost,
 		Routing: c.routing, PrimaryWait: c.primaryWait, MoveBack: c.moveBack, Park: c.park,
 		Limits: c.limits, MockSecret: mockSecret(c.password),
 		Log: n.log, Registerer: n.registry,

@@ -45,6 +45,8 @@ type settings struct {
 	AuditDir       *string `env:"VAULT_AUDIT_DIR" preset:"/var/lib/hyperion-vault" form:"a path" help:"This node's own directory."`
 	AllowedIPs     *string `env:"VAULT_ALLOWED_IPS" form:"addresses, CIDRs, loopback, samehost, with commas between" help:"From where secrets may be read and verified. Empty: from nowhere."`
 	ProxyIPs       *string `env:"VAULT_PROXY_ALLOWED_IPS" form:"addresses, CIDRs, loopback, samehost, with commas between" help:"The same for SQL alone. Default: VAULT_ALLOWED_IPS."`
+	ProxyHBA       *string `env:"VAULT_PROXY_HBA" preset:"server" form:"server or off" help:"Whose pg_hba.conf is applied to a client's own address, database, role and TLS: the local server's, or nobody's."`
+	AppnameAddHost *string `env:"VAULT_APPNAME_ADD_HOST" preset:"false" form:"true or false" help:"Add the client's address and port to the application_name with which it connects."`
 	OpenIndirect   *string `env:"VAULT_OPEN_INDIRECT" preset:"users" form:"on, users or off" help:"Whether a sealed value is opened that comes out of a view, function or trigger: for everybody, for all but superusers and BYPASSRLS roles, for nobody."`
 	TLSCert        *string `env:"VAULT_TLS_CERT" form:"a path" help:"Certificate of this node, PEM, with its chain."`
 	TLSKey         *string `env:"VAULT_TLS_KEY" form:"a path; others may not read the file, a group only if root owns it" help:"Key of VAULT_TLS_CERT."`
@@ -79,7 +81,6 @@ var laterSettings = []string{
 	"VAULT_AUTH_LOCKOUT_SECS",
 	"VAULT_AUDIT_SYNC", "VAULT_AUDIT_KEEP", "VAULT_AUDIT_SHIP", "VAULT_AUDIT_RETENTION",
 	"VAULT_ROTATION_POLL_SECS", "VAULT_MAX_STALENESS",
-	"VAULT_PROXY_HBA", "VAULT_APPNAME_ADD_HOST",
 }
 
 // A setting is one field of settings.

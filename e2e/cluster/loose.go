@@ -53,7 +53,7 @@ func (n *Node) StartUnready(tb testing.TB, settings map[string]string) *Loose {
 	dir := tb.TempDir()
 	loose := &Loose{Proxy: FreeAddress(tb), Log: filepath.Join(dir, "node.log"), Config: filepath.Join(dir, "node.conf"), rest: FreeAddress(tb)}
 	if listen, given := settings["VAULT_PROXY_LISTEN"]; given {
-		loose.Proxy = listen
+		loose.Proxy, _, _ = strings.Cut(listen, ",") // the first of them
 	}
 	values := n.Settings(tb)
 	maps.Copy(values, map[string]string{

@@ -17,6 +17,7 @@ import (
 // over TLS, from this host's loopback, which is exempt, and from elsewhere.
 func TestRequireTLS(t *testing.T) {
 	outside := otherAddress(t)
+	rules(t, "host all all samehost scram-sha-256")
 	cluster.Exec(t, shared.Connect(t, shared.DSN(0, shared.User)), "SELECT vault.put_secret('tls/secret', 's3cr3t')")
 	for _, c := range []struct {
 		word               string

@@ -52,6 +52,7 @@ func TestServerModes(t *testing.T) {
 			serveTLS(t, own, server.until, server.onlyTLS)
 			for i, mode := range []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"} {
 				settings := map[string]string{"VAULT_LOCAL_PG": server.host + ":" + port, "VAULT_PG_SSLMODE": mode, "VAULT_PG_HOSTS": server.host + ":" + port}
+				settings["VAULT_PROXY_HBA"] = "off" // its lines are about the node here, not about the client
 				if server.roots != "" {
 					settings["VAULT_PG_SSLROOTCERT"] = server.roots
 				}

@@ -103,14 +103,18 @@ func TestPoolerBehind(t *testing.T) {
 // TestPoolerBehindLater lets the node connect to its server, and then only its
 // clients' connections go to a pooler: each session notices by itself.
 func TestPoolerBehindLater(t *testing.T) {
-	for _, mode := range []string{"session", "transaction"} {
-		t.Run(mode, func(t *testing.T) {
+	for name, c := range map[string]struct{ mode, settings string }{
+		"session":             {"session", allParams + ",hyperion_vault.client_addr"},
+		"transaction":         {"transaction", allParams + ",hyperion_vault.client_addr"},
+		"refuses the address": {"session", allParams},
+	} {
+		t.Run(name, func(t *testing.T) {
 			way := forward(t, shared.Nodes[0].Postgres)
 			loose := shared.Nodes[0].StartLoose(t, map[string]string{"VAULT_LOCAL_PG": way.address, "VAULT_PG_POOL_MAX": "1"})
 			if e := logIn(t, loose.Proxy); e != nil {
 				t.Fatalf("log-in past the pooler: %v", e)
 			}
-			address := bouncer{target: shared.Nodes[0].Postgres, mode: mode, users: verifiers(t), settings: allParams}.start(t)
+			address := bouncer{target: shared.Nodes[0].Postgres, mode: c.mode, users: verifiers(t), settings: c.settings}.start(t)
 			way.target.Store(&address)
 			if e := logIn(t, loose.Proxy); e == nil || e.Code != "58000" || e.Message != pooled {
 				t.Errorf("log-in: got %v, want 58000 %s", e, pooled)

@@ -23,7 +23,7 @@ import (
 // Every SQL text of the service role. All names are qualified and search_path is
 // pinned; a client's settings never reach these connections.
 const (
-	sqlLoginVerifier = `SELECT vault.login_verifier($1)`
+	sqlLoginVerifier = `SELECT vault.login_verifier($1), pg_catalog.pg_conf_load_time()`
 	sqlStatus        = `SELECT vault.status()::pg_catalog.text`
 	sqlSlots         = `SELECT pg_catalog.concat_ws(' ', pg_catalog.current_setting('max_connections'), pg_catalog.current_setting('superuser_reserved_connections'))`
 )
@@ -201,14 +201,20 @@ func (s *store) text(ctx context.Context, sql string, args ...any) (out *string,
 }
 
 func (s *store) textWithin(ctx context.Context, limit time.Duration, sql string, args ...any) (out *string, err error) {
+	err = s.rowWithin(ctx, limit, []any{&out}, sql, args...)
+	return out, err
+}
+
+// rowWithin is textWithin for other columns.
+func (s *store) rowWithin(ctx context.Context, limit time.Duration, into []any, sql string, args ...any) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err = s.pool.QueryRow(ctx, sql, args...).Scan(&out)
+	err := s.pool.QueryRow(ctx, sql, args...).Scan(into...)
 	if err != nil && ctx.Err() == nil && brokenConnection(err) {
 		s.pool.Reset()
-		err = s.pool.QueryRow(ctx, sql, args...).Scan(&out)
+		err = s.pool.QueryRow(ctx, sql, args...).Scan(into...)
 	}
-	return out, err
+	return err
 }
 
 // brokenConnection says whether err is about a connection that once worked.
@@ -229,10 +235,12 @@ func (v *Vault) LoginVerifier(ctx context.Context, user string) (verifier string
 	if !utf8.ValidString(user) || strings.ContainsRune(user, 0) {
 		return "", false, nil // no parameter can carry it: a stranger's name, not a fault
 	}
-	out, err := v.store.textWithin(ctx, loginTimeout, sqlLoginVerifier, user)
-	if err != nil {
+	var out *string
+	var loaded time.Time
+	if err := v.store.rowWithin(ctx, loginTimeout, []any{&out, &loaded}, sqlLoginVerifier, user); err != nil {
 		return "", false, v.serverError(err)
 	}
+	v.rules.note(loaded)
 	if out == nil {
 		return "", false, nil
 	}

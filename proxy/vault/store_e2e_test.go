@@ -157,6 +157,8 @@ func TestServiceRole(t *testing.T) {
 	run(t, c, "UPDATE vault.meta SET vault_id = '"+testVaultID+"'")
 
 	t.Run("verifiers", func(t *testing.T) { testVerifiers(t, c, v) })
+	t.Run("rules", func(t *testing.T) { testRules(t, c, v) })
+	t.Run("facts", func(t *testing.T) { testFacts(t, c, v) })
 	t.Run("connection", func(t *testing.T) { testConnection(t, c, v) })
 	t.Run("standby", func(t *testing.T) { testStandby(t, c) })
 	t.Run("restart", func(t *testing.T) { testRestart(t, c, v) })

@@ -111,6 +111,7 @@ type Vault struct {
 	hmacKey [32]byte // compares candidates with values; this process only
 
 	store   *store
+	rules   hbaRules
 	hosts   []Server
 	asking  singleflight.Group
 	primary atomic.Pointer[primaryAnswer]
