@@ -39,6 +39,7 @@ func (ss *session) serverMessage(typ byte, msg []byte) verdict {
 		return ss.ready(body)
 	case wire.ParameterStatus:
 		ss.reported.note(body)
+		ss.escapes = ss.escapes || !ss.stdStrings
 		return pass
 	case wire.CopyInResponse:
 		return ss.copyIn()
@@ -79,6 +80,7 @@ func (ss *session) acknowledged(typ byte) verdict {
 	done := ss.queue.pop()
 	switch done.kind {
 	case oweParse:
+		ss.parsedInTrial(&done)
 		if !done.named {
 			ss.stmtShape = shape{}
 			if done.prev != done.stmt {
@@ -151,6 +153,7 @@ func (ss *session) completed(typ byte, body []byte) verdict {
 	switch e.kind {
 	case oweExecute:
 		copied := e.copyIn
+		ss.suspended = ss.suspended || typ == wire.PortalSuspended && e.portal == nil
 		ss.queue.pop()
 		if copied {
 			ss.queue.eatCopy(false)

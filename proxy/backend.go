@@ -73,11 +73,16 @@ func (ss *session) logInOnce(ctx context.Context, up *upstream, forceTLS bool) (
 
 // run is the conversation up to the first ReadyForQuery. The leg keeps its
 // deadline.
-func (l *serverLogin) run(ctx context.Context) error {
+func (l *serverLogin) run(ctx context.Context) (err error) {
 	if err := l.leg.SetDeadline(deadlineOf(ctx)); err != nil {
 		return err
 	}
-	defer context.AfterFunc(ctx, func() { l.leg.SetDeadline(longAgo) })() //nolint:errcheck // closed next
+	stop := context.AfterFunc(ctx, func() { l.leg.SetDeadline(longAgo) }) //nolint:errcheck // closed next
+	defer func() {
+		if !stop() && err == nil { // the bound may yet be set on what would be in use
+			err = errClosedAtLogin
+		}
+	}()
 	if _, err := l.leg.Write(wire.AppendStartup(nil, l.ss.params)); err != nil {
 		return err
 	}

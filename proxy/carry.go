@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"strings"
@@ -41,8 +42,9 @@ type carried struct {
 	position string // how far the primary's WAL is; empty: it is a standby
 }
 
-// pack asks the server that the session leaves what it has.
-func (ss *session) pack(batch, fresh bool) (*carried, *sqlError, error) {
+// pack asks the server that the session leaves what it has. It ends an open batch:
+// what that has set or locked for itself only would be lost, without a word.
+func (ss *session) pack(batch, fresh bool, without []string) (*carried, *sqlError, error) {
 	ss.mu.Lock()
 	has := &carried{}
 	if ss.unnamedKept {
@@ -60,6 +62,10 @@ func (ss *session) pack(batch, fresh bool) (*carried, *sqlError, error) {
 	}
 	l := ss.server()
 	var x errand
+	if batch {
+		x.query(ss.own, sessionQuery)
+		x.sync()
+	}
 	if !fresh {
 		x.query(ss.own, sessionQuery)
 	}
@@ -83,12 +89,21 @@ func (ss *session) pack(batch, fresh bool) (*carried, *sqlError, error) {
 		ss.srv.cfg.Log.Debug("the leg to the standby broke", "error", err.Error())
 		return nil, nil, fatalError(stateConnection, "the connection to the server was lost", "")
 	}
+	if batch {
+		if !sameRows(results[0], results[1]) {
+			return nil, stays("the batch has set or locked something for itself only", "Send the write as a batch of its own, or begin a block."), nil
+		}
+		results = results[1:]
+	}
 	if !fresh {
-		has.state, results = ss.ours(results[0]), results[1:]
+		has.state, results = ss.ours(results[0], without...), results[1:]
 	}
 	has.reported, results = results[0], results[1:]
 	if len(results) == 1 && len(results[0]) == 1 && len(results[0][0]) == 1 {
 		has.position = string(results[0][0][0])
+	}
+	if (ss.escapes || !ss.stdStrings) && has.escaped() {
+		return nil, stays("standard_conforming_strings was off at some time, and a prepared statement has a backslash", "Prepare it anew, or connect to the node beside the primary."), nil
 	}
 	return has, has.immovable(batch), nil
 }
@@ -108,10 +123,18 @@ func (ss *session) meanwhile(r *reported) func(typ byte, body []byte) {
 	}
 }
 
-// ours leaves out the node's own statement.
-func (ss *session) ours(state [][][]byte) [][][]byte {
+// ours leaves out the node's own statement, and those named.
+func (ss *session) ours(state [][][]byte, without ...string) [][][]byte {
 	return slices.DeleteFunc(state, func(r [][]byte) bool {
-		return len(r) != 4 || (string(r[0]) == "parse" && string(r[1]) == ss.own)
+		return len(r) != 4 || string(r[0]) == "parse" && (string(r[1]) == ss.own || slices.Contains(without, string(r[1])))
+	})
+}
+
+// escaped reports whether a text reads differently with
+// standard_conforming_strings off.
+func (c *carried) escaped() bool {
+	return bytes.IndexByte(c.unnamed, '\\') >= 0 || slices.ContainsFunc(c.state, func(r [][]byte) bool {
+		return (string(r[0]) == "parse" || string(r[0]) == "prepare") && bytes.IndexByte(r[2], '\\') >= 0
 	})
 }
 
@@ -166,7 +189,8 @@ func (ss *session) unpack(l *serverLogin, has *carried) (failed *sqlError, passi
 		}
 	}
 	for _, r := range has.kind("prepare") {
-		x.simple(string(r[2]))
+		x.query(ss.own, string(r[2])) // not a Query: it is one statement, whatever the settings are now
+		x.sync()
 		if failed := flush("a prepared statement"); failed != nil {
 			return failed, passing
 		}
@@ -186,6 +210,12 @@ func (ss *session) unpack(l *serverLogin, has *carried) (failed *sqlError, passi
 		failed = flush("the unnamed statement")
 	}
 	return failed, passing
+}
+
+// tells reports whether the server that the session leaves tells the same of a
+// setting.
+func (c *carried) tells(row [][]byte) bool {
+	return slices.ContainsFunc(c.reported, func(r [][]byte) bool { return sameRows([][][]byte{r}, [][][]byte{row}) })
 }
 
 // kind are the rows of one kind.

@@ -146,6 +146,7 @@ func (ss *session) noteParse(body []byte) verdict {
 // pushPlain notes the Parse of a text that the vault does not concern. The
 // unnamed statement gets no object.
 func (ss *session) pushPlain(name, text []byte) {
+	ss.used = true
 	if len(name) == 0 {
 		ss.queue.push(owed{kind: oweParse, prev: ss.unnamedStmt})
 		ss.unnamedStmt, ss.unnamedDescribed, ss.unnamedUtility = nil, false, isUtility(text)
@@ -193,7 +194,7 @@ func (ss *session) keepPortal(p *portal) (before *portal) {
 // pushBind notes a Bind of st, which is nil for a plain unnamed statement and
 // for a name that only the server knows.
 func (ss *session) pushBind(pname, sname []byte, st *statement) {
-	ss.batch.open = true
+	ss.batch.open, ss.used = true, true
 	ss.runs++ // planning may evaluate functions, also some that change settings
 	ss.batch.executed = true
 	var p *portal
@@ -359,7 +360,7 @@ func (ss *session) noteSync() verdict {
 }
 
 func (ss *session) pushSync() {
-	ss.skip, ss.batch = false, batch{}
+	ss.skip, ss.batch, ss.suspended = false, batch{}, false
 	ss.queue.push(owed{kind: oweSync})
 }
 
@@ -371,6 +372,7 @@ func (ss *session) noteCall(body []byte) verdict {
 		return slow
 	}
 	ss.runs++
+	ss.used = true
 	ss.queue.push(owed{kind: oweCall})
 	ss.batch = batch{}
 	return pass

@@ -190,7 +190,7 @@ func (ss *session) sendParse(st *statement, sql string, text []byte, types []uin
 	}
 	ss.spoilTrial()
 	if st.name == "" {
-		ss.keepUnnamed(msg[mark:])
+		ss.keepUnnamed(msg[mark+4:]) // without its length
 	}
 	e := ss.parsed(st)
 	e.task = &task{plan: st.plan, sql: sql, sent: rewrite.Sent{Extended: true, OwnBase: st.own}}

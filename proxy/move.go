@@ -27,11 +27,12 @@ const (
 // failed says why it stays, as it was. Only the back calls it, when nothing is
 // owed and no block is open, with smu held: the front may not have returned from a
 // write that was answered, and may have something that nobody answers. batch: reads
-// of an open batch have run here; fresh: the session has run nothing.
-func (ss *session) move(batch, fresh bool) (failed *sqlError, err error) {
+// of an open batch have run here, which ends; fresh: the session has run nothing;
+// without: statements to be left behind.
+func (ss *session) move(batch, fresh bool, without []string) (failed *sqlError, err error) {
 	ctx := ss.operate(opBack)
 	defer ss.operated(opBack)
-	has, failed, err := ss.pack(batch, fresh)
+	has, failed, err := ss.pack(batch, fresh, without)
 	if failed == nil && err == nil {
 		var l *serverLogin
 		if l, failed, err = ss.logInToPrimary(ctx, has); l != nil {
@@ -67,7 +68,7 @@ func (ss *session) goHome() (failed *sqlError, err error) {
 	defer ss.operated(opBack)
 	ctx, stop := context.WithTimeout(ctx, moveTimeout)
 	defer stop()
-	has, failed, err := ss.pack(false, false)
+	has, failed, err := ss.pack(false, false, nil)
 	if failed == nil && err == nil && !ss.srv.cfg.Vault.Replayed(ctx, has.position, ss.server().timeline) {
 		failed = errBehind
 	}
@@ -113,7 +114,7 @@ func (ss *session) settleIn(l *serverLogin, has *carried) error {
 	ss.reported, ss.catalog, ss.state = l.reported, l.catalog, wire.Idle
 	ss.doubtful, ss.seen = false, nil
 	for _, r := range l.tells {
-		if string(r[0]) != "default_transaction_isolation" && !slices.ContainsFunc(has.reported, func(q [][]byte) bool { return sameRows([][][]byte{q}, [][][]byte{r}) }) {
+		if string(r[0]) != "default_transaction_isolation" && !has.tells(r) {
 			ss.out = wire.AppendMessage(ss.out, wire.ParameterStatus, slices.Concat(r[0], []byte{0}, r[1], []byte{0}))
 		}
 	}

@@ -23,7 +23,7 @@ const (
 // parsed gives a statement's name its new meaning and returns what is owed for
 // the Parse.
 func (ss *session) parsed(st *statement) owed {
-	ss.batch.open = true
+	ss.batch.open, ss.used = true, true
 	e := owed{kind: oweParse, named: st.name != "", stmt: st}
 	switch {
 	case !e.named:

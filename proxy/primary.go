@@ -79,13 +79,16 @@ func (ss *session) notLetIn(p vault.Primary, err error) (l *serverLogin, failed 
 // fit makes a leg equal to the one that the session leaves, and looks whether it
 // is. used: the session was there before. A leg that does not fit is dropped.
 func (ss *session) fit(ctx context.Context, l *serverLogin, used bool, p *vault.Primary, has *carried) (failed *sqlError, passing bool) {
+	l.leg.SetDeadline(deadlineOf(ctx))                                    //nolint:errcheck // a broken connection shows at once
+	stop := context.AfterFunc(ctx, func() { l.leg.SetDeadline(longAgo) }) //nolint:errcheck // closed then
 	defer func() {
+		if !stop() && failed == nil { // the bound may yet be set on what would be in use
+			failed, passing = stays("it took too long", "Try again."), false
+		}
 		if failed != nil {
 			l.leg.drop()
 		}
 	}()
-	l.leg.SetDeadline(deadlineOf(ctx))                                    //nolint:errcheck // a broken connection shows at once
-	defer context.AfterFunc(ctx, func() { l.leg.SetDeadline(longAgo) })() //nolint:errcheck // closed then
 	if used {
 		failed, passing = ss.refit(l, has)
 	} else {
@@ -126,6 +129,12 @@ func (ss *session) inspect(l *serverLogin, p *vault.Primary, has *carried) (fail
 		return stays("between this node and the server at "+l.leg.at.Addr+" is a pooler", "Point VAULT_PG_HOSTS on the node at the servers themselves."), false
 	}
 	l.catalog.read(catalogRow[0])
+	for _, r := range results[2] { // texts have been looked at under these
+		name := string(r[0])
+		if (name == "standard_conforming_strings" || name == "client_encoding") && !has.tells(r) {
+			return stays("the server at "+l.leg.at.Addr+" has another "+name, "Set it in the session, or make the servers' configurations equal."), false
+		}
+	}
 	l.tells = results[2]
 	if has.state != nil && !sameRows(has.state, ss.ours(results[3])) {
 		return stays("the session would not be the same there as it is here", "Its prepared statements and settings do not carry over; connect to the node beside the primary."), false

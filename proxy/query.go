@@ -17,6 +17,9 @@ func (ss *session) slow(typ byte, body []byte) (v verdict, err error) {
 	if ss.replication {
 		return drop, fatalError(stateFeature, "a replication connection cannot carry the vault's calls", "Use an ordinary connection.")
 	}
+	if refused, err := ss.giveRefusal(); refused || err != nil {
+		return again, err
+	}
 	if waited, err := ss.passGate(); waited || err != nil {
 		return again, err
 	}
@@ -26,15 +29,10 @@ func (ss *session) slow(typ byte, body []byte) (v verdict, err error) {
 	if refresh {
 		return again, ss.refreshCatalog()
 	}
-	if v, ordered, err := ss.home(typ, body); ordered || err != nil {
-		return v, err
-	}
-	if v, handled, err := ss.reroute(typ, body); handled || err != nil {
+	if v, handled, err := ss.relocate(typ, body); handled || err != nil {
 		return v, err
 	}
 	switch typ {
-	case wire.Flush:
-		return drop, ss.giveRefusal()
 	case wire.Query:
 		ss.cr.MarkSecret()
 		erase.Do(func() { v, err = ss.slowQuery(body) })
@@ -173,6 +171,7 @@ var failedBlock = &sqlError{
 // portal, and ends the batch. mu is held.
 func (ss *session) dropUnnamed() {
 	ss.runs++
+	ss.used = true
 	ss.unnamedStmt, ss.unnamedPortal, ss.batch = nil, portal{}, batch{}
 	ss.unnamedDescribed, ss.unnamedUtility = false, true
 	ss.forgetUnnamed()

@@ -82,9 +82,9 @@ func (ss *session) passClient() (h halt) {
 		return halt{err: errEnded}
 	}
 	h.size, h.v, h.err = ss.runClient(&run)
-	ss.keepTrial(ss.cr.Buffered()[:run])
+	trial := ss.trial != nil
 	ss.mu.Unlock()
-	if err := ss.forward(run); err != nil {
+	if err := ss.forward(run, trial); err != nil {
 		h.err = err
 	}
 	return h
@@ -141,6 +141,16 @@ func (ss *session) oneClient(size int, v verdict) error {
 			return ss.cr.Stream(io.Discard, size)
 		case slow, again, opening, moving:
 		}
+		if typ == wire.Bind { // its names say where it belongs; the whole of it may be long
+			nv, handled, err := ss.relocate(typ, ss.cr.Buffered()[wire.HeaderSize:min(size, bindHead)])
+			if err != nil {
+				return err
+			}
+			if handled {
+				v = nv
+				continue
+			}
+		}
 		if err := ss.cr.Hold(size, ss.srv.limits().MaxQuery); err != nil {
 			return err
 		}
@@ -184,12 +194,18 @@ func (ss *session) stream(size int) error {
 	return ss.cr.Stream(ss.server(), size)
 }
 
-// forward writes the first n buffered bytes to the server.
-func (ss *session) forward(n int) error {
+// forward writes the first n buffered bytes to the server. What may have to be
+// written again is kept at that moment: the session may move until then.
+func (ss *session) forward(n int, trial bool) error {
 	if n == 0 {
 		return nil
 	}
 	ss.smu.Lock()
+	if trial {
+		ss.mu.Lock()
+		ss.keepTrial(ss.cr.Buffered()[:n])
+		ss.mu.Unlock()
+	}
 	_, err := ss.server().Write(ss.cr.Buffered()[:n])
 	ss.smu.Unlock()
 	ss.cr.Discard(n)
@@ -339,6 +355,9 @@ func (ss *session) partServer(size int) error {
 	if dropping {
 		return ss.sr.Stream(io.Discard, size)
 	}
+	ss.mu.Lock()
+	ss.endTrial() // the client gets what would come again as another message
+	ss.mu.Unlock()
 	ss.cmu.Lock()
 	defer ss.cmu.Unlock()
 	return ss.sr.Stream(ss.client, size)

@@ -96,6 +96,19 @@ func (ss *session) wanted(typ byte, body []byte) rewrite.Route {
 	return rewrite.RouteLocal
 }
 
+// relocate takes the session where the message belongs: handled says that the
+// message is dealt with, or to be looked at once more. Of a Bind the names are
+// enough.
+func (ss *session) relocate(typ byte, body []byte) (v verdict, handled bool, err error) {
+	if waited, err := ss.passGate(); waited || err != nil {
+		return again, waited, err
+	}
+	if v, handled, err = ss.home(typ, body); handled || err != nil {
+		return v, handled, err
+	}
+	return ss.reroute(typ, body)
+}
+
 // reroute takes the session to the primary if that is where the message belongs.
 // handled: the message is dealt with, or to be looked at once more.
 func (ss *session) reroute(typ byte, body []byte) (v verdict, handled bool, err error) {
@@ -113,8 +126,8 @@ func (ss *session) reroute(typ byte, body []byte) (v verdict, handled bool, err 
 	if err != nil || skipped || state != wire.Idle {
 		return pass, false, err
 	}
-	failed, err := ss.endBatchHere()
-	if err == nil && failed == nil {
+	failed := ss.openHere()
+	if failed == nil {
 		failed, err = ss.orderMove(false)
 	}
 	switch {
@@ -130,24 +143,15 @@ func (ss *session) reroute(typ byte, body []byte) (v verdict, handled bool, err 
 	return drop, true, ss.refuse(typ, failed)
 }
 
-// endBatchHere ends, at the standby, the batch in which a write comes: what it has
-// run so far are reads, whose answers the client has.
-func (ss *session) endBatchHere() (failed *sqlError, err error) {
-	ss.mu.Lock()
-	open, portals := ss.batch.open, len(ss.portals)
-	ss.mu.Unlock()
-	switch {
-	case !open:
-		return nil, nil
-	case portals > 0:
-		return stays("a portal of this batch is open at the standby", "Send the write as a batch of its own."), nil
-	}
-	if err := ss.send(wire.AppendEmpty(nil, wire.Sync), owed{kind: oweSync, task: &task{swallow: true}}); err != nil {
-		return nil, err
-	}
+// openHere refuses a write in a batch that has something open at the standby,
+// which ends with the batch.
+func (ss *session) openHere() *sqlError {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	return nil, ss.wait(func() bool { return ss.queue.ends == 0 })
+	if ss.batch.open && (len(ss.portals) > 0 || ss.suspended) {
+		return stays("a portal of this batch is open at the standby", "Send the write as a batch of its own.")
+	}
+	return nil
 }
 
 // stays is the error of a write that found no way to the primary.
@@ -158,7 +162,7 @@ func stays(why, hint string) *sqlError {
 // An order asks the back, which owns the leg's reader, for a move.
 type order struct {
 	home   bool // back to the standby
-	batch  bool // reads of the batch have run at the standby
+	batch  bool // reads of an open batch have run at the standby
 	done   bool
 	failed *sqlError
 }
@@ -180,7 +184,7 @@ func (ss *session) obey() (obeyed bool, err error) {
 	ss.mu.Lock()
 	o := ss.order
 	ss.order = nil
-	fresh := ss.runs == 0 && len(ss.stmts) == 0
+	fresh := !ss.used
 	ss.mu.Unlock()
 	if o == nil {
 		return false, nil
@@ -190,7 +194,7 @@ func (ss *session) obey() (obeyed bool, err error) {
 	if o.home {
 		failed, err = ss.goHome()
 	} else {
-		failed, err = ss.move(o.batch, fresh)
+		failed, err = ss.move(o.batch, fresh, nil)
 	}
 	ss.smu.Unlock()
 	ss.mu.Lock()

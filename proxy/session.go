@@ -80,6 +80,7 @@ type session struct {
 	spareSince time.Time
 	backAt     time.Time    // when a session at the primary may go back
 	balked     int          // how often it could not, in a row
+	escapes    bool         // standard_conforming_strings was off at some time
 	why        string       // why the session did not go to the other server the last time
 	ops        [2]operation // the front's, the back's
 	halfClosed bool         // the client writes no more
@@ -92,6 +93,7 @@ type session struct {
 type backState struct {
 	reported
 	state       byte // of the last ReadyForQuery
+	suspended   bool // the unnamed portal has more rows, in this batch
 	dropping    bool // an opening failed: nothing more for the client up to ReadyForQuery
 	catalog     catalog
 	doubtful    bool                // the catalog may be stale

@@ -23,6 +23,7 @@ type frontState struct {
 	directNames      map[string]struct{} // SQL's own prepared statements and cursors over the vault's calls
 	batch            batch
 	gate             gate
+	used             bool   // anything was prepared or run
 	runs             uint64 // messages that may have run functions or SQL: see portal.seen
 	unnamedParse     []byte // the body of the Parse of the unnamed statement, at a standby
 	unnamedKept      bool   // there is one in unnamedParse
@@ -179,6 +180,9 @@ func (ss *session) undoUnnamed(e *owed) {
 	}
 	ss.unnamedDescribed, ss.unnamedUtility = false, true
 	ss.forgetUnnamed()
+	// Of a Parse that the server has skipped it still has the statement before,
+	// which is kept nowhere; one that has failed leaves none.
+	ss.unnamedLost = ss.queue.n > 0 && e != ss.queue.at(0) && (ss.roams() || ss.away())
 }
 
 // keepUnnamed keeps the Parse of the unnamed statement: a server does not tell its
@@ -193,6 +197,9 @@ func (ss *session) keepUnnamed(body []byte) {
 		return
 	}
 	ss.unnamedParse, ss.unnamedKept = append(ss.unnamedParse, body...), true
+	if ss.trial != nil {
+		ss.trial.unnamed = true
+	}
 }
 
 // forgetUnnamed notes that there is none. mu is held.

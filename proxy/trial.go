@@ -4,6 +4,7 @@ package proxy
 
 import (
 	"bytes"
+	"encoding/binary"
 	"io"
 	"slices"
 	"sync"
@@ -19,14 +20,16 @@ import (
 // The client may have had a part of the answer by then (ParseComplete,
 // RowDescription). The primary gives the same once more, and that is dropped.
 type trial struct {
-	open    bool   // the client has had nothing but what would come again
-	waited  bool   // it asked for the answer of an Execute by Flush
-	fresh   bool   // the session had run nothing before
-	long    bool   // more was sent than is kept
-	sent    []byte // what the server got
-	given   []byte // what the client got
-	refused []byte // the body of the server's error, which the client has not got
-	echo    []byte // what is left of given, while the primary answers
+	open    bool     // the client has had nothing but what would come again
+	waited  bool     // it asked for the answer of an Execute by Flush
+	fresh   bool     // the session had run nothing before
+	long    bool     // more was sent than is kept
+	unnamed bool     // it parses the unnamed statement
+	sent    []byte   // what the server got
+	given   []byte   // what the client got
+	parsed  []string // the named statements that it has parsed, which the primary does not have yet
+	refused []byte   // the body of the server's error, which the client has not got
+	echo    []byte   // what is left of given, while the primary answers
 }
 
 // maxTrial bounds the parts of a statement that are kept.
@@ -42,7 +45,7 @@ func (ss *session) beginTrial(typ byte) {
 	}
 	ss.endTrial()
 	ss.trial = trials.Get().(*trial) //nolint:errcheck,forcetypeassert // the pool's New makes nothing else
-	ss.trial.open, ss.trial.fresh = true, ss.runs == 0 && len(ss.stmts) == 0
+	ss.trial.open, ss.trial.fresh = true, !ss.used
 }
 
 // endTrial forgets it. mu is held.
@@ -54,7 +57,7 @@ func (ss *session) endTrial() {
 	ss.trial = nil
 	clear(t.sent)
 	clear(t.given)
-	*t = trial{sent: t.sent[:0], given: t.given[:0]}
+	*t = trial{sent: t.sent[:0], given: t.given[:0], parsed: t.parsed[:0]}
 	trials.Put(t)
 }
 
@@ -80,6 +83,14 @@ func (ss *session) spoilTrial() {
 	}
 }
 
+// parsedInTrial notes that the server has a statement which the primary will get
+// once more. mu is held.
+func (ss *session) parsedInTrial(e *owed) {
+	if t := ss.trial; t != nil && t.open && e.named && e.stmt != nil {
+		t.parsed = append(t.parsed, e.stmt.name)
+	}
+}
+
 // flushTrial notes a Flush of the client's, which wants to see what there is. mu
 // is held.
 func (ss *session) flushTrial() verdict {
@@ -94,18 +105,19 @@ func (ss *session) flushTrial() verdict {
 	return pass
 }
 
-// giveRefusal gives the client the standby's error after all: it will send no
-// Sync before it has seen it.
-func (ss *session) giveRefusal() error {
+// giveRefusal gives the client the standby's error after all, if there is one:
+// it may send no Sync before it has seen it, and whoever waits for an answer before
+// that would wait for ever.
+func (ss *session) giveRefusal() (given bool, err error) {
 	ss.mu.Lock()
-	if ss.trial == nil || ss.trial.refused == nil {
+	if ss.trial == nil || ss.trial.refused == nil || ss.queue.ends > 0 {
 		ss.mu.Unlock()
-		return nil
+		return false, nil
 	}
 	msg := ss.refusal(nil)
 	ss.queue.skip(ss.undo)
 	ss.mu.Unlock()
-	return ss.local(msg)
+	return true, ss.local(msg)
 }
 
 // refusal ends the trial with the standby's own error, and why the session stays.
@@ -114,7 +126,7 @@ func (ss *session) refusal(why *sqlError) []byte {
 	fields := parseFields(ss.trial.refused)
 	ss.endTrial()
 	if why == nil {
-		why = &sqlError{hint: "Send Sync instead of Flush, so that the session can go to the primary."}
+		why = &sqlError{hint: "Send it as a batch of its own, ended by Sync, so that the session can go to the primary."}
 	}
 	for _, f := range []wire.Field{{Code: 'D', Text: why.detail}, {Code: 'H', Text: why.hint}} {
 		if f.Text != "" && !slices.ContainsFunc(fields, func(g wire.Field) bool { return g.Code == f.Code }) {
@@ -130,6 +142,7 @@ func (ss *session) tried(typ byte, msg []byte) (v verdict, done bool) {
 	t := ss.trial
 	switch typ {
 	case wire.ParseComplete, wire.BindComplete, wire.CloseComplete, wire.ParameterDescription, wire.RowDescription, wire.NoData, wire.CopyOutResponse:
+		t.skipNotices()
 		switch {
 		case bytes.HasPrefix(t.echo, msg) && len(t.echo) > 0:
 			t.echo = t.echo[len(msg):]
@@ -144,7 +157,8 @@ func (ss *session) tried(typ byte, msg []byte) (v verdict, done bool) {
 			t.given = append(t.given, msg...)
 		}
 	case wire.ErrorResponse:
-		if t.open && !t.waited && !ss.dropping && refusedByStandby(msg) && ss.queue.front() != nil {
+		// A client that writes no more has had the end of its stream sent on.
+		if t.open && !t.waited && !ss.halfClosed && !ss.leaving && !ss.dropping && refusedByStandby(msg) && ss.queue.front() != nil {
 			t.refused = bytes.Clone(msg[wire.HeaderSize:])
 			return drop, true
 		}
@@ -154,11 +168,27 @@ func (ss *session) tried(typ byte, msg []byte) (v verdict, done bool) {
 			return moving, true
 		}
 		ss.endTrial()
-	case wire.NoticeResponse, wire.ParameterStatus, wire.Notification:
+	case wire.NoticeResponse:
+		switch {
+		case len(t.echo) > 0 && bytes.HasPrefix(t.echo, msg):
+			t.echo = t.echo[len(msg):]
+			return drop, true
+		case t.open && len(t.given)+len(msg) <= maxTrial:
+			t.given = append(t.given, msg...)
+		}
+	case wire.ParameterStatus, wire.Notification:
 	default:
 		ss.endTrial()
 	}
 	return pass, false
+}
+
+// skipNotices drops notices from what is to come again: the primary has not given
+// the same.
+func (t *trial) skipNotices() {
+	for len(t.echo) > wire.HeaderSize && t.echo[0] == wire.NoticeResponse {
+		t.echo = t.echo[1+binary.BigEndian.Uint32(t.echo[1:]):]
+	}
 }
 
 // refusedByStandby reports whether an error is that of a write on a standby.
@@ -168,7 +198,7 @@ func refusedByStandby(msg []byte) bool {
 
 var errOtherForm = &sqlError{
 	code: stateFeature, message: "the statement's result has another form at the primary than at the standby",
-	hint: "Send it again.",
+	hint: "Look whether it was done before you send it again.",
 }
 
 // rerun has the primary run what the standby refused. The server's ReadyForQuery
@@ -179,11 +209,14 @@ func (ss *session) rerun() error {
 	ss.mu.Lock()
 	t := ss.trial
 	long, fresh := t.long, t.fresh
+	if t.unnamed { // what it was before does not matter, and what it is will be parsed again
+		ss.forgetUnnamed()
+	}
 	ss.mu.Unlock()
 	failed := stays("the statement is longer than the node keeps", "Run it in a block, or connect to the node beside the primary.")
 	var err error
 	if !long {
-		failed, err = ss.move(false, fresh)
+		failed, err = ss.move(false, fresh, t.parsed)
 	}
 	switch {
 	case err != nil:

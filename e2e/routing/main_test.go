@@ -17,7 +17,7 @@ import (
 var shared *cluster.Cluster
 
 func TestMain(m *testing.M) {
-	cluster.Main(m, cluster.Spec{Standbys: 1, Settings: cluster.LogAll()}, &shared)
+	cluster.Main(m, cluster.Spec{Standbys: 1, Settings: cluster.LogAll(), NodeEnv: map[string]string{"VAULT_MAX_QUERY_BYTES": "1048576"}}, &shared)
 }
 
 // schema is what the tests write to; each call makes it anew.
