@@ -50,8 +50,7 @@ func (ss *session) pack(batch, fresh bool, without []string) (*carried, *sqlErro
 	if ss.unnamedKept {
 		has.unnamed = ss.unnamedParse
 	}
-	lost := ss.unnamedLost
-	known := ss.catalog.has()
+	lost, known, escapes := ss.unnamedLost, ss.catalog.has(), ss.escapes || !ss.stdStrings
 	ss.mu.Unlock()
 	switch {
 	case !known && !fresh:
@@ -60,6 +59,33 @@ func (ss *session) pack(batch, fresh bool, without []string) (*carried, *sqlErro
 	case lost:
 		return nil, stays("the unnamed statement is longer than the node keeps", "Use a named one, or parse it anew."), nil
 	}
+	results, failed, err := ss.askState(batch, fresh)
+	if failed != nil || err != nil {
+		return nil, failed, err
+	}
+	if batch {
+		if !sameRows(results[0], results[1]) {
+			return nil, stays("the batch has set or locked something for itself only", "Send the write as a batch of its own, or begin a block."), nil
+		}
+		results = results[1:]
+	}
+	if !fresh {
+		has.state, results = ss.ours(results[0], without...), results[1:]
+	}
+	has.reported, results = results[0], results[1:]
+	if len(results) == 1 && len(results[0]) == 1 && len(results[0][0]) == 1 {
+		has.position = string(results[0][0][0])
+	}
+	if escapes && has.escaped() {
+		return nil, stays("standard_conforming_strings was off at some time, and a prepared statement has a backslash", "Prepare it anew, or connect to the node beside the primary."), nil
+	}
+	return has, has.immovable(batch), nil
+}
+
+// askState asks for the session's state (twice for a batch: before its end and
+// after; not of a fresh session), what the server tells of itself, and at the
+// primary the position.
+func (ss *session) askState(batch, fresh bool) (results [][][][]byte, failed *sqlError, err error) {
 	l := ss.server()
 	var x errand
 	if batch {
@@ -75,7 +101,7 @@ func (ss *session) pack(batch, fresh bool, without []string) (*carried, *sqlErro
 	}
 	x.sync()
 	l.SetDeadline(time.Now().Add(stateTimeout)) //nolint:errcheck // a broken connection shows at once
-	results, err := x.do(l, ss.srv.limits().MaxQuery, ss.meanwhile(&ss.reported))
+	results, err = x.do(l, ss.srv.limits().MaxQuery, ss.meanwhile(&ss.reported))
 	l.SetDeadline(time.Time{}) //nolint:errcheck // as above
 	var asked *askError
 	switch {
@@ -86,26 +112,10 @@ func (ss *session) pack(batch, fresh bool, without []string) (*carried, *sqlErro
 	case errors.As(err, &asked):
 		return nil, stays("the server did not say what the session has set: "+asked.Error(), ""), nil
 	case err != nil:
-		ss.srv.cfg.Log.Debug("the leg to the standby broke", "error", err.Error())
+		ss.srv.cfg.Log.Debug("a leg broke", "server", l.at.Addr, "error", err.Error())
 		return nil, nil, fatalError(stateConnection, "the connection to the server was lost", "")
 	}
-	if batch {
-		if !sameRows(results[0], results[1]) {
-			return nil, stays("the batch has set or locked something for itself only", "Send the write as a batch of its own, or begin a block."), nil
-		}
-		results = results[1:]
-	}
-	if !fresh {
-		has.state, results = ss.ours(results[0], without...), results[1:]
-	}
-	has.reported, results = results[0], results[1:]
-	if len(results) == 1 && len(results[0]) == 1 && len(results[0][0]) == 1 {
-		has.position = string(results[0][0][0])
-	}
-	if (ss.escapes || !ss.stdStrings) && has.escaped() {
-		return nil, stays("standard_conforming_strings was off at some time, and a prepared statement has a backslash", "Prepare it anew, or connect to the node beside the primary."), nil
-	}
-	return has, has.immovable(batch), nil
+	return results, nil, nil
 }
 
 // meanwhile passes on what a server says by itself while the node asks it.

@@ -25,10 +25,7 @@ func (ss *session) clientMessage(typ byte, body []byte) verdict {
 		ss.leaving = true
 		return pass
 	case wire.Flush:
-		if ss.skip {
-			return drop
-		}
-		return ss.flushTrial()
+		return ss.noteFlush()
 	}
 	if (ss.skip || ss.queue.skipping) && typ != wire.Sync {
 		if typ == wire.Parse {
@@ -42,14 +39,17 @@ func (ss *session) clientMessage(typ byte, body []byte) verdict {
 	if ss.gate == gateReady && ss.queue.ends == 0 && !ss.batch.failed {
 		ss.gate = gateNone // answered while nobody waited
 	}
-	// At a standby nothing is in flight when a statement begins: it is known
-	// whether a block is open, and the statement may have to run again elsewhere.
-	if ss.queue.len() >= maxOwed || ss.gate == gateReady || ss.queue.ends > 0 && ss.roams() || ss.doubtful && (typ == wire.Query || typ == wire.Parse) && ss.canAsk() {
+	if ss.queue.len() >= maxOwed || ss.gate == gateReady || ss.inFlight() || ss.doubtful && (typ == wire.Query || typ == wire.Parse) && ss.canAsk() {
 		return slow
 	}
 	ss.beginTrial(typ)
 	return ss.note(typ, body)
 }
+
+// inFlight reports whether a statement has to wait for the one before. At a
+// standby it must be known whether a block is open, and the statement may have to
+// run again elsewhere. mu is held.
+func (ss *session) inFlight() bool { return ss.queue.ends > 0 && ss.roams() }
 
 // note looks at a message that the server is about to answer. mu is held.
 func (ss *session) note(typ byte, body []byte) verdict {

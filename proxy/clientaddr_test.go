@@ -108,11 +108,13 @@ func TestHBARefusals(t *testing.T) {
 		{replica, hba.Verdict{}, `no pg_hba.conf entry for replication connection from host "192.0.2.7", user "rep", no encryption`, ""},
 		{replica, hba.Verdict{Outcome: hba.Rejected}, `pg_hba.conf rejects replication connection for host "192.0.2.7", user "rep", no encryption`, ""},
 		{
-			hba.Client{User: "alice", Database: "app"}, hba.Verdict{Outcome: hba.Rejected},
+			hba.Client{User: "alice", Database: "app"},
+			hba.Verdict{Outcome: hba.Rejected},
 			`pg_hba.conf rejects connection for host "[local]", user "alice", database "app", no encryption`, "",
 		},
 		{
-			remote, hba.Verdict{Outcome: hba.NotApplied, Line: hba.Line{Number: 3}, Reason: "its method is ldap"},
+			remote,
+			hba.Verdict{Outcome: hba.NotApplied, Line: hba.Line{Number: 3}, Reason: "its method is ldap"},
 			"line 3 of pg_hba.conf decides about this connection, and a node cannot apply it", "Of that line: its method is ldap.",
 		},
 	} {

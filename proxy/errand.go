@@ -5,6 +5,7 @@ package proxy
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 )
@@ -18,10 +19,10 @@ type errand struct {
 
 // query adds a query of the node's own by the extended protocol, under a name of
 // its own: the client's unnamed statement survives.
-func (x *errand) query(own, sql string, params ...[]byte) {
+func (x *errand) query(own, sql string) {
 	x.msgs = wire.AppendClose(x.msgs, 'S', own)
 	x.msgs = wire.AppendParse(x.msgs, own, sql)
-	x.run(own, params...)
+	x.run(own)
 	x.msgs = wire.AppendClose(x.msgs, 'S', own)
 }
 
@@ -113,18 +114,6 @@ func readAskError(body []byte) *askError {
 
 // sameRows reports whether two results are equal.
 func sameRows(a, b [][][]byte) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if len(a[i]) != len(b[i]) {
-			return false
-		}
-		for j := range a[i] {
-			if (a[i][j] == nil) != (b[i][j] == nil) || !bytes.Equal(a[i][j], b[i][j]) {
-				return false
-			}
-		}
-	}
-	return true
+	same := func(x, y []byte) bool { return (x == nil) == (y == nil) && bytes.Equal(x, y) }
+	return slices.EqualFunc(a, b, func(x, y [][]byte) bool { return slices.EqualFunc(x, y, same) })
 }

@@ -66,7 +66,7 @@ func (ss *session) passGate() (waited bool, err error) {
 		err = ss.wait(func() bool { return ss.queue.len() < maxOwed/2 })
 		ss.mu.Unlock()
 		return true, err
-	case g == gateNone && !failed && ss.queue.ends > 0 && ss.roams():
+	case g == gateNone && !failed && ss.inFlight():
 		err = ss.wait(func() bool { return ss.queue.ends == 0 })
 		ss.mu.Unlock()
 		return true, err

@@ -265,13 +265,11 @@ func (ss *session) walkServer() error {
 		h = ss.passServer()
 	}
 	for ; h.err == nil && h.size > 0; h = ss.passServer() {
-		err := error(nil)
+		handle := func() error { return ss.partServer(h.size) }
 		if h.v == moving {
-			err = ss.rerun()
-		} else {
-			err = ss.partServer(h.size)
+			handle = ss.rerun
 		}
-		if err != nil {
+		if err := handle(); err != nil {
 			return err
 		}
 	}

@@ -43,7 +43,7 @@ func (ss *session) mayMoveLater(body []byte) bool {
 
 func (ss *session) mayWrite(body []byte) bool {
 	text, _, _ := bytes.Cut(body, []byte{0})
-	return ss.srv.cfg.Analyzer.MayMove(text, rewrite.Options{StdStrings: ss.stdStrings})
+	return rewrite.MayMove(text)
 }
 
 // elsewhereBound reports whether a Bind of st may have to run at another server

@@ -231,7 +231,7 @@ func (ss *session) passHeader(err error) bool {
 		err = ss.wait(func() bool { return ss.queue.ends == 0 })
 	}
 	ss.mu.Unlock()
-	if err == errEnded {
+	if errors.Is(err, errEnded) {
 		return false
 	}
 	ss.smu.Lock()

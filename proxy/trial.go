@@ -91,11 +91,13 @@ func (ss *session) parsedInTrial(e *owed) {
 	}
 }
 
-// flushTrial notes a Flush of the client's, which wants to see what there is. mu
-// is held.
-func (ss *session) flushTrial() verdict {
+// noteFlush notes a Flush of the client's, which wants to see what there is. mu is
+// held.
+func (ss *session) noteFlush() verdict {
 	t := ss.trial
 	switch {
+	case ss.skip:
+		return drop
 	case t == nil:
 	case t.refused != nil:
 		return slow
@@ -141,24 +143,11 @@ func (ss *session) refusal(why *sqlError) []byte {
 func (ss *session) tried(typ byte, msg []byte) (v verdict, done bool) {
 	t := ss.trial
 	switch typ {
-	case wire.ParseComplete, wire.BindComplete, wire.CloseComplete, wire.ParameterDescription, wire.RowDescription, wire.NoData, wire.CopyOutResponse:
-		t.skipNotices()
-		switch {
-		case bytes.HasPrefix(t.echo, msg) && len(t.echo) > 0:
-			t.echo = t.echo[len(msg):]
-			return drop, true
-		case len(t.echo) > 0:
-			t.echo = nil
-			ss.fail(errOtherForm)
-			return drop, true
-		case t.open && len(t.given)+len(msg) > maxTrial:
-			ss.endTrial()
-		case t.open:
-			t.given = append(t.given, msg...)
-		}
+	case wire.ParseComplete, wire.BindComplete, wire.CloseComplete, wire.ParameterDescription, wire.RowDescription, wire.NoData,
+		wire.CopyOutResponse, wire.NoticeResponse:
+		return ss.comesAgain(t, typ, msg)
 	case wire.ErrorResponse:
-		// A client that writes no more has had the end of its stream sent on.
-		if t.open && !t.waited && !ss.halfClosed && !ss.leaving && !ss.dropping && refusedByStandby(msg) && ss.queue.front() != nil {
+		if ss.holdsBack(t, msg) {
 			t.refused = bytes.Clone(msg[wire.HeaderSize:])
 			return drop, true
 		}
@@ -168,19 +157,39 @@ func (ss *session) tried(typ byte, msg []byte) (v verdict, done bool) {
 			return moving, true
 		}
 		ss.endTrial()
-	case wire.NoticeResponse:
-		switch {
-		case len(t.echo) > 0 && bytes.HasPrefix(t.echo, msg):
-			t.echo = t.echo[len(msg):]
-			return drop, true
-		case t.open && len(t.given)+len(msg) <= maxTrial:
-			t.given = append(t.given, msg...)
-		}
 	case wire.ParameterStatus, wire.Notification:
 	default:
 		ss.endTrial()
 	}
 	return pass, false
+}
+
+// comesAgain notes what the primary would say once more, or drops what it does.
+func (ss *session) comesAgain(t *trial, typ byte, msg []byte) (v verdict, done bool) {
+	if typ != wire.NoticeResponse {
+		t.skipNotices()
+	}
+	switch {
+	case len(t.echo) > 0 && bytes.HasPrefix(t.echo, msg):
+		t.echo = t.echo[len(msg):]
+		return drop, true
+	case typ == wire.NoticeResponse && (len(t.echo) > 0 || len(t.given)+len(msg) > maxTrial): // it may come twice
+	case len(t.echo) > 0:
+		t.echo = nil
+		ss.fail(errOtherForm)
+		return drop, true
+	case t.open && len(t.given)+len(msg) > maxTrial:
+		ss.endTrial()
+	case t.open:
+		t.given = append(t.given, msg...)
+	}
+	return pass, false
+}
+
+// holdsBack reports whether an error is that of a statement which the primary
+// shall run. Of a client that writes no more the server has been told so.
+func (ss *session) holdsBack(t *trial, msg []byte) bool {
+	return t.open && !t.waited && !ss.halfClosed && !ss.leaving && !ss.dropping && ss.queue.front() != nil && refusedByStandby(msg)
 }
 
 // skipNotices drops notices from what is to come again: the primary has not given

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
-	"unsafe"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
 )
@@ -37,19 +36,41 @@ func (r Route) String() string { return [...]string{"local", "block", "write", "
 const maxLooked = 16 << 10
 
 // MayMove reports whether a text has to be given to Route: it holds a word that
-// may make it move, or is too long to look. It allocates nothing.
-func (a *Analyzer) MayMove(text []byte, o Options) bool {
+// may make it move, if only in a string or a comment, or is too long to look. It
+// allocates nothing.
+func MayMove(text []byte) bool {
 	if len(text) > maxLooked {
 		return true
 	}
-	if len(text) == 0 {
-		return false
+	first := true
+	var word [64]byte // longer than all that are looked for
+	for i := 0; i < len(text); {
+		if !isWord(text[i]) {
+			first = first || text[i] == ';'
+			i++
+			continue
+		}
+		n := 0
+		for ; i < len(text) && isWord(text[i]); i++ {
+			if n < len(word) {
+				word[n] = lower(text[i])
+				n++
+			}
+		}
+		w := word[:n]
+		switch {
+		case first && !localWords[string(w)], movingWords[string(w)], movingWord(w):
+			return true
+		case n == 1 && w[0] == 'u' && i < len(text) && text[i] == '&': // a name may be written in escapes
+			return true
+		}
+		first = false
 	}
-	s := a.scratch.Get().(*scratch) //nolint:errcheck // the pool's New makes nothing else
-	defer a.scratch.Put(s)
-	sql := unsafe.String(&text[0], len(text)) // nothing of it is kept
-	lex(sql, o.StdStrings, &s.lx)
-	return s.lx.bad == "" && mayMove(sql, s.lx.toks)
+	return false
+}
+
+func isWord(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '$' || c >= 0x80
 }
 
 // Route returns where the text can run. It parses only texts that hold a word
@@ -114,7 +135,6 @@ func wordSet(words string) map[string]bool {
 // mayMove looks at the words of a text.
 func mayMove(sql string, toks []token) bool {
 	first := true
-	var folded [maxWord]byte
 	for _, t := range toks {
 		switch {
 		case t.is(sql, ';'):
@@ -122,16 +142,9 @@ func mayMove(sql string, toks []token) bool {
 			continue
 		case t.is(sql, '('):
 			continue // (SELECT …) FOR UPDATE
-		case t.kind == kindIdent: // nearly all of them: without an allocation
-			word := folded[:copy(folded[:], t.text(sql))]
-			for i := range word {
-				word[i] = lower(word[i])
-			}
-			if first && !localWords[string(word)] || movingWords[string(word)] || movesByName(unsafe.String(&folded[0], len(word))) {
-				return true
-			}
-		default:
-			if name, ok := identName(sql, t); ok && movesByName(name) {
+		}
+		if name, ok := identName(sql, t); ok {
+			if t.kind == kindIdent && (first && !localWords[name] || movingWords[name]) || movingWord([]byte(name)) {
 				return true
 			}
 		}
@@ -139,9 +152,6 @@ func mayMove(sql string, toks []token) bool {
 	}
 	return false
 }
-
-// maxWord is longer than all words that are looked for.
-const maxWord = 64
 
 // moving are built-in functions that a standby refuses or, of locks, grants for
 // nothing. Their kin are told by their first letters.
@@ -154,13 +164,13 @@ var vaultWrites = wordSet("put_secret create_secret rotate_secret update_secret 
 // builtinMoves reports whether a function of this name in pg_catalog makes its
 // caller move. Unlocking does not: asyncpg does it when it gives a connection
 // back.
-func builtinMoves(name string) bool {
-	return moving[name] || strings.HasPrefix(name, "lo_") ||
-		strings.HasPrefix(name, "pg_advisory_") && !strings.HasPrefix(name, "pg_advisory_unlock") || strings.HasPrefix(name, "pg_try_advisory_")
+func builtinMoves(name []byte) bool {
+	has := func(prefix string) bool { return len(name) >= len(prefix) && string(name[:len(prefix)]) == prefix }
+	return moving[string(name)] || has("lo_") || has("pg_advisory_") && !has("pg_advisory_unlock") || has("pg_try_advisory_")
 }
 
-// movesByName reports whether a text with this name is worth parsing.
-func movesByName(name string) bool { return vaultWrites[name] || builtinMoves(name) }
+// movingWord reports whether a text with this name is worth parsing.
+func movingWord(name []byte) bool { return vaultWrites[string(name)] || builtinMoves(name) }
 
 // router finds the route of one text.
 type router struct {
@@ -242,7 +252,7 @@ func (r *router) call(fc *pg.FuncCall) {
 	switch last := names[n-1]; {
 	case (n == 1 || names[n-2] == schemaVault) && vaultWrites[last]:
 		r.route = RouteVault
-	case (n == 1 || names[n-2] == "pg_catalog") && builtinMoves(last):
+	case (n == 1 || names[n-2] == "pg_catalog") && builtinMoves([]byte(last)):
 		r.write()
 	}
 }

@@ -22,7 +22,7 @@ var shared *cluster.Cluster
 var sockets struct{ server, node string }
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "hba") //nolint:usetesting // shared by all tests; short, as a socket's path must be
+	dir, err := os.MkdirTemp("", "hba")
 	if err != nil {
 		panic(fmt.Sprintf("sockets: %v", err))
 	}
@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 		if err := os.MkdirAll(path, 0o700); err != nil {
 			panic(fmt.Sprintf("sockets: %v", err))
 		}
-		if err := os.Chmod(path, 0o777); err != nil { //nolint:gosec // the server runs as somebody else
+		if err := os.Chmod(path, 0o777); err != nil {
 			panic(fmt.Sprintf("sockets: %v", err))
 		}
 	}

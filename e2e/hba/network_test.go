@@ -63,7 +63,7 @@ func network(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("NOT TESTED: network namespaces need root")
 	}
-	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "hyperion-vault-e2e-hba.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "hyperion-vault-e2e-hba.lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:usetesting // one for all runs on this host
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -173,7 +173,7 @@ func (w *world) connect(t *testing.T, c client, toNode bool, params map[string]s
 		config.DialFunc = dialFrom(c.address, places[c.address].space)
 	}
 	if slices.Contains(c.words, "tls") {
-		config.TLSConfig = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // whether it is TLS is what counts here
+		config.TLSConfig = &tls.Config{InsecureSkipVerify: true}
 	}
 	if slices.Contains(c.words, "physical") {
 		config.RuntimeParams["replication"] = "true"

@@ -61,6 +61,7 @@ func TestHome(t *testing.T) {
 
 // What was set at either server is the session's at both.
 func homeState(t *testing.T, s *rawpg.Conn, insert func(*testing.T, *rawpg.Conn)) {
+	t.Helper()
 	run(t, s, "SET app.tenant = 'a'")
 	run(t, s, "SET app.gone = 'g'")
 	run(t, s, "PREPARE here AS SELECT current_setting('app.tenant') AS n")
@@ -96,6 +97,7 @@ func homeState(t *testing.T, s *rawpg.Conn, insert func(*testing.T, *rawpg.Conn)
 
 // What only the primary has keeps the session there.
 func homeImmovable(t *testing.T, s *rawpg.Conn) {
+	t.Helper()
 	for hold, release := range map[string]string{
 		"CREATE TEMP TABLE tmp AS SELECT 1 AS n": "DROP TABLE tmp", "LISTEN c": "UNLISTEN c",
 		"SELECT pg_advisory_lock(1)": "SELECT pg_advisory_unlock(1)",
@@ -113,6 +115,7 @@ func homeImmovable(t *testing.T, s *rawpg.Conn) {
 
 // Statements prepared at one server run at the other.
 func homeExtended(t *testing.T, s *rawpg.Conn) {
+	t.Helper()
 	s.Ask(t, "1 1 1 Z(I)", rawpg.Parse("w", "INSERT INTO public.t (v) VALUES ($1)"), rawpg.Parse("r", "SELECT pg_is_in_recovery() AS s"),
 		rawpg.Parse("", "SELECT $1::text AS v"), rawpg.Sync())
 	for range 3 {
@@ -143,6 +146,7 @@ func homeExtended(t *testing.T, s *rawpg.Conn) {
 
 // The loss of the connection that was left is never seen.
 func homeSpare(t *testing.T, s *rawpg.Conn, super *pgx.Conn, insert func(*testing.T, *rawpg.Conn)) {
+	t.Helper()
 	run(t, s, "SET application_name = 'spare'")
 	for range 3 {
 		insert(t, s)
@@ -160,6 +164,7 @@ func homeSpare(t *testing.T, s *rawpg.Conn, super *pgx.Conn, insert func(*testin
 
 // A session reads its own writes while the standby is behind.
 func homeBehind(t *testing.T, c *cluster.Cluster, s *rawpg.Conn, insert func(*testing.T, *rawpg.Conn)) {
+	t.Helper()
 	standby := c.Connect(t, c.SuperDSN(1))
 	other := dial(t, c.DSN(1, c.User))
 	cluster.Exec(t, standby, "SELECT pg_wal_replay_pause()")

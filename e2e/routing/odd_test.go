@@ -169,7 +169,7 @@ func TestRefusedAtHalfClose(t *testing.T) {
 	if err := s.Send(rawpg.Query("SELECT r.w('half')")); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Net.(*net.TCPConn).CloseWrite(); err != nil { //nolint:errcheck,forcetypeassert // rawpg dials TCP
+	if err := s.Net.(*net.TCPConn).CloseWrite(); err != nil { //nolint:forcetypeassert // rawpg dials TCP
 		t.Fatal(err)
 	}
 	for {

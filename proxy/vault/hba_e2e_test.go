@@ -54,8 +54,11 @@ func testFacts(t *testing.T, c *devcluster.Cluster, v *Vault) {
 	asked := hba.Questions{
 		Roles: []string{"facts_outer", "facts_inner", "facts other", "no such role", "facts_user", "facts_outer"},
 		Matches: []hba.Pattern{
-			{Text: "facts_user", Expression: "^facts"}, {Text: "facts_user", Expression: "^user"},
-			{Text: "facts_user", Expression: `\muser|_`}, {Text: "Facts", Expression: "f"}, {Text: "facts", Expression: "(?i)^FACTS$"},
+			{Text: "facts_user", Expression: "^facts"},
+			{Text: "facts_user", Expression: "^user"},
+			{Text: "facts_user", Expression: `\muser|_`},
+			{Text: "Facts", Expression: "f"},
+			{Text: "facts", Expression: "(?i)^FACTS$"},
 		},
 		Interfaces: true,
 	}
