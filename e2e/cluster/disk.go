@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Disk is a small file system that holds a server's data.
+type Disk struct {
+	path   string
+	filler string
+}
+
+// SmallDisk moves the node's data directory to a file system of its own with the
+// given room beside the data, and restarts its server on it. It needs Alone.
+func (n *Node) SmallDisk(tb testing.TB, room int64) *Disk {
+	tb.Helper()
+	d := &Disk{path: n.DataDir, filler: filepath.Join(n.DataDir, "filler")}
+	err := n.MoveData(tb.Context(), func(path string) error { return d.move(tb.Context(), path, room) })
+	if err != nil {
+		tb.Fatalf("%s: a small disk: %v", n.Name, err)
+	}
+	tb.Cleanup(func() {
+		// Its files are in use until the server ends, and gone then.
+		if err := syscall.Unmount(d.path, unix.MNT_DETACH); err != nil {
+			tb.Errorf("unmount %s: %v", d.path, err)
+		}
+	})
+	return d
+}
+
+func (d *Disk) move(ctx context.Context, path string, room int64) error {
+	var size int64
+	err := filepath.Walk(path, func(_ string, info os.FileInfo, err error) error {
+		if err == nil {
+			size += info.Size() + 4<<10 // a file fills whole pages
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	aside := path + ".aside"
+	if err := os.Rename(path, aside); err != nil {
+		return err
+	}
+	if err := os.Mkdir(path, 0o700); err != nil {
+		return err
+	}
+	if err := syscall.Mount("tmpfs", path, "tmpfs", 0, fmt.Sprintf("size=%d,mode=0700", size+room)); err != nil {
+		return fmt.Errorf("mount: %w", err)
+	}
+	if out, err := exec.CommandContext(ctx, "cp", "-a", aside+"/.", path).CombinedOutput(); err != nil { //nolint:gosec // our own paths
+		return fmt.Errorf("copy: %w: %s", err, out)
+	}
+	return os.RemoveAll(aside)
+}
+
+// Fill takes all room that is left.
+func (d *Disk) Fill(tb testing.TB) {
+	tb.Helper()
+	file, err := os.OpenFile(d.filler, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = file.Close() }() // its content is of no use
+	block := make([]byte, 64<<10)
+	for len(block) > 0 {
+		n, err := file.Write(block)
+		if n < len(block) && err != nil {
+			block = block[:len(block)/2] // until not even a byte fits
+		}
+	}
+}
+
+// Free gives the room back.
+func (d *Disk) Free(tb testing.TB) {
+	tb.Helper()
+	if err := os.Remove(d.filler); err != nil {
+		tb.Fatal(err)
+	}
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package faults
+
+import (
+	"testing"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+	"github.com/hyperiondb/hyperion-vault/e2e/history"
+)
+
+// killPrimary: the primary's server is gone at once, a standby is promoted, and
+// the old one comes back as a standby.
+func killPrimary(t *testing.T, w *world) {
+	t.Helper()
+	var old *cluster.Node
+	w.outage(t, "the primary is killed", func() {
+		old = w.manager.Lose(t)
+		w.failover(t)
+	})
+	w.manager.Rejoin(t, old)
+	w.c.WaitStreaming(t)
+}
+
+// switchover: the roles change in order.
+func switchover(t *testing.T, w *world) {
+	t.Helper()
+	w.outage(t, "switchover", func() { w.know(t, w.manager.Switchover(t)) })
+	w.c.WaitStreaming(t)
+}
+
+// freezePrimary: the primary's server stands still, a standby is promoted, and the
+// old one goes on as if nothing had been. It must not get a write: where it could
+// acknowledge one alone, only the nodes prevent it.
+func freezePrimary(t *testing.T, w *world) {
+	t.Helper()
+	old := w.c.PrimaryNode()
+	frozen := history.Outage{Node: old.Name, From: w.log.Now()}
+	w.outage(t, "the primary is frozen", func() {
+		old.FreezeServer(t)
+		w.failover(t)
+	})
+	if *routed || w.synchronous {
+		old.ThawServer(t)
+		w.reading(t, old)
+	} else {
+		old.ThawServer(t)
+	}
+	frozen.To = w.log.Now()
+	w.cut = append(w.cut, frozen)
+	w.manager.Rejoin(t, old)
+	w.c.WaitStreaming(t)
+}
