@@ -16,8 +16,8 @@ import (
 
 // A Disk is a small file system that holds a server's data.
 type Disk struct {
-	path   string
-	filler string
+	path, filler string
+	mounted      bool
 }
 
 // SmallDisk moves the node's data directory to a file system of its own with the
@@ -25,22 +25,29 @@ type Disk struct {
 func (n *Node) SmallDisk(tb testing.TB, room int64) *Disk {
 	tb.Helper()
 	d := &Disk{path: n.DataDir, filler: filepath.Join(n.DataDir, "filler")}
-	err := n.MoveData(tb.Context(), func(path string) error { return d.move(tb.Context(), path, room) })
-	if err != nil {
+	if err := n.MoveData(tb.Context(), func(string) error { return d.mount(tb.Context(), room) }); err != nil {
 		tb.Fatalf("%s: a small disk: %v", n.Name, err)
 	}
 	tb.Cleanup(func() {
 		// Its files are in use until the server ends, and gone then.
-		if err := syscall.Unmount(d.path, unix.MNT_DETACH); err != nil {
+		if err := syscall.Unmount(d.path, unix.MNT_DETACH); err != nil && d.mounted {
 			tb.Errorf("unmount %s: %v", d.path, err)
 		}
 	})
 	return d
 }
 
-func (d *Disk) move(ctx context.Context, path string, room int64) error {
+// LargeDisk takes SmallDisk back. The server may be down.
+func (n *Node) LargeDisk(tb testing.TB, d *Disk) {
+	tb.Helper()
+	if err := n.MoveData(tb.Context(), func(string) error { return d.unmount(tb.Context()) }); err != nil {
+		tb.Fatalf("%s: back to the large disk: %v", n.Name, err)
+	}
+}
+
+func (d *Disk) mount(ctx context.Context, room int64) error {
 	var size int64
-	err := filepath.Walk(path, func(_ string, info os.FileInfo, err error) error {
+	err := filepath.Walk(d.path, func(_ string, info os.FileInfo, err error) error {
 		if err == nil {
 			size += info.Size() + 4<<10 // a file fills whole pages
 		}
@@ -49,20 +56,47 @@ func (d *Disk) move(ctx context.Context, path string, room int64) error {
 	if err != nil {
 		return err
 	}
-	aside := path + ".aside"
-	if err := os.Rename(path, aside); err != nil {
+	aside := d.path + ".aside"
+	if err := os.Rename(d.path, aside); err != nil {
 		return err
 	}
-	if err := os.Mkdir(path, 0o700); err != nil {
+	if err := os.Mkdir(d.path, 0o700); err != nil {
 		return err
 	}
-	if err := syscall.Mount("tmpfs", path, "tmpfs", 0, fmt.Sprintf("size=%d,mode=0700", size+room)); err != nil {
+	if err := syscall.Mount("tmpfs", d.path, "tmpfs", 0, fmt.Sprintf("size=%d,mode=0700", size+room)); err != nil {
 		return fmt.Errorf("mount: %w", err)
 	}
-	if out, err := exec.CommandContext(ctx, "cp", "-a", aside+"/.", path).CombinedOutput(); err != nil { //nolint:gosec // our own paths
-		return fmt.Errorf("copy: %w: %s", err, out)
+	d.mounted = true
+	if err := copyTree(ctx, aside, d.path); err != nil {
+		return err
 	}
 	return os.RemoveAll(aside)
+}
+
+func (d *Disk) unmount(ctx context.Context) error {
+	aside := d.path + ".aside"
+	if err := os.Mkdir(aside, 0o700); err != nil {
+		return err
+	}
+	if err := copyTree(ctx, d.path, aside); err != nil {
+		return err
+	}
+	if err := syscall.Unmount(d.path, unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("unmount: %w", err)
+	}
+	d.mounted = false
+	if err := os.Remove(d.path); err != nil {
+		return err
+	}
+	return os.Rename(aside, d.path)
+}
+
+func copyTree(ctx context.Context, from, to string) error {
+	out, err := exec.CommandContext(ctx, "cp", "-a", from+"/.", to).CombinedOutput() //nolint:gosec // our own paths
+	if err != nil {
+		return fmt.Errorf("copy: %w: %s", err, out)
+	}
+	return nil
 }
 
 // Fill takes all room that is left.

@@ -32,14 +32,15 @@ func (w *world) outage(t *testing.T, what string, fault func()) {
 	o := outage{what: what, from: w.log.Now()}
 	fault()
 	w.writing(t)
-	b.wait(t, w.log.Now())
 	o.to = w.log.Now()
+	b.wait(t, o.to)
 	o.bare = b.end()
 	w.outages = append(w.outages, o)
 }
 
-// beats writes a row as often as it can to whichever server takes it, connecting
-// again without a pause, as the simplest client would.
+// beats writes a row as often as it can to whichever server takes it. One loop at
+// each server connects again and again, as the simplest client would that knows
+// which server is the next primary.
 type beats struct {
 	stop context.CancelFunc
 	wg   sync.WaitGroup
@@ -76,16 +77,16 @@ func (w *world) beat(t *testing.T) *beats {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	b := &beats{stop: stop}
-	var dsns []string
-	for i := range w.c.Nodes {
-		dsns = append(dsns, w.c.SuperDSN(i))
-	}
 	log := w.log
-	b.wg.Go(func() {
-		for i := 0; ctx.Err() == nil; i++ {
-			beatAt(ctx, dsns[i%len(dsns)], func() { b.add(log.Now()) })
-		}
-	})
+	for i := range w.c.Nodes {
+		dsn := w.c.SuperDSN(i)
+		b.wg.Go(func() {
+			for ctx.Err() == nil {
+				beatAt(ctx, dsn, func() { b.add(log.Now()) })
+				pause(ctx, beatPause)
+			}
+		})
+	}
 	t.Cleanup(func() { b.end() })
 	return b
 }
@@ -100,7 +101,6 @@ func beatAt(ctx context.Context, dsn string, wrote func()) {
 	}
 	var conn *pgx.Conn
 	if !try(func(ctx context.Context) (err error) { conn, err = pgx.Connect(ctx, dsn); return err }) {
-		pause(ctx, beatPause)
 		return
 	}
 	defer func() {

@@ -6,6 +6,7 @@ package faults
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -38,7 +39,11 @@ func TestPlain(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			w := plainWorld(t, synchronous, logAll)
-			for _, f := range failovers {
+			faults := failovers
+			if synchronous {
+				faults = slices.Concat(failovers, nodeFaults, networkFaults, serverFaults)
+			}
+			for _, f := range faults {
 				if !t.Run(f.name, func(t *testing.T) { w.once(t, f) }) {
 					break // what it has broken may be broken still
 				}

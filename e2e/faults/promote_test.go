@@ -42,14 +42,16 @@ func freezePrimary(t *testing.T, w *world) {
 		old.FreezeServer(t)
 		w.failover(t)
 	})
-	if *routed || w.synchronous {
-		old.ThawServer(t)
-		w.reading(t, old)
-	} else {
-		old.ThawServer(t)
-	}
 	frozen.To = w.log.Now()
 	w.cut = append(w.cut, frozen)
+	old.ThawServer(t)
+	if *routed {
+		w.wait(t, "attempts to write at "+old.Name, func(op *history.Op) bool { return op.Node == old.Name && op.Kind == history.Put })
+	}
 	w.manager.Rejoin(t, old)
+	if w.synchronous {
+		left := w.promoted[len(w.promoted)-1]
+		w.lost = append(w.lost, history.Lost{Timeline: left.timeline - 1, Fork: left.fork, To: w.log.Now(), Unconfirmed: true})
+	}
 	w.c.WaitStreaming(t)
 }

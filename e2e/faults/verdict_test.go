@@ -17,10 +17,12 @@ import (
 	"github.com/hyperiondb/hyperion-vault/e2e/history"
 )
 
-// A promotion is when a timeline had begun for sure.
+// A promotion is when a timeline had begun for sure, and where it left the one
+// before.
 type promotion struct {
 	at       time.Duration
 	timeline int
+	fork     uint64
 }
 
 // failover has another server promoted, and knows what PostgreSQL may have lost.
@@ -35,7 +37,7 @@ func (w *world) failover(t *testing.T) *cluster.Node {
 func (w *world) know(t *testing.T, primary *cluster.Node) {
 	t.Helper()
 	timeline, fork := w.c.Fork(t, primary)
-	w.promoted = append(w.promoted, promotion{at: w.log.Now(), timeline: timeline + 1})
+	w.promoted = append(w.promoted, promotion{at: w.log.Now(), timeline: timeline + 1, fork: fork})
 	if !w.synchronous {
 		w.lost = append(w.lost, history.Lost{Timeline: timeline, Fork: fork})
 	}
