@@ -112,3 +112,11 @@ func (n *Node) MoveData(ctx context.Context, move func(path string) error) error
 	}
 	return n.StartServer(ctx)
 }
+
+// Replicator is the role that standbys log in as.
+func (c *Cluster) Replicator() (user, password string) {
+	return replicator, c.secrets.ReplicationPassword
+}
+
+// Bindir is where PostgreSQL's programs are.
+func (c *Cluster) Bindir() string { return c.bindir }

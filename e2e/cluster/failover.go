@@ -13,9 +13,8 @@ import (
 
 // A Manager decides which server is primary, as an operator or a program does.
 type Manager interface {
-	// Lose kills the primary's server (-9), with all that would start it again,
-	// and returns its node.
-	Lose(tb testing.TB) *Node
+	// Lose kills a node's server (-9), with all that would start it again.
+	Lose(tb testing.TB, n *Node)
 	// Failover returns when another server is primary and takes writes; the old
 	// one was lost, or does not answer. The other standbys follow the new one.
 	Failover(tb testing.TB) *Node
@@ -24,6 +23,9 @@ type Manager interface {
 	Switchover(tb testing.TB) *Node
 	// Rejoin makes a server that was primary and was lost a standby.
 	Rejoin(tb testing.TB, n *Node)
+	// Whole returns when all standbys have what the primary has, and the next fault
+	// may come.
+	Whole(tb testing.TB)
 }
 
 // Plain is the Manager of those who have none: pg_promote, and pg_rewind for who
@@ -71,13 +73,11 @@ func (c *Cluster) find(name string) *Node {
 }
 
 // Lose implements Manager.
-func (p Plain) Lose(tb testing.TB) *Node {
+func (p Plain) Lose(tb testing.TB, n *Node) {
 	tb.Helper()
-	old := p.Cluster.PrimaryNode()
-	if err := old.KillServer(tb.Context()); err != nil {
-		tb.Fatalf("lose %s: %v", old.Name, err)
+	if err := n.KillServer(tb.Context()); err != nil {
+		tb.Fatalf("lose %s: %v", n.Name, err)
 	}
-	return old
 }
 
 // Failover implements Manager: of the standbys it takes the one that has received
@@ -151,6 +151,9 @@ func (p Plain) Rejoin(tb testing.TB, n *Node) {
 		tb.Fatalf("rejoin: %v", err)
 	}
 }
+
+// Whole implements Manager.
+func (p Plain) Whole(tb testing.TB) { tb.Helper(); p.Cluster.WaitStreaming(tb) }
 
 // received is the position up to which a standby has its primary's log.
 func (c *Cluster) received(ctx context.Context, n *Node) (uint64, error) {

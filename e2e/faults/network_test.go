@@ -58,10 +58,6 @@ func breakNode(how func(*testing.T, *cluster.Link)) func(*testing.T, *world) {
 	}
 }
 
-func putAt(n *cluster.Node, outcome history.Outcome) func(*history.Op) bool {
-	return func(op *history.Op) bool { return op.Node == n.Name && op.Kind == history.Put && op.Outcome == outcome }
-}
-
 // slowNode: the way is long. All goes on.
 func slowNode(t *testing.T, w *world) {
 	t.Helper()
@@ -85,7 +81,7 @@ func breakReplication(how func(*testing.T, *cluster.Link)) func(*testing.T, *wor
 		how(t, link)
 		w.working(t)
 		heal(t, link)
-		w.c.WaitStreaming(t)
+		w.manager.Whole(t)
 	}
 }
 
@@ -103,5 +99,5 @@ func lag(t *testing.T, w *world) {
 	for _, link := range links {
 		heal(t, link)
 	}
-	w.c.WaitStreaming(t)
+	w.manager.Whole(t)
 }

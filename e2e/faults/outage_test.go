@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 	"github.com/hyperiondb/hyperion-vault/e2e/history"
 )
 
@@ -25,13 +26,14 @@ type outage struct {
 	bare     []time.Duration
 }
 
-// outage breaks something and waits until writes work again.
-func (w *world) outage(t *testing.T, what string, fault func()) {
+// outage breaks something and waits until writes work again, but at nodes that
+// stay broken.
+func (w *world) outage(t *testing.T, what string, fault func(), broken ...*cluster.Node) {
 	t.Helper()
 	b := w.beat(t)
 	o := outage{what: what, from: w.log.Now()}
 	fault()
-	w.writing(t)
+	w.writing(t, broken...)
 	o.to = w.log.Now()
 	b.wait(t, o.to)
 	o.bare = b.end()

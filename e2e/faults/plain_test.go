@@ -57,6 +57,7 @@ func plainWorld(t *testing.T, synchronous bool, settings map[string]string) *wor
 	all := cluster.PlainSettings()
 	maps.Copy(all, settings)
 	c := cluster.Start(t, cluster.Spec{Standbys: 2, Breakable: true, Settings: all})
+	keepLogsOf(t, c)
 	if synchronous {
 		c.Synchronous(t)
 	}

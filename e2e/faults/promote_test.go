@@ -7,7 +7,6 @@ package faults
 import (
 	"testing"
 
-	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 	"github.com/hyperiondb/hyperion-vault/e2e/history"
 )
 
@@ -15,20 +14,20 @@ import (
 // the old one comes back as a standby.
 func killPrimary(t *testing.T, w *world) {
 	t.Helper()
-	var old *cluster.Node
+	old := w.c.PrimaryNode()
 	w.outage(t, "the primary is killed", func() {
-		old = w.manager.Lose(t)
+		w.manager.Lose(t, old)
 		w.failover(t)
-	})
+	}, old)
 	w.manager.Rejoin(t, old)
-	w.c.WaitStreaming(t)
+	w.manager.Whole(t)
 }
 
 // switchover: the roles change in order.
 func switchover(t *testing.T, w *world) {
 	t.Helper()
 	w.outage(t, "switchover", func() { w.know(t, w.manager.Switchover(t)) })
-	w.c.WaitStreaming(t)
+	w.manager.Whole(t)
 }
 
 // freezePrimary: the primary's server stands still, a standby is promoted, and the
@@ -41,7 +40,7 @@ func freezePrimary(t *testing.T, w *world) {
 	w.outage(t, "the primary is frozen", func() {
 		old.FreezeServer(t)
 		w.failover(t)
-	})
+	}, old)
 	frozen.To = w.log.Now()
 	w.cut = append(w.cut, frozen)
 	old.ThawServer(t)
@@ -53,5 +52,5 @@ func freezePrimary(t *testing.T, w *world) {
 		left := w.promoted[len(w.promoted)-1]
 		w.lost = append(w.lost, history.Lost{Timeline: left.timeline - 1, Fork: left.fork, To: w.log.Now(), Unconfirmed: true})
 	}
-	w.c.WaitStreaming(t)
+	w.manager.Whole(t)
 }

@@ -5,7 +5,6 @@
 package faults
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
@@ -27,7 +26,7 @@ func fullDisk(t *testing.T, w *world) {
 	const room = 64 << 20 // less than the log would like, more than it needs here
 	primary := w.c.PrimaryNode()
 	disk := primary.SmallDisk(t, room)
-	w.c.WaitStreaming(t)
+	w.manager.Whole(t)
 	w.working(t)
 	disk.Fill(t)
 	w.wait(t, "writes that fail for want of room", func(op *history.Op) bool {
@@ -40,7 +39,7 @@ func fullDisk(t *testing.T, w *world) {
 	disk.Free(t)
 	w.working(t)
 	primary.LargeDisk(t, disk)
-	w.c.WaitStreaming(t)
+	w.manager.Whole(t)
 }
 
 // pausedReplay: a standby does not show what it has. Its sessions never see a
@@ -57,7 +56,7 @@ func pausedReplay(t *testing.T, w *world) {
 		w.working(t)
 	}
 	cluster.Exec(t, conn, "SELECT pg_catalog.pg_wal_replay_resume()")
-	w.c.WaitStreaming(t)
+	w.manager.Whole(t)
 }
 
 // crash: a server is killed and started again as what it was.
@@ -65,7 +64,7 @@ func crash(t *testing.T, w *world) {
 	t.Helper()
 	primary := w.c.PrimaryNode()
 	for _, n := range []*cluster.Node{primary, w.c.Others(primary)[0]} {
-		w.outage(t, strings.TrimSpace("crash of "+n.Name+"'s server"), func() {
+		w.outage(t, "crash of "+n.Name+"'s server", func() {
 			if err := n.KillServer(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -75,7 +74,7 @@ func crash(t *testing.T, w *world) {
 			}
 		})
 	}
-	w.c.WaitStreaming(t)
+	w.manager.Whole(t)
 }
 
 // freezeStandby: a standby's server stands still, and goes on later.
@@ -84,10 +83,10 @@ func freezeStandby(t *testing.T, w *world) {
 	n := w.c.Others(w.c.PrimaryNode())[0]
 	frozen := history.Outage{Node: n.Name, From: w.log.Now()}
 	n.FreezeServer(t)
-	w.writing(t)
+	w.writing(t, n)
 	w.othersWork(t, n)
 	n.ThawServer(t)
 	frozen.To = w.log.Now()
 	w.cut = append(w.cut, frozen)
-	w.c.WaitStreaming(t)
+	w.manager.Whole(t)
 }

@@ -82,8 +82,9 @@ func (w *world) sealed(t *testing.T) {
 		if !unsealed(t, n.DataDir) {
 			t.Errorf("%s: not even a description was found in its data", n.Name)
 		}
-		unsealed(t, n.ServerLogPath)
-		unsealed(t, n.Log)
+	}
+	for _, path := range logs(t, w.c) {
+		unsealed(t, path)
 	}
 }
 

@@ -47,11 +47,6 @@ var roles = []string{"blue", "red"}
 // newWorld adds users to a cluster of three.
 func newWorld(t *testing.T, c *cluster.Cluster, manager cluster.Manager, synchronous bool) *world {
 	t.Helper()
-	t.Cleanup(func() {
-		if t.Failed() {
-			keepLogs(t, c)
-		}
-	})
 	w := &world{c: c, manager: manager, synchronous: synchronous, clients: 12, pace: 5 * time.Millisecond}
 	w.user = c.AddUser(t, "clients", "*", "*")
 	admin := c.Connect(t, w.superDSN(c.PrimaryNode()))
@@ -116,27 +111,45 @@ func outDir(t *testing.T) string {
 	return dir
 }
 
+// keepLogsOf keeps what a cluster has said if the test fails.
+func keepLogsOf(t *testing.T, c *cluster.Cluster) {
+	t.Helper()
+	t.Cleanup(func() {
+		if t.Failed() {
+			keepLogs(t, c)
+		}
+	})
+}
+
 // keepLogs copies what servers, nodes and managers have said.
 func keepLogs(t *testing.T, c *cluster.Cluster) {
 	t.Helper()
 	dir := outDir(t)
+	for _, path := range logs(t, c) {
+		name := strings.ReplaceAll(strings.TrimPrefix(path, c.Dir()+"/"), "/", "-")
+		text, err := os.ReadFile(path)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), text, 0o600)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	t.Logf("logs are in %s", dir)
+}
+
+// logs are the paths of all logs of a cluster: servers', nodes', managers'.
+func logs(t *testing.T, c *cluster.Cluster) []string {
+	t.Helper()
+	var all []string
 	for _, pattern := range []string{"*.log", "*/*.log"} {
 		paths, err := filepath.Glob(filepath.Join(c.Dir(), pattern))
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, path := range paths {
-			name := strings.ReplaceAll(strings.TrimPrefix(path, c.Dir()+"/"), "/", "-")
-			text, err := os.ReadFile(path)
-			if err == nil {
-				err = os.WriteFile(filepath.Join(dir, name), text, 0o600)
-			}
-			if err != nil {
-				t.Error(err)
-			}
-		}
+		all = append(all, paths...)
 	}
-	t.Logf("logs are in %s", dir)
+	return all
 }
 
 // keptLog is a record that is still there after the test.
@@ -162,18 +175,22 @@ func (w *world) working(t *testing.T) {
 const some = 10 // operations that show that something works
 
 // writing waits for acknowledged writes that begin now or later. With routing
-// that is at each node.
-func (w *world) writing(t *testing.T) {
+// that is at each node but those given.
+func (w *world) writing(t *testing.T, but ...*cluster.Node) {
 	t.Helper()
 	if !*routed {
 		w.wait(t, "writes", func(op *history.Op) bool { return op.Kind == history.Put && op.Outcome == history.OK })
 		return
 	}
 	for _, n := range w.c.Nodes {
-		w.wait(t, "writes at "+n.Name, func(op *history.Op) bool {
-			return op.Kind == history.Put && op.Outcome == history.OK && op.Node == n.Name
-		})
+		if !slices.Contains(but, n) {
+			w.wait(t, "writes at "+n.Name, putAt(n, history.OK))
+		}
 	}
+}
+
+func putAt(n *cluster.Node, outcome history.Outcome) func(*history.Op) bool {
+	return func(op *history.Op) bool { return op.Node == n.Name && op.Kind == history.Put && op.Outcome == outcome }
 }
 
 // reading waits for reads at a node that begin now or later.
