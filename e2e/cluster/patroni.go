@@ -47,12 +47,14 @@ const (
 
 // dynamic is the configuration that all agents share. A lease of 8 s makes a test
 // short; loop_wait and retry_timeout go with it.
+//
+// max_connections is Patroni's to set, whatever postgresql.conf says.
 func dynamic(synchronous bool) map[string]any {
 	return map[string]any{
 		"ttl": 8, "loop_wait": 1, "retry_timeout": 3, "maximum_lag_on_failover": 64 << 20, "synchronous_mode": synchronous,
 		"postgresql": map[string]any{
 			"use_pg_rewind": true, "use_slots": false,
-			"parameters": map[string]string{"wal_log_hints": "on", "wal_keep_size": "256MB"},
+			"parameters": map[string]string{"wal_log_hints": "on", "wal_keep_size": "256MB", "max_connections": "500"},
 		},
 	}
 }

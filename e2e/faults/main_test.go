@@ -7,7 +7,7 @@
 // breaks something and makes it whole again; `make e2e` does each once, `make
 // robustness` a number of them in an order that a seed decides.
 //
-// To run one: go test -tags e2e ./e2e/faults -run 'TestPlain/disk' -v
+// To run one: go test -tags e2e ./e2e/faults -run 'TestSynchronous/disk' -v
 package faults
 
 import (

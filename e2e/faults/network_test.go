@@ -81,7 +81,7 @@ func breakReplication(how func(*testing.T, *cluster.Link)) func(*testing.T, *wor
 		how(t, link)
 		w.working(t)
 		heal(t, link)
-		w.manager.Whole(t)
+		w.whole(t)
 	}
 }
 
@@ -99,5 +99,5 @@ func lag(t *testing.T, w *world) {
 	for _, link := range links {
 		heal(t, link)
 	}
-	w.manager.Whole(t)
+	w.whole(t)
 }

@@ -149,13 +149,15 @@ func (w *world) report(t *testing.T) {
 
 // window is the longest time between two writes that reaches into the outage.
 func window(at []time.Duration, o outage) string {
-	last, longest := o.from, time.Duration(0)
-	for _, then := range at {
+	var last, longest time.Duration
+	for i, then := range at {
 		if then >= o.from {
+			if i == 0 {
+				last = o.from
+			}
 			longest = max(longest, then-last)
 		}
-		last = max(then, min(last, o.from))
-		if then > o.to {
+		if last = then; then > o.to {
 			return longest.Round(time.Millisecond).String()
 		}
 	}

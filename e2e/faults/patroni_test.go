@@ -10,22 +10,10 @@ import (
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 )
 
-// patroniFaults are those whose outcome Patroni decides.
+// patroniFaults are those that only Patroni copes with.
 var patroniFaults = []fault{
-	{"switchover", switchover},
-	{"kill", killPrimary},
 	{"kill server", killServer},
 	{"cut store", cutStore},
-}
-
-// TestPatroni does each fault once on a cluster that Patroni looks after.
-func TestPatroni(t *testing.T) {
-	w := patroniWorld(t, true, logAll)
-	for _, f := range patroniFaults {
-		if !t.Run(f.name, func(t *testing.T) { w.once(t, f) }) {
-			break // what it has broken may be broken still
-		}
-	}
 }
 
 func patroniWorld(t *testing.T, synchronous bool, settings map[string]string) *world {
@@ -48,7 +36,7 @@ func killServer(t *testing.T, w *world) {
 	if w.c.PrimaryNode() != old {
 		w.know(t, w.c.PrimaryNode())
 	}
-	w.manager.Whole(t)
+	w.whole(t)
 }
 
 // cutStore: the primary cannot reach etcd, though its clients reach it. It steps
@@ -63,7 +51,7 @@ func cutStore(t *testing.T, w *world) {
 	}, old)
 	heal(t, p.Stores[old])
 	p.Standby(t, old)
-	w.manager.Whole(t)
+	w.whole(t)
 }
 
 func patroni(t *testing.T, w *world) *cluster.Patroni {

@@ -20,14 +20,14 @@ func killPrimary(t *testing.T, w *world) {
 		w.failover(t)
 	}, old)
 	w.manager.Rejoin(t, old)
-	w.manager.Whole(t)
+	w.whole(t)
 }
 
 // switchover: the roles change in order.
 func switchover(t *testing.T, w *world) {
 	t.Helper()
 	w.outage(t, "switchover", func() { w.know(t, w.manager.Switchover(t)) })
-	w.manager.Whole(t)
+	w.whole(t)
 }
 
 // freezePrimary: the primary's server stands still, a standby is promoted, and the
@@ -48,9 +48,5 @@ func freezePrimary(t *testing.T, w *world) {
 		w.wait(t, "attempts to write at "+old.Name, func(op *history.Op) bool { return op.Node == old.Name && op.Kind == history.Put })
 	}
 	w.manager.Rejoin(t, old)
-	if w.synchronous {
-		left := w.promoted[len(w.promoted)-1]
-		w.lost = append(w.lost, history.Lost{Timeline: left.timeline - 1, Fork: left.fork, To: w.log.Now(), Unconfirmed: true})
-	}
-	w.manager.Whole(t)
+	w.whole(t)
 }

@@ -15,7 +15,6 @@ import (
 var serverFaults = []fault{
 	{"full disk", fullDisk},
 	{"paused replay", pausedReplay},
-	{"crash", crash},
 	{"freeze standby", freezeStandby},
 }
 
@@ -26,7 +25,7 @@ func fullDisk(t *testing.T, w *world) {
 	const room = 64 << 20 // less than the log would like, more than it needs here
 	primary := w.c.PrimaryNode()
 	disk := primary.SmallDisk(t, room)
-	w.manager.Whole(t)
+	w.whole(t)
 	w.working(t)
 	disk.Fill(t)
 	w.wait(t, "writes that fail for want of room", func(op *history.Op) bool {
@@ -39,7 +38,7 @@ func fullDisk(t *testing.T, w *world) {
 	disk.Free(t)
 	w.working(t)
 	primary.LargeDisk(t, disk)
-	w.manager.Whole(t)
+	w.whole(t)
 }
 
 // pausedReplay: a standby does not show what it has. Its sessions never see a
@@ -56,7 +55,7 @@ func pausedReplay(t *testing.T, w *world) {
 		w.working(t)
 	}
 	cluster.Exec(t, conn, "SELECT pg_catalog.pg_wal_replay_resume()")
-	w.manager.Whole(t)
+	w.whole(t)
 }
 
 // crash: a server is killed and started again as what it was.
@@ -74,7 +73,7 @@ func crash(t *testing.T, w *world) {
 			}
 		})
 	}
-	w.manager.Whole(t)
+	w.whole(t)
 }
 
 // freezeStandby: a standby's server stands still, and goes on later.
@@ -88,5 +87,5 @@ func freezeStandby(t *testing.T, w *world) {
 	n.ThawServer(t)
 	frozen.To = w.log.Now()
 	w.cut = append(w.cut, frozen)
-	w.manager.Whole(t)
+	w.whole(t)
 }

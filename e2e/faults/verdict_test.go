@@ -6,6 +6,7 @@ package faults
 
 import (
 	"bytes"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,12 +18,10 @@ import (
 	"github.com/hyperiondb/hyperion-vault/e2e/history"
 )
 
-// A promotion is when a timeline had begun for sure, and where it left the one
-// before.
+// A promotion is when a timeline had begun for sure.
 type promotion struct {
 	at       time.Duration
 	timeline int
-	fork     uint64
 }
 
 // failover has another server promoted, and knows what PostgreSQL may have lost.
@@ -37,11 +36,23 @@ func (w *world) failover(t *testing.T) *cluster.Node {
 func (w *world) know(t *testing.T, primary *cluster.Node) {
 	t.Helper()
 	timeline, fork := w.c.Fork(t, primary)
-	w.promoted = append(w.promoted, promotion{at: w.log.Now(), timeline: timeline + 1, fork: fork})
-	if !w.synchronous {
-		w.lost = append(w.lost, history.Lost{Timeline: timeline, Fork: fork})
-	}
+	w.promoted = append(w.promoted, promotion{at: w.log.Now(), timeline: timeline + 1})
+	// A server that waits for another in vain may still show what its clients were
+	// never told to be done: to those who read there, until it is a standby that
+	// follows the new primary.
+	w.lost = append(w.lost, history.Lost{Timeline: timeline, Fork: fork, Unconfirmed: w.synchronous})
 	t.Logf("%s is primary: timeline %d left at %X/%X", primary.Name, timeline, fork>>32, uint32(fork))
+}
+
+// whole waits until the next fault may come.
+func (w *world) whole(t *testing.T) {
+	t.Helper()
+	w.manager.Whole(t)
+	for i := range w.lost {
+		if w.lost[i].To == 0 {
+			w.lost[i].To = w.log.Now()
+		}
+	}
 }
 
 // fenced judges that a primary that was replaced has acknowledged nothing that
@@ -75,22 +86,30 @@ var (
 	plainText  = regexp.MustCompile(`description [0-9]+ of run [0-9a-f]`)
 )
 
-// sealed looks through all that the servers have written.
+// sealed looks through all that servers, nodes and managers have written.
 func (w *world) sealed(t *testing.T) {
 	t.Helper()
+	roots := logs(t, w.c)
 	for _, n := range w.c.Nodes {
-		if !unsealed(t, n.DataDir) {
-			t.Errorf("%s: not even a description was found in its data", n.Name)
+		roots = append(roots, n.DataDir)
+	}
+	described := 0
+	for _, root := range roots {
+		found, plain := search(t, root)
+		for _, text := range found {
+			t.Error(text)
+		}
+		if plain {
+			described++
 		}
 	}
-	for _, path := range logs(t, w.c) {
-		unsealed(t, path)
+	if described < len(w.c.Nodes) {
+		t.Errorf("descriptions were found in %d places, want each server's data", described)
 	}
 }
 
-// unsealed fails the test where a value is found, and tells whether a description
-// was.
-func unsealed(t *testing.T, root string) (described bool) {
+// search returns where values are in files, and whether there is a description.
+func search(t *testing.T, root string) (found []string, described bool) {
 	t.Helper()
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if os.IsNotExist(err) {
@@ -103,14 +122,11 @@ func unsealed(t *testing.T, root string) (described bool) {
 		if os.IsNotExist(err) {
 			return nil
 		}
-		if err != nil {
+		if err != nil || !bytes.Contains(content, []byte(" of run ")) {
 			return err
 		}
-		if !bytes.Contains(content, []byte(" of run ")) {
-			return nil
-		}
-		if found := secretText.Find(content); found != nil {
-			t.Errorf("%s holds %q", path, found)
+		if text := secretText.Find(content); text != nil {
+			found = append(found, fmt.Sprintf("%s holds %q", path, text))
 		}
 		described = described || plainText.Match(content)
 		return nil
@@ -118,5 +134,5 @@ func unsealed(t *testing.T, root string) (described bool) {
 	if err != nil {
 		t.Error(err)
 	}
-	return described
+	return found, described
 }

@@ -47,7 +47,7 @@ var roles = []string{"blue", "red"}
 // newWorld adds users to a cluster of three.
 func newWorld(t *testing.T, c *cluster.Cluster, manager cluster.Manager, synchronous bool) *world {
 	t.Helper()
-	w := &world{c: c, manager: manager, synchronous: synchronous, clients: 12, pace: 5 * time.Millisecond}
+	w := &world{c: c, manager: manager, synchronous: synchronous, clients: 12, pace: 20 * time.Millisecond}
 	w.user = c.AddUser(t, "clients", "*", "*")
 	admin := c.Connect(t, w.superDSN(c.PrimaryNode()))
 	for _, role := range roles {
@@ -254,6 +254,9 @@ func (w *world) judge(t *testing.T) *history.Report {
 		t.Error(err)
 	}
 	if report.Err() != nil {
+		if err := os.WriteFile(w.path+".txt", []byte(report.String()), 0o600); err != nil {
+			t.Error(err)
+		}
 		t.Errorf("promises are broken; to judge it again: go test ./e2e/history -run TestReplay -v -replay %s", w.path)
 	}
 	w.report(t)
