@@ -89,6 +89,9 @@ func (n *Node) Rejoin(ctx context.Context) error {
 	return n.StartServer(ctx)
 }
 
+// ServerAlive tells whether the server that StartServer started is there.
+func (n *Node) ServerAlive() bool { return n.server != nil && n.server.alive() }
+
 // writePassFile keeps the replication user's password where primary_conninfo
 // points to: a server that was made as primary comes to need it.
 func (n *Node) writePassFile() error {

@@ -18,13 +18,20 @@ import (
 type Disk struct {
 	path, filler string
 	mounted      bool
+	// log is where the write-ahead log is, if it is not on the small one.
+	log string
 }
 
 // SmallDisk moves the node's data directory to a file system of its own with the
-// given room beside the data, and restarts its server on it. It needs Alone.
-func (n *Node) SmallDisk(tb testing.TB, room int64) *Disk {
+// given room beside the data, and restarts its server on it. withLog: the
+// write-ahead log as well, without which a server cannot live; else it stays where
+// there is room. It needs Alone.
+func (n *Node) SmallDisk(tb testing.TB, room int64, withLog bool) *Disk {
 	tb.Helper()
 	d := &Disk{path: n.DataDir, filler: filepath.Join(n.DataDir, "filler")}
+	if !withLog {
+		d.log = n.DataDir + ".log"
+	}
 	if err := n.MoveData(tb.Context(), func(string) error { return d.mount(tb.Context(), room) }); err != nil {
 		tb.Fatalf("%s: a small disk: %v", n.Name, err)
 	}
@@ -46,6 +53,15 @@ func (n *Node) LargeDisk(tb testing.TB, d *Disk) {
 }
 
 func (d *Disk) mount(ctx context.Context, room int64) error {
+	if d.log != "" {
+		inside := filepath.Join(d.path, "pg_wal")
+		if err := os.Rename(inside, d.log); err != nil {
+			return err
+		}
+		if err := os.Symlink(d.log, inside); err != nil {
+			return err
+		}
+	}
 	var size int64
 	err := filepath.Walk(d.path, func(_ string, info os.FileInfo, err error) error {
 		if err == nil {
@@ -85,6 +101,15 @@ func (d *Disk) unmount(ctx context.Context) error {
 		return fmt.Errorf("unmount: %w", err)
 	}
 	d.mounted = false
+	if d.log != "" {
+		inside := filepath.Join(aside, "pg_wal")
+		if err := os.Remove(inside); err != nil {
+			return err
+		}
+		if err := os.Rename(d.log, inside); err != nil {
+			return err
+		}
+	}
 	if err := os.Remove(d.path); err != nil {
 		return err
 	}

@@ -32,8 +32,8 @@ var plainFaults = slices.Concat(failovers, []fault{{"freeze", freezePrimary}}, s
 // logAll has servers write down what they are sent, so that it can be searched.
 var logAll = map[string]string{"log_statement": "all", "log_parameter_max_length": "-1", "log_parameter_max_length_on_error": "-1"}
 
-// room is for the clients of the long form: each has two sessions at times.
-var room = map[string]string{"max_connections": "500", "shared_buffers": "64MB"}
+// manyClients is for those of the long form: each has two sessions at times.
+var manyClients = map[string]string{"max_connections": "500", "shared_buffers": "64MB"}
 
 // TestSynchronous does each fault once on a cluster that a person looks after, and
 // in which a commit waits for a standby: nothing that was acknowledged is lost.

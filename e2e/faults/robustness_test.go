@@ -15,7 +15,8 @@ import (
 )
 
 // What `make robustness` sets: ROBUSTNESS=long, else there is nothing to do; ROUNDS
-// faults for each kind of cluster; SEED decides which, and what clients do.
+// faults for each kind of cluster; SEED decides which, and what clients do; FAULT
+// is the name of the only one, to look at it more often.
 const (
 	defaultRounds = 25
 	// A record is judged, and another begun, after so many faults: a judge has to
@@ -32,13 +33,13 @@ type kind struct {
 
 func kinds() []kind {
 	everywhere := slices.Concat(failovers, nodeFaults, networkFaults[:4], []fault{{"paused replay", pausedReplay}})
-	plain := slices.Concat(plainFaults, nodeFaults, networkFaults, []fault{{"crash", crash}})
+	plain := slices.Concat(plainFaults, nodeFaults, networkFaults, []fault{{"crash", crash}, {"full log", fullLog}})
 	patroni := slices.Concat(everywhere, patroniFaults)
 	return []kind{
-		{"synchronous", func(t *testing.T) *world { return plainWorld(t, true, room) }, plain},
-		{"asynchronous", func(t *testing.T) *world { return plainWorld(t, false, room) }, plain},
-		{"patroni-synchronous", func(t *testing.T) *world { return patroniWorld(t, true, room) }, patroni},
-		{"patroni-asynchronous", func(t *testing.T) *world { return patroniWorld(t, false, room) }, patroni},
+		{"synchronous", func(t *testing.T) *world { return plainWorld(t, true, manyClients) }, plain},
+		{"asynchronous", func(t *testing.T) *world { return plainWorld(t, false, manyClients) }, plain},
+		{"patroni-synchronous", func(t *testing.T) *world { return patroniWorld(t, true, manyClients) }, patroni},
+		{"patroni-asynchronous", func(t *testing.T) *world { return patroniWorld(t, false, manyClients) }, patroni},
 	}
 }
 
@@ -76,12 +77,17 @@ func number(t *testing.T, name string, preset uint64) uint64 {
 
 func (w *world) rounds(t *testing.T, k kind, rounds int, rng *rand.Rand) {
 	t.Helper()
+	faults := slices.DeleteFunc(k.faults, func(f fault) bool { return os.Getenv("FAULT") != "" && os.Getenv("FAULT") != f.name })
+	if len(faults) == 0 {
+		t.Logf("no fault %q here", os.Getenv("FAULT"))
+		return
+	}
 	began := time.Now()
 	for i := 0; i < rounds; {
 		w.begin(t, fmt.Sprintf("%s-%d", k.name, i), rng.Uint64())
 		for n := min(perRecord, rounds-i); n > 0; n-- {
 			i++
-			f := k.faults[rng.IntN(len(k.faults))]
+			f := faults[rng.IntN(len(faults))]
 			from := time.Now()
 			if !t.Run(fmt.Sprintf("%d %s", i, f.name), func(t *testing.T) { f.do(t, w) }) {
 				return // what it has broken may be broken still

@@ -5,7 +5,11 @@
 package faults
 
 import (
+	"errors"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 	"github.com/hyperiondb/hyperion-vault/e2e/history"
@@ -22,9 +26,8 @@ var serverFaults = []fault{
 // on; and with room again, writes do, without a restart of any node.
 func fullDisk(t *testing.T, w *world) {
 	t.Helper()
-	const room = 64 << 20 // less than the log would like, more than it needs here
 	primary := w.c.PrimaryNode()
-	disk := primary.SmallDisk(t, room)
+	disk := primary.SmallDisk(t, room, false)
 	w.whole(t)
 	w.working(t)
 	disk.Fill(t)
@@ -39,6 +42,50 @@ func fullDisk(t *testing.T, w *world) {
 	w.working(t)
 	primary.LargeDisk(t, disk)
 	w.whole(t)
+}
+
+const room = 64 << 20 // what a small disk has beside the data
+
+// fullLog: there is no room for the primary's log either, and the server crashes.
+// The other servers' nodes go on with reads, and no node needs a
+// restart.
+func fullLog(t *testing.T, w *world) {
+	t.Helper()
+	primary := w.c.PrimaryNode()
+	disk := primary.SmallDisk(t, room, true)
+	w.whole(t)
+	w.working(t)
+	disk.Fill(t)
+	eventually(t, "the server's crash", func() bool { return fillLog(t, w.superDSN(primary)) })
+	w.othersWork(t, primary)
+	disk.Free(t)
+	eventually(t, "the server is there again", func() bool {
+		conn, err := pgx.Connect(t.Context(), w.superDSN(primary))
+		if err == nil {
+			return conn.Close(t.Context()) == nil
+		}
+		if !primary.ServerAlive() { // else it recovers by itself
+			err = primary.StartServer(t.Context())
+		}
+		return err == nil
+	})
+	w.working(t)
+	primary.LargeDisk(t, disk)
+	w.whole(t)
+}
+
+// fillLog writes into the log, and tells whether that was the server's end.
+func fillLog(t *testing.T, dsn string) bool {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), dsn)
+	for err == nil {
+		_, err = conn.Exec(t.Context(), "SELECT pg_catalog.pg_logical_emit_message(false, 'fill', pg_catalog.repeat('x', 1000000))")
+	}
+	if conn != nil {
+		_ = conn.Close(t.Context()) // it is gone
+	}
+	var pg *pgconn.PgError
+	return !errors.As(err, &pg) || pg.Severity == "FATAL" || pg.Severity == "PANIC"
 }
 
 // pausedReplay: a standby does not show what it has. Its sessions never see a
