@@ -19,7 +19,7 @@ const (
 
 // links are all of a cluster's.
 type links struct {
-	ctx context.Context //nolint:containedctx // reach has none: links live as long as the cluster
+	ctx context.Context // reach has none: links live as long as the cluster
 
 	mu   sync.Mutex
 	made map[leg]*Link

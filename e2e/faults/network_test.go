@@ -14,13 +14,23 @@ import (
 
 // networkFaults are between a standby's machine and the primary's.
 var networkFaults = []fault{
-	{"cut node", breakNode(func(_ *testing.T, l *cluster.Link) { l.Cut() })},
-	{"stall node", breakNode(func(_ *testing.T, l *cluster.Link) { l.Stall() })},
+	{"cut node", breakNode(cut)},
+	{"stall node", breakNode(stall)},
 	{"drop node", breakNode(drop)},
 	{"slow node", slowNode},
-	{"cut replication", breakReplication(func(_ *testing.T, l *cluster.Link) { l.Cut() })},
+	{"cut replication", breakReplication(cut)},
 	{"drop replication", breakReplication(drop)},
 	{"lag", lag},
+}
+
+func cut(t *testing.T, l *cluster.Link) {
+	t.Helper()
+	l.Cut()
+}
+
+func stall(t *testing.T, l *cluster.Link) {
+	t.Helper()
+	l.Stall()
 }
 
 func drop(t *testing.T, l *cluster.Link) {
@@ -64,7 +74,7 @@ func slowNode(t *testing.T, w *world) {
 	primary := w.c.PrimaryNode()
 	n := w.c.Others(primary)[0]
 	link := w.c.Link(t, cluster.LegNode, n, primary)
-	link.Slow(100*time.Millisecond, 0)
+	link.Slow(20*time.Millisecond, 0)
 	w.working(t)
 	heal(t, link)
 	w.working(t)
@@ -92,7 +102,7 @@ func lag(t *testing.T, w *world) {
 	var links []*cluster.Link
 	for _, n := range w.c.Others(primary) {
 		link := w.c.Link(t, cluster.LegReplication, n, primary)
-		link.Slow(100*time.Millisecond, 0)
+		link.Slow(20*time.Millisecond, 0)
 		links = append(links, link)
 	}
 	w.working(t)
