@@ -128,8 +128,7 @@ func (p *Patroni) startEtcd(tb testing.TB, synchronous bool) string {
 		"value": base64.StdEncoding.EncodeToString(config),
 	}
 	p.until(tb, "etcd answers", func() bool {
-		_, err := post(tb.Context(), "http://"+clients+"/v3/kv/put", put)
-		return err == nil
+		return post(tb.Context(), "http://"+clients+"/v3/kv/put", put) == nil
 	})
 	return clients
 }
@@ -233,8 +232,7 @@ func (p *Patroni) Switchover(tb testing.TB) *Node {
 	tb.Helper()
 	old := p.c.PrimaryNode()
 	p.until(tb, "a switchover", func() bool { // refused while no standby is fit to take over
-		_, err := post(tb.Context(), "http://"+p.agents[old].rest+"/switchover", map[string]string{"leader": old.Name})
-		return err == nil
+		return post(tb.Context(), "http://"+p.agents[old].rest+"/switchover", map[string]string{"leader": old.Name}) == nil
 	})
 	return p.elected(tb, old)
 }
@@ -285,13 +283,14 @@ func (p *Patroni) until(tb testing.TB, what string, ok func() bool) {
 	}
 }
 
-// post sends JSON and returns the answer to it.
-func post(ctx context.Context, url string, body any) (string, error) {
+// post sends JSON.
+func post(ctx context.Context, url string, body any) error {
 	text, err := json.Marshal(body)
 	if err != nil {
-		return "", err
+		return err
 	}
-	return ask(ctx, http.MethodPost, url, bytes.NewReader(text))
+	_, err = ask(ctx, http.MethodPost, url, bytes.NewReader(text))
+	return err
 }
 
 func get(ctx context.Context, url string) (string, error) { return ask(ctx, http.MethodGet, url, nil) }

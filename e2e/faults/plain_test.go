@@ -37,7 +37,7 @@ var manyClients = map[string]string{"max_connections": "500", "shared_buffers": 
 
 // TestSynchronous does each fault once on a cluster that a person looks after, and
 // in which a commit waits for a standby: nothing that was acknowledged is lost.
-func TestSynchronous(t *testing.T) {
+func TestSynchronous(t *testing.T) { //nolint:tparallel // faults come one after the other
 	t.Parallel()
 	plainWorld(t, true, logAll).all(t, slices.Concat(plainFaults, nodeFaults, networkFaults))
 }
@@ -45,7 +45,7 @@ func TestSynchronous(t *testing.T) {
 // TestFailovers changes roles where a commit waits for nobody, so that what is lost
 // is what PostgreSQL had not replicated, and where Patroni decides. What takes
 // Patroni longer is left to `make robustness`.
-func TestFailovers(t *testing.T) {
+func TestFailovers(t *testing.T) { //nolint:tparallel // faults come one after the other
 	t.Parallel()
 	t.Run("asynchronous", func(t *testing.T) {
 		plainWorld(t, false, logAll).all(t, append([]fault{{"freeze", freezePrimary}}, failovers...))

@@ -45,7 +45,11 @@ func freezePrimary(t *testing.T, w *world) {
 	w.cut = append(w.cut, frozen)
 	old.ThawServer(t)
 	if *routed {
-		w.wait(t, "attempts to write at "+old.Name, func(op *history.Op) bool { return op.Node == old.Name && op.Kind == history.Put })
+		latest := w.promoted[len(w.promoted)-1].timeline
+		w.wait(t, old.Name+" to write at the new primary, or to refuse sessions", func(op *history.Op) bool {
+			refused := op.Kind == history.Connect && op.Node == old.Name && op.Outcome == history.Failed
+			return refused || putAt(old, history.OK)(op) && op.Timeline >= latest
+		})
 	}
 	w.manager.Rejoin(t, old)
 	w.whole(t)
