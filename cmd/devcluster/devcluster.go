@@ -19,6 +19,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -58,6 +59,9 @@ type Config struct {
 	// NodeSettings are VAULT_* settings of every node; addresses, directories
 	// and credentials that the cluster makes itself go before them.
 	NodeSettings map[string]string
+	// Reach gives the address at which one reaches another's server; nil: the
+	// server's own. Whoever wants to break a leg has it lead through what breaks.
+	Reach func(leg Leg, from, to *Node) string
 
 	// Log gets one line for each thing a person should know (a taken port, the
 	// death of a child); nil: nowhere.
@@ -81,8 +85,10 @@ type Cluster struct {
 	account account
 	spawner *spawner
 	secrets secrets
-	lock    *os.File // held while we live
-	logMu   sync.Mutex
+	// children are what NewChild made.
+	children []*Child
+	lock     *os.File // held while we live
+	logMu    sync.Mutex
 }
 
 const (
@@ -207,6 +213,9 @@ func (c *Cluster) Stop() error {
 		return errors.Join(errs...)
 	}
 	err := each(func(n *Node) error { return n.stopNode(ctx, nodeStop...) })
+	for _, child := range slices.Backward(c.children) {
+		err = errors.Join(err, child.Kill(ctx))
+	}
 	err = errors.Join(err, each(func(n *Node) error { return n.stopServer(ctx, serverStop...) }))
 	for _, n := range c.Nodes {
 		n.releasePorts()

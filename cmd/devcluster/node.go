@@ -45,8 +45,10 @@ type Node struct {
 	cluster *Cluster
 	dir     string
 	ports   ports
-	server  *process
-	node    *process
+	// detached: as a standby, it streams from nobody.
+	detached bool
+	server   *process
+	node     *process
 }
 
 type ports struct{ proxy, rest, metrics, server *reservation }
@@ -166,7 +168,7 @@ func (n *Node) settings() map[string]string {
 	maps.Copy(values, c.config.NodeSettings)
 	hosts := make([]string, len(c.Nodes))
 	for i, other := range c.Nodes {
-		hosts[i] = other.Postgres
+		hosts[i] = n.reach(LegNode, other)
 	}
 	maps.Copy(values, map[string]string{
 		"VAULT_PROXY_LISTEN":    address(c.config.Listen, n.ports.proxy),

@@ -138,7 +138,7 @@ func (n *Node) basebackup(ctx context.Context, primary *Node) error {
 	if err := n.makeDataDir(); err != nil {
 		return err
 	}
-	if err := writeFile(n.passFile(), []byte("*:*:*:"+replicator+":"+c.secrets.ReplicationPassword+"\n"), c.account); err != nil {
+	if err := n.writePassFile(); err != nil {
 		return err
 	}
 	host, port, err := net.SplitHostPort(primary.Postgres)
@@ -188,13 +188,15 @@ func (n *Node) writeConf() error {
 			[2]string{"hyperion_vault.proxy_login", "all"}, // so that a look around as postgres works through a node
 		)
 	}
-	if n.Role == RoleStandby {
-		primaryHost, primaryPort, err := net.SplitHostPort(c.Primary().Postgres)
+	if n.Role == RoleStandby && !n.detached {
+		conninfo, err := n.primaryConninfo()
 		if err != nil {
 			return err
 		}
-		lines = append(lines, [2]string{"primary_conninfo", fmt.Sprintf("host=%s port=%s user=%s passfile=%s application_name=%s",
-			primaryHost, primaryPort, replicator, quote(n.passFile()), n.Name)})
+		lines = append(lines, [2]string{"primary_conninfo", conninfo})
+		if err := n.writePassFile(); err != nil {
+			return err
+		}
 	}
 	for _, name := range sortedKeys(c.config.ServerSettings) {
 		lines = append(lines, [2]string{name, c.config.ServerSettings[name]})

@@ -50,6 +50,9 @@ type Spec struct {
 	// Plain starts servers that know nothing of the vault; its library is
 	// loaded only if Settings preload it.
 	Plain bool
+	// Breakable has nodes reach other nodes' servers, and standbys their primary,
+	// through links (Cluster.Link).
+	Breakable bool
 }
 
 // LogAll are the settings with which a server writes down all that it sees:
@@ -95,6 +98,7 @@ type Cluster struct {
 	mu        sync.Mutex
 	passwords map[string]string
 	remarks   *remarks
+	links     *links
 }
 
 // A Node is a server and the hyperion-vault process beside it. Embedded are
@@ -140,10 +144,15 @@ func New(ctx context.Context, spec Spec) (*Cluster, error) {
 		binary = ""
 	}
 	c := &Cluster{passwords: map[string]string{}, remarks: &remarks{}}
-	c.Cluster, err = devcluster.Start(ctx, devcluster.Config{
+	config := devcluster.Config{
 		Binary: binary, ServersOnly: spec.ServersOnly, Standbys: spec.Standbys, Listen: spec.Listen, Database: spec.Database,
 		ServerSettings: maps.Clone(spec.Settings), NodeSettings: maps.Clone(spec.NodeEnv), Log: c.remarks,
-	})
+	}
+	if spec.Breakable {
+		c.links = newLinks(ctx)
+		config.Reach = c.links.reach
+	}
+	c.Cluster, err = devcluster.Start(ctx, config)
 	if err != nil {
 		return nil, err
 	}
@@ -271,7 +280,7 @@ func (c *Cluster) Certificate() string { return filepath.Join(c.Dir(), "tls.crt"
 func (c *Cluster) AddUser(tb testing.TB, name string, grants ...string) string {
 	tb.Helper()
 	password := "pw-" + name
-	conn := c.Connect(tb, c.SuperDSN(0))
+	conn := c.Connect(tb, c.dsn(c.Primary().Postgres, c.Superuser))
 	Exec(tb, conn, "CREATE ROLE "+name+" LOGIN PASSWORD '"+password+"'")
 	c.mu.Lock()
 	c.passwords[name] = password
@@ -342,7 +351,7 @@ func Eventually(tb testing.TB, what string, ok func() bool) {
 // written so far.
 func (c *Cluster) WaitReplayed(tb testing.TB, i int) {
 	tb.Helper()
-	primary := c.Connect(tb, c.SuperDSN(0))
+	primary := c.Connect(tb, c.dsn(c.Primary().Postgres, c.Superuser))
 	standby := c.Connect(tb, c.SuperDSN(i))
 	// An own record behind the last one: a position at a page's start is never replayed to.
 	Exec(tb, primary, "SELECT pg_catalog.pg_logical_emit_message(false, 'cluster', 'replayed')")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -35,7 +36,9 @@ func (n *Node) Thaw(tb testing.TB) {
 // FreezeServer stops the postmaster and all its processes (SIGSTOP).
 func (n *Node) FreezeServer(tb testing.TB) {
 	tb.Helper()
-	pids := serverPIDs(tb, n.PostgresPID)
+	postmaster := n.postmaster(tb)
+	_ = syscall.Kill(postmaster, syscall.SIGSTOP) // first, so that it makes no more children
+	pids := serverPIDs(tb, postmaster)
 	for _, pid := range pids {
 		_ = syscall.Kill(pid, syscall.SIGSTOP) // a backend may have ended
 	}
@@ -45,7 +48,22 @@ func (n *Node) FreezeServer(tb testing.TB) {
 // ThawServer lets a frozen server go on.
 func (n *Node) ThawServer(tb testing.TB) {
 	tb.Helper()
-	resume(serverPIDs(tb, n.PostgresPID))
+	resume(serverPIDs(tb, n.postmaster(tb)))
+}
+
+// postmaster is the server's first process, whoever started it.
+func (n *Node) postmaster(tb testing.TB) int {
+	tb.Helper()
+	text, err := os.ReadFile(filepath.Join(n.DataDir, "postmaster.pid"))
+	if err != nil {
+		tb.Fatalf("%s: no server: %v", n.Name, err)
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(first))
+	if err != nil {
+		tb.Fatalf("%s: postmaster.pid: %v", n.Name, err)
+	}
+	return pid
 }
 
 func resume(pids []int) {

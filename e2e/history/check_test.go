@@ -73,6 +73,11 @@ func TestViolations(t *testing.T) {
 			t.final = Final{"b": {Current: 1, Values: values("y")}}
 			t.rules.Lost = []Lost{{From: at(0), Timeline: 1, Fork: 250}}
 		}},
+		{"outside of what may be lost: acknowledged", LostWrite, func(t *tale) {
+			t.put(1, "a", "x", 1)
+			t.final = Final{}
+			t.rules.Lost = []Lost{{From: at(0), Unconfirmed: true}}
+		}},
 		{"deleted, there in the end", LostDelete, func(t *tale) {
 			t.put(1, "a", "x", 1)
 			t.remove(1, "a")
@@ -382,6 +387,14 @@ func TestLegal(t *testing.T) {
 			positioned(t.put(1, "a", "z", 2), 300)
 			t.final = Final{"a": {Current: 1, Values: values("x")}, "b": {Current: 1, Values: values("y")}}
 			t.rules.Lost = []Lost{{From: at(0), Timeline: 1, Fork: 310}}
+		}},
+		{"never acknowledged, shown where it is not replicated", 0, func(t *tale) {
+			t.put(1, "a", "x", 1)
+			t.put(1, "a", "y", 0).outcome(Unknown, "57P01").Timeline = 1
+			t.put(2, "a", "z", 2).Timeline = 2
+			t.read(3, "a", "y", 2)
+			t.final = holding(Secret{Current: 2, Kept: true, Values: values("x", "z")})
+			t.rules.Lost = []Lost{{From: at(0), Timeline: 1, Unconfirmed: true}}
 		}},
 		{"a delete lost by PostgreSQL", 1, func(t *tale) {
 			t.put(1, "a", "x", 1)

@@ -66,6 +66,13 @@ func (l *Log) Ops() []Op {
 	return append([]Op(nil), l.ops...)
 }
 
+// After is a copy of what was appended after the n-th operation.
+func (l *Log) After(n int) []Op {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]Op(nil), l.ops[n:]...)
+}
+
 // Check judges the record. What it judged by is written into the file, too, so
 // that ReadFile and Check find the same again.
 func (l *Log) Check(rules Rules, final Final) *Report {

@@ -12,11 +12,16 @@ import (
 // the servers found it: those of a timeline whose commit lies behind Fork, where
 // the next timeline left it, and which were under way between From and To. Zero
 // values of Timeline and Fork say nothing; To = 0: until the record's end.
+// Unconfirmed: only writes that were never acknowledged. A primary that waits for
+// standbys in vain shows such a write when its client gives up, though it will
+// never be anywhere else.
 type Lost struct {
 	From     time.Duration `json:"from"`
 	To       time.Duration `json:"to,omitempty"`
 	Timeline int           `json:"timeline,omitempty"`
 	Fork     uint64        `json:"fork,omitempty"`
+
+	Unconfirmed bool `json:"unconfirmed,omitempty"`
 }
 
 // losses answers whether a write may have been lost.
@@ -55,7 +60,8 @@ func (l *losses) covers(op *Op) bool {
 	return op != nil && slices.ContainsFunc(l.ranges, func(r Lost) bool {
 		inTime := op.latest() >= r.From && (r.To == 0 || op.Begin <= r.To)
 		sameTimeline := r.Timeline == 0 || op.Timeline == 0 || r.Timeline == op.Timeline
-		return inTime && sameTimeline && (r.Fork == 0 || l.upTo(op) > r.Fork)
+		mayBe := !r.Unconfirmed || op.Outcome == Unknown
+		return mayBe && inTime && sameTimeline && (r.Fork == 0 || l.upTo(op) > r.Fork)
 	})
 }
 
