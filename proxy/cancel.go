@@ -88,7 +88,9 @@ func (s *Server) findSession(req *wire.Startup) *session {
 func (s *Server) cancelServer(ctx context.Context, l *leg) bool {
 	nc, err := l.at.dial(ctx, s, false)
 	if err != nil {
-		s.cfg.Log.Warn("a cancel request could not reach the server", "error", err.Error())
+		s.grumble.Do(func() {
+			s.cfg.Log.Warn("a cancel request could not reach the server", "server", l.at.Addr, "error", err.Error())
+		})
 		return false
 	}
 	defer nc.Close()                                                           //nolint:errcheck // nothing depends on it

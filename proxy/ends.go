@@ -12,6 +12,9 @@ import (
 // connection that came together with data is seen after twice that time.
 const lookEvery = 100 * time.Millisecond
 
+// silentEvery is how often it is looked whether primaries answer.
+const silentEvery = time.Second
+
 // sweepEnds ends the waits of sessions whose other end has gone unseen, until the
 // server ends.
 func (s *Server) sweepEnds() {
@@ -19,6 +22,8 @@ func (s *Server) sweepEnds() {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	seen := s.fence()
+	silent := time.NewTicker(silentEvery)
+	defer silent.Stop()
 	park := time.NewTicker(parkEvery)
 	defer park.Stop()
 	for {
@@ -30,6 +35,9 @@ func (s *Server) sweepEnds() {
 			for _, ss := range s.all() {
 				ss.expireSpare(s.cfg.Park)
 			}
+			continue
+		case <-silent.C:
+			s.sweepSilent()
 			continue
 		case <-tick.C:
 		}

@@ -2,6 +2,15 @@
 
 package proxy
 
+import "time"
+
+// silentLimit is how long a primary may leave a session beside a standby, and the
+// node, without any answer: the connection was cut without a word, or the server
+// stands still.
+const silentLimit = 5 * time.Second
+
+var errSilent = fatalError(stateConnection, "the primary does not answer", "Connect again.")
+
 var errReplaced = fatalError(stateShutdown, "terminating connection: another server has replaced this one as the primary", "Connect again.")
 
 // errLocalReplaced refuses log-ins: what they wrote would be lost.
@@ -28,6 +37,24 @@ func (s *Server) fenceOff(f fence) {
 			}
 		}()
 	}
+}
+
+// sweepSilent ends the sessions that wait for a primary which has answered nobody
+// for too long.
+func (s *Server) sweepSilent() {
+	for _, ss := range s.all() {
+		if l := ss.server(); l.remote() && s.cfg.Vault.Silent(l.at.Server) > silentLimit && ss.waitsForServer() {
+			go ss.terminate(errSilent) // a client that does not read holds up nobody else
+		}
+	}
+}
+
+func (ss *session) waitsForServer() bool {
+	if !ss.mu.TryLock() {
+		return false
+	}
+	defer ss.mu.Unlock()
+	return ss.queue.len() > 0
 }
 
 // replaced reports whether the session writes to a server that another one has

@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 const (
@@ -18,7 +16,7 @@ const (
 
 	// primaryWatch is how often all servers are asked although nobody wants to know
 	// the primary: a server that was replaced has to be found out.
-	primaryWatch = 5 * time.Second
+	primaryWatch = time.Second
 
 	// primaryTimeout bounds the asking of all servers.
 	primaryTimeout = 3 * time.Second
@@ -180,8 +178,10 @@ func (v *Vault) findPrimary(ctx context.Context) *primaryAnswer {
 	v.fence = known
 	v.latest.Store(known.timeline)
 	if mine.system != "" {
-		v.localReplaced.Store(mine.primary && mine.timeline < known.timeline)
+		v.localSaid = mine
 	}
+	// One that does not answer now may take writes again at any moment.
+	v.localReplaced.Store(v.localSaid.primary && v.localSaid.timeline < known.timeline)
 	for _, c := range claims {
 		if said := (claim{c.server, c.system, c.timeline, true}); c == said && c.timeline < known.timeline && v.replaced != said {
 			v.replaced = said
@@ -216,60 +216,19 @@ func (v *Vault) LocalReplaced() bool { return v.localReplaced.Load() }
 // watchPrimary asks from time to time, until ctx ends. With one server there is
 // nothing to find out.
 func (v *Vault) watchPrimary(ctx context.Context) {
-	if len(v.hosts) < 2 {
+	if len(v.witnesses) < 2 {
 		return
 	}
 	tick := time.NewTicker(primaryWatch)
 	defer tick.Stop()
 	for {
-		_, _ = v.Primary(ctx) // what it finds is kept
+		_, _ = v.askPrimary(ctx) // what it finds is kept
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
 	}
-}
-
-// claims asks all servers at once, and waits for all: one that is far away may
-// have replaced the one that answers first.
-func (v *Vault) claims(ctx context.Context) []claim {
-	ctx, cancel := context.WithTimeout(ctx, hostTimeout)
-	defer cancel()
-	answers := make(chan *claim, len(v.hosts))
-	for _, h := range v.hosts {
-		go func() { answers <- v.ask(ctx, h) }()
-	}
-	var got []claim
-	for range v.hosts {
-		if c := <-answers; c != nil {
-			got = append(got, *c)
-		}
-	}
-	return got
-}
-
-// ask asks one server; nil: it does not answer.
-func (v *Vault) ask(ctx context.Context, at Server) *claim {
-	config, err := v.store.config(at)
-	if err != nil {
-		return nil
-	}
-	config.Password = *v.store.password.Load()
-	conn, err := pgconn.ConnectConfig(ctx, config)
-	if err != nil {
-		return nil
-	}
-	defer func() { _ = conn.Close(ctx) }() // nothing depends on it
-	r := conn.ExecParams(ctx, SQLClaim, nil, nil, nil, nil).Read()
-	if r.Err != nil || len(r.Rows) != 1 || len(r.Rows[0]) != 1 {
-		return nil
-	}
-	c, ok := parseClaim(at, string(r.Rows[0][0]))
-	if !ok {
-		return nil
-	}
-	return &c
 }
 
 // PrimaryHint is the hint for an error on a standby: where the primary is.

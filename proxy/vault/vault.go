@@ -110,11 +110,11 @@ type Vault struct {
 	misses  *missLimiter
 	hmacKey [32]byte // compares candidates with values; this process only
 
-	store   *store
-	rules   hbaRules
-	hosts   []Server
-	asking  singleflight.Group
-	primary atomic.Pointer[primaryAnswer]
+	store     *store
+	rules     hbaRules
+	witnesses []*witness
+	asking    singleflight.Group
+	primary   atomic.Pointer[primaryAnswer]
 
 	local         Server
 	latest        atomic.Uint32 // timeline
@@ -122,10 +122,11 @@ type Vault struct {
 	replay        atomic.Pointer[replayed]
 
 	// findPrimary's.
-	fence    fence
-	replaced claim // the last that was warned of
-	health   atomic.Pointer[Health]
-	slots    atomic.Pointer[slotCount]
+	fence     fence
+	replaced  claim // the last that was warned of
+	localSaid claim // the last of the local server
+	health    atomic.Pointer[Health]
+	slots     atomic.Pointer[slotCount]
 }
 
 // New returns a Vault. It makes no connection: a server that is down, a KMS
@@ -157,7 +158,7 @@ func New(c Config) (*Vault, error) {
 	v := &Vault{
 		node: c.Node, pin: c.Pin, newSealer: c.NewSealer, audit: c.Audit, log: c.Log,
 		metrics: newMetrics(), misses: newMissLimiter(c.MaxMisses, c.MissWindow),
-		store: store, local: c.Local, hosts: c.Hosts,
+		store: store, local: c.Local, witnesses: witnesses(c.Hosts),
 	}
 	_, _ = rand.Read(v.hmacKey[:]) // never returns an error, see crypto/rand
 	v.allowed.Store(c.AllowedIPs)
@@ -205,6 +206,9 @@ func (v *Vault) Close() {
 		s.Close()
 	}
 	v.store.close()
+	for _, w := range v.witnesses {
+		w.close()
+	}
 	erase.Zero(v.hmacKey[:])
 }
 
