@@ -15,10 +15,10 @@ import (
 
 const (
 	// moveTimeout bounds the log-in to the primary and all that is asked of it.
-	moveTimeout = 10 * time.Second
+	moveTimeout = 5 * time.Second
 	// stateTimeout bounds what is asked of the leg that the session leaves: a
 	// leg that does not answer is broken.
-	stateTimeout = 10 * time.Second
+	stateTimeout = 5 * time.Second
 	// primaryRetry is how long a primary that took no session is left alone.
 	primaryRetry = 100 * time.Millisecond
 )

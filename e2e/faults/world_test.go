@@ -19,7 +19,7 @@ import (
 
 // routed: every node takes writes, and brings them to the primary. Without it a
 // standby's node refuses them (25006), and clients try the other nodes.
-var routed = flag.Bool("routed", false, "nodes beside standbys take writes")
+var routed = flag.Bool("routed", true, "nodes beside standbys take writes")
 
 // A world is a cluster with clients at work, and what is known of the faults.
 type world struct {

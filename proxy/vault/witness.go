@@ -56,7 +56,7 @@ func (v *Vault) ask(ctx context.Context, w *witness) *claim {
 	if err != nil && kept && ctx.Err() == nil { // the connection was from before
 		text, err = v.askOnce(ctx, w)
 	}
-	if ctx.Err() == nil { // also an error is an answer, and a refused connection
+	if err == nil || ctx.Err() == nil && !pgconn.Timeout(err) { // also an error is an answer, and a refused connection
 		w.answered.Store(time.Now().UnixNano())
 	}
 	if err != nil {
