@@ -95,11 +95,8 @@ func TestParkOverTLSInAMessage(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := NewServerReader(c)
-	if err := r.Pump(func() bool { return true }); err != nil {
-		t.Fatal(err)
-	}
 	held := make(chan error, 1)
-	go func() { held <- r.Hold(len(msg), len(msg)) }()
+	go func() { held <- errors.Join(r.Fill(), r.Hold(len(msg), len(msg))) }()
 	c.Park()
 	if _, err := far.Write(msg[HeaderSize:]); err != nil {
 		t.Fatal(err)
