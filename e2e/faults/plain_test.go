@@ -39,6 +39,7 @@ var manyClients = map[string]string{"max_connections": "500", "shared_buffers": 
 // in which a commit waits for a standby: nothing that was acknowledged is lost.
 func TestSynchronous(t *testing.T) { //nolint:tparallel // faults come one after the other
 	t.Parallel()
+	cluster.NeedAlone(t)
 	plainWorld(t, true, logAll).all(t, slices.Concat(plainFaults, nodeFaults, networkFaults))
 }
 
@@ -47,6 +48,7 @@ func TestSynchronous(t *testing.T) { //nolint:tparallel // faults come one after
 // Patroni longer is left to `make robustness`.
 func TestFailovers(t *testing.T) { //nolint:tparallel // faults come one after the other
 	t.Parallel()
+	cluster.NeedAlone(t)
 	t.Run("asynchronous", func(t *testing.T) {
 		plainWorld(t, false, logAll).all(t, append([]fault{{"freeze", freezePrimary}}, failovers...))
 	})

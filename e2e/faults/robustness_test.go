@@ -46,6 +46,7 @@ func kinds() []kind {
 // TestRobustness does many faults in an order that a seed decides, with 150 clients
 // at work.
 func TestRobustness(t *testing.T) {
+	cluster.NeedAlone(t)
 	if os.Getenv("ROBUSTNESS") != "long" {
 		t.Log("nothing to do: see `make robustness`")
 		return
