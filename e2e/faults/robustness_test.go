@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 )
 
 // What `make robustness` sets: ROBUSTNESS=long, else there is nothing to do; ROUNDS
