@@ -87,7 +87,7 @@ func (ss *session) pack(batch, fresh bool, without []string) (*carried, *sqlErro
 // primary the position.
 func (ss *session) askState(batch, fresh bool) (results [][][][]byte, failed *sqlError, err error) {
 	l := ss.server()
-	var x errand
+	x := ss.errand()
 	if batch {
 		x.query(ss.own, sessionQuery)
 		x.sync()
@@ -176,7 +176,7 @@ var immovableWords = map[string]string{
 // unpack gives the leg what the session has: settings in the server's order, then
 // prepared statements. passing: the connection broke.
 func (ss *session) unpack(l *serverLogin, has *carried) (failed *sqlError, passing bool) {
-	var x errand
+	x := ss.errand()
 	note := ss.meanwhile(&l.reported)
 	flush := func(what string) *sqlError {
 		if _, err := x.do(l.leg, ss.srv.limits().MaxQuery, note); err != nil {
@@ -251,7 +251,7 @@ func oids(array string) (list []uint32) {
 // refit makes a leg that the session has left before equal to the one that it
 // leaves now.
 func (ss *session) refit(l *serverLogin, has *carried) (failed *sqlError, passing bool) {
-	var x errand
+	x := ss.errand()
 	x.query(ss.own, sessionQuery)
 	x.sync()
 	note := ss.meanwhile(&l.reported)

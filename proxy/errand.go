@@ -13,8 +13,19 @@ import (
 // An errand is what the node asks of a leg while no relay runs on it: messages,
 // and after each ReadyForQuery that they are owed the answers.
 type errand struct {
-	msgs  []byte
-	ready int
+	msgs    []byte
+	ready   int
+	held    *wire.Budget // pays for the answers
+	carries *int         // what it has paid
+}
+
+// errand makes one. What its answers take is given back when the move is over.
+func (ss *session) errand() errand { return errand{held: &ss.srv.held, carries: &ss.carries} }
+
+// unload gives back what errands have taken.
+func (ss *session) unload() {
+	ss.srv.held.Give(ss.carries)
+	ss.carries = 0
 }
 
 // query adds a query of the node's own by the extended protocol, under a name of
@@ -72,9 +83,10 @@ func (x *errand) do(l *leg, limit int, late func(typ byte, body []byte)) (result
 		}
 		switch typ {
 		case wire.DataRow:
-			if room -= len(body); room >= 0 {
+			if room -= len(body); room >= 0 && x.held.Take(len(body)) {
+				*x.carries += len(body)
 				rows = append(rows, rowFields(body))
-			} else if rows = nil; failed == nil {
+			} else if room, rows = -1, nil; failed == nil {
 				failed = errTooMuch
 			}
 		case wire.CommandComplete, wire.EmptyQueryResponse:
@@ -95,7 +107,7 @@ func (x *errand) do(l *leg, limit int, late func(typ byte, body []byte)) (result
 			late(typ, body)
 		}
 	}
-	*x = errand{}
+	x.msgs = nil
 	return results, failed
 }
 

@@ -32,6 +32,7 @@ const (
 func (ss *session) move(batch, fresh bool, without []string) (failed *sqlError, err error) {
 	ctx := ss.operate(opBack)
 	defer ss.operated(opBack)
+	defer ss.unload()
 	has, failed, err := ss.pack(batch, fresh, without)
 	if failed == nil && err == nil {
 		var l *serverLogin
@@ -66,6 +67,7 @@ func (ss *session) stayed(to string, failed *sqlError, err error) {
 func (ss *session) goHome() (failed *sqlError, err error) {
 	ctx := ss.operate(opBack)
 	defer ss.operated(opBack)
+	defer ss.unload()
 	ctx, stop := context.WithTimeout(ctx, moveTimeout)
 	defer stop()
 	has, failed, err := ss.pack(false, false, nil)

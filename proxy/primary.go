@@ -103,7 +103,7 @@ func (ss *session) fit(ctx context.Context, l *serverLogin, used bool, p *vault.
 // inspect compares the new leg with the old one, and its server with the primary
 // that was looked for; nil: it is the server beside the node.
 func (ss *session) inspect(l *serverLogin, p *vault.Primary, has *carried) (failed *sqlError, passing bool) {
-	var x errand
+	x := ss.errand()
 	x.query(ss.own, vault.SQLClaim)
 	x.query(ss.own, catalogQuery)
 	x.query(ss.own, reportedQuery)

@@ -79,6 +79,7 @@ type session struct {
 	spare      *serverLogin // the leg that was left, which nobody reads
 	spareSince time.Time
 	backAt     time.Time    // when a session at the primary may go back
+	carries    int          // what errands have taken of the memory for messages; the back only
 	balked     int          // how often it could not, in a row
 	escapes    bool         // standard_conforming_strings was off at some time
 	why        string       // why the session did not go to the other server the last time

@@ -12,7 +12,8 @@ import (
 var ErrNoRoom = errors.New("too much is held at once")
 
 // A Budget bounds what the Readers that share it hold of unfinished messages,
-// beyond the pooled buffer of each. Nil bounds nothing. Safe for concurrent use.
+// beyond the pooled buffer of each, and what else is charged to it. Nil bounds
+// nothing. Safe for concurrent use.
 type Budget struct{ max, used atomic.Int64 }
 
 // SetMax sets the bound; what is held already stays.
@@ -21,7 +22,9 @@ func (b *Budget) SetMax(n int64) { b.max.Store(n) }
 // Used is what is held now.
 func (b *Budget) Used() int64 { return b.used.Load() }
 
-func (b *Budget) take(n int) bool {
+// Take asks for n bytes more; false: there is no room. Whoever got them gives them
+// back by Give.
+func (b *Budget) Take(n int) bool {
 	if b == nil {
 		return true
 	}
@@ -32,7 +35,8 @@ func (b *Budget) take(n int) bool {
 	return true
 }
 
-func (b *Budget) give(n int) {
+// Give gives back what Take gave.
+func (b *Budget) Give(n int) {
 	if b != nil {
 		b.used.Add(-int64(n))
 	}

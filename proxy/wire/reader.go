@@ -187,7 +187,7 @@ func (r *Reader) release() {
 	if r.pool != nil {
 		buffers.Put(r.pool)
 	} else {
-		r.held.give(len(r.buf))
+		r.held.Give(len(r.buf))
 	}
 	r.buf, r.pool = nil, nil
 }
@@ -197,7 +197,7 @@ func (r *Reader) release() {
 const pieceSize = 1 << 20
 
 func (r *Reader) grow() error {
-	if !r.held.take(2 * len(r.buf)) {
+	if !r.held.Take(2 * len(r.buf)) {
 		return ErrNoRoom
 	}
 	next := make([]byte, 2*len(r.buf))
