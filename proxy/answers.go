@@ -5,6 +5,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"slices"
 	"strconv"
 	"time"
@@ -41,6 +42,9 @@ func (ss *session) serverMessage(typ byte, msg []byte) verdict {
 		ss.reported.note(body)
 		ss.escapes = ss.escapes || !ss.stdStrings
 		return pass
+	case wire.Notification:
+		ss.notification(body)
+		return pass
 	case wire.CopyInResponse:
 		return ss.copyIn()
 	case wire.CopyOutResponse:
@@ -54,6 +58,15 @@ func (ss *session) serverMessage(typ byte, msg []byte) verdict {
 
 // hidden reports whether the client is not to see the answer to e.
 func (ss *session) hidden(e *owed) bool { return ss.dropping || e.task != nil && e.task.swallow }
+
+// notification gives a session's own notification the process id by which the
+// client knows itself: clients tell theirs from others' by it. At the primary the
+// backend has another one.
+func (ss *session) notification(body []byte) {
+	if l := ss.server(); l.remote() && len(body) >= 4 && binary.BigEndian.Uint32(body) == l.pid {
+		binary.BigEndian.PutUint32(body, ss.key.pid)
+	}
+}
 
 // acknowledged settles ParseComplete, BindComplete, CloseComplete and NoData.
 func (ss *session) acknowledged(typ byte) verdict {

@@ -3,7 +3,6 @@
 package proxy
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -375,36 +374,6 @@ func (ss *session) copyHangs() bool {
 }
 
 var errInCopy = fatalError(stateProtocol, "unexpected message during COPY from stdin", "")
-
-// reported is what the server tells of its settings by itself.
-type reported struct {
-	stdStrings bool   // standard_conforming_strings
-	encoding   string // client_encoding
-	standby    bool   // in_hot_standby
-	readOnly   bool   // default_transaction_read_only
-	superuser  bool   // is_superuser
-}
-
-// note takes a ParameterStatus.
-func (r *reported) note(body []byte) {
-	name, rest, ok := bytes.Cut(body, []byte{0})
-	if !ok {
-		return
-	}
-	value := string(bytes.TrimRight(rest, "\x00"))
-	switch string(name) {
-	case "standard_conforming_strings":
-		r.stdStrings = value == "on"
-	case "client_encoding":
-		r.encoding = value
-	case "in_hot_standby":
-		r.standby = value == "on"
-	case "default_transaction_read_only":
-		r.readOnly = value == "on"
-	case "is_superuser":
-		r.superuser = value == "on"
-	}
-}
 
 // secretsAllowed reports whether this connection may carry values.
 func (ss *session) secretsAllowed() *sqlError {

@@ -6,6 +6,7 @@ package routing
 
 import (
 	"context"
+	"encoding/binary"
 	"strings"
 	"testing"
 	"time"
@@ -176,5 +177,28 @@ func TestReplaced(t *testing.T) {
 	where(t, next, true)
 	if got := cluster.Text(t, c.Connect(t, c.SuperDSN(1)), "SELECT count(*)::text FROM public.t"); got != "3" {
 		t.Errorf("%s rows at the new primary, want 3", got)
+	}
+}
+
+// TestOwnNotification: a client tells its own notifications by its process id, of
+// which it knows the one that it was given.
+func TestOwnNotification(t *testing.T) {
+	s := standby(t)
+	run(t, s, "LISTEN own")
+	where(t, s, true)
+	if err := s.Send(rawpg.Query("NOTIFY own, 'x'")); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		m, err := s.Receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Type == 'A' {
+			if pid := binary.BigEndian.Uint32(m.Body); pid != s.PID {
+				t.Errorf("from process %d, want %d", pid, s.PID)
+			}
+			return
+		}
 	}
 }

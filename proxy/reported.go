@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import "bytes"
+
+// reported is what the server tells of its settings by itself.
+type reported struct {
+	stdStrings bool   // standard_conforming_strings
+	encoding   string // client_encoding
+	standby    bool   // in_hot_standby
+	readOnly   bool   // default_transaction_read_only
+	superuser  bool   // is_superuser
+}
+
+// note takes a ParameterStatus.
+func (r *reported) note(body []byte) {
+	name, rest, ok := bytes.Cut(body, []byte{0})
+	if !ok {
+		return
+	}
+	value := string(bytes.TrimRight(rest, "\x00"))
+	switch string(name) {
+	case "standard_conforming_strings":
+		r.stdStrings = value == "on"
+	case "client_encoding":
+		r.encoding = value
+	case "in_hot_standby":
+		r.standby = value == "on"
+	case "default_transaction_read_only":
+		r.readOnly = value == "on"
+	case "is_superuser":
+		r.superuser = value == "on"
+	}
+}
