@@ -57,7 +57,7 @@ func (ss *session) pack(batch, fresh bool, without []string) (*carried, *sqlErro
 		return nil, stays("the database has no vault, so the node cannot tell what the session has set",
 			"Write first in a new session, connect to the node beside the primary, or CREATE EXTENSION hyperion_vault in this database."), nil
 	case lost:
-		return nil, stays("the unnamed statement is longer than the node keeps", "Use a named one, or parse it anew."), nil
+		return nil, stays("the node does not know the unnamed statement: it is too long, or a Parse behind it was skipped", "Use a named one, or parse it anew."), nil
 	}
 	results, failed, err := ss.askState(batch, fresh)
 	if failed != nil || err != nil {

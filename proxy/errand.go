@@ -4,7 +4,7 @@ package proxy
 
 import (
 	"bytes"
-	"fmt"
+	"errors"
 	"slices"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
@@ -56,12 +56,14 @@ func (x *errand) simple(sql string) {
 	x.ready++
 }
 
-// An askError is the server's error to something that the node asked.
+// An askError is the server's error to something that the node asked. The message
+// may quote the client's texts, so that only the code is told on.
 type askError struct{ code, message string }
 
-func (e *askError) Error() string { return fmt.Sprintf("%s (SQLSTATE %s)", e.message, e.code) }
+func (e *askError) Error() string { return "SQLSTATE " + e.code }
 
-var errTooMuch = &askError{code: stateLimit, message: "it is more than the node carries"}
+// errTooMuch is the node's own: what the session has is more than it carries.
+var errTooMuch = &askError{code: stateLimit}
 
 // maxCarried bounds the rows of one errand.
 const maxCarried = 8 << 20
@@ -100,7 +102,7 @@ func (x *errand) do(l *leg, limit int, late func(typ byte, body []byte)) (result
 			}
 		case wire.ReadyForQuery:
 			if len(body) != 1 || body[0] != wire.Idle {
-				return nil, fmt.Errorf("the server is not idle after a query of the node's")
+				return nil, errors.New("the server is not idle after a query of the node's")
 			}
 			x.ready--
 		case wire.NoticeResponse, wire.ParameterStatus, wire.Notification:

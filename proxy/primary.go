@@ -66,7 +66,7 @@ func (ss *session) notLetIn(p vault.Primary, err error) (l *serverLogin, failed 
 	case errors.As(err, &fatal):
 		e := readAskError(fatal.body)
 		passing = e.code == stateCannotConnect || strings.HasPrefix(e.code, "57P")
-		why = e.Error()
+		why = e.message + " (" + e.Error() + ")" // of a log-in: it names role and database
 	case errors.As(err, &mine):
 		why = mine.message
 		passing = mine == errClosedAtLogin

@@ -17,9 +17,6 @@ func (ss *session) slow(typ byte, body []byte) (v verdict, err error) {
 	if ss.replication {
 		return drop, fatalError(stateFeature, "a replication connection cannot carry the vault's calls", "Use an ordinary connection.")
 	}
-	if refused, err := ss.giveRefusal(); refused || err != nil {
-		return again, err
-	}
 	if waited, err := ss.passGate(); waited || err != nil {
 		return again, err
 	}
@@ -59,6 +56,9 @@ func (ss *session) slow(typ byte, body []byte) (v verdict, err error) {
 // passGate waits until what reads secrets has been opened, before anything goes
 // out that could not be undone if the opening failed.
 func (ss *session) passGate() (waited bool, err error) {
+	if given, err := ss.giveRefusal(); given || err != nil {
+		return true, err
+	}
 	ss.mu.Lock()
 	g, failed := ss.gate, ss.batch.failed
 	switch {

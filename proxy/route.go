@@ -50,7 +50,7 @@ func (ss *session) mayWrite(body []byte) bool {
 // than the session is at. mu is held.
 func (ss *session) elsewhereBound(st *statement) bool {
 	if ss.roams() {
-		return st != nil && st.route != rewrite.RouteLocal && ss.state == wire.Idle
+		return st != nil && ss.moves(st.route) && ss.state == wire.Idle
 	}
 	return ss.homesBound(st)
 }
@@ -125,6 +125,11 @@ func (ss *session) reroute(typ byte, body []byte) (v verdict, handled bool, err 
 	state, skipped, err := ss.settle()
 	if err != nil || skipped || state != wire.Idle {
 		return pass, false, err
+	}
+	if typ != wire.Bind { // the message takes the unnamed statement's place
+		ss.mu.Lock()
+		ss.unnamedLost = false
+		ss.mu.Unlock()
 	}
 	failed := ss.openHere()
 	if failed == nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 )
 
-// A SessionInfo is what a node knows of one session: no text of the client's is in
-// it.
+// A SessionInfo is what a node knows of one session. It holds no text of a
+// statement, and no value.
 type SessionInfo struct {
 	PID         uint32 `json:"pid"` // what the client was given: its first backend's process id
 	Role        string `json:"role"`

@@ -139,6 +139,8 @@ func TestRefusedInTheMiddle(t *testing.T) {
 	for name, rest := range map[string]step{
 		"Sync":            ask("1 2 D(mid) C(SELECT_1) Z(I)", rawpg.Sync()),
 		"another write":   ask("1 2 E(25006) Z(I)", insert...),
+		"a named write":   ask("1 2 E(25006) Z(I)", rawpg.Bind("", "ins", "mid"), rawpg.Execute("", 0), rawpg.Sync()),
+		"a named put":     ask("1 2 E(25006) Z(I)", rawpg.Bind("", "put", "odd/mid", "routing canary mid"), rawpg.Execute("", 0), rawpg.Sync()),
 		"a wrong text":    ask("1 2 E(25006) Z(I)", rawpg.Parse("", "SELECT * FROM r.nosuch"), rawpg.Bind("", ""), rawpg.Execute("", 0), rawpg.Flush(), rawpg.Sync()),
 		"Flush":           ask("1 2 E(25006) Z(I)", rawpg.Flush(), rawpg.Sync()),
 		"a read":          ask("1 2 D(mid) C(SELECT_1) 1 2 T(n:23) D(1) C(SELECT_1) Z(I)", rawpg.Parse("", "SELECT 1 AS n"), rawpg.Bind("", ""), rawpg.DescribePortal(""), rawpg.Execute("", 0), rawpg.Sync()),
@@ -148,6 +150,7 @@ func TestRefusedInTheMiddle(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := standby(t)
+			s.Ask(t, "1 1 Z(I)", rawpg.Parse("ins", "INSERT INTO r.t (v) VALUES ($1)"), rawpg.Parse("put", "SELECT vault.put_secret($1, $2) AS v"), rawpg.Sync())
 			refusedBefore(t, s, begin...)
 			s.Net.SetDeadline(time.Now().Add(time.Minute)) //nolint:errcheck // for the test's own sake
 			sent := make(chan error, 1)
@@ -155,6 +158,41 @@ func TestRefusedInTheMiddle(t *testing.T) {
 			s.Expect(t, rest.want)
 			if err := <-sent; err != nil {
 				t.Error(err)
+			}
+			s.Settled(t, "I")
+		})
+	}
+}
+
+// TestRefusedWhileReading: what was refused also reads a secret, so that what comes
+// behind it waits until that is opened.
+func TestRefusedWhileReading(t *testing.T) {
+	schema(t)
+	put := dial(t, shared.DSN(0, shared.User))
+	run(t, put, "SELECT vault.put_secret('odd/reading', 'routing canary reading')")
+	shared.WaitReplayed(t, 1)
+	for name, rest := range map[string][]pgproto3.FrontendMessage{
+		"Sync":        {rawpg.Sync()},
+		"named write": {rawpg.Bind("", "ins", "reading"), rawpg.Execute("", 0), rawpg.Sync()},
+		"Execute":     {rawpg.Execute("", 0), rawpg.Sync()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := standby(t)
+			s.Ask(t, "1 1 t T(read_secret:25,w:25) Z(I)", rawpg.Parse("ins", "INSERT INTO r.t (v) VALUES ($1)"),
+				rawpg.Parse("rd", "SELECT vault.read_secret('odd/reading'), r.w('reading')"), rawpg.DescribeStatement("rd"), rawpg.Sync())
+			refusedBefore(t, s, rawpg.Bind("", "rd"), rawpg.Execute("", 0))
+			s.Net.SetDeadline(time.Now().Add(time.Minute)) //nolint:errcheck // for the test's own sake
+			if err := s.Send(rest...); err != nil {
+				t.Fatal(err)
+			}
+			for {
+				m, err := s.Receive()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if m.Type == 'Z' {
+					break
+				}
 			}
 			s.Settled(t, "I")
 		})
