@@ -127,7 +127,7 @@ func (ss *session) noteParse(body []byte) verdict {
 		return ss.noteMalformed(oweParse)
 	}
 	text := body[end+1:]
-	if ss.concerns(text) || ss.holds(wire.Parse, end > 0) || ss.mayMove(text) || end > 0 && ss.mayMoveLater(text) || ss.homing(text) {
+	if ss.concerns(text) || ss.holds(wire.Parse, end > 0) || ss.parseMoves(text, end > 0) {
 		return slow
 	}
 	ss.batch.open = true

@@ -35,7 +35,12 @@ func (ss *session) homing(text []byte) bool {
 		ss.restless()
 		return false
 	}
-	return time.Now().After(ss.backAt)
+	return ss.due()
+}
+
+// due reports whether it is time to go back, and possible. mu is held.
+func (ss *session) due() bool {
+	return ss.away() && ss.state == wire.Idle && ss.quiet() && time.Now().After(ss.backAt)
 }
 
 // home takes the session back if it is time. Whether it comes about or not, the

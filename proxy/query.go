@@ -17,9 +17,6 @@ func (ss *session) slow(typ byte, body []byte) (v verdict, err error) {
 	if ss.replication {
 		return drop, fatalError(stateFeature, "a replication connection cannot carry the vault's calls", "Use an ordinary connection.")
 	}
-	if waited, err := ss.passGate(); waited || err != nil {
-		return again, err
-	}
 	ss.mu.Lock()
 	refresh := ss.doubtful && ss.canAsk()
 	ss.mu.Unlock()

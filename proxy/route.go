@@ -35,10 +35,21 @@ func (ss *session) mayMove(body []byte) bool {
 	return ss.roams() && ss.state == wire.Idle && ss.mayWrite(body)
 }
 
-// mayMoveLater is the same for a text that is prepared: it may run elsewhere, and
-// in another block. mu is held.
-func (ss *session) mayMoveLater(body []byte) bool {
-	return (ss.roams() || ss.away()) && ss.mayWrite(body)
+// parseMoves reports whether a Parse has to be looked at: it shall run elsewhere,
+// or, being named, may do so later and in another block. mu is held.
+func (ss *session) parseMoves(text []byte, named bool) bool {
+	switch {
+	case !ss.roams() && !ss.away():
+		return false
+	case !ss.mayWrite(text):
+		return ss.due()
+	case ss.roams():
+		return named || ss.state == wire.Idle
+	}
+	if ss.state == wire.Idle && ss.quiet() {
+		ss.restless()
+	}
+	return named
 }
 
 func (ss *session) mayWrite(body []byte) bool {
@@ -96,9 +107,9 @@ func (ss *session) wanted(typ byte, body []byte) rewrite.Route {
 	return rewrite.RouteLocal
 }
 
-// relocate takes the session where the message belongs: handled says that the
-// message is dealt with, or to be looked at once more. Of a Bind the names are
-// enough.
+// relocate waits for what has to be known first, and takes the session where the
+// message belongs: handled says that the message is dealt with, or to be looked at
+// once more. Of a Bind the names are enough.
 func (ss *session) relocate(typ byte, body []byte) (v verdict, handled bool, err error) {
 	if waited, err := ss.passGate(); waited || err != nil {
 		return again, waited, err
