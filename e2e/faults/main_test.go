@@ -5,7 +5,7 @@
 // Package faults breaks clusters while clients work on them, and judges by the
 // history of what the clients saw (e2e/history). Each fault is a function that
 // breaks something and makes it whole again; `make e2e` does each once, `make
-// robustness` a number of them in an order that a seed decides.
+// robustness` one after the other in an order that a seed decides.
 //
 // To run one: go test -tags e2e ./e2e/faults -run 'TestSynchronous/disk' -v
 package faults

@@ -27,6 +27,7 @@ type world struct {
 	manager     cluster.Manager
 	synchronous bool
 	clients     int
+	readers     int // of those, how many only read
 	pace        time.Duration
 	user        string
 
@@ -91,7 +92,7 @@ func (w *world) begin(t *testing.T, prefix string, seed uint64) {
 	w.prefix, w.lost, w.cut, w.outages, w.promoted = prefix, nil, nil, nil, nil
 	w.path, w.log = keptLog(t, prefix)
 	w.run = history.Start(t.Context(), history.Spec{
-		Nodes: w.nodes(), Clients: w.clients, Names: 2 * w.clients, Prefix: prefix, Roles: roles, Pace: w.pace, Lifetime: 200, Log: w.log, Seed: seed, Say: t.Logf,
+		Nodes: w.nodes(), Clients: w.clients, Readers: w.readers, Names: 2 * (w.clients - w.readers), Prefix: prefix, Roles: roles, Pace: w.pace, Lifetime: 200, Log: w.log, Seed: seed, Say: t.Logf,
 	})
 	t.Cleanup(w.run.Stop)
 	w.working(t)

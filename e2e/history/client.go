@@ -31,8 +31,9 @@ func newClient(r *Run, id int) *client {
 		r: r, id: id, known: map[int]int{}, home: r.spec.Nodes[id%len(r.spec.Nodes)],
 		rng: rand.New(rand.NewPCG(r.spec.Seed, uint64(id))), //nolint:gosec // choices, which can be made again
 	}
+	reader := id >= r.spec.Clients-r.spec.Readers
 	for _, n := range r.spec.Nodes {
-		if n.Writes {
+		if n.Writes && !reader {
 			c.writers = append(c.writers, n)
 		}
 	}

@@ -27,6 +27,8 @@ type Spec struct {
 	// the next when one fails it.
 	Nodes   []Node
 	Clients int
+	// Readers are how many of the clients never write: the last ones.
+	Readers int
 	// Prefix is that of the secrets' names, and Names how many they are; 0: 8.
 	// Those with an odd number are deleted at times.
 	Prefix string
