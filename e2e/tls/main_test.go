@@ -14,4 +14,4 @@ import (
 
 var shared *cluster.Cluster
 
-func TestMain(m *testing.M) { cluster.Main(m, cluster.Spec{}, &shared) }
+func TestMain(m *testing.M) { cluster.Main(m, cluster.Spec{Standbys: 1}, &shared) }

@@ -49,7 +49,7 @@ func TestServerModes(t *testing.T) {
 		{"only TLS", "localhost", own.File, good, true, [6]string{refused, inTLS, inTLS, inTLS, inTLS, inTLS}},
 	} {
 		t.Run(server.name, func(t *testing.T) {
-			serveTLS(t, own, server.until, server.onlyTLS)
+			serveTLS(t, 0, own, server.until, server.onlyTLS)
 			for i, mode := range []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"} {
 				settings := map[string]string{"VAULT_LOCAL_PG": server.host + ":" + port, "VAULT_PG_SSLMODE": mode, "VAULT_PG_HOSTS": server.host + ":" + port}
 				settings["VAULT_PROXY_HBA"] = "off" // its lines are about the node here, not about the client
@@ -92,27 +92,29 @@ func verdict(t *testing.T, address string) string {
 	return cluster.Text(t, conn, "SELECT CASE WHEN ssl THEN '"+inTLS+"' ELSE '"+inClear+"' END FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
 }
 
-// serveTLS gives the server a certificate and, if only TLS shall do, a
+// serveTLS gives the i-th server a certificate and, if only TLS shall do, a
 // pg_hba.conf that says so; all ends with the test.
-func serveTLS(t *testing.T, a *authority, until time.Time, onlyTLS bool) {
+func serveTLS(t *testing.T, i int, a *authority, until time.Time, onlyTLS bool) {
 	t.Helper()
 	if !until.IsZero() {
 		cert, key := a.issue(t, until, "localhost")
-		configure(t, map[string]string{"ssl": "on", "ssl_cert_file": place(t, cert), "ssl_key_file": place(t, key), "ssl_ca_file": place(t, a.File)})
+		configure(t, i, map[string]string{
+			"ssl": "on", "ssl_cert_file": place(t, i, cert), "ssl_key_file": place(t, i, key), "ssl_ca_file": place(t, i, a.File),
+		})
 	}
 	if onlyTLS {
 		rules(t, "hostnossl all "+shared.User+" 127.0.0.1/32 reject", "hostnossl all vault_service 127.0.0.1/32 reject")
 	}
 }
 
-// place copies a file to where the server may read it.
-func place(t *testing.T, path string) string {
+// place copies a file to where the i-th server may read it.
+func place(t *testing.T, i int, path string) string {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := shared.Nodes[0].DataDir
+	dir := shared.Nodes[i].DataDir
 	info, err := os.Stat(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -132,18 +134,18 @@ func place(t *testing.T, path string) string {
 	return copied
 }
 
-// configure changes settings of the server until the test ends.
-func configure(t *testing.T, settings map[string]string) {
+// configure changes settings of the i-th server until the test ends.
+func configure(t *testing.T, i int, settings map[string]string) {
 	t.Helper()
-	admin := shared.Connect(t, shared.SuperDSN(0))
+	admin := shared.Connect(t, shared.SuperDSN(i))
 	for name, value := range settings {
 		cluster.Exec(t, admin, "ALTER SYSTEM SET "+name+" = '"+value+"'")
-		t.Cleanup(func() { restore(t, "ALTER SYSTEM RESET "+name, "SELECT pg_reload_conf()") })
+		t.Cleanup(func() { restore(t, i, "ALTER SYSTEM RESET "+name, "SELECT pg_reload_conf()") })
 	}
-	reload(t, admin, func() bool { return cluster.Text(t, admin, "SHOW ssl") == settings["ssl"] })
+	reload(t, i, admin, func() bool { return cluster.Text(t, admin, "SHOW ssl") == settings["ssl"] })
 }
 
-// rules puts lines before those of pg_hba.conf until the test ends.
+// rules puts lines before those of the first server's pg_hba.conf until the test ends.
 func rules(t *testing.T, lines ...string) {
 	t.Helper()
 	admin := shared.Connect(t, shared.SuperDSN(0))
@@ -160,19 +162,19 @@ func rules(t *testing.T, lines ...string) {
 	write(append([]byte(strings.Join(lines, "\n")+"\n"), before...))
 	t.Cleanup(func() {
 		write(before)
-		restore(t, "SELECT pg_reload_conf()")
+		restore(t, 0, "SELECT pg_reload_conf()")
 	})
-	reload(t, admin, func() bool { return true })
+	reload(t, 0, admin, func() bool { return true })
 }
 
 // reload returns when new backends have the new configuration: the postmaster
 // takes a moment.
-func reload(t *testing.T, admin *pgx.Conn, done func() bool) {
+func reload(t *testing.T, i int, admin *pgx.Conn, done func() bool) {
 	t.Helper()
 	before := cluster.Text(t, admin, "SELECT pg_conf_load_time()::text")
 	cluster.Exec(t, admin, "SELECT pg_reload_conf()")
 	cluster.Eventually(t, "the new configuration", func() bool {
-		fresh, err := pgx.Connect(t.Context(), shared.SuperDSN(0))
+		fresh, err := pgx.Connect(t.Context(), shared.SuperDSN(i))
 		if err != nil {
 			return false
 		}
@@ -182,11 +184,11 @@ func reload(t *testing.T, admin *pgx.Conn, done func() bool) {
 }
 
 // restore runs statements when the test's own connections are gone.
-func restore(t *testing.T, statements ...string) {
+func restore(t *testing.T, i int, statements ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute) // the test's own has ended
 	defer cancel()
-	conn, err := pgx.Connect(ctx, shared.SuperDSN(0))
+	conn, err := pgx.Connect(ctx, shared.SuperDSN(i))
 	if err != nil {
 		t.Error("no connection to restore the server's configuration")
 		return
