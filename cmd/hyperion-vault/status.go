@@ -15,7 +15,7 @@ import (
 
 type statusCommand struct {
 	Config   string `env:"VAULT_CONFIG" placeholder:"FILE" help:"The node's settings, which say where its directory is."`
-	AuditDir string `placeholder:"DIR" help:"The node's directory (VAULT_AUDIT_DIR), if the settings do not say it."`
+	AuditDir string `env:"VAULT_AUDIT_DIR" placeholder:"DIR" help:"The node's directory, if the settings do not say it."`
 	Sessions bool   `help:"List the sessions: at which server each is, and why it could not go to another."`
 	JSON     bool   `name:"json" help:"Print all of it as JSON."`
 }

@@ -48,6 +48,10 @@ func TestStatus(t *testing.T) {
 	if at[shared.Nodes[0].Postgres] == 0 || at[shared.Nodes[1].Postgres] == 0 {
 		t.Errorf("sessions by server: %v", at)
 	}
+	t.Setenv("VAULT_AUDIT_DIR", shared.Nodes[0].AuditDir)
+	if got := status(t); strings.Contains(got, "1 of them gone") {
+		t.Errorf("with VAULT_AUDIT_DIR of the other node: got %s", got)
+	}
 	if info, err := os.Stat(filepath.Join(shared.Nodes[1].AuditDir, "control.sock")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the control socket: %v, %v", info, err)
 	}
