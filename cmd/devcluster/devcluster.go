@@ -59,6 +59,9 @@ type Config struct {
 	// NodeSettings are VAULT_* settings of every node; addresses, directories
 	// and credentials that the cluster makes itself go before them.
 	NodeSettings map[string]string
+	// AWS has nodes use the AWS KMS: variables of the environment for the AWS SDK,
+	// NAME=value. NodeSettings must name the key. Empty: a local key.
+	AWS []string
 	// Reach gives the address at which one reaches another's server; nil: the
 	// server's own. Whoever wants to break a leg has it lead through what breaks.
 	Reach func(leg Leg, from, to *Node) string

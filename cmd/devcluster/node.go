@@ -153,11 +153,13 @@ const privateRanges = "loopback,samehost,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16
 // cluster itself decided goes over that.
 func (n *Node) settings() map[string]string {
 	c := n.cluster
+	local := len(c.config.AWS) == 0
 	values := map[string]string{
 		"VAULT_ALLOWED_IPS": "loopback",
 		"VAULT_DRAIN_SECS":  "1",
 	}
-	if _, ok := c.config.NodeSettings["VAULT_LOCAL_MASTER_KEY_FILE"]; !ok {
+	_, inFile := c.config.NodeSettings["VAULT_LOCAL_MASTER_KEY_FILE"]
+	if local && !inFile {
 		values["VAULT_LOCAL_MASTER_KEY"] = c.secrets.MasterKey
 	}
 	if c.beyondLoopback() {
@@ -171,18 +173,20 @@ func (n *Node) settings() map[string]string {
 		hosts[i] = n.reach(LegNode, other)
 	}
 	maps.Copy(values, map[string]string{
-		"VAULT_PROXY_LISTEN":    address(c.config.Listen, n.ports.proxy),
-		"VAULT_API_LISTEN":      address(c.config.Listen, n.ports.rest),
-		"VAULT_METRICS_LISTEN":  address(loopback, n.ports.metrics),
-		"VAULT_LOCAL_PG":        n.Postgres,
-		"VAULT_PG_HOSTS":        strings.Join(hosts, ","),
-		"VAULT_PG_USER":         serviceRole,
-		"VAULT_PG_PASSWORD":     c.secrets.ServicePassword,
-		"VAULT_PG_DBNAME":       c.secrets.Database,
-		"VAULT_KMS_MODE":        "local",
-		"VAULT_ALLOW_LOCAL_KMS": "true",
-		"VAULT_AUDIT_DIR":       n.AuditDir,
+		"VAULT_PROXY_LISTEN":   address(c.config.Listen, n.ports.proxy),
+		"VAULT_API_LISTEN":     address(c.config.Listen, n.ports.rest),
+		"VAULT_METRICS_LISTEN": address(loopback, n.ports.metrics),
+		"VAULT_LOCAL_PG":       n.Postgres,
+		"VAULT_PG_HOSTS":       strings.Join(hosts, ","),
+		"VAULT_PG_USER":        serviceRole,
+		"VAULT_PG_PASSWORD":    c.secrets.ServicePassword,
+		"VAULT_PG_DBNAME":      c.secrets.Database,
+		"VAULT_KMS_MODE":       "aws",
+		"VAULT_AUDIT_DIR":      n.AuditDir,
 	})
+	if local {
+		values["VAULT_KMS_MODE"], values["VAULT_ALLOW_LOCAL_KMS"] = "local", "true"
+	}
 	return values
 }
 
@@ -209,7 +213,7 @@ func (n *Node) StartNode(ctx context.Context) error {
 	if n.node == nil {
 		n.node = &process{
 			label: n.Name + ": hyperion-vault", path: c.config.Binary, args: []string{"serve", "--config", n.Config},
-			env: environment(c.bindir, n.dir), dir: n.dir, logPath: n.NodeLog(),
+			env: environment(c.bindir, n.dir, c.config.AWS...), dir: n.dir, logPath: n.NodeLog(),
 			death:   syscall.SIGKILL, // it has nothing to lose: what must survive is written before it is answered
 			spawner: c.spawner, reserved: []*reservation{n.ports.proxy, n.ports.rest, n.ports.metrics}, onDeath: c.died,
 		}

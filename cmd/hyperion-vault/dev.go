@@ -24,7 +24,7 @@ type devCommand struct {
 	Dir         string            `placeholder:"DIR" help:"Keep the data there, and go on with what is there."`
 	SQL         string            `name:"sql" placeholder:"FILE" help:"Run the file by psql through the first node, as the user, before the ready line."`
 	Listen      string            `default:"127.0.0.1" placeholder:"ADDR" help:"Address of the nodes; beyond loopback they get a throw-away certificate."`
-	KMSEndpoint string            `name:"kms-endpoint" placeholder:"URL" help:"Use an AWS KMS there. Comes with a later version."`
+	KMSEndpoint string            `name:"kms-endpoint" placeholder:"URL" help:"Use the AWS KMS that answers there, with VAULT_KMS_KEY_ID and the AWS SDK's own variables."`
 	User        string            `default:"app" help:"Role and database owner to make; it is granted everything on every secret."`
 	Database    string            `default:"app" help:"Database to make; it gets the vault."`
 	ProxyPort   int               `placeholder:"6432" help:"Port for SQL through the first node; each further node takes the next."`
@@ -56,9 +56,6 @@ func (d *devCommand) Run(ctx context.Context, std *streams) error {
 }
 
 func (d *devCommand) config(std *streams) (devcluster.Config, error) {
-	if d.KMSEndpoint != "" {
-		return devcluster.Config{}, faultf("--kms-endpoint: the AWS KMS comes with a later version; without it, dev uses a local key")
-	}
 	if d.Standbys < 0 || d.Standbys > 8 {
 		return devcluster.Config{}, faultf("--standbys holds %d: it should be a number from 0 to 8", d.Standbys)
 	}
@@ -71,6 +68,9 @@ func (d *devCommand) config(std *streams) (devcluster.Config, error) {
 		Database: d.Database, User: d.User,
 		ProxyPort: d.ProxyPort, RESTPort: d.APIPort, MetricsPort: d.MetricsPort, ServerPort: d.ServerPort,
 		ServerSettings: d.PGSetting, NodeSettings: nodeSettings(std.environ), Log: std.err,
+	}
+	if d.KMSEndpoint != "" {
+		config.AWS = awsEnvironment(std.environ, d.KMSEndpoint)
 	}
 	if d.JSON {
 		return config, nil
@@ -89,6 +89,18 @@ func (d *devCommand) config(std *streams) (devcluster.Config, error) {
 		config.Password, config.SuperuserPassword = "app", "postgres"
 	}
 	return config, nil
+}
+
+// awsEnvironment is what nodes need for a KMS at an endpoint: our own variables of
+// the AWS SDK, or credentials that a KMS for trials takes.
+func awsEnvironment(environ []string, endpoint string) []string {
+	env := []string{"AWS_ACCESS_KEY_ID=dev", "AWS_SECRET_ACCESS_KEY=dev", "AWS_EC2_METADATA_DISABLED=true"}
+	for _, variable := range environ {
+		if strings.HasPrefix(variable, "AWS_") {
+			env = append(env, variable) // of two the last one counts
+		}
+	}
+	return append(env, "AWS_ENDPOINT_URL_KMS="+endpoint)
 }
 
 // nodeSettings are the settings in our own environment, for every node's file.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hyperiondb/hyperion-vault/envelope"
+	"github.com/hyperiondb/hyperion-vault/envelope/awskms"
 	"github.com/hyperiondb/hyperion-vault/envelope/erase"
 	"github.com/hyperiondb/hyperion-vault/envelope/localkms"
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
@@ -20,18 +21,32 @@ type kmsState struct{ err error }
 
 var errNotTried = errors.New("not asked yet")
 
-// sealerMaker derives the keys of the KMS now, so that a wrong key or too
-// little lockable memory is found at the start even if the vault id is not.
-func sealerMaker(c *nodeConfig, log *slog.Logger) (func(envelope.UUID) (*envelope.Sealer, error), error) {
+// provider is the KMS that the settings name, and the id of the key that it
+// wraps data keys with. It asks nobody yet.
+func (c *nodeConfig) provider(ctx context.Context) (envelope.KMS, string, error) {
+	if c.kmsKeyID != "" {
+		kms, err := awskms.New(ctx, c.kmsKeyID)
+		return kms, c.kmsKeyID, err
+	}
 	kms, err := localkms.New(c.masterKey)
 	erase.Zero(c.masterKey)
+	if err != nil {
+		return nil, "", err
+	}
+	return kms, kms.KeyID(), nil
+}
+
+// sealerMaker takes the keys of the KMS now, so that a wrong key or too little
+// lockable memory is found at the start even if the vault id is not.
+func sealerMaker(ctx context.Context, c *nodeConfig, log *slog.Logger) (func(envelope.UUID) (*envelope.Sealer, error), error) {
+	kms, keyID, err := c.provider(ctx)
 	if err != nil {
 		return nil, err
 	}
 	retrying := envelope.Retry(kms, envelope.RetryConfig{MaxRetries: c.kmsRetries})
 	maker := func(id envelope.UUID) (*envelope.Sealer, error) {
 		return envelope.New(envelope.Config{
-			KMS: retrying, Vault: id, KeyID: kms.KeyID(), CacheTTL: c.cacheTTL, CacheEntries: c.cacheEntries,
+			KMS: retrying, Vault: id, KeyID: keyID, DecryptKeyIDs: c.decryptKeyIDs, CacheTTL: c.cacheTTL, CacheEntries: c.cacheEntries,
 			MaxInflight: c.kmsInflight, AllowUnlocked: c.allowUnlocked,
 		})
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hyperiondb/hyperion-vault/envelope"
+	"github.com/hyperiondb/hyperion-vault/envelope/awskms"
 	"github.com/hyperiondb/hyperion-vault/proxy"
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 )
@@ -35,7 +36,9 @@ type nodeConfig struct {
 	moveBack    time.Duration
 	park        time.Duration
 
-	masterKey     []byte // zeroed when the KMS has derived its keys
+	masterKey     []byte // of the local KMS; zeroed when that has derived its keys
+	kmsKeyID      string // of the AWS KMS
+	decryptKeyIDs []string
 	cacheTTL      time.Duration
 	cacheEntries  int
 	kmsRetries    int
@@ -132,10 +135,7 @@ func (p *reader) servers(c *nodeConfig) {
 func (p *reader) keys(c *nodeConfig) {
 	switch p.oneOf("VAULT_KMS_MODE", "aws", "local") {
 	case "aws":
-		if p.values["VAULT_KMS_MODE"] == "aws" { // anything else was told already
-			p.errs = append(p.errs, faultf("VAULT_KMS_MODE holds \"aws\": the AWS KMS comes with a later version; it should be local, "+
-				"with VAULT_ALLOW_LOCAL_KMS=true and VAULT_LOCAL_MASTER_KEY_FILE"))
-		}
+		p.awsKeys(c)
 	case "local":
 		if !p.boolean("VAULT_ALLOW_LOCAL_KMS") {
 			p.errs = append(p.errs, faultf("VAULT_KMS_MODE holds \"local\": then the key to every secret lies on this host; "+
@@ -154,6 +154,25 @@ func (p *reader) keys(c *nodeConfig) {
 			p.wrong("VAULT_ID")
 		}
 		c.vaultID = id
+	}
+}
+
+// awsKeys reads the keys of the AWS KMS.
+func (p *reader) awsKeys(c *nodeConfig) {
+	if p.values["VAULT_KMS_MODE"] != "aws" {
+		return // anything else was told already
+	}
+	key := func(name, id string) string {
+		if _, err := awskms.ParseKeyID(id); err != nil {
+			p.wrong(name)
+		}
+		return id
+	}
+	c.kmsKeyID = key("VAULT_KMS_KEY_ID", p.values["VAULT_KMS_KEY_ID"])
+	for id := range strings.SplitSeq(p.values["VAULT_KMS_DECRYPT_KEY_IDS"], ",") {
+		if id = strings.TrimSpace(id); id != "" {
+			c.decryptKeyIDs = append(c.decryptKeyIDs, key("VAULT_KMS_DECRYPT_KEY_IDS", id))
+		}
 	}
 }
 

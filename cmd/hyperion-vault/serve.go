@@ -58,7 +58,7 @@ func (c *serveCommand) Run(ctx context.Context, std *streams) error {
 	if !erase.Enabled() {
 		log.WarnContext(ctx, "this build does not erase keys and values from memory after use: build it with GOEXPERIMENT=runtimesecret")
 	}
-	n, err := newNode(config, log) //nolint:contextcheck // it waits for nothing
+	n, err := newNode(ctx, config, log)
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ type node struct {
 }
 
 // newNode connects to nothing: only faults of this host are errors.
-func newNode(c *nodeConfig, log *slog.Logger) (*node, error) {
+func newNode(ctx context.Context, c *nodeConfig, log *slog.Logger) (*node, error) {
 	name, err := os.Hostname()
 	if err != nil {
 		return nil, err
@@ -112,7 +112,7 @@ func newNode(c *nodeConfig, log *slog.Logger) (*node, error) {
 	n.certificate.Store(c.certificate)
 	n.kms.Store(&kmsState{err: errNotTried})
 
-	newSealer, err := sealerMaker(c, log)
+	newSealer, err := sealerMaker(ctx, c, log)
 	if err != nil {
 		return nil, err
 	}

@@ -32,7 +32,9 @@ type settings struct {
 	ParkSecs      *string `env:"VAULT_PARK_SECS" preset:"60" form:"seconds from 0 to 86400" help:"How long the connection that a session has left for the other server is kept; at the primary it holds what currval() and lastval() return. 0: not at all."`
 	PGAllowTrust  *string `env:"VAULT_PG_ALLOW_TRUST" preset:"false" form:"true or false" help:"Accept a server that lets a role in without a password (a trust line in pg_hba.conf)."`
 
-	KMSMode        *string `env:"VAULT_KMS_MODE" preset:"aws" form:"aws or local" help:"Who keeps the master key. aws comes with a later version: until then only local starts."`
+	KMSMode        *string `env:"VAULT_KMS_MODE" preset:"aws" form:"aws or local" help:"Who keeps the master key: the AWS KMS, found as the AWS SDK does it (AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL_KMS …, or the host's role), or this node."`
+	KMSKeyID       *string `env:"VAULT_KMS_KEY_ID" form:"the ARN of a KMS key, as aws kms describe-key prints it; no alias" help:"Key of the AWS KMS that wraps new data keys. It is asked in the key's own region."`
+	KMSDecryptIDs  *string `env:"VAULT_KMS_DECRYPT_KEY_IDS" form:"ARNs of KMS keys, with commas between" help:"Further keys whose secrets are opened: those that were in use before."`
 	MasterKey      *string `kong:"-" env:"VAULT_LOCAL_MASTER_KEY" secret:"true" form:"32 bytes in base64" help:"Master key of the local mode."`
 	MasterKeyFile  *string `env:"VAULT_LOCAL_MASTER_KEY_FILE" form:"a path; the file may be read by its owner only" help:"File that holds VAULT_LOCAL_MASTER_KEY."`
 	AllowLocalKMS  *string `env:"VAULT_ALLOW_LOCAL_KMS" preset:"false" form:"true or false" help:"Let serve start with the local mode: whoever has the key has every secret, and it lies on this host."`
@@ -76,7 +78,6 @@ type settings struct {
 // laterSettings belong to parts that are not built yet. They are known, so that
 // a file written for the whole vault is not called wrong.
 var laterSettings = []string{
-	"VAULT_KMS_KEY_ID", "VAULT_KMS_DECRYPT_KEY_IDS",
 	"VAULT_TRUST_PROXY", "VAULT_READ_AUTH", "VAULT_API_HOSTS", "VAULT_BOOTSTRAP_TOKEN",
 	"VAULT_AUTH_LOCKOUT_SECS",
 	"VAULT_AUDIT_SYNC", "VAULT_AUDIT_KEEP", "VAULT_AUDIT_SHIP", "VAULT_AUDIT_RETENTION",
