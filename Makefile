@@ -26,6 +26,8 @@ GOLANGCI := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
 
 # Tests with modules of their own, so that what they need is not the product's.
 MODULES := e2e/drivers/pq
+# Others' program that speaks the AWS KMS's protocol, for tests.
+LOCAL_KMS := $(BIN)/local-kms
 
 # `sudo -n` only where it is needed and only for the one command that needs it.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo "sudo -n")
@@ -64,7 +66,7 @@ installcheck: install-extension ## pg_regress suite of the extension, on a scrat
 
 # One package at a time: each starts servers of its own.
 .PHONY: e2e
-e2e: build install-extension ## tests with real servers (build tag e2e)
+e2e: build install-extension $(LOCAL_KMS) ## tests with real servers (build tag e2e)
 	@rm -f e2e/out/transparency/drivers-* e2e/out/transparency/tools-*
 	$(GO) test -tags e2e -count=1 -p 1 -timeout 10m ./e2e/... ./rewrite ./proxy ./proxy/vault/... ./cmd/devcluster/... ./cmd/hyperion-vault/...
 	$(GO) test -tags transparency -count=1 ./e2e/report
@@ -142,6 +144,9 @@ fmt: $(GOLANGCI) ## format all Go files
 .PHONY: fix
 fix: $(GOLANGCI) ## apply the fixes that the linters know
 	@for module in . $(MODULES); do (set -x; cd "$$module" && $(GOLANGCI) run --fix && $(GO) mod tidy); done
+
+$(LOCAL_KMS): e2e/kms/go.mod
+	cd e2e/kms && GOEXPERIMENT= $(GO) build -o $@ github.com/nsmithuk/local-kms
 
 # Built, not downloaded; outside our own flags and experiment, which are not its own.
 $(GOLANGCI):

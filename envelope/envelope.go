@@ -122,6 +122,9 @@ func (s *Sealer) Vault() UUID { return s.vault }
 // KeyID is the KMS key under which it seals.
 func (s *Sealer) KeyID() string { return s.keyID }
 
+// MaxInflight is how many KMS calls it makes at one time.
+func (s *Sealer) MaxInflight() int { return cap(s.flights.slots) }
+
 // Close ends the KMS calls of flights, waits for them, zeroes the cache and
 // returns its memory. What comes later gets ErrClosed. It may be called twice.
 func (s *Sealer) Close() {

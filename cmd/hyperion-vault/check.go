@@ -104,7 +104,7 @@ func (n *node) checkKMS(ctx context.Context, l *checklist) {
 		l.note("KMS", "not asked: the vault id is not known before the server was reached once")
 	default:
 		what, _ := explain(err)
-		l.fault("KMS", what, "see VAULT_KMS_MODE and the master key")
+		l.fault("KMS", what, "see VAULT_KMS_MODE, its key, and what the node's log says of the KMS")
 	}
 }
 

@@ -72,7 +72,10 @@ func sealerMaker(ctx context.Context, c *nodeConfig, log *slog.Logger) (func(env
 const (
 	canaryEvery    = time.Minute
 	canaryRetryMin = 500 * time.Millisecond
+	canaryRetryMax = 10 * time.Second
 	canaryTimeout  = 20 * time.Second
+	// kmsGlance is how soon a client's failure makes the node ask for itself.
+	kmsGlance = time.Second
 )
 
 // watchKMS asks the KMS with a canary, and logs once when its state changes.
@@ -86,8 +89,8 @@ func (n *node) watchKMS(ctx context.Context) {
 		n.kms.Store(&kmsState{err: err})
 		now, wait := "", canaryEvery
 		if err != nil {
-			now, wait = err.Error(), retry
-			retry = min(2*retry, canaryEvery)
+			now, wait = stateOf(err), retry
+			retry = min(2*retry, canaryRetryMax)
 		} else {
 			retry = canaryRetryMin
 		}
@@ -100,12 +103,35 @@ func (n *node) watchKMS(ctx context.Context) {
 			n.log.InfoContext(ctx, "KMS usable")
 		}
 		last = now
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !n.restKMS(ctx, wait) {
 			return
+		}
+	}
+}
+
+// stateOf is what kind of failure it is: the KMS's own words differ each time.
+func stateOf(err error) string {
+	var e *envelope.KMSError
+	if errors.As(err, &e) {
+		return e.Kind.String()
+	}
+	return err.Error()
+}
+
+// restKMS waits until the KMS is to be asked again: some time, or as soon as it
+// has failed a client while it was thought to be well. false: ctx has ended.
+func (n *node) restKMS(ctx context.Context, wait time.Duration) bool {
+	glance := time.NewTicker(kmsGlance)
+	defer glance.Stop()
+	end, failures := time.Now().Add(wait), n.vault.KMSFailures()
+	for {
+		select {
+		case <-glance.C:
+		case <-ctx.Done():
+			return false
+		}
+		if time.Now().After(end) || wait == canaryEvery && n.vault.KMSFailures() != failures {
+			return true
 		}
 	}
 }

@@ -124,7 +124,7 @@ func newNode(ctx context.Context, c *nodeConfig, log *slog.Logger) (*node, error
 	for i, e := range c.hosts {
 		hosts[i] = vault.Server{Network: e.network, Addr: e.address}
 	}
-	n.vault, err = vault.New(vault.Config{
+	n.vault, err = vault.New(vault.Config{ //nolint:contextcheck // it waits for nothing
 		Node: name, Local: vault.Server{Network: c.local.network, Addr: c.local.address}, Hosts: hosts,
 		User: c.user, Password: c.password, Database: c.database, PoolMax: c.poolMax,
 		SSLMode: c.sslMode, SSLRootCert: c.sslRoots, AllowTrust: c.allowTrust,
@@ -133,7 +133,7 @@ func newNode(ctx context.Context, c *nodeConfig, log *slog.Logger) (*node, error
 	if err != nil {
 		return nil, err
 	}
-	if n.proxy, err = n.newProxy(); err != nil {
+	if n.proxy, err = n.newProxy(); err != nil { //nolint:contextcheck // as above
 		n.vault.Close()
 		return nil, err
 	}

@@ -42,6 +42,9 @@ type Spec struct {
 	Settings map[string]string
 	// NodeEnv are VAULT_* settings of every node.
 	NodeEnv map[string]string
+	// AWS are variables of the environment for nodes that use the AWS KMS; NodeEnv
+	// names the key. See KMS.
+	AWS []string
 	// Listen is the address that nodes listen on, empty: 127.0.0.1. Beyond
 	// loopback the nodes have a certificate (Cluster.Certificate).
 	Listen string
@@ -110,6 +113,8 @@ type Node struct {
 	Log string
 	// ServerLogPath is the path of the PostgreSQL server's log.
 	ServerLogPath string
+
+	aws []string
 }
 
 // remarks collects what devcluster says (a child died).
@@ -146,7 +151,7 @@ func New(ctx context.Context, spec Spec) (*Cluster, error) {
 	c := &Cluster{passwords: map[string]string{}, remarks: &remarks{}}
 	config := devcluster.Config{
 		Binary: binary, ServersOnly: spec.ServersOnly, Standbys: spec.Standbys, Listen: spec.Listen, Database: spec.Database,
-		ServerSettings: maps.Clone(spec.Settings), NodeSettings: maps.Clone(spec.NodeEnv), Log: c.remarks,
+		ServerSettings: maps.Clone(spec.Settings), NodeSettings: maps.Clone(spec.NodeEnv), AWS: spec.AWS, Log: c.remarks,
 	}
 	if spec.Breakable {
 		c.links = newLinks(ctx)
@@ -157,7 +162,7 @@ func New(ctx context.Context, spec Spec) (*Cluster, error) {
 		return nil, err
 	}
 	for _, n := range c.Cluster.Nodes {
-		c.Nodes = append(c.Nodes, &Node{Node: n, Log: n.NodeLog(), ServerLogPath: n.ServerLog()})
+		c.Nodes = append(c.Nodes, &Node{Node: n, Log: n.NodeLog(), ServerLogPath: n.ServerLog(), aws: spec.AWS})
 	}
 	c.passwords[c.User] = c.Password
 	c.passwords[c.Superuser] = c.SuperuserPassword

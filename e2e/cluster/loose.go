@@ -77,7 +77,7 @@ func (n *Node) StartUnready(tb testing.TB, settings map[string]string) *Loose {
 	defer func() { _ = log.Close() }() // the child has its own copy
 	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
 	cmd := exec.CommandContext(ctx, binary, "serve", "--config", loose.Config) //nolint:gosec // the program under test
-	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + dir}
+	cmd.Env = append([]string{"PATH=/usr/bin:/bin", "HOME=" + dir}, n.aws...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
@@ -139,11 +139,18 @@ func ready(tb testing.TB, address string) bool {
 // FreeAddress is one on loopback that nobody listens on.
 func FreeAddress(tb testing.TB) string {
 	tb.Helper()
-	var config net.ListenConfig
-	listener, err := config.Listen(tb.Context(), "tcp", "127.0.0.1:0")
+	address, err := freeAddress(tb.Context())
 	if err != nil {
 		tb.Fatal(err)
 	}
-	defer func() { _ = listener.Close() }() // it was only asked for a number
-	return listener.Addr().String()
+	return address
+}
+
+func freeAddress(ctx context.Context) (string, error) {
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return listener.Addr().String(), listener.Close()
 }

@@ -64,8 +64,9 @@ const maxMessage = 300
 // classify makes a *KMSError of what the SDK returns. The SDK's own error is not
 // wrapped: where it could not read an answer it may quote it.
 func classify(operation string, err error) error {
-	kind, text := envelope.KMSUnavailable, ""
 	var (
+		kind      = envelope.KMSUnavailable
+		text      string
 		api       smithy.APIError
 		response  *awshttp.ResponseError
 		unread    *smithy.DeserializationError

@@ -20,10 +20,6 @@ const (
 	// takes about a microsecond, and half a millisecond for the largest value.
 	slowOpen = time.Millisecond
 
-	// parallelOpens bounds what one buffer asks of the KMS at a time; the
-	// sealer bounds the node.
-	parallelOpens = 16
-
 	// Scratch memory up to these sizes is kept for the next buffer; the garbage
 	// collector takes what is not used again.
 	maxKeptBytes   = 8 << 20
@@ -209,7 +205,8 @@ func (v *Vault) openOne(ctx context.Context, s *envelope.Sealer, o *opening, i i
 	return nil
 }
 
-// openRest opens the records from next on, a few at a time.
+// openRest opens the records from next on, as many at a time as the KMS may be
+// asked at once.
 func (v *Vault) openRest(ctx context.Context, s *envelope.Sealer, o *opening, next int, space []byte) (at int, err error) {
 	spaces := make([][]byte, len(o.records)-next)
 	for i := range spaces {
@@ -236,7 +233,7 @@ func (v *Vault) openRest(ctx context.Context, s *envelope.Sealer, o *opening, ne
 			}
 		}
 	}
-	for range min(parallelOpens, len(spaces)) {
+	for range min(s.MaxInflight(), len(spaces)) {
 		workers.Go(func() { erase.Do(work) })
 	}
 	workers.Wait()

@@ -229,6 +229,14 @@ func (v *Vault) Flush() {
 	}
 }
 
+// KMSFailures is how many calls of the KMS have failed.
+func (v *Vault) KMSFailures() uint64 {
+	if s := v.sealer.Load(); s != nil {
+		return s.Stats().KMSFailures
+	}
+	return 0
+}
+
 // Canary asks the KMS to make and unwrap a key, past the cache.
 func (v *Vault) Canary(ctx context.Context) error {
 	s, err := v.ready()

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package awskms
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+)
+
+// TestCalls: what a node sends to the KMS is as the AWS API model has it, and
+// holds no value.
+func TestCalls(t *testing.T) {
+	conn := shared.Connect(t, shared.DSN(0, shared.User))
+	before.count()
+	put(t, conn, "calls/one")
+	flush(t)
+	read(t, conn, "calls/one")
+	before.mu.Lock()
+	defer before.mu.Unlock()
+	seen := map[string]bool{}
+	for _, body := range before.bodies {
+		var call struct {
+			KeyId, KeySpec, EncryptionAlgorithm string
+			CiphertextBlob                      []byte
+			EncryptionContext                   map[string]string
+		}
+		decoder := json.NewDecoder(strings.NewReader(body))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(&call); err != nil {
+			t.Errorf("a call: %v", err)
+		}
+		if call.EncryptionContext["secret"] != "calls/one" {
+			continue // a canary
+		}
+		if call.KeyId != cluster.KMSKey || call.EncryptionContext["vault"] != shared.VaultID || len(call.EncryptionContext) != 2 {
+			t.Errorf("got key %s and context %v", call.KeyId, call.EncryptionContext)
+		}
+		switch {
+		case call.KeySpec == "AES_256" && call.CiphertextBlob == nil && call.EncryptionAlgorithm == "":
+			seen["GenerateDataKey"] = true
+		case call.KeySpec == "" && len(call.CiphertextBlob) > 0 && call.EncryptionAlgorithm == "SYMMETRIC_DEFAULT":
+			seen["Decrypt"] = true
+		default:
+			t.Errorf("a call of another shape: %s", body)
+		}
+		if strings.Contains(body, "value of") {
+			t.Errorf("the KMS was sent the value: %s", body)
+		}
+	}
+	if len(seen) != 2 {
+		t.Errorf("calls seen: %v", seen)
+	}
+}
+
+// TestOneFlight: many who read one secret at once make one call, and one who
+// leaves, be it the first, disturbs nobody.
+func TestOneFlight(t *testing.T) {
+	conn := shared.Connect(t, shared.DSN(0, shared.User))
+	put(t, conn, "flight/one")
+	flush(t)
+	before.count()
+	release := make(chan struct{})
+	before.suffer(t, func(w http.ResponseWriter, r *http.Request, _ <-chan struct{}, next http.Handler) {
+		<-release
+		next.ServeHTTP(w, r)
+	})
+	ctx, leave := context.WithCancel(t.Context())
+	var first sync.WaitGroup
+	first.Go(func() {
+		conn, err := pgx.Connect(ctx, shared.DSN(0, shared.User))
+		if err == nil {
+			_, err = conn.Exec(ctx, "SELECT vault.read_secret('flight/one')")
+		}
+		if err == nil {
+			t.Error("the first one, which left, was answered")
+		}
+	})
+	decrypts := func() int { n, _ := before.counted("Decrypt"); return n }
+	cluster.Eventually(t, "the first one's call", func() bool { return decrypts() == 1 })
+	const others = 10
+	var all sync.WaitGroup
+	got := make([]string, others)
+	misses := shared.Nodes[0].Metric(t, "hyperion_vault_dek_cache_misses_total")
+	for i := range others {
+		conn := shared.Connect(t, shared.DSN(0, shared.User))
+		all.Go(func() {
+			if err := conn.QueryRow(t.Context(), "SELECT vault.read_secret('flight/one')").Scan(&got[i]); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	cluster.Eventually(t, "the others to wait", func() bool {
+		return shared.Nodes[0].Metric(t, "hyperion_vault_dek_cache_misses_total") >= misses+others
+	})
+	leave()
+	first.Wait()
+	close(release)
+	all.Wait()
+	for i, value := range got {
+		if value != "value of flight/one" {
+			t.Errorf("reader %d: got %q", i, value)
+		}
+	}
+	if n := decrypts(); n != 1 {
+		t.Errorf("%d calls, want 1", n)
+	}
+}
+
+// secrets are those of one statement; more take longer to make.
+var secrets = flag.Int("secrets", 1000, "secrets that one statement opens")
+
+// TestWindow: one statement that opens many secrets has as many calls under way
+// as are allowed, never more, and shows its progress.
+func TestWindow(t *testing.T) {
+	secrets := *secrets
+	conn := shared.Connect(t, shared.DSN(0, shared.User))
+	for from := 0; from < secrets; from += 500 {
+		batch := &pgx.Batch{}
+		for i := from; i < min(from+500, secrets); i++ {
+			batch.Queue("SELECT vault.put_secret($1, $2)", fmt.Sprintf("window/%d", i), fmt.Sprintf("value %d", i))
+		}
+		if err := conn.SendBatch(t.Context(), batch).Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flush(t)
+	before.count()
+	before.suffer(t, slow(time.Millisecond))
+	calls := shared.Nodes[0].Metric(t, "hyperion_vault_kms_calls_total")
+	watched, done := make(chan bool), make(chan struct{})
+	go func() { // the metric is seen between its first and its last value
+		between := false
+		for !between {
+			select {
+			case <-done:
+				watched <- between
+				return
+			default:
+			}
+			now := shared.Nodes[0].Metric(t, "hyperion_vault_kms_calls_total") - calls
+			between = now > 0 && now < float64(secrets)
+		}
+		watched <- between
+	}()
+	rows, err := conn.Query(t.Context(), "SELECT n, vault.read_secret('window/' || n) FROM generate_series(0, $1) n", secrets-1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := 0
+	for rows.Next() {
+		var n int
+		var value string
+		if err := rows.Scan(&n, &value); err != nil || value != fmt.Sprintf("value %d", n) {
+			t.Fatalf("row %d: %q, %v", n, value, err)
+		}
+		count++
+	}
+	close(done)
+	if rows.Err() != nil || count != secrets {
+		t.Fatalf("%d rows, %v", count, rows.Err())
+	}
+	if !<-watched {
+		t.Error("the metric showed no progress")
+	}
+	if n, most := before.counted("Decrypt"); n < secrets || most != inflight {
+		t.Errorf("%d calls, at most %d at a time; want %d and %d", n, most, secrets, inflight)
+	}
+}

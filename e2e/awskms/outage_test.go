@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package awskms
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+)
+
+// TestOutages: with the KMS away in each way, what was read before is read on,
+// all else fails in bounded time with an error that says so, readyz tells, and
+// with the KMS back all goes on without a restart.
+func TestOutages(t *testing.T) {
+	admin := awskms.New(awskms.Options{
+		Region: "eu-west-2", BaseEndpoint: aws.String("http://" + kms.Address), Credentials: credentials.NewStaticCredentialsProvider("a", "b", ""),
+	})
+	for _, c := range []struct {
+		name   string
+		begin  func(t *testing.T)
+		end    func(t *testing.T)
+		detail string
+	}{
+		{"killed", func(*testing.T) { kms.Kill() }, func(t *testing.T) {
+			if err := kms.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}, "unavailable"},
+		{"refused connections", func(*testing.T) { _ = before.server.Close() }, func(t *testing.T) {
+			if err := before.listen(before.address); err != nil {
+				t.Fatal(err)
+			}
+		}, "unavailable"},
+		{"hung", suffering(hang), healed, "unavailable"},
+		{"cut in mid-answer", suffering(cut), healed, "unavailable"},
+		{"no KMS at all", suffering(nonsense), healed, "unavailable"},
+		{"its own fault", suffering(refused(500, "KMSInternalException", "")), healed, "unavailable"},
+		{"throttling", suffering(refused(400, "ThrottlingException", "Rate exceeded")), healed, "throttled"},
+		{"denying", suffering(refused(400, "AccessDeniedException", "User: arn:aws:iam::111122223333:user/node is not authorized")), healed, "access denied"},
+		{"key pending deletion", suffering(refused(400, "KMSInvalidStateException", "pending deletion")), healed, "key disabled"},
+		{"key gone", suffering(refused(400, "NotFoundException", "no such key")), healed, "key not found"},
+		{"key disabled", func(t *testing.T) {
+			if _, err := admin.DisableKey(t.Context(), &awskms.DisableKeyInput{KeyId: aws.String(cluster.KMSKey)}); err != nil {
+				t.Fatal(err)
+			}
+		}, func(t *testing.T) {
+			if _, err := admin.EnableKey(t.Context(), &awskms.EnableKeyInput{KeyId: aws.String(cluster.KMSKey)}); err != nil {
+				t.Fatal(err)
+			}
+		}, "key disabled"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			conn := shared.Connect(t, shared.DSN(0, shared.User))
+			prefix := "outage/" + strings.ReplaceAll(c.name, " ", "-")
+			cached, uncached := prefix+"/cached", prefix+"/uncached"
+			put(t, conn, cached)
+			put(t, conn, uncached)
+			flush(t)
+			read(t, conn, cached)
+			c.begin(t)
+			end := sync.OnceFunc(func() { c.end(t) })
+			defer end()
+			began := time.Now()
+			var both sync.WaitGroup
+			for _, sql := range []string{"SELECT vault.read_secret($1)", "SELECT vault.put_secret($1, 'new')"} {
+				conn := shared.Connect(t, shared.DSN(0, shared.User))
+				both.Go(func() {
+					_, err := conn.Exec(t.Context(), sql, uncached)
+					saysSo(t, err, c.detail)
+				})
+			}
+			read(t, conn, cached)
+			both.Wait()
+			if took := time.Since(began); took > time.Minute {
+				t.Errorf("two failures took %v", took)
+			}
+			cluster.Eventually(t, "readyz to tell", func() bool { return strings.Contains(readyz(t), `"degraded"`) })
+			end()
+			cluster.Eventually(t, "readings to go on", func() bool {
+				var got string
+				return conn.QueryRow(t.Context(), "SELECT vault.read_secret($1)", uncached).Scan(&got) == nil && got == "value of "+uncached
+			})
+			put(t, conn, uncached)
+			cluster.Eventually(t, "readyz to be well", func() bool { return !strings.Contains(readyz(t), `"degraded"`) })
+		})
+	}
+}
+
+// saysSo judges an error: it names the KMS and how it failed, and nothing of what
+// is inside.
+func saysSo(t *testing.T, err error, detail string) {
+	t.Helper()
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || pg.Code != "58000" || !strings.Contains(pg.Message+pg.Detail, "KMS") || !strings.Contains(pg.Detail, detail) {
+		t.Errorf("got %v, want 58000 that names the KMS, %s", err, detail)
+		return
+	}
+	if all := pg.Message + pg.Detail + pg.Hint; strings.Contains(all, "arn:") || strings.Contains(all, "127.0.0.1") {
+		t.Errorf("the client was told of the KMS's inside: %s", all)
+	}
+}
+
+// TestSlow: a KMS that takes its time is waited for.
+func TestSlow(t *testing.T) {
+	conn := shared.Connect(t, shared.DSN(0, shared.User))
+	put(t, conn, "slow/one")
+	flush(t)
+	before.suffer(t, slow(700*time.Millisecond))
+	read(t, conn, "slow/one")
+	put(t, conn, "slow/one")
+}
+
+// TestAnotherKey: what the KMS answers for another key is not taken.
+func TestAnotherKey(t *testing.T) {
+	conn := shared.Connect(t, shared.DSN(0, shared.User))
+	before.suffer(t, other)
+	_, err := conn.Exec(t.Context(), "SELECT vault.put_secret('another/key', 'x')")
+	saysSo(t, err, "invalid request")
+}
+
+func suffering(f fault) func(*testing.T) {
+	return func(t *testing.T) { t.Helper(); before.suffer(t, f) }
+}
+
+func healed(*testing.T) { before.heal() }
+
+func put(t *testing.T, conn *pgx.Conn, name string) {
+	t.Helper()
+	cluster.Exec(t, conn, "SELECT vault.put_secret($1, $2)", name, "value of "+name)
+}
+
+func read(t *testing.T, conn *pgx.Conn, name string) {
+	t.Helper()
+	if got := cluster.Text(t, conn, "SELECT vault.read_secret($1)", name); got != "value of "+name {
+		t.Errorf("%s: got %q", name, got)
+	}
+}
+
+// flush empties the node's cache of data keys.
+func flush(t *testing.T) {
+	t.Helper()
+	before := len(logged(t))
+	if err := syscall.Kill(shared.Nodes[0].PID, syscall.SIGUSR2); err != nil {
+		t.Fatal(err)
+	}
+	cluster.Eventually(t, "the flush", func() bool { return strings.Contains(logged(t)[before:], "data keys was emptied") })
+}
+
+func logged(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(shared.Nodes[0].Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func readyz(t *testing.T) string {
+	t.Helper()
+	answer, err := http.Get(shared.Nodes[0].REST + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
