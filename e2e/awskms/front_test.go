@@ -32,6 +32,7 @@ type front struct {
 	open     int
 	most     int
 	bodies   []string
+	keys     [][]byte // data keys that were answered
 }
 
 // A fault answers a call. next hands it on.
@@ -39,7 +40,7 @@ type fault func(w http.ResponseWriter, r *http.Request, released <-chan struct{}
 
 func newFront(target string) (*front, error) {
 	f := &front{proxy: httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: target}), calls: map[string]int{}, released: make(chan struct{})}
-	f.proxy.ErrorLog = nil
+	f.proxy.ModifyResponse = f.answered
 	f.proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }
 	return f, f.listen("127.0.0.1:0")
 }
@@ -81,6 +82,22 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	do(w, r, released, f.proxy)
 }
 
+// answered keeps the data key of an answer.
+func (f *front) answered(r *http.Response) error {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return err
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	var answer struct{ Plaintext []byte }
+	if json.Unmarshal(body, &answer) == nil && len(answer.Plaintext) > 0 {
+		f.mu.Lock()
+		f.keys = append(f.keys, answer.Plaintext)
+		f.mu.Unlock()
+	}
+	return nil
+}
+
 // suffer has all calls answered by a fault until heal, or the end of the test.
 func (f *front) suffer(t *testing.T, do fault) {
 	t.Helper()
@@ -104,7 +121,7 @@ func (f *front) count() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	clear(f.calls)
-	f.most, f.bodies = f.open, nil
+	f.most, f.bodies, f.keys = f.open, nil, nil
 }
 
 func (f *front) counted(operation string) (calls, most int) {

@@ -9,8 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -29,9 +27,6 @@ const (
 	// another try.
 	attemptTimeout = 3 * time.Second
 	dialTimeout    = 2 * time.Second
-	// maxConnections are kept for the next calls.
-	maxConnections = 64
-	maxHeaderBytes = 64 << 10
 )
 
 // KMS asks the AWS KMS. Safe for concurrent use.
@@ -60,22 +55,19 @@ func New(ctx context.Context, keyID string) (*KMS, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := config.LoadDefaultConfig(ctx, config.WithRegion(region), config.WithHTTPClient(transport()),
+	transport := awshttp.NewBuildableClient()
+	c, err := config.LoadDefaultConfig(ctx, config.WithRegion(region), config.WithHTTPClient(transport),
 		// Who calls this repeats it: under one bound, with what it counts.
 		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }))
 	if err != nil {
 		return nil, fmt.Errorf("the AWS SDK's configuration: %w", err)
 	}
-	return &KMS{client: kms.NewFromConfig(c), credentials: c.Credentials, keyID: keyID}, nil
-}
-
-func transport() *awshttp.BuildableClient {
-	return awshttp.NewBuildableClient().WithDialerOptions(func(d *net.Dialer) { d.Timeout = dialTimeout }).
-		WithTransportOptions(func(t *http.Transport) {
-			t.TLSHandshakeTimeout = dialTimeout
-			t.MaxIdleConns, t.MaxIdleConnsPerHost = maxConnections, maxConnections
-			t.MaxResponseHeaderBytes = maxHeaderBytes
-		})
+	// The configuration may have added certificates to trust (AWS_CA_BUNDLE).
+	if with, ok := c.HTTPClient.(*awshttp.BuildableClient); ok {
+		transport = with
+	}
+	own := func(o *kms.Options) { o.HTTPClient = newClient(transport.GetTransport()) }
+	return &KMS{client: kms.NewFromConfig(c, own), credentials: c.Credentials, keyID: keyID}, nil
 }
 
 // in sends a call to a key's own region.
