@@ -90,14 +90,11 @@ func AppendEmpty(dst []byte, typ byte) []byte { return append(dst, typ, 0, 0, 0,
 func AppendReady(dst []byte, state byte) []byte { return append(dst, ReadyForQuery, 0, 0, 0, 5, state) }
 
 // AppendFields appends an ErrorResponse or NoticeResponse of (code, text)
-// fields; empty texts are left out. PostgreSQL manual, "Error and Notice
-// Message Fields".
+// fields. PostgreSQL manual, "Error and Notice Message Fields".
 func AppendFields(dst []byte, typ byte, fields ...Field) []byte {
 	dst, mark := Begin(dst, typ)
 	for _, f := range fields {
-		if f.Text != "" {
-			dst = AppendString(append(dst, f.Code), f.Text)
-		}
+		dst = AppendString(append(dst, f.Code), f.Text)
 	}
 	return End(append(dst, 0), mark)
 }
