@@ -328,7 +328,7 @@ func (ss *session) ready(body []byte) verdict {
 	if ss.dropping && body[0] == wire.InBlock {
 		return ss.poisonBlock()
 	}
-	if ss.state != wire.Idle && ss.away() { // what was in the block nobody has looked at
+	if ss.state != wire.Idle && !ss.reading && ss.away() { // what was in the block nobody has looked at
 		ss.restless()
 	}
 	ss.state, ss.dropping, ss.rows = body[0], false, shape{}

@@ -31,9 +31,12 @@ func (ss *session) homing(text []byte) bool {
 	if !ss.away() || ss.state != wire.Idle || !ss.quiet() {
 		return false
 	}
+	ss.reading = false
 	if ss.mayWrite(text) {
-		ss.restless()
-		return false
+		if ss.reading = rewrite.BeginsReading(text); !ss.reading {
+			ss.restless()
+			return false
+		}
 	}
 	return ss.due()
 }

@@ -39,17 +39,12 @@ func (ss *session) mayMove(body []byte) bool {
 // or, being named, may do so later and in another block. mu is held.
 func (ss *session) parseMoves(text []byte, named bool) bool {
 	switch {
-	case !ss.roams() && !ss.away():
-		return false
-	case !ss.mayWrite(text):
-		return ss.due()
 	case ss.roams():
-		return named || ss.state == wire.Idle
+		return (named || ss.state == wire.Idle) && ss.mayWrite(text)
+	case ss.away():
+		return ss.homing(text) || named && ss.mayWrite(text)
 	}
-	if ss.state == wire.Idle && ss.quiet() {
-		ss.restless()
-	}
-	return named
+	return false
 }
 
 func (ss *session) mayWrite(body []byte) bool {

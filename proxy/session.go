@@ -80,6 +80,7 @@ type session struct {
 	backAt     time.Time    // when a session at the primary may go back
 	carries    int          // what errands have taken of the memory for messages; the back only
 	balked     int          // how often it could not, in a row
+	reading    bool         // at the primary: the block that begins, or is open, only reads
 	escapes    bool         // standard_conforming_strings was off at some time
 	why        string       // why the session did not go to the other server the last time
 	ops        [2]operation // the front's, the back's

@@ -13,3 +13,10 @@ func TestMayMoveAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations, want none", got)
 	}
 }
+
+func TestBeginsReadingAllocatesNothing(t *testing.T) {
+	text := []byte("START TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+	if got := testing.AllocsPerRun(100, func() { BeginsReading(text) }); !BeginsReading(text) || got != 0 {
+		t.Errorf("%v allocations, want none", got)
+	}
+}

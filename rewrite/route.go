@@ -69,6 +69,44 @@ func MayMove(text []byte) bool {
 	return false
 }
 
+// readingWords are all that may stand in the begin of a block that only reads.
+var readingWords = wordSet("begin start transaction work isolation level read only committed uncommitted repeatable deferrable not")
+
+// BeginsReading reports whether a text begins a block that only reads, and does
+// nothing else. It does not parse: nothing may rest on it but when a session goes
+// back. It allocates nothing.
+func BeginsReading(text []byte) bool {
+	if len(text) > maxLooked {
+		return false
+	}
+	first, read, only := true, false, false
+	var word [16]byte // longer than all that are looked for
+	for i := 0; i < len(text); {
+		if !isWord(text[i]) {
+			if text[i] == '-' || text[i] == '/' { // a comment
+				return false
+			}
+			i++
+			continue
+		}
+		n := 0
+		for ; i < len(text) && isWord(text[i]); i++ {
+			if n == len(word) {
+				return false
+			}
+			word[n] = lower(text[i])
+			n++
+		}
+		w := word[:n]
+		if !readingWords[string(w)] || first && string(w) != "begin" && string(w) != "start" {
+			return false
+		}
+		only = only || read && string(w) == "only"
+		read, first = string(w) == "read", false
+	}
+	return only
+}
+
 func isWord(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '$' || c >= 0x80
 }

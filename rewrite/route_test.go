@@ -112,3 +112,22 @@ func TestMayMove(t *testing.T) {
 		t.Error("an empty text may move, or one that is too long may not")
 	}
 }
+
+// BeginsReading says so of nothing that Route moves.
+func TestBeginsReading(t *testing.T) {
+	for text, want := range map[string]bool{
+		"BEGIN READ ONLY": true, "begin transaction isolation level repeatable read, read only;": true, "START TRANSACTION READ ONLY, NOT DEFERRABLE": true,
+		"": false, "BEGIN": false, "BEGIN READ WRITE": false, "BEGIN READ ONLY, READ WRITE": false, "BEGIN ISOLATION LEVEL READ COMMITTED": false,
+		"BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY": false, "BEGIN READ ONLY; SELECT 1": false, "READ ONLY": false, "SELECT read only": false,
+		"BEGIN READ /* ONLY */": false, "BEGIN -- READ ONLY": false, "BEGIN READ ONLYabcdefghijklmnop": false, "BEGIN READ ONLY" + strings.Repeat(" ", maxLooked): false,
+	} {
+		if got := BeginsReading([]byte(text)); got != want {
+			t.Errorf("%.60q: got %v, want %v", text, got, want)
+		}
+	}
+	for _, c := range routeCases(t) {
+		if c.want != RouteLocal && BeginsReading([]byte(c.sql)) {
+			t.Errorf("%s: it moves", c.sql)
+		}
+	}
+}

@@ -51,6 +51,7 @@ func TestHome(t *testing.T) {
 	}
 	t.Run("state", func(t *testing.T) { homeState(t, open(t), insert) })
 	t.Run("immovable", func(t *testing.T) { homeImmovable(t, open(t)) })
+	t.Run("reading", func(t *testing.T) { homeReading(t, open(t), insert) })
 	t.Run("extended", func(t *testing.T) { homeExtended(t, open(t)) })
 	t.Run("spare", func(t *testing.T) { homeSpare(t, open(t), super, insert) })
 	t.Run("behind", func(t *testing.T) { homeBehind(t, c, open(t), insert) })
@@ -111,6 +112,26 @@ func homeImmovable(t *testing.T, s *rawpg.Conn) {
 	stays(t, s)
 	run(t, s, "COMMIT")
 	atHome(t, s)
+}
+
+// Who reads in blocks goes back with one that is READ ONLY.
+func homeReading(t *testing.T, s *rawpg.Conn, insert func(*testing.T, *rawpg.Conn)) {
+	t.Helper()
+	begin := map[string]func(){
+		"Query": func() { run(t, s, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY") },
+		"Parse": func() {
+			s.Ask(t, "1 2 C(BEGIN) Z(T)", rawpg.Parse("", "BEGIN READ ONLY"), rawpg.Bind("", ""), rawpg.Execute("", 0), rawpg.Sync())
+		},
+	}
+	for how, begin := range begin {
+		insert(t, s)
+		cluster.Eventually(t, "the session at its standby, by "+how, func() bool {
+			begin()
+			home := run(t, s, "SELECT pg_is_in_recovery()") == "D(t)"
+			run(t, s, "COMMIT")
+			return home
+		})
+	}
 }
 
 // Statements prepared at one server run at the other.
