@@ -67,7 +67,7 @@ installcheck: install-extension ## pg_regress suite of the extension, on a scrat
 # One package at a time: each starts servers of its own.
 .PHONY: e2e
 e2e: build install-extension $(LOCAL_KMS) ## tests with real servers (build tag e2e)
-	@rm -f e2e/out/transparency/drivers-* e2e/out/transparency/tools-*
+	@rm -f e2e/out/transparency/{drivers,tools,loads}-*
 	$(GO) test -tags e2e -count=1 -p 1 -timeout 10m ./e2e/... ./rewrite ./proxy ./proxy/vault/... ./cmd/devcluster/... ./cmd/hyperion-vault/...
 	$(GO) test -tags transparency -count=1 ./e2e/report
 

@@ -25,6 +25,8 @@ const (
 	Drivers Kind = "drivers"
 	// Tools are programs that connect by themselves.
 	Tools Kind = "tools"
+	// Loads are what only reads, through the node beside a standby.
+	Loads Kind = "loads"
 	// Suites are tests that the PostgreSQL project wrote.
 	Suites Kind = "suites"
 )

@@ -51,7 +51,11 @@ func table(rows []*Row, kind Kind) string {
 		matrix(&b, rows)
 		return b.String()
 	}
-	b.WriteString("| | version | what was seen |\n|---|---|---|\n")
+	heads := "| | version | what was seen |"
+	if kind == Loads {
+		heads = "| | version; statements | where they run |"
+	}
+	b.WriteString(heads + "\n|---|---|---|\n")
 	for _, r := range rows {
 		var seen []string
 		for _, result := range r.Results {
