@@ -131,6 +131,13 @@ bench: build install-extension ## speed against PgBouncer and the bare server, a
 	$(GO) build -o $(BIN)/bench ./e2e/bench
 	$(BIN)/bench $(if $(filter quick,$(BENCH)),-quick,-json docs/benchmarks.json -markdown docs/BENCHMARKS.md) $(BENCH_ARGS)
 
+# Rounds of each fault.
+SWITCHOVERS ?= 4
+
+.PHONY: bench-switchover
+bench-switchover: build install-extension ## how long writes stop when Patroni changes the primary, through a node and through HAProxy, 6 min; writes docs/BENCHMARKS.md and switchover.json
+	$(GO) test -tags e2e -count=1 -v -timeout 1h ./e2e/switchover -rounds $(SWITCHOVERS) -document
+
 .PHONY: lint
 lint: $(GOLANGCI) ## golangci-lint and shellcheck
 	$(GOLANGCI) run

@@ -5,13 +5,13 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
 	"strconv"
 	"strings"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/bench/document"
 )
 
 // A line is one line of the table.
@@ -65,41 +65,23 @@ func (l line) verdict() string {
 
 // report is the JSON document.
 type report struct {
-	Date       string  `json:"date"`
-	Took       string  `json:"took"`
-	Quick      bool    `json:"quick,omitempty"`
-	Pairs      int     `json:"pairs"`
-	Seconds    float64 `json:"seconds"`
-	CPU        string  `json:"cpu"`
-	Cores      int     `json:"cores"`
-	Kernel     string  `json:"kernel"`
-	Congestion string  `json:"tcp_congestion_control"`
-	Node       string  `json:"hyperion_vault"`
-	Go         string  `json:"go"`
-	PostgreSQL string  `json:"postgresql"`
-	PgBouncer  string  `json:"pgbouncer"`
-	Lines      []line  `json:"lines"`
+	Date    string  `json:"date"`
+	Took    string  `json:"took"`
+	Quick   bool    `json:"quick,omitempty"`
+	Pairs   int     `json:"pairs"`
+	Seconds float64 `json:"seconds"`
+	document.Machine
+	Congestion string `json:"tcp_congestion_control"`
+	Node       string `json:"hyperion_vault"`
+	Go         string `json:"go"`
+	PostgreSQL string `json:"postgresql"`
+	PgBouncer  string `json:"pgbouncer"`
+	Lines      []line `json:"lines"`
 }
 
 // describe notes machine and versions.
 func (r *report) describe(ctx context.Context, w *world) error {
-	r.Cores, r.Go = runtime.NumCPU(), runtime.Version()
-	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		for l := range strings.Lines(string(text)) {
-			if name, value, ok := strings.Cut(l, ":"); ok && strings.TrimSpace(name) == "model name" {
-				r.CPU = strings.TrimSpace(value)
-				break
-			}
-		}
-	}
-	first := func(path string) string {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return "unknown"
-		}
-		return strings.TrimSpace(string(text))
-	}
-	r.Kernel, r.Congestion = first("/proc/sys/kernel/osrelease"), first("/proc/sys/net/ipv4/tcp_congestion_control")
+	r.Machine, r.Go, r.Congestion = document.ThisMachine(), runtime.Version(), document.First("/proc/sys/net/ipv4/tcp_congestion_control")
 	var err error
 	if r.PgBouncer, err = version(ctx, "pgbouncer", "--version"); err != nil {
 		return err
@@ -129,37 +111,14 @@ func (r *report) write(o *options) error {
 		}
 	}
 	if o.json != "" {
-		text, err := json.MarshalIndent(r, "", "\t")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(o.json, append(text, '\n'), 0o644); err != nil { //nolint:gosec // a document
+		if err := document.WriteJSON(o.json, r); err != nil {
 			return err
 		}
 	}
 	if o.markdown == "" {
 		return nil
 	}
-	return replaceBetween(o.markdown, r.markdown())
-}
-
-const (
-	beginMark = "<!-- bench: begin -->\n"
-	endMark   = "<!-- bench: end -->"
-)
-
-// replaceBetween puts text between the document's two marks.
-func replaceBetween(path, text string) error {
-	doc, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	head, rest, ok := strings.Cut(string(doc), beginMark)
-	_, tail, closed := strings.Cut(rest, endMark)
-	if !ok || !closed {
-		return errors.New(path + " has no bench marks")
-	}
-	return os.WriteFile(path, []byte(head+beginMark+text+endMark+tail), 0o644) //nolint:gosec // a document
+	return document.Replace(o.markdown, "bench", r.markdown())
 }
 
 // markdown is machine, versions and table.

@@ -11,7 +11,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -101,10 +100,31 @@ func (p *Patroni) Whole(tb testing.TB) {
 	if !p.synchronous {
 		return
 	}
+	p.SynchronousStandby(tb)
+}
+
+// REST is the address of the interface of a node's Patroni.
+func (p *Patroni) REST(n *Node) string { return p.agents[n].rest }
+
+// SynchronousStandby waits until there is one: it is who takes over.
+func (p *Patroni) SynchronousStandby(tb testing.TB) (standby *Node) {
+	tb.Helper()
 	p.until(tb, "a synchronous standby", func() bool {
-		members, err := get(tb.Context(), "http://"+p.agents[p.c.PrimaryNode()].rest+"/cluster")
-		return err == nil && strings.Contains(members, `"sync_standby"`)
+		var all struct {
+			Members []struct{ Name, Role string }
+		}
+		text, err := get(tb.Context(), "http://"+p.REST(p.c.PrimaryNode())+"/cluster")
+		if err != nil || json.Unmarshal([]byte(text), &all) != nil {
+			return false
+		}
+		for _, m := range all.Members {
+			if m.Role == "sync_standby" {
+				standby = p.c.find(m.Name)
+			}
+		}
+		return standby != nil
 	})
+	return standby
 }
 
 // startEtcd starts one, with the agents' configuration in it.
