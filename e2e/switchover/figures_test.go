@@ -23,6 +23,7 @@ type figures struct {
 	Date string `json:"date"`
 	Took string `json:"took"`
 	document.Machine
+	Load       string `json:"load_average"` // before
 	Node       string `json:"hyperion_vault"`
 	PostgreSQL string `json:"postgresql"`
 	Patroni    string `json:"patroni"`
@@ -57,6 +58,7 @@ func (f *figures) describe(t *testing.T, w *world) {
 	}
 	super := w.c.Connect(t, w.c.SuperDSN(slices.Index(w.c.Nodes, w.c.PrimaryNode())))
 	f.Date, f.Machine, f.Clients = time.Now().UTC().Format(time.DateOnly), document.ThisMachine(), clients
+	f.Load, _, _ = strings.Cut(document.First("/proc/loadavg"), " ")
 	f.Node, _, _ = strings.Cut(first(binary, "version"), ",")
 	f.PostgreSQL = cluster.Text(t, super, "SHOW server_version")
 	f.Patroni, f.HAProxy = first("patroni", "--version"), strings.Join(strings.Fields(first(haproxyPath, "-v"))[:3], " ")
@@ -103,8 +105,8 @@ func outage(at []time.Time, from time.Time) (longest time.Duration) {
 
 func (f *figures) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\nMeasured %s, in %s, %d clients by each way at once. %d cores (%s), Linux %s. %s, PostgreSQL %s, %s, %s.\n\n",
-		f.Date, f.Took, f.Clients, f.Cores, f.CPU, f.Kernel, f.Node, f.PostgreSQL, f.Patroni, f.HAProxy)
+	fmt.Fprintf(&b, "\nMeasured %s, in %s, %d clients by each way at once. %d cores (%s), load %s before, Linux %s. %s, PostgreSQL %s, %s, %s.\n\n",
+		f.Date, f.Took, f.Clients, f.Cores, f.CPU, f.Load, f.Kernel, f.Node, f.PostgreSQL, f.Patroni, f.HAProxy)
 	b.WriteString("| fault | way | seconds without a commit: median (least, most) | acknowledged | lost | errors |\n|---|---|--:|--:|--:|---|\n")
 	last := ""
 	for _, l := range f.Lines {
