@@ -52,6 +52,7 @@ var signatures = []signature{
 	{name: "hba_rules"},
 	{name: "session_state"},
 	{name: "client_addr"},
+	{name: "replayed"},
 
 	// Not for callers: parts of the type, of triggers and of constraints.
 	{name: "valid_name", args: []string{"name text"}, internal: true},

@@ -22,6 +22,7 @@
  *		login.c		login_verifier
  *		session.c	session_state
  *		client.c	client_addr
+ *		replay.c	replayed
  *		status.c	status, fail
  *		worker.c	tick, background workers
  *		upgrade.c	what the steps between versions need

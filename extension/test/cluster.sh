@@ -143,6 +143,7 @@ EOF
 upgrade_and_restore() {
 	run "CREATE DATABASE upgraded" postgres
 	run "CREATE EXTENSION hyperion_vault VERSION '1.0'; SELECT vault.grant_service_role('regress_hv_service')" upgraded
+	run "ALTER EXTENSION hyperion_vault UPDATE TO '1.1'" upgraded
 	run "ALTER EXTENSION hyperion_vault UPDATE" upgraded
 	run "CREATE DATABASE restored" postgres
 	"$BINDIR/pg_dump" -Fc -f "$SCRATCH/upgraded" upgraded
@@ -150,6 +151,7 @@ upgrade_and_restore() {
 	for name in upgraded restored; do
 		expect t "SELECT has_function_privilege('regress_hv_service', 'vault.hba_rules()', 'EXECUTE')" "$name"
 		expect f "SELECT has_function_privilege('regress_hv_app', 'vault.hba_rules()', 'EXECUTE')" "$name"
+		expect t "SELECT has_function_privilege('regress_hv_app', 'vault.replayed()', 'EXECUTE')" "$name"
 		run "DROP DATABASE $name" postgres
 	done
 }
@@ -212,6 +214,20 @@ on_standby() {
 	PGPORT=5433 "$@"
 }
 
+# As far as the server's own word for it, and no further while replay stands still.
+replayed_on_standby() {
+	local at
+	on_standby run "SELECT pg_wal_replay_pause()"
+	on_standby wait_for paused "SELECT pg_get_wal_replay_pause_state()"
+	at=$(on_standby q "SELECT lsn FROM vault.replayed()")
+	on_standby expect "$at|1" "SELECT pg_last_wal_replay_lsn(), timeline FROM vault.replayed()"
+	run "SELECT t.put('stand/more', 'x')"
+	on_standby wait_for t "SELECT pg_last_wal_receive_lsn() > lsn FROM vault.replayed()"
+	on_standby expect "$at|1" "SET ROLE regress_hv_bob; SELECT lsn, timeline FROM vault.replayed()"
+	on_standby run "SELECT pg_wal_replay_resume()"
+	on_standby wait_for t "SELECT lsn > '$at' FROM vault.replayed()"
+}
+
 hot_standby() {
 	run "SELECT t.put('stand/by', 'x'); SELECT vault.grant_access('regress_hv_bob', 'stand/by')"
 	start_standby
@@ -229,6 +245,7 @@ hot_standby() {
 	[ "$(q "$state" | wc -l)" = 4 ] || fail "session_state: $(q "$state")"
 	diff <(q "$state") <(on_standby q "$state") >&2 || fail "session_state on the standby"
 	on_standby expect t "SELECT count(*) > 0 FROM vault.hba_rules()"
+	replayed_on_standby
 
 	# A session that has cached the grant loses it when the revoke is replayed.
 	coproc BOB { on_standby "$BINDIR/psql" -XAtqn -d "$db" 2>&1; }
@@ -244,8 +261,10 @@ hot_standby() {
 	echo '\q' >&"${BOB[1]}"
 	wait "$bob" || true
 
-	# Promotion starts the worker there.
+	# Promotion starts the worker there, and what it writes is of a new timeline,
+	# whatever the control file says.
 	on_standby run "SELECT pg_promote()"
+	on_standby expect "2|t" "SELECT timeline, lsn >= pg_last_wal_replay_lsn() FROM vault.replayed()"
 	local at
 	at=$(on_standby q "SELECT now()")
 	on_standby wait_for t "SELECT coalesce(last_tick_at > '$at', false) FROM vault.meta"

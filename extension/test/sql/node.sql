@@ -1,5 +1,5 @@
 -- What nodes use: fail, status, login_verifier, hba_rules, client_addr,
--- grant_service_role, tick.
+-- replayed, grant_service_role, tick.
 SELECT vault.fail('P0V01', 'made by the node');
 SELECT vault.fail('58000', 'with % everything', 'the %s detail', 'the hint');
 SELECT vault.fail(sqlstate => '40001', message => 'named');
@@ -90,3 +90,10 @@ SELECT vault.client_addr();
 \c -reuse-previous=on "options='-c hyperion_vault.client_addr=10.1.2.3.4'"
 SELECT vault.client_addr();
 \c -reuse-previous=on "options=''"
+
+-- replayed: of the primary it is what is written, by anybody's asking. What a
+-- standby says is in cluster.sh.
+SET ROLE regress_hv_bob;
+SELECT pg_current_wal_insert_lsn() AS before \gset
+SELECT lsn BETWEEN :'before' AND pg_current_wal_insert_lsn() AS now, timeline FROM vault.replayed();
+RESET ROLE;

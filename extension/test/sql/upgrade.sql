@@ -31,7 +31,8 @@ RESET ROLE;
 ALTER DEFAULT PRIVILEGES FOR ROLE regress_hv_super REVOKE EXECUTE ON FUNCTIONS FROM regress_hv_bob;
 SELECT extversion = :'version' AS updated FROM pg_extension WHERE extname = 'hyperion_vault';
 SELECT proname, proowner = 'regress_hv_super'::regrole AS stranger FROM pg_proc
-	WHERE pronamespace = 'vault'::regnamespace AND proname IN ('session_state', 'hba_rules', 'client_addr', 'run_outside_script');
+	WHERE pronamespace = 'vault'::regnamespace AND proname IN ('session_state', 'hba_rules', 'client_addr', 'replayed', 'run_outside_script')
+	ORDER BY proname;
 
 -- In the session of before and in another one: the data, the rights, the lock.
 SELECT md5(format('%s', vault.read_secret('up/a'))) = :'before' AS same;
