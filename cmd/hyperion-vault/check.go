@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,6 +69,9 @@ func (n *node) checkListen(ctx context.Context, l *checklist) {
 	l.ok("listen", "all addresses are free")
 }
 
+// beforeReplayed are the versions of the extension that have no vault.replayed().
+var beforeReplayed = []string{"1.0", "1.1"}
+
 func (n *node) checkServer(ctx context.Context, l *checklist) {
 	c := n.config
 	st, err := n.vault.Status(ctx)
@@ -80,6 +84,10 @@ func (n *node) checkServer(ctx context.Context, l *checklist) {
 		return
 	}
 	l.ok("server", "%s: vault %s, extension %s", c.local.address, st.VaultID, st.ExtensionVersion)
+	if slices.Contains(beforeReplayed, st.ExtensionVersion) {
+		l.note("server", "the extension is older than 1.2: after a failover sessions stay at the primary until the standby's next restartpoint")
+		l.note("", "→ ALTER EXTENSION hyperion_vault UPDATE")
+	}
 	if st.WorkerDatabase != c.database {
 		l.fault("worker", fmt.Sprintf("hyperion_vault.database is %q on the server, VAULT_PG_DBNAME is %q", st.WorkerDatabase, c.database),
 			"run `hyperion-vault init --database "+c.database+"`, or ALTER SYSTEM SET hyperion_vault.database")

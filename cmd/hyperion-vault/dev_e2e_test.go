@@ -281,8 +281,19 @@ func TestServeWithoutServer(t *testing.T) {
 	})
 	n := c.Nodes[0]
 	code, out, _ := finish(t, nil, "serve", "--check", "--config", n.Config)
-	if code != 0 || strings.Contains(out, "FAULT") {
+	if code != 0 || strings.Contains(out, "FAULT") || strings.Contains(out, "ALTER EXTENSION") {
 		t.Errorf("--check of a healthy node: got %d:\n%s", code, out)
+	}
+	conn, err := n.ConnectServer(t.Context(), c.Superuser, c.SuperuserPassword, c.Database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(t.Context(), "UPDATE pg_extension SET extversion = '1.1' WHERE extname = 'hyperion_vault'"); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close(t.Context()) // its result was read
+	if code, out, _ = finish(t, nil, "serve", "--check", "--config", n.Config); code != 0 || !strings.Contains(out, "ALTER EXTENSION hyperion_vault UPDATE") {
+		t.Errorf("--check with an older extension: got %d:\n%s", code, out)
 	}
 
 	if err := errors.Join(n.StopNode(t.Context()), n.StopServer(t.Context())); err != nil {

@@ -4,17 +4,25 @@ package vault
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// sqlReplayed asks the local server how far it has come, and on which timeline for
-// sure: what follows a promotion reaches the control file late, and never too
-// early.
-const sqlReplayed = `SELECT pg_catalog.concat_ws(' ', CASE WHEN pg_catalog.pg_is_in_recovery()
+// What asks the local server how far it has come, and on which timeline.
+const (
+	sqlReplayed = `SELECT pg_catalog.concat_ws(' ', r.lsn, r.timeline) FROM vault.replayed() r`
+
+	// sqlReplayedBefore is for an extension that has no vault.replayed(), and says
+	// whether it has one by now. What follows a promotion reaches the control file
+	// late, and never too early.
+	sqlReplayedBefore = `SELECT pg_catalog.concat_ws(' ', CASE WHEN pg_catalog.pg_is_in_recovery()
  THEN pg_catalog.pg_last_wal_replay_lsn() ELSE 'FFFFFFFF/FFFFFFFF'::pg_catalog.pg_lsn END,
- GREATEST(c.timeline_id, r.min_recovery_end_timeline))
+ GREATEST(c.timeline_id, r.min_recovery_end_timeline), pg_catalog.to_regprocedure('vault.replayed()') IS NOT NULL)
  FROM pg_catalog.pg_control_checkpoint() c, pg_catalog.pg_control_recovery() r`
+)
 
 // replayed is what the local server was seen to have replayed.
 type replayed struct {
@@ -52,23 +60,50 @@ func (r *replayed) shows(want uint64, timeline uint32) bool {
 	return r.timeline == timeline && r.position >= want
 }
 
+// askReplayed asks the local server and keeps the answer; nil: it gives none. It
+// asks again if the extension is of another version than before: that comes by
+// replay, without a sign. One call runs at a time.
 func (v *Vault) askReplayed(ctx context.Context) *replayed {
-	text, err := v.store.textWithin(ctx, hostTimeout, sqlReplayed)
-	if err != nil || text == nil {
-		return nil
+	for range 2 {
+		sql := sqlReplayedBefore
+		if v.tellsReplayed {
+			sql = sqlReplayed
+		}
+		text, err := v.store.textWithin(ctx, hostTimeout, sql)
+		var pg *pgconn.PgError
+		if v.tellsReplayed && errors.As(err, &pg) && (pg.Code == "42883" || pg.Code == "3F000") {
+			v.tellsReplayed = false
+			continue
+		}
+		if err != nil || text == nil {
+			return nil
+		}
+		r, tells := parseReplayed(*text)
+		if tells {
+			v.tellsReplayed = true
+			continue
+		}
+		if r != nil {
+			v.replay.Store(r)
+		}
+		return r
 	}
-	f := strings.Fields(*text)
-	if len(f) != 2 {
-		return nil
+	return nil
+}
+
+// parseReplayed reads an answer; nil: it is none. tells: vault.replayed() is there,
+// and was not asked.
+func parseReplayed(text string) (r *replayed, tells bool) {
+	f := strings.Fields(text)
+	if len(f) < 2 {
+		return nil, false
 	}
 	tli, err := strconv.ParseUint(f[1], 10, 32)
 	position, ok := parseLSN(f[0])
 	if err != nil || !ok {
-		return nil
+		return nil, false
 	}
-	r := &replayed{position: position, timeline: uint32(tli)}
-	v.replay.Store(r)
-	return r
+	return &replayed{position: position, timeline: uint32(tli)}, len(f) == 3 && f[2] == "t"
 }
 
 // parsePosition reads the place where the next record goes. Directly behind a

@@ -33,3 +33,24 @@ func TestReplayedShows(t *testing.T) {
 		}
 	}
 }
+
+func TestParseReplayed(t *testing.T) {
+	for _, c := range []struct {
+		text  string
+		want  replayed
+		tells bool
+	}{
+		{"0/16B3748 2", replayed{0x16B3748, 2}, false},
+		{"0/16B3748 2 f", replayed{0x16B3748, 2}, false},
+		{"A/0 4294967295 t", replayed{0xA00000000, 1<<32 - 1}, true},
+	} {
+		if got, tells := parseReplayed(c.text); got == nil || *got != c.want || tells != c.tells {
+			t.Errorf("%q: %+v, %v; want %+v, %v", c.text, got, tells, c.want, c.tells)
+		}
+	}
+	for _, bad := range []string{"", "0/1", "0 1", "0/1 x", "0/1 -1", "0/1 4294967296", "x 1 t"} {
+		if got, tells := parseReplayed(bad); got != nil || tells {
+			t.Errorf("%q is taken for %+v, %v", bad, got, tells)
+		}
+	}
+}

@@ -121,6 +121,8 @@ type Vault struct {
 	localReplaced atomic.Bool
 	replay        atomic.Pointer[replayed]
 
+	tellsReplayed bool // askReplayed's: the extension was seen to have vault.replayed()
+
 	// findPrimary's.
 	fence     fence
 	replaced  claim // the last that was warned of
