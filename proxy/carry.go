@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 )
 
@@ -24,8 +25,6 @@ const (
 	reportedQuery = `SELECT name, setting FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) ANY (` +
 		`'{application_name,client_encoding,DateStyle,default_transaction_isolation,default_transaction_read_only,integer_datetimes,IntervalStyle,` +
 		`scram_iterations,server_encoding,server_version,standard_conforming_strings,TimeZone}'::pg_catalog.text[])`
-
-	positionQuery = `SELECT pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text`
 
 	setQuery = `SELECT pg_catalog.set_config($1, $2, false)`
 )
@@ -97,7 +96,7 @@ func (ss *session) askState(batch, fresh bool) (results [][][][]byte, failed *sq
 	}
 	x.query(ss.own, reportedQuery)
 	if l.remote() {
-		x.query(ss.own, positionQuery)
+		x.query(ss.own, vault.SQLPosition)
 	}
 	x.sync()
 	l.SetDeadline(time.Now().Add(stateTimeout)) //nolint:errcheck // a broken connection shows at once

@@ -153,7 +153,7 @@ func (ss *session) fillVerify(values [][]byte, as args, g lockGroup, row [][]byt
 	ctx := ss.operate(opFront)
 	defer ss.operated(opFront)
 	for _, i := range g.calls {
-		version, err := ss.srv.cfg.Vault.Match(ctx, ss.actor, g.name, textArray(row[1]), as[i].value)
+		version, err := ss.srv.cfg.Vault.Match(ctx, ss.opener(), g.name, textArray(row[1]), as[i].value)
 		if err != nil {
 			if ctx.Err() != nil {
 				return errCanceled

@@ -279,7 +279,7 @@ func (ss *session) openTexts(direct bool, texts [][]byte) ([]vault.Plain, *sqlEr
 	}
 	ss.mu.Unlock()
 	ctx := ss.operate(opBack)
-	plains, err := ss.srv.cfg.Vault.OpenSealed(ctx, ss.actor, direct, texts)
+	plains, err := ss.srv.cfg.Vault.OpenSealed(ctx, ss.opener(), direct, texts)
 	canceled := ctx.Err() != nil
 	ss.operated(opBack)
 	ss.mu.Lock()
@@ -290,6 +290,13 @@ func (ss *session) openTexts(direct bool, texts [][]byte) ([]vault.Plain, *sqlEr
 		return nil, errCanceled
 	}
 	return nil, ss.fromVault(err)
+}
+
+// opener is who opens what the session's server has read.
+func (ss *session) opener() vault.Actor {
+	a := ss.actor
+	a.Moved = ss.server().remote()
+	return a
 }
 
 // reserve makes room in out for n bytes. The buffer may hold plaintext: what it

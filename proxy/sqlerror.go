@@ -101,7 +101,7 @@ func (ss *session) fromVault(err error) *sqlError {
 		return &sqlError{code: stateSystem, message: "the vault failed", hint: "The node's log has the reason."}
 	}
 	switch ve.Kind {
-	case vault.KindInvalid, vault.KindBinary, vault.KindDenied, vault.KindLimited, vault.KindCanceled:
+	case vault.KindInvalid, vault.KindBinary, vault.KindDenied, vault.KindLimited, vault.KindCanceled, vault.KindStale:
 	default:
 		ss.srv.cfg.Log.Warn("a call of the vault failed", "role", ss.user, "client", ss.peerText(),
 			"kind", ve.Kind.String(), "secret", ve.Secret, "error", err.Error())

@@ -116,6 +116,7 @@ func TestFaults(t *testing.T) {
 		{"empty", map[string]string{"VAULT_PG_POOL_MAX": ""}, `VAULT_PG_POOL_MAX holds "": it should be a number from 1 to 1000`},
 		{"service link", map[string]string{"VAULT_PG_PORT": "tcp://10.0.0.3:5432"}, `…Kubernetes sets this variable for a service…enableServiceLinks: false…`},
 		{"service link for a text", map[string]string{"VAULT_PG_USER": "tcp://10.0.0.3:5432"}, `…Kubernetes sets this variable for a service…`},
+		{"staleness", map[string]string{"VAULT_MAX_STALENESS": "500ms"}, `VAULT_MAX_STALENESS holds "500ms": it should be 0s, or a time from 1s to 24h`},
 		{"bool", map[string]string{"VAULT_PG_ALLOW_TRUST": "maybe"}, `VAULT_PG_ALLOW_TRUST holds "maybe": it should be true or false`},
 		{"enum", map[string]string{"VAULT_REQUIRE_TLS": "none"}, `VAULT_REQUIRE_TLS holds "none": it should be all, secrets or off`},
 		{"sslmode", map[string]string{"VAULT_PG_SSLMODE": "verify"}, `…disable, allow, prefer, require, verify-ca or verify-full`},

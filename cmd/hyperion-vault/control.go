@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"path/filepath"
 	"time"
@@ -20,8 +21,11 @@ type nodeStatus struct {
 	Node    string `json:"node"`
 	Version string `json:"version"`
 	readiness
-	Primary  string              `json:"primary,omitempty"` // address; empty: not found
-	Sessions []proxy.SessionInfo `json:"sessions"`
+	Primary string `json:"primary,omitempty"` // address; empty: not found
+	// Staleness is how old is what the server beside the node shows; nil: not known,
+	// or VAULT_MAX_STALENESS does not want to know.
+	Staleness *float64            `json:"staleness_seconds,omitempty"`
+	Sessions  []proxy.SessionInfo `json:"sessions"`
 }
 
 // controlHandler answers those who may enter the node's own directory.
@@ -34,6 +38,14 @@ func (n *node) controlHandler() http.Handler {
 		s := nodeStatus{Node: n.name, Version: version, readiness: ready, Sessions: n.proxy.Sessions()}
 		if p, err := n.vault.Primary(ctx); err == nil {
 			s.Primary = p.Addr
+		}
+		if bound := n.config.maxStaleness; bound > 0 {
+			s.Parts["replay"] = fmt.Sprintf("how old what the server shows is cannot be told (VAULT_MAX_STALENESS=%s)", bound)
+			if age, known := n.vault.Staleness(); known {
+				seconds := age.Seconds()
+				s.Staleness = &seconds
+				s.Parts["replay"] = fmt.Sprintf("what the server shows is %.1f s old (VAULT_MAX_STALENESS=%s)", seconds, bound)
+			}
 		}
 		writeJSON(w, http.StatusOK, s)
 	})

@@ -36,6 +36,8 @@ type nodeConfig struct {
 	moveBack    time.Duration
 	park        time.Duration
 
+	maxStaleness time.Duration
+
 	masterKey     []byte // of the local KMS; zeroed when that has derived its keys
 	kmsKeyID      string // of the AWS KMS
 	decryptKeyIDs []string
@@ -130,6 +132,10 @@ func (p *reader) servers(c *nodeConfig) {
 	c.primaryWait = p.duration("VAULT_PRIMARY_WAIT", 5*time.Minute)
 	c.moveBack = p.duration("VAULT_MOVE_BACK_AFTER", 24*time.Hour)
 	c.park = p.seconds("VAULT_PARK_SECS", 0, 86400)
+	c.maxStaleness = p.duration("VAULT_MAX_STALENESS", 24*time.Hour)
+	if c.maxStaleness > 0 && c.maxStaleness < time.Second { // the primary is asked a few times within it
+		p.wrong("VAULT_MAX_STALENESS")
+	}
 }
 
 func (p *reader) keys(c *nodeConfig) {

@@ -129,7 +129,8 @@ func newNode(ctx context.Context, c *nodeConfig, log *slog.Logger) (*node, error
 		Node: name, Local: vault.Server{Network: c.local.network, Addr: c.local.address}, Hosts: hosts,
 		User: c.user, Password: c.password, Database: c.database, PoolMax: c.poolMax,
 		SSLMode: c.sslMode, SSLRootCert: c.sslRoots, AllowTrust: c.allowTrust,
-		Pin: pin, NewSealer: newSealer, AllowedIPs: c.proxyIPs, MaxMisses: c.maxMisses, MissWindow: c.missWindow, Log: log, Registerer: n.registry,
+		Pin: pin, NewSealer: newSealer, AllowedIPs: c.proxyIPs, MaxMisses: c.maxMisses, MissWindow: c.missWindow,
+		MaxStaleness: c.maxStaleness, Log: log, Registerer: n.registry,
 	})
 	if err != nil {
 		return nil, err

@@ -57,14 +57,19 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// status runs the command for the node beside the standby.
+// status runs the command for the shared node beside the standby.
 func status(t *testing.T, args ...string) string {
+	t.Helper()
+	return statusOf(t, shared.Nodes[1], args...)
+}
+
+func statusOf(t *testing.T, n *cluster.Node, args ...string) string {
 	t.Helper()
 	binary, err := cluster.Binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.CommandContext(t.Context(), binary, append([]string{"status", "--config", shared.Nodes[1].Config}, args...)...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), binary, append([]string{"status", "--config", n.Config}, args...)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -68,9 +68,10 @@ func (v *Vault) pinError(err error) *Error {
 // Watch asks the local server from time to time, until ctx ends, and keeps
 // [Vault.Health]. It logs once when the state changes.
 func (v *Vault) Watch(ctx context.Context) {
-	var primary sync.WaitGroup
-	primary.Go(func() { v.watchPrimary(ctx) })
-	defer primary.Wait()
+	var others sync.WaitGroup
+	others.Go(func() { v.watchPrimary(ctx) })
+	others.Go(func() { v.watchStaleness(ctx) })
+	defer others.Wait()
 	retry, last := watchRetryMin, "nothing yet"
 	for {
 		st, err := v.Status(ctx)

@@ -27,6 +27,7 @@ const (
 	KindAudit                // the audit record could not be written
 	KindCanceled             // the caller gave up
 	KindServer               // the local server cannot be used
+	KindStale                // what the local server shows is too old
 	KindNotReady             // this node cannot open or seal yet, or no more
 	kindCount
 )
@@ -52,6 +53,8 @@ func (k Kind) SQLState() string {
 		return "57014" // query_canceled
 	case KindServer:
 		return "57P03" // cannot_connect_now
+	case KindStale:
+		return "55000" // object_not_in_prerequisite_state
 	case KindInternal, kindCount:
 	}
 	return "XX000" // internal_error
@@ -78,6 +81,8 @@ func (k Kind) String() string {
 		return "canceled"
 	case KindServer:
 		return "server"
+	case KindStale:
+		return "stale"
 	case KindNotReady:
 		return "not_ready"
 	case KindInternal, kindCount:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -74,6 +75,16 @@ func (m *metrics) register(r prometheus.Registerer, v *Vault) error {
 		} else {
 			all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts(o), read))
 		}
+	}
+	if v.maxStaleness > 0 {
+		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "hyperion_vault", Name: "staleness_seconds", Help: "How old is what the server beside the node shows; +Inf: not known.",
+		}, func() float64 {
+			if age, known := v.Staleness(); known {
+				return age.Seconds()
+			}
+			return math.Inf(1)
+		}))
 	}
 	stat("dek_cache_hits_total", "Data keys found in the cache.", func(s envelope.Stats) float64 { return float64(s.Hits) })
 	stat("dek_cache_misses_total", "Data keys not found in the cache.", func(s envelope.Stats) float64 { return float64(s.Misses) })

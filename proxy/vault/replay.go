@@ -7,32 +7,39 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // What asks the local server how far it has come, and on which timeline.
 const (
-	sqlReplayed = `SELECT pg_catalog.concat_ws(' ', r.lsn, r.timeline) FROM vault.replayed() r`
+	sqlReplayed = `SELECT pg_catalog.concat_ws(' ', r.lsn, r.timeline, pg_catalog.pg_is_in_recovery()) FROM vault.replayed() r`
 
 	// sqlReplayedBefore is for an extension that has no vault.replayed(), and says
 	// whether it has one by now. What follows a promotion reaches the control file
 	// late, and never too early.
 	sqlReplayedBefore = `SELECT pg_catalog.concat_ws(' ', CASE WHEN pg_catalog.pg_is_in_recovery()
  THEN pg_catalog.pg_last_wal_replay_lsn() ELSE 'FFFFFFFF/FFFFFFFF'::pg_catalog.pg_lsn END,
- GREATEST(c.timeline_id, r.min_recovery_end_timeline), pg_catalog.to_regprocedure('vault.replayed()') IS NOT NULL)
+ GREATEST(c.timeline_id, r.min_recovery_end_timeline), pg_catalog.pg_is_in_recovery(), pg_catalog.to_regprocedure('vault.replayed()') IS NOT NULL)
  FROM pg_catalog.pg_control_checkpoint() c, pg_catalog.pg_control_recovery() r`
 )
 
 // replayed is what the local server was seen to have replayed.
 type replayed struct {
+	at       time.Time // before it was asked
 	position uint64
 	timeline uint32
+	primary  bool
 }
 
+// SQLPosition asks a primary where its next record goes, for [Vault.Replayed].
+const SQLPosition = `SELECT pg_catalog.concat_ws(' ', p.lsn, w.file_offset)
+ FROM pg_catalog.pg_current_wal_insert_lsn() p(lsn), LATERAL pg_catalog.pg_walfile_name_offset(p.lsn) w`
+
 // Replayed reports whether the local server shows all that was in the primary's
-// WAL up to a position, as pg_lsn is written, of a timeline. Nobody asks the
-// server while nobody wants to know, and one asks for all who do.
+// WAL up to a position of a timeline: what that answered to SQLPosition. Nobody
+// asks the server while nobody wants to know, and one asks for all who do.
 func (v *Vault) Replayed(ctx context.Context, position string, timeline uint32) bool {
 	want, ok := parsePosition(position)
 	if !ok {
@@ -41,6 +48,12 @@ func (v *Vault) Replayed(ctx context.Context, position string, timeline uint32) 
 	if r := v.replay.Load(); r != nil && r.shows(want, timeline) {
 		return true
 	}
+	r := v.askLocal(ctx)
+	return r != nil && r.shows(want, timeline)
+}
+
+// askLocal is askReplayed for all who come meanwhile.
+func (v *Vault) askLocal(ctx context.Context) *replayed {
 	answer := v.asking.DoChan("replayed", func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hostTimeout)
 		defer cancel()
@@ -49,9 +62,9 @@ func (v *Vault) Replayed(ctx context.Context, position string, timeline uint32) 
 	select {
 	case a := <-answer:
 		r, _ := a.Val.(*replayed) // nil: it did not answer
-		return r != nil && r.shows(want, timeline)
+		return r
 	case <-ctx.Done():
-		return false
+		return nil
 	}
 }
 
@@ -69,6 +82,7 @@ func (v *Vault) askReplayed(ctx context.Context) *replayed {
 		if v.tellsReplayed {
 			sql = sqlReplayed
 		}
+		at := time.Now()
 		text, err := v.store.textWithin(ctx, hostTimeout, sql)
 		var pg *pgconn.PgError
 		if v.tellsReplayed && errors.As(err, &pg) && (pg.Code == "42883" || pg.Code == "3F000") {
@@ -84,6 +98,7 @@ func (v *Vault) askReplayed(ctx context.Context) *replayed {
 			continue
 		}
 		if r != nil {
+			r.at = at
 			v.replay.Store(r)
 		}
 		return r
@@ -95,7 +110,7 @@ func (v *Vault) askReplayed(ctx context.Context) *replayed {
 // and was not asked.
 func parseReplayed(text string) (r *replayed, tells bool) {
 	f := strings.Fields(text)
-	if len(f) < 2 {
+	if len(f) < 3 {
 		return nil, false
 	}
 	tli, err := strconv.ParseUint(f[1], 10, 32)
@@ -103,19 +118,24 @@ func parseReplayed(text string) (r *replayed, tells bool) {
 	if err != nil || !ok {
 		return nil, false
 	}
-	return &replayed{position: position, timeline: uint32(tli)}, len(f) == 3 && f[2] == "t"
+	return &replayed{position: position, timeline: uint32(tli), primary: f[2] == "f"}, len(f) == 4 && f[3] == "t"
 }
 
-// parsePosition reads the place where the next record goes. Directly behind a
-// page's header it counts as the page's beginning: the record before ends there,
-// and an idle cluster never comes further.
+// parsePosition reads an answer to SQLPosition. Directly behind a page's header,
+// the long one of a segment's first page too, it counts as the page's beginning:
+// the record before ends there, and an idle cluster never comes further.
 func parsePosition(s string) (uint64, bool) {
-	const page, header = 8192, 24
-	n, ok := parseLSN(s)
-	if ok && n%page == header {
+	const page, header, long = 8192, 24, 40
+	lsn, place, _ := strings.Cut(s, " ")
+	n, ok := parseLSN(lsn)
+	offset, err := strconv.ParseUint(place, 10, 32) // in the segment
+	switch {
+	case offset == long:
+		n -= long
+	case offset%page == header:
 		n -= header
 	}
-	return n, ok
+	return n, ok && err == nil
 }
 
 // parseLSN reads a pg_lsn: two numbers of 32 bits.

@@ -6,15 +6,17 @@ import "testing"
 
 func TestParsePosition(t *testing.T) {
 	for text, want := range map[string]uint64{
-		"0/0": 0, "0/16B3748": 0x16B3748, "A/FF": 0xA000000FF, "FFFFFFFF/FFFFFFFF": 1<<64 - 1,
-		"0/2018": 0x2000, "1/2018": 0x100002000, // directly behind a page's header
-		"0/2019": 0x2019, "0/1000028": 0x1000028, // behind a segment's: left alone
+		"0/0 0": 0, "0/16B3748 7026504": 0x16B3748, "A/FF 255": 0xA000000FF, "FFFFFFFF/FFFFFFFF 16777215": 1<<64 - 1,
+		"0/2018 8216": 0x2000, "1/2018 8216": 0x100002000, // directly behind a page's header
+		"0/2019 8217":        0x2019,
+		"0/1000028 40":       0x1000000,                        // behind a segment's
+		"0/1000028 16777256": 0x1000028, "0/2028 8232": 0x2028, // not the first page of one
 	} {
 		if got, ok := parsePosition(text); !ok || got != want {
 			t.Errorf("%s: %X, %v; want %X", text, got, ok, want)
 		}
 	}
-	for _, bad := range []string{"", "/", "1", "1/", "/1", "x/1", "1/x", "100000000/0", "0/100000000", "0/1/2", "-1/0"} {
+	for _, bad := range []string{"", " 0", "/ 0", "1 0", "1/ 0", "/1 0", "x/1 0", "1/x 0", "100000000/0 0", "0/100000000 0", "0/1/2 0", "-1/0 0", "0/1", "0/1 ", "0/1 x", "0/1 1 2"} {
 		if got, ok := parsePosition(bad); ok {
 			t.Errorf("%q is taken for %X", bad, got)
 		}
@@ -40,15 +42,16 @@ func TestParseReplayed(t *testing.T) {
 		want  replayed
 		tells bool
 	}{
-		{"0/16B3748 2", replayed{0x16B3748, 2}, false},
-		{"0/16B3748 2 f", replayed{0x16B3748, 2}, false},
-		{"A/0 4294967295 t", replayed{0xA00000000, 1<<32 - 1}, true},
+		{"0/16B3748 2 t", replayed{position: 0x16B3748, timeline: 2}, false},
+		{"0/16B3748 2 f", replayed{position: 0x16B3748, timeline: 2, primary: true}, false},
+		{"0/16B3748 2 t f", replayed{position: 0x16B3748, timeline: 2}, false},
+		{"A/0 4294967295 f t", replayed{position: 0xA00000000, timeline: 1<<32 - 1, primary: true}, true},
 	} {
 		if got, tells := parseReplayed(c.text); got == nil || *got != c.want || tells != c.tells {
 			t.Errorf("%q: %+v, %v; want %+v, %v", c.text, got, tells, c.want, c.tells)
 		}
 	}
-	for _, bad := range []string{"", "0/1", "0 1", "0/1 x", "0/1 -1", "0/1 4294967296", "x 1 t"} {
+	for _, bad := range []string{"", "0/1", "0/1 1", "0 1 t", "0/1 x t", "0/1 -1 t", "0/1 4294967296 t", "x 1 t t"} {
 		if got, tells := parseReplayed(bad); got != nil || tells {
 			t.Errorf("%q is taken for %+v, %v", bad, got, tells)
 		}

@@ -122,6 +122,9 @@ func (v *Vault) open(ctx context.Context, a Actor, o *opening, texts [][]byte, b
 	if err != nil {
 		return at, err
 	}
+	if stale := v.checkFresh(ctx, a); stale != nil {
+		return 0, stale
+	}
 	total := 0
 	for i := range o.records {
 		r := &o.records[i]

@@ -60,6 +60,10 @@ type Config struct {
 	MaxMisses  int        // wrong values per role and secret in a MissWindow; 0: DefaultMaxMisses
 	MissWindow time.Duration
 
+	// MaxStaleness is how old may be what the local server shows of the primary for
+	// secrets to be opened; 0: as old as it likes.
+	MaxStaleness time.Duration
+
 	Audit      audit.Sink            // nil: audit.Discard
 	Log        *slog.Logger          // nil: nothing is logged
 	Registerer prometheus.Registerer // nil: nothing is counted
@@ -91,6 +95,7 @@ type Actor struct {
 	Via      Face       // ViaSQL or ViaREST
 	Addr     netip.Addr // the socket's peer; zero: a unix socket
 	Database string
+	Moved    bool // what is opened comes from the primary, not from the server beside the node
 }
 
 // Vault is the core of one node. Safe for concurrent use. Make it with New, run
@@ -122,6 +127,10 @@ type Vault struct {
 	replay        atomic.Pointer[replayed]
 
 	tellsReplayed bool // askReplayed's: the extension was seen to have vault.replayed()
+
+	maxStaleness time.Duration
+	written      written
+	writer       atomic.Pointer[witness] // takeSample's; nil: none yet
 
 	// findPrimary's.
 	fence     fence
@@ -160,7 +169,7 @@ func New(c Config) (*Vault, error) {
 	v := &Vault{
 		node: c.Node, pin: c.Pin, newSealer: c.NewSealer, audit: c.Audit, log: c.Log,
 		metrics: newMetrics(), misses: newMissLimiter(c.MaxMisses, c.MissWindow),
-		store: store, local: c.Local, witnesses: witnesses(c.Hosts),
+		store: store, local: c.Local, witnesses: witnesses(c.Hosts), maxStaleness: c.MaxStaleness,
 	}
 	_, _ = rand.Read(v.hmacKey[:]) // never returns an error, see crypto/rand
 	v.allowed.Store(c.AllowedIPs)
@@ -209,6 +218,9 @@ func (v *Vault) Close() {
 	}
 	v.store.close()
 	for _, w := range v.witnesses {
+		w.close()
+	}
+	if w := v.writer.Load(); w != nil {
 		w.close()
 	}
 	erase.Zero(v.hmacKey[:])

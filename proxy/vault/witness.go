@@ -49,16 +49,7 @@ func (v *Vault) claims(ctx context.Context) []claim {
 
 // ask asks one server; nil: it does not answer, or not with a claim.
 func (v *Vault) ask(ctx context.Context, w *witness) *claim {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	kept := w.conn != nil
-	text, err := v.askOnce(ctx, w)
-	if err != nil && kept && ctx.Err() == nil { // the connection was from before
-		text, err = v.askOnce(ctx, w)
-	}
-	if err == nil || ctx.Err() == nil && !pgconn.Timeout(err) { // also an error is an answer, and a refused connection
-		w.answered.Store(time.Now().UnixNano())
-	}
+	text, err := v.askText(ctx, w, SQLClaim)
 	if err != nil {
 		return nil
 	}
@@ -67,6 +58,21 @@ func (v *Vault) ask(ctx context.Context, w *witness) *claim {
 		return nil
 	}
 	return &c
+}
+
+// askText asks one server for a text.
+func (v *Vault) askText(ctx context.Context, w *witness, sql string) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	kept := w.conn != nil
+	text, err := v.askOnce(ctx, w, sql)
+	if err != nil && kept && ctx.Err() == nil { // the connection was from before
+		text, err = v.askOnce(ctx, w, sql)
+	}
+	if err == nil || ctx.Err() == nil && !pgconn.Timeout(err) { // also an error is an answer, and a refused connection
+		w.answered.Store(time.Now().UnixNano())
+	}
+	return text, err
 }
 
 // close waits for an answer that is under way, for a second at most.
@@ -79,7 +85,7 @@ func (w *witness) close() {
 	}
 }
 
-func (v *Vault) askOnce(ctx context.Context, w *witness) (text string, err error) {
+func (v *Vault) askOnce(ctx context.Context, w *witness, sql string) (text string, err error) {
 	defer func() {
 		if err != nil && w.conn != nil {
 			_ = w.conn.Conn().Close() // without a goodbye, which could wait
@@ -96,7 +102,7 @@ func (v *Vault) askOnce(ctx context.Context, w *witness) (text string, err error
 			return "", err
 		}
 	}
-	r := w.conn.ExecParams(ctx, SQLClaim, nil, nil, nil, nil).Read()
+	r := w.conn.ExecParams(ctx, sql, nil, nil, nil, nil).Read()
 	if r.Err != nil {
 		return "", r.Err
 	}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package routing
+
+import (
+	"errors"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+	"github.com/hyperiondb/hyperion-vault/e2e/rawpg"
+)
+
+const readStale = "SELECT vault.read_secret('stale/a') AS s"
+
+// readSecret is the secret's value, or the SQLSTATE of the refusal.
+func readSecret(t *testing.T, conn *pgx.Conn) string {
+	t.Helper()
+	var value string
+	err := conn.QueryRow(t.Context(), readStale).Scan(&value)
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+// opens reads until the value comes.
+func opens(t *testing.T, conn *pgx.Conn, want string) {
+	t.Helper()
+	cluster.Eventually(t, "the value "+want, func() bool { return readSecret(t, conn) == want })
+}
+
+// closes reads until that is refused.
+func closes(t *testing.T, conn *pgx.Conn) { t.Helper(); opens(t, conn, "55000") }
+
+// fresh reads for a while, in which nothing may be refused.
+func fresh(t *testing.T, conn *pgx.Conn, want string) {
+	t.Helper()
+	for start := time.Now(); time.Since(start) < 3*time.Second; {
+		if got := readSecret(t, conn); got != want {
+			t.Fatalf("got %s after %v, want %s", got, time.Since(start), want)
+		}
+	}
+}
+
+func put(t *testing.T, conn *pgx.Conn, value string) {
+	t.Helper()
+	cluster.Exec(t, conn, "SELECT vault.put_secret('stale/a', $1)", value)
+}
+
+// TestMaxStaleness: past VAULT_MAX_STALENESS the node beside a standby opens
+// nothing of it, and all else goes on.
+func TestMaxStaleness(t *testing.T) {
+	c := cluster.Start(t, cluster.Spec{Standbys: 1, NodeEnv: map[string]string{"VAULT_MAX_STALENESS": "1s"}})
+	super, replay := c.Connect(t, c.SuperDSN(0)), c.Connect(t, c.SuperDSN(1))
+	primary, near := c.Connect(t, c.DSN(0, c.User)), c.Connect(t, c.DSN(1, c.User))
+	alone := looseConn(t, c, map[string]string{"VAULT_PG_HOSTS": c.Nodes[0].Postgres})
+	put(t, primary, "one")
+	c.WaitReplayed(t, 1)
+
+	// An idle primary makes nothing stale, even where it begins a new segment.
+	cluster.Exec(t, super, "SELECT pg_switch_wal()")
+	opens(t, near, "one")
+	fresh(t, near, "one")
+	fresh(t, alone, "one")
+
+	cluster.Exec(t, replay, "SELECT pg_wal_replay_pause()")
+	put(t, primary, "two")
+	closes(t, near)
+	closes(t, alone)
+	refusedHow(t, c)
+	if got := readSecret(t, primary); got != "two" {
+		t.Errorf("at the primary: %s", got)
+	}
+	moved := c.Connect(t, c.DSN(1, c.User))
+	put(t, moved, "three") // behind that the session stays at the primary, for the standby is behind
+	fresh(t, moved, "three")
+	cluster.Exec(t, replay, "SELECT pg_wal_replay_resume()")
+	opens(t, near, "three")
+	opens(t, alone, "three")
+	if got := c.Nodes[1].Metric(t, "hyperion_vault_staleness_seconds"); got > 1 {
+		t.Errorf("the metric says %v s", got)
+	}
+
+	// Without a primary nobody knows how old what the standby shows is getting.
+	if err := c.Nodes[0].StopServer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	closes(t, near)
+	closes(t, alone)
+	if got := cluster.Text(t, near, "SELECT pg_is_in_recovery()::text"); got != "true" {
+		t.Errorf("got %s", got)
+	}
+	if err := c.Nodes[0].StartServer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	opens(t, near, "three")
+	opens(t, alone, "three")
+}
+
+// looseConn connects to a node beside the standby with settings of its own.
+func looseConn(t *testing.T, c *cluster.Cluster, settings map[string]string) *pgx.Conn {
+	t.Helper()
+	loose := c.Nodes[1].StartLoose(t, settings)
+	_, port, err := net.SplitHostPort(loose.Proxy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Connect(t, c.DSN(1, c.User), func(config *pgx.ConnConfig) { config.Port, config.Fallbacks = uint16(number), nil })
+}
+
+// refusedHow: one error in place of the rows, in each protocol; and who asks the
+// node hears how old it is.
+func refusedHow(t *testing.T, c *cluster.Cluster) {
+	t.Helper()
+	s := dial(t, c.DSN(1, c.User))
+	s.Ask(t, "T(s:25) E(55000) Z(I)", rawpg.Query(readStale))
+	for _, want := range []string{"VAULT_MAX_STALENESS is 1s", " s old"} {
+		if !strings.Contains(s.Err.Detail, want) {
+			t.Errorf("the detail does not say %q: %s", want, s.Err.Detail)
+		}
+	}
+	if !strings.Contains(s.Err.Message, `the standby beside node "`) {
+		t.Errorf("the message: %s", s.Err.Message)
+	}
+	s.Ask(t, "1 2 E(55000) Z(I)", rawpg.Parse("", readStale), rawpg.Bind("", ""), rawpg.Execute("", 0), rawpg.Sync())
+	s.Ask(t, "E(55000) Z(I)", rawpg.Query("SELECT vault.verify_secret('stale/a', 'one')"))
+	where(t, s, false)
+	if got := c.Nodes[1].Metric(t, "hyperion_vault_staleness_seconds"); got <= 1 {
+		t.Errorf("the metric says %v s", got)
+	}
+	if got := c.Nodes[0].Metric(t, "hyperion_vault_staleness_seconds"); got != 0 {
+		t.Errorf("the primary's metric says %v s", got)
+	}
+	cluster.Eventually(t, "a word of it in the node's log", func() bool {
+		log, err := os.ReadFile(c.Nodes[1].Log)
+		return err == nil && strings.Contains(string(log), "secrets are not opened")
+	})
+	if out := statusOf(t, c.Nodes[1]); !strings.Contains(out, "what the server shows is ") {
+		t.Errorf("status does not say how old it is:\n%s", out)
+	}
+}
+
+// TestNoMaxStaleness: without a bound nothing is refused, and nobody is asked.
+func TestNoMaxStaleness(t *testing.T) {
+	replay := shared.Connect(t, shared.SuperDSN(1))
+	primary, near := shared.Connect(t, shared.DSN(0, shared.User)), shared.Connect(t, shared.DSN(1, shared.User))
+	put(t, primary, "one")
+	shared.WaitReplayed(t, 1)
+	cluster.Exec(t, replay, "SELECT pg_wal_replay_pause()")
+	defer cluster.Exec(t, replay, "SELECT pg_wal_replay_resume()")
+	put(t, primary, "two")
+	fresh(t, near, "one")
+	const asked = "SELECT count(*)::text FROM pg_stat_activity WHERE application_name = 'hyperion-vault' AND query LIKE '%pg_walfile_name_offset%'"
+	if got := cluster.Text(t, shared.Connect(t, shared.SuperDSN(0)), asked); got != "0" {
+		t.Errorf("%s connections have asked the primary for its position", got)
+	}
+}
