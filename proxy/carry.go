@@ -85,11 +85,35 @@ func (ss *session) pack(batch, fresh bool, without []string) (*carried, *sqlErro
 // after; not of a fresh session), what the server tells of itself, and at the
 // primary the position.
 func (ss *session) askState(batch, fresh bool) (results [][][][]byte, failed *sqlError, err error) {
+	results, err = ss.inquire(batch, fresh, false)
+	var asked *askError
+	if errors.As(err, &asked) && asked.code == stateFeature && !batch { // serializable by default, which no standby is
+		results, err = ss.inquire(false, fresh, true)
+	}
+	switch {
+	case errors.As(err, &asked) && asked.code == stateNoFunction:
+		return nil, stays("the extension hyperion_vault in this database is older than 1.1", "ALTER EXTENSION hyperion_vault UPDATE"), nil
+	case errors.As(err, &asked) && asked.code == stateCanceled: // the client's statement was meant, or has taken too long
+		return nil, &sqlError{code: asked.code, message: asked.message}, nil
+	case errors.As(err, &asked):
+		return nil, stays("the server did not say what the session has set: "+asked.Error(), ""), nil
+	case err != nil:
+		ss.srv.cfg.Log.Debug("a leg broke", "server", ss.server().at.Addr, "error", err.Error())
+		return nil, nil, fatalError(stateConnection, "the connection to the server was lost", "")
+	}
+	return results, nil, nil
+}
+
+// inquire asks it; in a block of its own isolation, or as it comes.
+func (ss *session) inquire(batch, fresh, block bool) (results [][][][]byte, err error) {
 	l := ss.server()
 	x := ss.errand()
 	if batch {
 		x.query(ss.own, sessionQuery)
 		x.sync()
+	}
+	if block {
+		x.query(ss.own, "BEGIN ISOLATION LEVEL READ COMMITTED")
 	}
 	if !fresh {
 		x.query(ss.own, sessionQuery)
@@ -99,22 +123,17 @@ func (ss *session) askState(batch, fresh bool) (results [][][][]byte, failed *sq
 		x.query(ss.own, vault.SQLPosition)
 	}
 	x.sync()
+	if block { // behind the Sync: also of a block that failed
+		x.query(ss.own, "ROLLBACK")
+		x.sync()
+	}
 	l.SetDeadline(time.Now().Add(stateTimeout)) //nolint:errcheck // a broken connection shows at once
 	results, err = x.do(l, ss.srv.limits().MaxQuery, ss.meanwhile(&ss.reported))
 	l.SetDeadline(time.Time{}) //nolint:errcheck // as above
-	var asked *askError
-	switch {
-	case errors.As(err, &asked) && asked.code == stateNoFunction:
-		return nil, stays("the extension hyperion_vault in this database is older than 1.1", "ALTER EXTENSION hyperion_vault UPDATE"), nil
-	case errors.As(err, &asked) && asked.code == stateCanceled: // the client's statement was meant, or has taken too long
-		return nil, &sqlError{code: asked.code, message: asked.message}, nil
-	case errors.As(err, &asked):
-		return nil, stays("the server did not say what the session has set: "+asked.Error(), ""), nil
-	case err != nil:
-		ss.srv.cfg.Log.Debug("a leg broke", "server", l.at.Addr, "error", err.Error())
-		return nil, nil, fatalError(stateConnection, "the connection to the server was lost", "")
+	if block && err == nil {
+		results = results[1 : len(results)-1]
 	}
-	return results, nil, nil
+	return results, err
 }
 
 // meanwhile passes on what a server says by itself while the node asks it.
@@ -159,12 +178,20 @@ func (c *carried) immovable(batch bool) *sqlError {
 		return stays("the session holds what only its server has: "+strings.Join(what, ", "),
 			"Let go of it, or connect to the node beside the primary.")
 	}
-	if batch && !slices.ContainsFunc(c.reported, func(r [][]byte) bool {
-		return string(r[0]) == "default_transaction_isolation" && string(r[1]) == "read committed"
-	}) {
+	if batch && c.isolation() != "read committed" {
 		return stays("the batch has read at the standby, in a transaction that sees one moment", "Send the write as a batch of its own, or begin a block.")
 	}
 	return nil
+}
+
+// isolation is that of the session's transactions.
+func (c *carried) isolation() string {
+	for _, r := range c.reported {
+		if string(r[0]) == "default_transaction_isolation" {
+			return string(r[1])
+		}
+	}
+	return ""
 }
 
 var immovableWords = map[string]string{

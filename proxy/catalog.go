@@ -66,7 +66,8 @@ LEFT JOIN (pg_catalog.pg_depend td JOIN pg_catalog.pg_type t ON t.oid OPERATOR(p
 // readCatalog asks the user's own backend, before the client sees its first
 // ReadyForQuery: one round trip.
 func (ss *session) readCatalog() error {
-	if _, err := ss.server().Write(wire.AppendQuery(nil, catalogQuery)); err != nil {
+	const query = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;" + catalogQuery // a standby refuses serializable, whatever the role's default is
+	if _, err := ss.server().Write(wire.AppendQuery(nil, query)); err != nil {
 		return err
 	}
 	failed, stranger := false, true

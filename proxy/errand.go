@@ -101,7 +101,7 @@ func (x *errand) do(l *leg, limit int, late func(typ byte, body []byte)) (result
 				failed = readAskError(body)
 			}
 		case wire.ReadyForQuery:
-			if len(body) != 1 || body[0] != wire.Idle {
+			if len(body) != 1 || x.ready == 1 && body[0] != wire.Idle {
 				return nil, errors.New("the server is not idle after a query of the node's")
 			}
 			x.ready--

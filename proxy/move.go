@@ -71,6 +71,9 @@ func (ss *session) goHome() (failed *sqlError, err error) {
 	ctx, stop := context.WithTimeout(ctx, moveTimeout)
 	defer stop()
 	has, failed, err := ss.pack(false, false, nil)
+	if failed == nil && err == nil && has.isolation() == "serializable" {
+		failed = errSerializable
+	}
 	if failed == nil && err == nil && !ss.srv.cfg.Vault.Replayed(ctx, has.position, ss.server().timeline) {
 		failed = errBehind
 	}
@@ -96,7 +99,10 @@ func (ss *session) goHome() (failed *sqlError, err error) {
 	return failed, err
 }
 
-var errBehind = stays("the standby is behind", "")
+var (
+	errBehind       = stays("the standby is behind", "")
+	errSerializable = stays("no transaction at a standby is serializable", "")
+)
 
 // settleIn goes on with the new leg. The client hears of the settings that are
 // others there.

@@ -200,9 +200,11 @@ func (t *trial) skipNotices() {
 	}
 }
 
-// refusedByStandby reports whether an error is that of a write on a standby.
+// refusedByStandby reports whether an error is that of a write on a standby, or of
+// anything in a session whose transactions are serializable (0A000 may be many
+// things, so that it is known by who raises it).
 func refusedByStandby(msg []byte) bool {
-	return bytes.Contains(msg, []byte("\x00C"+stateReadOnly+"\x00")) && !isFatal(msg)
+	return (bytes.Contains(msg, []byte("\x00C"+stateReadOnly+"\x00")) || bytes.Contains(msg, []byte("\x00RGetSerializableTransactionSnapshot\x00"))) && !isFatal(msg)
 }
 
 var errOtherForm = &sqlError{

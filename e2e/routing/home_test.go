@@ -52,6 +52,8 @@ func TestHome(t *testing.T) {
 	t.Run("state", func(t *testing.T) { homeState(t, open(t), insert) })
 	t.Run("immovable", func(t *testing.T) { homeImmovable(t, open(t)) })
 	t.Run("reading", func(t *testing.T) { homeReading(t, open(t), insert) })
+	t.Run("serializable", func(t *testing.T) { homeSerializable(t, open(t), insert) })
+	t.Run("serializable role", func(t *testing.T) { homeSerializableRole(t, c, super) })
 	t.Run("extended", func(t *testing.T) { homeExtended(t, open(t)) })
 	t.Run("spare", func(t *testing.T) { homeSpare(t, open(t), super, insert) })
 	t.Run("behind", func(t *testing.T) { homeBehind(t, c, open(t), insert) })
@@ -131,6 +133,42 @@ func homeReading(t *testing.T, s *rawpg.Conn, insert func(*testing.T, *rawpg.Con
 			run(t, s, "COMMIT")
 			return home
 		})
+	}
+}
+
+// A session whose transactions are serializable is at the primary.
+func homeSerializable(t *testing.T, s *rawpg.Conn, insert func(*testing.T, *rawpg.Conn)) {
+	t.Helper()
+	for _, first := range []func(){
+		func() { run(t, s, "SELECT 1") },
+		func() {
+			s.Ask(t, "1 2 T(n:23) D(1) C(SELECT_1) Z(I)", rawpg.Parse("", "SELECT 1 AS n"), rawpg.Bind("", ""), rawpg.DescribePortal(""), rawpg.Execute("", 0), rawpg.Sync())
+		},
+		func() { insert(t, s) },
+		func() {
+			run(t, s, "BEGIN")
+			run(t, s, "INSERT INTO public.t (v) VALUES ('x')")
+			run(t, s, "COMMIT")
+		},
+	} {
+		run(t, s, "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+		first()
+		stays(t, s)
+		run(t, s, "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED")
+		atHome(t, s)
+	}
+}
+
+// So is one whose role says it, from its first statement on.
+func homeSerializableRole(t *testing.T, c *cluster.Cluster, super *pgx.Conn) {
+	t.Helper()
+	role := c.AddUser(t, "serializable")
+	cluster.Exec(t, super, "ALTER ROLE "+role+" SET default_transaction_isolation = 'serializable'")
+	c.WaitReplayed(t, 1)
+	s := dial(t, c.DSN(1, role))
+	stays(t, s)
+	if got := run(t, s, "SHOW transaction_isolation"); got != "D(serializable)" {
+		t.Errorf("the isolation: %s", got)
 	}
 }
 

@@ -180,6 +180,7 @@ func serviceConfig(c Config, at Server) (*pgconn.Config, error) {
 		"application_name":                    applicationName,
 		"client_encoding":                     "UTF8",
 		"search_path":                         "pg_catalog, pg_temp",
+		"default_transaction_isolation":       "read committed", // a standby refuses serializable, which may be the database's
 		"statement_timeout":                   strconv.FormatInt(storeTimeout.Milliseconds(), 10),
 		"idle_in_transaction_session_timeout": strconv.FormatInt(storeTimeout.Milliseconds(), 10),
 	}
