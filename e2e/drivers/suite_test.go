@@ -2,16 +2,25 @@
 
 //go:build e2e
 
-// Package drivers runs each driver's own small program against a node. A
-// program lives in a folder of its own, in the driver's language, and prints
-// TAP: a line "ok - feature" or "not ok - feature" for each of report.Features
-// that the driver has, and for what only that driver does. Whatever it prints
-// else explains. Its environment says where the node is (libpq's names), and:
+// Package drivers runs each driver's own small program through the node beside the
+// primary, and through the one beside a standby. A program lives in a folder of its
+// own, in the driver's language, and prints TAP: a line "ok - feature" or "not ok -
+// feature" for each of report.Features that the driver has, and for what only that
+// driver does. Whatever it prints else explains. Its environment says where the
+// node is (libpq's names), and:
 //
-//	PREFIX       the prefix of the names of its secrets
+//	PREFIX       the prefix of the names of its secrets, and for SET application_name
 //	CANARY       the value to put; PREFIX/canary must hold it at the end
 //	BROKEN       the name of a secret that cannot be opened (XX001)
-//	SUPERUSER, SUPERPASSWORD   for a look at pg_stat_activity
+//	SUPERUSER, SUPERPASSWORD   for a look at the view activity
+//
+// Beside a standby a session moves between servers, and its client keeps the process
+// id of the first one. So a program finds its session in the view activity (that of
+// all servers) by a name that it sets, and the sender of a notification is asked for
+// its process in the statement that sends it. A commit waits until the standby shows
+// it: a program's sessions read at once what another of them has written. Programs
+// run side by side, so a serializable block may fail; only pgjdbc's are, and it
+// repeats them.
 package drivers
 
 import (
@@ -24,6 +33,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -55,46 +65,68 @@ var shared *cluster.Cluster
 const broken = "broken"
 
 func TestMain(m *testing.M) {
-	cluster.Main(m, cluster.Spec{Settings: map[string]string{
-		"log_statement": "all", "log_parameter_max_length": "-1", "log_parameter_max_length_on_error": "-1",
-		"max_connections": "60",
-	}}, &shared)
+	cluster.Main(m, cluster.Spec{
+		Standbys: 1,
+		NodeEnv:  map[string]string{"VAULT_MOVE_BACK_AFTER": "1ms"}, // that sessions go back, again and again
+		Settings: map[string]string{
+			"log_statement": "all", "log_parameter_max_length": "-1", "log_parameter_max_length_on_error": "-1",
+			"max_connections": "60", "synchronous_commit": "remote_apply",
+		},
+	}, &shared)
 }
 
 func TestDrivers(t *testing.T) {
-	t.Parallel()
 	conn := shared.Connect(t, shared.DSN(0, shared.User))
 	cluster.Exec(t, conn, "SELECT vault.put_secret('"+broken+"', 'x')")
 	super := shared.Connect(t, shared.SuperDSN(0))
 	cluster.Exec(t, super, "UPDATE vault.secret_versions SET nonce = set_byte(nonce, 0, get_byte(nonce, 0) # 1)")
 	built := &builds{dir: t.TempDir(), done: map[string]error{}}
-	for _, s := range suites {
-		t.Run(strings.NewReplacer(" ", "-", "/", "-", ":", "").Replace(s.client), func(t *testing.T) {
-			t.Parallel()
-			s.run(t, built)
-		})
+	shared.Activity(t)
+	shared.Synchronous(t)
+	t.Run("of", func(t *testing.T) {
+		for _, s := range suites {
+			t.Run(strings.NewReplacer(" ", "-", "/", "-", ":", "").Replace(s.client), func(t *testing.T) {
+				t.Parallel()
+				s.run(t, built)
+			})
+		}
+	})
+	for _, to := range []string{"primary", "standby"} {
+		if shared.Nodes[1].Metric(t, "hyperion_vault_moves_total", `to="`+to+`"`, `outcome="ok"`) == 0 {
+			t.Errorf("no session has moved to the %s", to)
+		}
 	}
 }
 
+// run goes both ways, one after the other: they share the names of tables and
+// channels.
 func (s *suite) run(t *testing.T, built *builds) {
-	host, port, err := net.SplitHostPort(shared.Nodes[0].Proxy)
+	var env []string
+	if s.build != nil {
+		env = append(env, "OUT="+built.of(t, s))
+	}
+	for _, n := range shared.Nodes {
+		t.Run(string(n.Role), func(t *testing.T) { s.through(t, n, env) })
+	}
+}
+
+// through runs the program at the node.
+func (s *suite) through(t *testing.T, n *cluster.Node, env []string) {
+	host, port, err := net.SplitHostPort(n.Proxy)
 	if err != nil {
 		t.Fatal(err)
 	}
-	prefix := "drivers/" + strings.ReplaceAll(t.Name(), "/", "-")
+	prefix := "drivers/" + strings.TrimPrefix(t.Name(), "TestDrivers/of/")
 	canary := "canary of " + t.Name() + " ünï ' \\ %"
-	env := append([]string{
+	env = slices.Concat(env, s.env, []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "LC_ALL=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1",
 		"PGHOST=" + host, "PGPORT=" + port, "PGUSER=" + shared.User, "PGPASSWORD=" + shared.Password,
 		"PGDATABASE=" + shared.Database, "PGSSLMODE=disable",
 		"SUPERUSER=" + shared.Superuser, "SUPERPASSWORD=" + shared.SuperuserPassword,
 		"PREFIX=" + prefix, "CANARY=" + canary, "BROKEN=" + broken,
-	}, s.env...)
-	if s.build != nil {
-		env = append(env, "OUT="+built.of(t, s))
-	}
+	})
 	version, _, _ := strings.Cut(strings.TrimSpace(s.program(t, env, s.version)), "\n")
-	row := report.Open(t, report.Drivers, s.client, version)
+	row := report.Open(t, report.Drivers, s.client, version).Beside(string(n.Role))
 	out := s.program(t, env, s.command)
 	s.judge(t, row, out)
 

@@ -9,7 +9,8 @@ class Suite {
     this.features.push([name, body]);
   }
 
-  // run runs them in order; after ends what would keep the process.
+  // run runs them in order, and after. What a failed one has left open does not keep
+  // the process.
   async run(after) {
     let failed = false;
     for (const [name, body] of this.features) {
@@ -23,7 +24,7 @@ class Suite {
       }
     }
     await after();
-    process.exitCode = failed ? 1 : 0;
+    process.exit(failed ? 1 : 0);
   }
 }
 

@@ -87,9 +87,13 @@ def refused(one, two):
     ]
 
 
-def when_waiting(pid, event, act):
-    """Starts a thread that acts as soon as the backend waits for the event
-    (pg_stat_activity's), and returns it.
+# A session with this name is found wherever it runs.
+NAMED = "SET application_name = '%s'" % PREFIX
+
+
+def when_waiting(event, act, name=PREFIX):
+    """Starts a thread that acts as soon as the session of this name waits for
+    the event (pg_stat_activity's), and returns it.
     """
 
     def watch():
@@ -98,7 +102,7 @@ def when_waiting(pid, event, act):
         with watcher.cursor() as cursor:
             waits = 0
             while waits == 0:
-                cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND wait_event_type || '/' || wait_event ~ %s", (pid, event))
+                cursor.execute("SELECT count(*) FROM activity WHERE application_name = %s AND wait_event_type || '/' || wait_event ~ %s", (name, event))
                 (waits,) = cursor.fetchone()
         watcher.close()
         act()

@@ -55,6 +55,7 @@ type Row struct {
 	Kind    Kind     `json:"kind"`
 	Client  string   `json:"client"`
 	Version string   `json:"version"`
+	Server  string   `json:"server,omitempty"`
 	Results []Result `json:"results"`
 
 	mu sync.Mutex
@@ -70,6 +71,13 @@ func Open(tb testing.TB, kind Kind, client, version string) *Row {
 			tb.Errorf("write the row: %v", err)
 		}
 	})
+	return r
+}
+
+// Beside says beside which server the node was: "primary" or "standby". A client's
+// rows of several servers are one line of the table.
+func (r *Row) Beside(server string) *Row {
+	r.Server = server
 	return r
 }
 
@@ -108,12 +116,16 @@ func (r *Row) write() error {
 	if err != nil {
 		return err
 	}
-	name := strings.Map(func(c rune) rune {
+	name := string(r.Kind) + "-" + r.Client
+	if r.Server != "" {
+		name += "-" + r.Server
+	}
+	name = strings.Map(func(c rune) rune {
 		if strings.ContainsRune("/ :", c) {
 			return '-'
 		}
 		return c
-	}, string(r.Kind)+"-"+r.Client)
+	}, name)
 	return os.WriteFile(filepath.Join(dir, name+".json"), append(text, '\n'), 0o644) //nolint:gosec // as above
 }
 

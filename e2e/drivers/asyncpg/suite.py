@@ -9,7 +9,7 @@ import sys
 import asyncpg
 
 sys.path.insert(0, "..")
-from tap import BROKEN, CANARY, PREFIX, Suite, equal, fails, refused, when_waiting  # noqa: E402
+from tap import BROKEN, CANARY, NAMED, PREFIX, Suite, equal, fails, refused, when_waiting  # noqa: E402
 
 PUT = "SELECT vault.put_secret($1, $2)"
 READ = "SELECT vault.read_secret($1) AS pw"
@@ -177,14 +177,14 @@ async def copy_out():
 @suite.feature("transaction")
 async def transaction():
     name = PREFIX + "/transaction"
-    block = conn.transaction(isolation="serializable")
+    block = conn.transaction(isolation="repeatable_read")
     await block.start()
     equal(await conn.fetchval(PUT, name, CANARY), 1)
     equal(await conn.fetchval(READ, name), CANARY)
     await block.rollback()
     with fails("P0002"):
         await conn.fetchval(READ, name)
-    async with conn.transaction(isolation="repeatable_read"):
+    async with conn.transaction():
         equal(await conn.fetchval(PUT, name, CANARY), 1)
     async with conn.transaction(readonly=True):
         equal(await conn.fetchval(READ, name), CANARY)
@@ -218,9 +218,9 @@ async def error():
 @suite.feature("cancel")
 async def cancel():
     """The driver cancels by itself: at a timeout, and when its task ends."""
-    pid = conn.get_server_pid()
+    await conn.execute(NAMED)
     task = asyncio.ensure_future(conn.fetchval("SELECT pg_sleep(600)"))
-    thread = when_waiting(pid, "PgSleep", lambda: loop.call_soon_threadsafe(task.cancel))
+    thread = when_waiting("PgSleep", lambda: loop.call_soon_threadsafe(task.cancel))
     try:
         await task
     except asyncio.CancelledError:
@@ -237,17 +237,17 @@ async def cancel():
 @suite.feature("terminate")
 async def terminate():
     """The socket is closed under a query. The server hears of it through the node."""
-    other = await connect(server_settings={"client_connection_check_interval": "50"})
-    pid = other.get_server_pid()
+    name = PREFIX + "/end"
+    other = await connect(server_settings={"client_connection_check_interval": "50", "application_name": name})
     task = asyncio.ensure_future(other.fetchval("SELECT pg_sleep(600)"))
-    thread = when_waiting(pid, "PgSleep", lambda: loop.call_soon_threadsafe(other.terminate))
+    thread = when_waiting("PgSleep", lambda: loop.call_soon_threadsafe(other.terminate), name)
     try:
         await task
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
         pass
     thread.join()
     watcher = await connect(user=os.environ["SUPERUSER"], password=os.environ["SUPERPASSWORD"])
-    while await watcher.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", pid):
+    while await watcher.fetchval("SELECT count(*) FROM activity WHERE application_name = $1", name):
         pass
     await watcher.close()
 
@@ -259,8 +259,8 @@ async def notify():
     await conn.execute("NOTIFY asyncpg_channel, 'mine'")
     equal(await heard.get(), (conn.get_server_pid(), "asyncpg_channel", "mine"))
     other = await connect()
-    await other.execute("SELECT pg_notify('asyncpg_channel', $1)", "theirs")
-    equal(await heard.get(), (other.get_server_pid(), "asyncpg_channel", "theirs"))
+    pid = await other.fetchval("SELECT pg_backend_pid() FROM pg_notify('asyncpg_channel', $1)", "theirs")
+    equal(await heard.get(), (pid, "asyncpg_channel", "theirs"))
     await other.close()
 
 

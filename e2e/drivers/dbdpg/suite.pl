@@ -154,10 +154,11 @@ feature 'error' => sub {
 };
 
 feature 'cancel' => sub {
+    $db->do("SET application_name = '$PREFIX'");
     my $sleep = $db->prepare('SELECT pg_sleep(600)', { pg_async => PG_ASYNC });
     $sleep->execute;
     my $watcher = connection(@ENV{qw(SUPERUSER SUPERPASSWORD)});
-    until (one($watcher, "SELECT count(*) FROM pg_stat_activity WHERE pid = ? AND wait_event = 'PgSleep'", $db->{pg_pid})) { }
+    until (one($watcher, "SELECT count(*) FROM activity WHERE application_name = ? AND wait_event = 'PgSleep'", $PREFIX)) { }
     equal($sleep->pg_ready ? 'ready' : 'running', 'running');
     equal($db->pg_cancel, 1);
     $watcher->disconnect;
@@ -172,10 +173,10 @@ feature 'notify' => sub {
     $db->do(q{NOTIFY dbdpg_channel, 'mine'});
     equal(join(' ', @{ $db->pg_notifies }), "dbdpg_channel $db->{pg_pid} mine");
     my $other = connection();
-    $other->do(q{NOTIFY dbdpg_channel, 'theirs'});
+    my $pid = one($other, q{SELECT pg_backend_pid() FROM pg_notify('dbdpg_channel', 'theirs')});
     my $heard;
     until ($heard = $db->pg_notifies) { $db->ping }
-    equal("@$heard", "dbdpg_channel $other->{pg_pid} theirs");
+    equal("@$heard", "dbdpg_channel $pid theirs");
     $other->disconnect;
 };
 

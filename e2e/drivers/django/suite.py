@@ -22,7 +22,7 @@ from django.db.models.expressions import RawSQL  # noqa: E402
 from django.db.models.functions import Cast  # noqa: E402
 
 sys.path.insert(0, "..")
-from tap import BROKEN, CANARY, PREFIX, Suite, equal, fails, raises, refused, when_waiting  # noqa: E402
+from tap import BROKEN, CANARY, NAMED, PREFIX, Suite, equal, fails, raises, refused, when_waiting  # noqa: E402
 
 NAME = PREFIX + "/canary"
 suite = Suite()
@@ -201,7 +201,9 @@ def error():
 @suite.feature("cancel")
 def cancel():
     own = connection.connection
-    thread = when_waiting(own.info.backend_pid, "PgSleep", own.cancel)
+    with connection.cursor() as cursor:
+        cursor.execute(NAMED)
+    thread = when_waiting("PgSleep", own.cancel)
     raises("57014", one, "SELECT pg_sleep(600)")
     thread.join()
     equal(read(), CANARY)

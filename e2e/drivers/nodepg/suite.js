@@ -120,9 +120,10 @@ suite.feature("error", async () => {
 
 suite.feature("cancel", async () => {
   const watcher = await connect({ user: SUPERUSER, password: SUPERPASSWORD });
+  await conn.query(`SET application_name = '${PREFIX}'`);
   const sleeping = raises("57014", one(conn, "SELECT pg_sleep(600)"));
-  const running = "SELECT count(*)::int FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'";
-  while ((await one(watcher, running, [conn.processID])) === 0);
+  const running = "SELECT count(*)::int FROM activity WHERE application_name = $1 AND wait_event = 'PgSleep'";
+  while ((await one(watcher, running, [PREFIX])) === 0);
   await watcher.end();
   new Client().cancel(conn, conn.activeQuery);
   await sleeping;
@@ -137,9 +138,9 @@ suite.feature("notify", async () => {
   equal([message.payload, message.processId], ["mine", conn.processID]);
   heard = once(conn, "notification");
   const other = await connect();
-  await other.query("NOTIFY nodepg_channel, 'theirs'");
+  const pid = await one(other, "SELECT pg_backend_pid() FROM pg_notify('nodepg_channel', 'theirs')");
   [message] = await heard;
-  equal([message.payload, message.processId], ["theirs", other.processID]);
+  equal([message.payload, message.processId], ["theirs", pid]);
   await other.end();
 });
 

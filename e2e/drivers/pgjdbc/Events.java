@@ -5,6 +5,7 @@ import java.sql.DriverManager;
 import java.sql.PreparedStatement;
 import java.sql.SQLException;
 import java.sql.Statement;
+import java.util.Locale;
 import org.postgresql.PGConnection;
 import org.postgresql.PGNotification;
 
@@ -16,6 +17,7 @@ final class Events extends Session {
 
   void cancel() throws Exception {
     put("cancel", Suite.CANARY);
+    run("SET application_name = " + literal(dir));
     try (Statement sleep = conn.createStatement()) {
       Thread watch = new Thread(() -> cancelWhenAsleep(sleep));
       watch.setDaemon(true);
@@ -27,10 +29,10 @@ final class Events extends Session {
   }
 
   private void cancelWhenAsleep(Statement sleep) {
-    String asleep = "SELECT count(*) FROM pg_stat_activity WHERE pid = ? AND wait_event = 'PgSleep'";
+    String asleep = "SELECT count(*) FROM activity WHERE application_name = ? AND wait_event = 'PgSleep'";
     try (Connection watcher = DriverManager.getConnection(Suite.url(), System.getenv("SUPERUSER"), System.getenv("SUPERPASSWORD"));
         PreparedStatement s = watcher.prepareStatement(asleep)) {
-      s.setInt(1, conn.unwrap(PGConnection.class).getBackendPID());
+      s.setString(1, dir);
       while (number(s) == 0) {
         Thread.onSpinWait();
       }
@@ -42,12 +44,12 @@ final class Events extends Session {
 
   void notifications() throws SQLException {
     PGConnection pg = conn.unwrap(PGConnection.class);
-    String channel = conn.getMetaData().getConnection().unwrap(PGConnection.class).getPreferQueryMode().value() + "_channel";
+    String channel = conn.getMetaData().getConnection().unwrap(PGConnection.class).getPreferQueryMode().value().toLowerCase(Locale.ROOT) + "_channel";
     run("LISTEN " + channel, "NOTIFY " + channel + ", 'mine'");
     heard(pg.getNotifications(10_000), "mine", pg.getBackendPID());
     try (Connection other = Suite.connect("simple", "0")) {
-      new Session(other, dir).run("NOTIFY " + channel + ", 'theirs'");
-      heard(pg.getNotifications(10_000), "theirs", other.unwrap(PGConnection.class).getBackendPID());
+      String from = new Session(other, dir).text("SELECT pg_backend_pid() FROM pg_notify('" + channel + "', 'theirs')");
+      heard(pg.getNotifications(10_000), "theirs", Integer.parseInt(from));
     }
     run("UNLISTEN *");
   }

@@ -13,8 +13,8 @@ import (
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 )
 
-func transactions(t *testing.T) {
-	eachMode(t, func(t *testing.T, conn *pgx.Conn, dir string) {
+func (at node) transactions(t *testing.T) {
+	at.eachMode(t, func(t *testing.T, conn *pgx.Conn, dir string) {
 		const put, read = "SELECT vault.put_secret($1, $2)", "SELECT vault.read_secret($1)"
 		name := dir + "a"
 		number(t, conn, put, name, "tx canary kept")
@@ -47,8 +47,8 @@ func transactions(t *testing.T) {
 	shared.NeverSent(t, "tx canary")
 }
 
-func savepoints(t *testing.T) {
-	eachMode(t, func(t *testing.T, conn *pgx.Conn, dir string) {
+func (at node) savepoints(t *testing.T) {
+	at.eachMode(t, func(t *testing.T, conn *pgx.Conn, dir string) {
 		const put, read = "SELECT vault.put_secret($1, $2)", "SELECT vault.read_secret($1)"
 		name := dir + "a"
 		tx, err := conn.Begin(t.Context())
@@ -97,14 +97,14 @@ func savepoints(t *testing.T) {
 			t.Errorf("after the transaction: got %q", got)
 		}
 	})
-	t.Run("spoilt", spoiltInSavepoint)
+	t.Run("spoilt", at.spoiltInSavepoint)
 	shared.NeverSent(t, "tx canary")
 }
 
 // spoiltInSavepoint: an opening that fails lets the client roll back to its
 // savepoint.
-func spoiltInSavepoint(t *testing.T) {
-	eachMode(t, func(t *testing.T, conn *pgx.Conn, dir string) {
+func (at node) spoiltInSavepoint(t *testing.T) {
+	at.eachMode(t, func(t *testing.T, conn *pgx.Conn, dir string) {
 		number(t, conn, "SELECT vault.put_secret($1, 'v')", dir+"spoilt")
 		cluster.Exec(t, shared.Connect(t, shared.SuperDSN(0)), `UPDATE vault.secret_versions v SET nonce = set_byte(nonce, 0, get_byte(nonce, 0) # 1)
 			FROM vault.secrets s WHERE s.id = v.secret_id AND s.name = $1`, dir+"spoilt")
@@ -135,8 +135,8 @@ func spoiltInSavepoint(t *testing.T) {
 	})
 }
 
-func refusals(t *testing.T) {
-	eachMode(t, func(t *testing.T, conn *pgx.Conn, dir string) {
+func (at node) refusals(t *testing.T) {
+	at.eachMode(t, func(t *testing.T, conn *pgx.Conn, dir string) {
 		for _, tt := range []struct {
 			sql, want string
 			args      []any

@@ -16,8 +16,8 @@ import (
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 )
 
-func cursors(t *testing.T) {
-	eachMode(t, func(t *testing.T, conn *pgx.Conn, dir string) {
+func (at node) cursors(t *testing.T) {
+	at.eachMode(t, func(t *testing.T, conn *pgx.Conn, dir string) {
 		for _, n := range []string{"1", "2", "3"} {
 			number(t, conn, "SELECT vault.put_secret($1, $2)", dir+n, "value "+n)
 		}
@@ -40,9 +40,9 @@ func cursors(t *testing.T) {
 	})
 }
 
-func copyIn(t *testing.T) {
-	conn := shared.Connect(t, shared.DSN(0, shared.User))
-	number(t, conn, "SELECT vault.put_secret('copy/a', 'copy canary')")
+func (at node) copyIn(t *testing.T) {
+	conn := at.connect(t)
+	number(t, conn, "SELECT vault.put_secret($1, 'copy canary')", t.Name()+"/a")
 	cluster.Exec(t, conn, "CREATE TEMP TABLE copied (n int, t text)")
 	const n = 20000
 	rows := make([][]any, 0, n)
@@ -57,15 +57,15 @@ func copyIn(t *testing.T) {
 	if state(err) != "57014" {
 		t.Errorf("a copy that its client ends: got %v, want 57014", err)
 	}
-	if got := text(t, conn, "SELECT vault.read_secret('copy/a')"); got != "copy canary" {
+	if got := text(t, conn, "SELECT vault.read_secret($1)", t.Name()+"/a"); got != "copy canary" {
 		t.Errorf("after it: got %q", got)
 	}
 	shared.NeverSent(t, "copy canary")
 }
 
-func copyOut(t *testing.T) {
-	conn := shared.Connect(t, shared.DSN(0, shared.User))
-	number(t, conn, "SELECT vault.put_secret('copy/out', 'copy canary')")
+func (at node) copyOut(t *testing.T) {
+	conn := at.connect(t)
+	number(t, conn, "SELECT vault.put_secret($1, 'copy canary')", t.Name()+"/a")
 	const n = 20000
 	var out bytes.Buffer
 	tag, err := conn.PgConn().CopyTo(t.Context(), &out, "COPY (SELECT n FROM generate_series(1, 20000) n) TO STDOUT")
@@ -73,7 +73,7 @@ func copyOut(t *testing.T) {
 		t.Errorf("copy out: got %s, %v", tag, err)
 	}
 	out.Reset()
-	if _, err := conn.PgConn().CopyTo(t.Context(), &out, "COPY (SELECT vault.read_secret('copy/out')) TO STDOUT"); err != nil || !strings.HasPrefix(out.String(), "hv1.") {
+	if _, err := conn.PgConn().CopyTo(t.Context(), &out, "COPY (SELECT vault.read_secret('"+t.Name()+"/a')) TO STDOUT"); err != nil || !strings.HasPrefix(out.String(), "hv1.") {
 		t.Errorf("copy a secret out: got %q, %v, want sealed text", out.String(), err)
 	}
 	shared.NeverSent(t, "copy canary")
@@ -81,8 +81,8 @@ func copyOut(t *testing.T) {
 
 // largeObjects uses functions that libpq calls by the fast path; pgx calls
 // them in SQL.
-func largeObjects(t *testing.T) {
-	conn := shared.Connect(t, shared.DSN(0, shared.User))
+func (at node) largeObjects(t *testing.T) {
+	conn := at.connect(t)
 	want := bytes.Repeat([]byte("large \x00\xff"), 100000)
 	err := pgx.BeginFunc(t.Context(), conn, func(tx pgx.Tx) error {
 		los := tx.LargeObjects()

@@ -2,7 +2,7 @@
 
 //go:build e2e
 
-// Package pgx drives a node with pgx, in all five of its ways to run a query.
+// Package pgx drives nodes with pgx, in all five of its ways to run a query.
 package pgx
 
 import (
@@ -20,9 +20,13 @@ import (
 var shared *cluster.Cluster
 
 func TestMain(m *testing.M) {
-	cluster.Main(m, cluster.Spec{Settings: map[string]string{
-		"log_statement": "all", "log_parameter_max_length": "-1", "log_parameter_max_length_on_error": "-1",
-	}}, &shared)
+	cluster.Main(m, cluster.Spec{
+		Standbys: 1,
+		NodeEnv:  map[string]string{"VAULT_MOVE_BACK_AFTER": "1ms"}, // that sessions go back, again and again
+		Settings: map[string]string{
+			"log_statement": "all", "log_parameter_max_length": "-1", "log_parameter_max_length_on_error": "-1",
+		},
+	}, &shared)
 }
 
 // modes are pgx's ways to run a query.
@@ -34,13 +38,22 @@ var modes = map[string]pgx.QueryExecMode{
 	"simple protocol": pgx.QueryExecModeSimpleProtocol,
 }
 
+// A node is the one that the clients connect to.
+type node int
+
+// connect opens a connection through the node.
+func (at node) connect(t *testing.T, options ...func(*pgx.ConnConfig)) *pgx.Conn {
+	t.Helper()
+	return shared.Connect(t, shared.DSN(int(at), shared.User), options...)
+}
+
 // eachMode runs a test with a connection of each mode. dir is a prefix for names
 // of secrets that is the mode's own.
-func eachMode(t *testing.T, test func(t *testing.T, conn *pgx.Conn, dir string)) {
+func (at node) eachMode(t *testing.T, test func(t *testing.T, conn *pgx.Conn, dir string)) {
 	t.Helper()
 	for name, mode := range modes {
 		t.Run(name, func(t *testing.T) {
-			conn := shared.Connect(t, shared.DSN(0, shared.User), func(c *pgx.ConnConfig) { c.DefaultQueryExecMode = mode })
+			conn := at.connect(t, func(c *pgx.ConnConfig) { c.DefaultQueryExecMode = mode })
 			test(t, conn, strings.ReplaceAll(t.Name(), " ", "-")+"/")
 		})
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-func batch(t *testing.T) {
-	eachMode(t, func(t *testing.T, conn *pgx.Conn, dir string) {
+func (at node) batch(t *testing.T) {
+	at.eachMode(t, func(t *testing.T, conn *pgx.Conn, dir string) {
 		var b pgx.Batch
 		want := []string{}
 		for i := range 20 {
@@ -55,8 +55,8 @@ func batch(t *testing.T) {
 }
 
 // pipeline uses pgconn's own pipeline, with a Sync after each pair.
-func pipeline(t *testing.T) {
-	conn := shared.Connect(t, shared.DSN(0, shared.User)).PgConn()
+func (at node) pipeline(t *testing.T) {
+	conn, name := at.connect(t).PgConn(), []byte(t.Name()+"/a")
 	p := conn.StartPipeline(t.Context())
 	p.SendPrepare("put", "SELECT vault.put_secret($1, $2)", nil)
 	p.SendPrepare("read", "SELECT vault.read_secret($1)", nil)
@@ -65,8 +65,8 @@ func pipeline(t *testing.T) {
 	}
 	const n = 50
 	for i := range n {
-		p.SendQueryPrepared("put", [][]byte{[]byte("pipeline/a"), fmt.Appendf(nil, "pipeline canary %d", i)}, nil, nil)
-		p.SendQueryPrepared("read", [][]byte{[]byte("pipeline/a")}, nil, []int16{int16(i % 2)})
+		p.SendQueryPrepared("put", [][]byte{name, fmt.Appendf(nil, "pipeline canary %d", i)}, nil, nil)
+		p.SendQueryPrepared("read", [][]byte{name}, nil, []int16{int16(i % 2)})
 		if err := p.Sync(); err != nil {
 			t.Fatal(err)
 		}

@@ -12,8 +12,8 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-func put(t *testing.T) {
-	eachMode(t, func(t *testing.T, conn *pgx.Conn, dir string) {
+func (at node) put(t *testing.T) {
+	at.eachMode(t, func(t *testing.T, conn *pgx.Conn, dir string) {
 		name := dir + "a"
 		for want := 1; want <= 3; want++ {
 			if got := number(t, conn, "SELECT vault.put_secret($1, $2)", name, fmt.Sprintf("pgx canary %d ünï 'q' \\", want)); got != want {
@@ -44,9 +44,9 @@ func put(t *testing.T) {
 	shared.NeverSent(t, "pgx canary")
 }
 
-func read(t *testing.T, format int16) {
+func (at node) read(t *testing.T, format int16) {
 	t.Helper()
-	eachMode(t, func(t *testing.T, conn *pgx.Conn, dir string) {
+	at.eachMode(t, func(t *testing.T, conn *pgx.Conn, dir string) {
 		const want = `read canary ünï 'q' \`
 		number(t, conn, "SELECT vault.put_secret($1, $2)", dir+"a", want)
 		args := []any{pgx.QueryResultFormats{format}, dir + "a"}
@@ -73,14 +73,14 @@ func read(t *testing.T, format int16) {
 	shared.NeverSent(t, "read canary")
 }
 
-func readText(t *testing.T) { read(t, pgtype.TextFormatCode) }
+func (at node) readText(t *testing.T) { at.read(t, pgtype.TextFormatCode) }
 
-func readBinary(t *testing.T) { read(t, pgtype.BinaryFormatCode) }
+func (at node) readBinary(t *testing.T) { at.read(t, pgtype.BinaryFormatCode) }
 
 // prepare runs one statement with a literal value three times: it is sealed
 // anew each time.
-func prepare(t *testing.T) {
-	eachMode(t, func(t *testing.T, conn *pgx.Conn, dir string) {
+func (at node) prepare(t *testing.T) {
+	at.eachMode(t, func(t *testing.T, conn *pgx.Conn, dir string) {
 		sql := "SELECT vault.put_secret('" + dir + "literal', 'literal canary')"
 		for want := 1; want <= 3; want++ {
 			if got := number(t, conn, sql); got != want {
@@ -111,8 +111,8 @@ func prepare(t *testing.T) {
 	shared.NeverSent(t, "literal canary")
 }
 
-func null(t *testing.T) {
-	eachMode(t, func(t *testing.T, conn *pgx.Conn, dir string) {
+func (at node) null(t *testing.T) {
+	at.eachMode(t, func(t *testing.T, conn *pgx.Conn, dir string) {
 		var none *string
 		if _, err := conn.Exec(t.Context(), "SELECT vault.put_secret($1, $2)", dir+"a", none); state(err) != "22004" {
 			t.Errorf("a value that is NULL: got %v, want 22004", err)

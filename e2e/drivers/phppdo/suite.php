@@ -163,9 +163,9 @@ feature('notify', function () use ($pdo) {
     $pdo->exec("NOTIFY phppdo_channel, 'mine'");
     equal($pdo->pgsqlGetNotify(PDO::FETCH_ASSOC, 10000)['payload'], 'mine');
     $other = connect();
-    $other->exec("NOTIFY phppdo_channel, 'theirs'");
+    $pid = one($other, "SELECT pg_backend_pid() FROM pg_notify('phppdo_channel', 'theirs')");
     $heard = $pdo->pgsqlGetNotify(PDO::FETCH_ASSOC, 60000);
-    equal([$heard['payload'], $heard['pid']], ['theirs', $other->pgsqlGetPid()]);
+    equal([$heard['payload'], $heard['pid']], ['theirs', $pid]);
 });
 
 feature('large object', function () use ($pdo) {

@@ -137,13 +137,15 @@ feature('error', function () use ($conn) {
 });
 
 feature('cancel', function () use ($conn) {
+    pg_query($conn, "SET application_name = '" . PREFIX . "'");
     pg_send_query($conn, 'SELECT pg_sleep(600)');
     $watcher = connect(sprintf("user='%s' password='%s'", getenv('SUPERUSER'), getenv('SUPERPASSWORD')));
-    while (one($watcher, "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'", [pg_get_pid($conn)]) === '0') {
+    $asleep = "SELECT count(*) FROM activity WHERE application_name = $1 AND wait_event = 'PgSleep'";
+    while (one($watcher, $asleep, [PREFIX]) === '0') {
     }
     equal(pg_connection_busy($conn), true);
     equal(pg_cancel_query($conn), true);
-    equal(one($watcher, "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'", [pg_get_pid($conn)]), '0');
+    equal(one($watcher, $asleep, [PREFIX]), '0');
     pg_close($watcher);
     equal(one($conn, READ, [PREFIX . '/canary']), CANARY);
 });
@@ -154,12 +156,12 @@ feature('notify', function () use ($conn) {
     $heard = pg_get_notify($conn, PGSQL_ASSOC);
     equal([$heard['payload'], $heard['pid']], ['mine', pg_get_pid($conn)]);
     $other = connect();
-    pg_query($other, "NOTIFY phppgsql_channel, 'theirs'");
+    $pid = one($other, "SELECT pg_backend_pid() FROM pg_notify('phppgsql_channel', 'theirs')");
     do {
         pg_consume_input($conn);
         $heard = pg_get_notify($conn, PGSQL_ASSOC);
     } while (!$heard);
-    equal([$heard['payload'], $heard['pid']], ['theirs', pg_get_pid($other)]);
+    equal([$heard['payload'], (string) $heard['pid']], ['theirs', $pid]);
     pg_close($other);
 });
 

@@ -14,7 +14,7 @@ import (
 
 func transaction(s *session) {
 	name := s.dir + "transaction"
-	tx, err := s.conn.BeginTx(s.Context(), &sql.TxOptions{Isolation: sql.LevelSerializable})
+	tx, err := s.conn.BeginTx(s.Context(), &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
 	s.must(err)
 	want(s, tx, 1, put, name, canary)
 	want(s, tx, canary, read, name)
@@ -78,8 +78,7 @@ func refused(s *session) {
 // cancel ends a context, at which the driver sends a cancel request.
 func cancel(s *session) {
 	want(s, s.conn, 1, put, s.dir+"cancel", canary)
-	var pid int
-	s.must(s.conn.QueryRowContext(s.Context(), "SELECT pg_backend_pid()").Scan(&pid))
+	s.exec(s.conn, "SET application_name = '"+s.dir+"'")
 	watcher, err := sql.Open("postgres", fmt.Sprintf("user=%s password=%s", os.Getenv("SUPERUSER"), os.Getenv("SUPERPASSWORD")))
 	s.must(err)
 	defer watcher.Close()
@@ -90,7 +89,7 @@ func cancel(s *session) {
 		ended <- err
 	}()
 	for asleep := 0; asleep == 0; {
-		s.must(watcher.QueryRow("SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'", pid).Scan(&asleep))
+		s.must(watcher.QueryRow("SELECT count(*) FROM activity WHERE application_name = $1 AND wait_event = 'PgSleep'", s.dir).Scan(&asleep))
 	}
 	stop()
 	s.check("57014", "a cancelled context", <-ended)

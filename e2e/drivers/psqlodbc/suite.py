@@ -138,12 +138,12 @@ def error():
 
 @suite.feature("cancel")
 def cancel():
-    pid = one(conn, "SELECT pg_backend_pid()")
     sleeping = conn.cursor()
+    sleeping.execute("SET application_name = '%s'" % PREFIX)
 
     def when_it_runs():
         watcher = connect(os.environ["SUPERUSER"], os.environ["SUPERPASSWORD"])
-        while one(watcher, "SELECT count(*) FROM pg_stat_activity WHERE pid = ? AND wait_event = 'PgSleep'", pid) == 0:
+        while one(watcher, "SELECT count(*) FROM activity WHERE application_name = ? AND wait_event = 'PgSleep'", PREFIX) == 0:
             pass
         sleeping.cancel()
         watcher.close()

@@ -8,7 +8,7 @@ import psycopg
 from psycopg import errors, pq, rows
 
 sys.path.insert(0, "..")
-from tap import BROKEN, CANARY, PREFIX, Suite, equal, fails, raises, refused, when_waiting  # noqa: E402
+from tap import BROKEN, CANARY, NAMED, PREFIX, Suite, equal, fails, raises, refused, when_waiting  # noqa: E402
 
 PUT = "SELECT vault.put_secret(%s, %s)"
 READ = "SELECT vault.read_secret(%s) AS pw"
@@ -245,8 +245,8 @@ def error():
 
 @suite.feature("cancel")
 def cancel():
-    pid = conn.info.backend_pid
-    thread = when_waiting(pid, "PgSleep", conn.cancel)
+    conn.execute(NAMED)
+    thread = when_waiting("PgSleep", conn.cancel)
     raises("57014", conn.execute, "SELECT pg_sleep(600)")
     thread.join()
     # While the node has the name's lock taken for it.
@@ -254,7 +254,7 @@ def cancel():
     holder = connect()
     with holder.transaction(force_rollback=True):
         holder.execute(PUT, (PREFIX + "/cancel", CANARY))
-        thread = when_waiting(pid, "Lock/", conn.cancel)
+        thread = when_waiting("Lock/", conn.cancel)
         raises("57014", put, "/cancel")
         thread.join()
     equal(put("/cancel"), 2)
@@ -269,9 +269,9 @@ def notify():
     conn.execute("NOTIFY psycopg_channel, 'mine'")
     equal([(n.payload, n.pid) for n in mine], [("mine", conn.info.backend_pid)])
     other = connect()
-    other.execute("NOTIFY psycopg_channel, 'theirs'")
+    pid = one(other.execute("SELECT pg_backend_pid() FROM pg_notify('psycopg_channel', 'theirs')"))
     got = next(conn.notifies())
-    equal((got.payload, got.pid), ("theirs", other.info.backend_pid))
+    equal((got.payload, got.pid), ("theirs", pid))
     other.close()
 
 

@@ -8,7 +8,7 @@ import psycopg2
 from psycopg2 import extensions
 
 sys.path.insert(0, "..")
-from tap import BROKEN, CANARY, PREFIX, Suite, equal, raises, refused, when_waiting  # noqa: E402
+from tap import BROKEN, CANARY, NAMED, PREFIX, Suite, equal, raises, refused, when_waiting  # noqa: E402
 
 PUT = "SELECT vault.put_secret(%s, %s)"
 READ = "SELECT vault.read_secret(%s) AS pw"
@@ -128,7 +128,8 @@ def error():
 
 @suite.feature("cancel")
 def cancel():
-    thread = when_waiting(conn.info.backend_pid, "PgSleep", conn.cancel)
+    run(conn, NAMED)
+    thread = when_waiting("PgSleep", conn.cancel)
     raises("57014", one, conn, "SELECT pg_sleep(600)")
     thread.join()
     equal(one(conn, READ, (PREFIX + "/canary",)), CANARY)
@@ -141,11 +142,11 @@ def notify():
     equal([(n.payload, n.pid) for n in conn.notifies], [("mine", conn.info.backend_pid)])
     del conn.notifies[:]
     other = connect()
-    run(other, "NOTIFY psycopg2_channel, 'theirs'")
+    pid = one(other, "SELECT pg_backend_pid() FROM pg_notify('psycopg2_channel', 'theirs')")
     while not conn.notifies:
         select.select([conn], [], [])
         conn.poll()
-    equal([(n.payload, n.pid) for n in conn.notifies], [("theirs", other.info.backend_pid)])
+    equal([(n.payload, n.pid) for n in conn.notifies], [("theirs", pid)])
     other.close()
 
 

@@ -183,10 +183,11 @@ suite.feature('error') do
 end
 
 suite.feature('cancel') do
+  conn.exec("SET application_name = '#{PREFIX}'")
   conn.send_query('SELECT pg_sleep(600)')
   watcher = connect(user: ENV.fetch('SUPERUSER'), password: ENV.fetch('SUPERPASSWORD'))
-  running = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'"
-  nil while one(watcher, running, [conn.backend_pid]) == '0'
+  running = "SELECT count(*) FROM activity WHERE application_name = $1 AND wait_event = 'PgSleep'"
+  nil while one(watcher, running, [PREFIX]) == '0'
   watcher.close
   equal(conn.cancel, nil)
   raises('57014') { conn.get_last_result }
@@ -198,8 +199,8 @@ suite.feature('notify') do
   conn.exec("NOTIFY rubypg_channel, 'mine'")
   equal(conn.notifies.values_at(:extra, :be_pid), ['mine', conn.backend_pid])
   other = connect
-  other.exec("NOTIFY rubypg_channel, 'theirs'")
-  conn.wait_for_notify { |_, pid, payload| equal([payload, pid], ['theirs', other.backend_pid]) }
+  from = one(other, "SELECT pg_backend_pid() FROM pg_notify('rubypg_channel', 'theirs')")
+  conn.wait_for_notify { |_, pid, payload| equal([payload, pid.to_s], ['theirs', from]) }
   other.close
 end
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, column_property, declarative_base, joinedloa
 from sqlalchemy.util import await_only, greenlet_spawn
 
 sys.path.insert(0, "..")
-from tap import BROKEN, CANARY, PREFIX, Suite, equal, fails, refused, when_waiting  # noqa: E402
+from tap import BROKEN, CANARY, NAMED, PREFIX, Suite, equal, fails, refused, when_waiting  # noqa: E402
 
 DRIVER = sys.argv[1]
 SYNC = DRIVER == "psycopg2"
@@ -177,7 +177,7 @@ def transaction():
         with fails("P0002"):
             read(session, name)
         session.rollback()
-        session.connection(execution_options={"isolation_level": "SERIALIZABLE"})
+        session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         equal(put(session, name), 1)
         session.commit()
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
@@ -212,15 +212,15 @@ def error():
 @suite.feature("cancel")
 def cancel():
     with Session(engine, future=True) as session:
-        pid = session.scalar(select(func.pg_backend_pid()))
+        session.execute(text(NAMED))
         asleep = select(func.pg_sleep(600))
         if SYNC:
-            thread = when_waiting(pid, "PgSleep", raw(session.connection()).cancel)
+            thread = when_waiting("PgSleep", raw(session.connection()).cancel)
             with fails("57014"):
                 session.execute(asleep)
         else:  # the driver sends the request when its task is cancelled
             task = loop.create_task(greenlet_spawn(session.execute, asleep))
-            thread = when_waiting(pid, "PgSleep", lambda: loop.call_soon_threadsafe(task.cancel))
+            thread = when_waiting("PgSleep", lambda: loop.call_soon_threadsafe(task.cancel))
             try:
                 await_only(task)
             except asyncio.CancelledError:
