@@ -13,11 +13,15 @@ func TestTable(t *testing.T) {
 			{Feature: "batch", Outcome: Passed},
 		}},
 		{Kind: Drivers, Client: "c", Version: "3", Server: "primary", Results: []Result{
-			{Feature: "put", Outcome: Passed}, {Feature: "notify", Outcome: Passed}, {Feature: "batch", Outcome: Passed},
+			{Feature: "put", Outcome: Passed},
+			{Feature: "notify", Outcome: Passed},
+			{Feature: "batch", Outcome: Passed},
 			{Feature: "cancel", Outcome: Absent, Remark: "it cannot"},
 		}},
 		{Kind: Drivers, Client: "c", Version: "3", Server: "standby", Results: []Result{
-			{Feature: "put", Outcome: Passed}, {Feature: "notify", Outcome: Failed}, {Feature: "batch", Outcome: Passed},
+			{Feature: "put", Outcome: Passed},
+			{Feature: "notify", Outcome: Failed},
+			{Feature: "batch", Outcome: Passed},
 			{Feature: "cancel", Outcome: Absent, Remark: "it cannot"},
 		}},
 		{Kind: Tools, Client: "b", Version: "2", Results: []Result{{Feature: "x", Outcome: Passed, Remark: "3 of 3"}, {Feature: "y", Outcome: Failed}}},
