@@ -66,7 +66,9 @@ LEFT JOIN (pg_catalog.pg_depend td JOIN pg_catalog.pg_type t ON t.oid OPERATOR(p
 // readCatalog asks the user's own backend, before the client sees its first
 // ReadyForQuery: one round trip.
 func (ss *session) readCatalog() error {
-	const query = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;" + catalogQuery // a standby refuses serializable, whatever the role's default is
+	// Whatever the role's defaults are: a standby refuses serializable, and a plan
+	// around what is disabled would be compiled, for a second.
+	const query = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL jit = off;" + catalogQuery
 	if _, err := ss.server().Write(wire.AppendQuery(nil, query)); err != nil {
 		return err
 	}

@@ -104,17 +104,20 @@ func (ss *session) fit(ctx context.Context, l *serverLogin, used bool, p *vault.
 // that was looked for; nil: it is the server beside the node.
 func (ss *session) inspect(l *serverLogin, p *vault.Primary, has *carried) (failed *sqlError, passing bool) {
 	x := ss.errand()
+	x.query(ss.own, "SELECT pg_catalog.set_config('jit', 'off', true)") // as at log-in
 	x.query(ss.own, vault.SQLClaim)
 	x.query(ss.own, catalogQuery)
 	x.query(ss.own, reportedQuery)
+	x.sync()
 	if has.state != nil {
 		x.query(ss.own, sessionQuery)
+		x.sync()
 	}
-	x.sync()
 	results, err := x.do(l.leg, ss.srv.limits().MaxQuery, ss.meanwhile(&l.reported))
 	if err != nil {
 		return stays("the server at "+l.leg.at.Addr+" does not answer: "+err.Error(), ""), true
 	}
+	results = results[1:]
 	claim, catalogRow := results[0], results[1]
 	if p != nil {
 		confirmed := false

@@ -127,3 +127,15 @@ func TestWithoutTheVault(t *testing.T) {
 		t.Errorf("hint %q", s.Err.Hint)
 	}
 }
+
+// TestMoveNotCompiled: what a session has disabled makes the node's own questions
+// dear, but not so dear that a server compiles them.
+func TestMoveNotCompiled(t *testing.T) {
+	schema(t)
+	s := standby(t)
+	for _, name := range []string{"seqscan", "indexscan", "indexonlyscan", "bitmapscan", "sort", "hashjoin", "mergejoin", "nestloop"} {
+		run(t, s, "SET enable_"+name+" = off")
+	}
+	run(t, s, "INSERT INTO r.t (v) VALUES ('dear')")
+	shared.NeverSent(t, "JIT:") // of auto_explain
+}

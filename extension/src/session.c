@@ -259,7 +259,8 @@ put_immovables(VaultRows *rows)
 
 /*
  * The text of PREPARE is kept as that of its whole Query: cut out the one
- * statement, so that it can be sent by itself.
+ * statement with its semicolon, so that it can be sent by itself, and be shown
+ * as it was.
  */
 static char *
 own_text(const CachedPlanSource *source)
@@ -274,6 +275,8 @@ own_text(const CachedPlanSource *source)
 		len = source->raw_parse_tree->stmt_len;
 	}
 	end = start + (len > 0 ? (size_t) len : strlen(start));
+	if (*end == ';')
+		end++;
 	while (start < end && scanner_isspace(*start))
 		start++;
 	while (start < end && scanner_isspace(end[-1]))
@@ -312,17 +315,34 @@ put_prepared(VaultRows *rows)
 	}
 }
 
+/*
+ * A plan around what the session has disabled costs so much that the server
+ * would compile it, for a second.
+ */
+static int
+without_jit(void)
+{
+	int			nest = NewGUCNestLevel();
+
+	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	return nest;
+}
+
 /* The settings first: later the caller's rights are not ours. */
 Datum
 vault_session_state(PG_FUNCTION_ARGS)
 {
 	VaultRows	rows = vault_begin_rows(fcinfo);
 	VaultCaller caller;
+	int			nest;
 
 	put_settings(&rows);
 	vault_spi_begin(&caller);
+	nest = without_jit();
 	put_immovables(&rows);
 	put_prepared(&rows);
+	AtEOXact_GUC(true, nest);
 	vault_spi_end(&caller);
 	return (Datum) 0;
 }
