@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/hyperiondb/hyperion-vault/e2e/report"
@@ -70,8 +71,20 @@ func (s *suite) check(t *testing.T) {
 		}
 	}
 	keepRow(t, s.name, src.String()+": "+numbers, report.Result{
-		Feature: "each test that passes direct passes through a node; one that fails has the same output", Outcome: outcome(t),
+		Feature: "each test that passes direct passes through a node" + s.exceptions() + "; one that fails has the same output", Outcome: outcome(t),
 	})
+}
+
+// exceptions are the words for the tests that are different.
+func (s *suite) exceptions() string {
+	var said []string
+	for _, test := range slices.Sorted(maps.Keys(s.different)) {
+		said = append(said, fmt.Sprintf("%s (%s)", test, s.different[test]))
+	}
+	if len(said) == 0 {
+		return ""
+	}
+	return ", but for " + strings.Join(said, ", ")
 }
 
 func (s *suite) reason(test string, src *source) string {

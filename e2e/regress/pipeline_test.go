@@ -20,7 +20,8 @@ import (
 
 // TestPipeline runs libpq_pipeline of src/test/modules. Where the source has a
 // trace of all messages of a test, those on both ways are compared with each
-// other, and with it.
+// other, and with it. Through the node beside a standby they run in the vault's
+// database, for a session moves only where it is.
 func TestPipeline(t *testing.T) {
 	src := fetch(t)
 	dir := filepath.Join(src.Tests, "modules", "libpq_pipeline")
@@ -33,11 +34,13 @@ func TestPipeline(t *testing.T) {
 	if len(tests) < 11 {
 		t.Fatalf("libpq_pipeline has the tests %q, want at least 11", tests)
 	}
-	c := cluster.Start(t, cluster.Spec{Settings: settings})
+	c := cluster.Start(t, cluster.Spec{Settings: settings, Standbys: 1})
 	conn := c.Connect(t, c.SuperDSN(0))
-	ways := map[string]string{"direct": c.Nodes[0].Postgres, "node": c.Nodes[0].Proxy}
-	for way := range ways {
-		cluster.Exec(t, conn, "CREATE DATABASE pipeline_"+way)
+	for _, database := range []string{"pipeline_direct", "pipeline_node"} {
+		cluster.Exec(t, conn, "CREATE DATABASE "+database)
+	}
+	ways := map[string]struct{ address, database string }{
+		"direct": {c.Nodes[0].Postgres, "pipeline_direct"}, "node": {c.Nodes[0].Proxy, "pipeline_node"}, "standby": {c.Nodes[1].Proxy, c.Database},
 	}
 	passed := map[string]int{}
 	traces := 0
@@ -49,8 +52,8 @@ func TestPipeline(t *testing.T) {
 				t.Fatal(err)
 			}
 			seen := map[string]string{}
-			for way, address := range ways {
-				trace, err := pipeline(t, c, program, test, address, "pipeline_"+way, traced)
+			for way, at := range ways {
+				trace, err := pipeline(t, c, program, test, at.address, at.database, traced)
 				if err != nil {
 					t.Errorf("%s: %v", way, err)
 					continue
@@ -62,8 +65,10 @@ func TestPipeline(t *testing.T) {
 				return
 			}
 			traces++
-			if seen["node"] != seen["direct"] {
-				t.Errorf("messages through the node\n%s\ndirect\n%s", seen["node"], seen["direct"])
+			for _, way := range []string{"node", "standby"} {
+				if seen[way] != seen["direct"] {
+					t.Errorf("messages through the %s\n%s\ndirect\n%s", way, seen[way], seen["direct"])
+				}
 			}
 			if !src.stale() && seen["node"] != string(want) {
 				t.Errorf("messages through the node\n%s\nthe source has\n%s", seen["node"], want)
@@ -73,7 +78,7 @@ func TestPipeline(t *testing.T) {
 	if traces == 0 {
 		t.Errorf("no traces in %s", dir)
 	}
-	numbers := fmt.Sprintf("%d of %d direct, %d of %d through a node", passed["direct"], len(tests), passed["node"], len(tests))
+	numbers := fmt.Sprintf("%d of %d direct, %d of %d through a node, %d of %d through a standby's", passed["direct"], len(tests), passed["node"], len(tests), passed["standby"], len(tests))
 	t.Log(numbers)
 	keepRow(t, "libpq_pipeline", src.String()+": "+numbers, report.Result{
 		Feature: "every test, and where the source has a trace, the same messages", Outcome: outcome(t),

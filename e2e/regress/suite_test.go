@@ -5,6 +5,8 @@
 // Package regress runs the tests that the PostgreSQL project wrote for its own
 // server twice: direct, and through a node. Each that passes direct passes
 // through the node, and one that fails direct gives the same output both ways.
+// Through the node beside a standby few are different, each for a reason. There a
+// commit waits until the standby shows it: tests read what others have written.
 // `make regress` runs all of it, `make e2e` libpq_pipeline.
 package regress
 
@@ -34,6 +36,7 @@ type suite struct {
 	extra    []string // tests that the schedule leaves out
 	options  []string
 	database string // exists, and has the vault; empty: the program makes one without
+	node     int    // beside which server: 0 the primary, 1 a standby
 	// different are tests that pass direct and not through a node, each with the
 	// reason why that is as it must be.
 	different map[string]string
@@ -42,7 +45,7 @@ type suite struct {
 }
 
 // settings are a scratch server's: nobody needs its data after a crash.
-var settings = map[string]string{"fsync": "off", "full_page_writes": "off", "max_prepared_transactions": "10"}
+var settings = map[string]string{"fsync": "off", "full_page_writes": "off", "max_prepared_transactions": "10", "synchronous_commit": "remote_apply"}
 
 // A result is one test's.
 type result struct {
@@ -56,15 +59,18 @@ type results map[string]result
 func (s *suite) both(t *testing.T) (direct, node results) {
 	t.Helper()
 	src := fetch(t)
-	spec := cluster.Spec{Settings: settings, Database: s.database}
+	spec := cluster.Spec{Settings: settings, Database: s.database, Standbys: s.node}
 	through := cluster.Start(t, spec)
-	spec.ServersOnly = true
+	if s.node > 0 {
+		through.Synchronous(t)
+	}
+	spec.ServersOnly, spec.Standbys = true, 0
 	alone := cluster.Start(t, spec)
 	var errNode, errDirect error
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		node, errNode = s.run(t.Context(), src, through, through.Nodes[0].Proxy, "node")
+		node, errNode = s.run(t.Context(), src, through, through.Nodes[s.node].Proxy, "node")
 	}()
 	direct, errDirect = s.run(t.Context(), src, alone, alone.Nodes[0].Postgres, "direct")
 	<-done
