@@ -121,6 +121,32 @@ func TestErased(t *testing.T) {
 	}
 }
 
+// TestInformational: what a proxy says before the answer is none, or the next call
+// would get this one's.
+func TestInformational(t *testing.T) {
+	s := serve(t, (*httptest.Server).Start)
+	s.answer = func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusEarlyHints)
+		_, _ = io.Copy(w, r.Body)
+	}
+	c := newClient(&http.Transport{})
+	for _, body := range []string{"one", "two"} {
+		if got, err := ask(t, c, t.Context(), s.URL, body); got != body || err != nil {
+			t.Errorf("got %q, %v, want %q", got, err, body)
+		}
+	}
+	s.mu.Lock()
+	s.answer = func(w http.ResponseWriter, _ *http.Request) {
+		for range maxAnswer {
+			w.WriteHeader(http.StatusEarlyHints)
+		}
+	}
+	s.mu.Unlock()
+	if got, err := ask(t, c, t.Context(), s.URL, "x"); err == nil {
+		t.Errorf("got %q, though no answer came", got)
+	}
+}
+
 // TestEndsWithContext: whoever goes away is not held up by an answer that does
 // not come, nor is the next caller given that connection.
 func TestEndsWithContext(t *testing.T) {
