@@ -12,7 +12,7 @@ import (
 	"github.com/hyperiondb/hyperion-vault/proxy"
 )
 
-// controlPath is the socket where `status` finds the node of its host: in
+// controlPath is the socket where `status` and `flush` find the node of their host: in
 // VAULT_AUDIT_DIR, which only the node's own user can enter, as root can.
 func controlPath(auditDir string) string { return filepath.Join(auditDir, "control.sock") }
 
@@ -48,6 +48,10 @@ func (n *node) controlHandler() http.Handler {
 			}
 		}
 		writeJSON(w, http.StatusOK, s)
+	})
+	mux.HandleFunc("POST /flush", func(w http.ResponseWriter, r *http.Request) {
+		n.flush(r.Context())
+		w.WriteHeader(http.StatusNoContent)
 	})
 	return mux
 }

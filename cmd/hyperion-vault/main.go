@@ -31,6 +31,7 @@ type commands struct {
 	Dev     devCommand     `cmd:"" help:"Run a scratch PostgreSQL with a node, to try things; everything is removed at the end."`
 	Init    initCommand    `cmd:"" help:"Prepare a cluster: extension, vault id, service role, first admin token. May be run again."`
 	Status  statusCommand  `cmd:"" help:"Say how the node of this host is, and with --sessions whom it serves."`
+	Flush   flushCommand   `cmd:"" help:"Have the node of this host forget its data keys: each is asked of the KMS again."`
 	Version versionCommand `cmd:"" help:"Print the version and how it was built."`
 }
 

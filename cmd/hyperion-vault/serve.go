@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -288,9 +287,7 @@ func (n *node) signals(ctx context.Context) {
 		select {
 		case s := <-signals:
 			if s == syscall.SIGUSR2 {
-				n.vault.Flush()
-				debug.FreeOSMemory() // what the KMS's answers went through is erased when it is collected
-				n.log.InfoContext(ctx, "the cache of data keys was emptied")
+				n.flush(ctx)
 				continue
 			}
 			n.reloadSettings(ctx)

@@ -13,24 +13,22 @@ import (
 	"text/tabwriter"
 )
 
-type statusCommand struct {
+// nodeHere finds the node of this host.
+type nodeHere struct {
 	Config   string `env:"VAULT_CONFIG" placeholder:"FILE" help:"The node's settings, which say where its directory is."`
 	AuditDir string `env:"VAULT_AUDIT_DIR" placeholder:"DIR" help:"The node's directory, if the settings do not say it."`
-	Sessions bool   `help:"List the sessions: at which server each is, and why it could not go to another."`
-	JSON     bool   `name:"json" help:"Print all of it as JSON."`
+}
+
+type statusCommand struct {
+	nodeHere `embed:""`
+
+	Sessions bool `help:"List the sessions: at which server each is, and why it could not go to another."`
+	JSON     bool `name:"json" help:"Print all of it as JSON."`
 }
 
 // Run asks the node of this host.
 func (c *statusCommand) Run(ctx context.Context, std *streams) error {
-	dir := c.AuditDir
-	if dir == "" {
-		v, _, err := load(&settings{}, std.environ, c.Config)
-		if err != nil {
-			return err
-		}
-		dir = v["VAULT_AUDIT_DIR"]
-	}
-	raw, err := askControl(ctx, controlPath(dir), "/status")
+	raw, err := c.ask(ctx, std, http.MethodGet, "/status")
 	if err != nil {
 		return err
 	}
@@ -45,14 +43,23 @@ func (c *statusCommand) Run(ctx context.Context, std *streams) error {
 	return s.print(std.out, c.Sessions)
 }
 
-// askControl asks a running node by its socket.
-func askControl(ctx context.Context, socket, path string) ([]byte, error) {
+// ask asks the node by its socket.
+func (h *nodeHere) ask(ctx context.Context, std *streams, method, path string) ([]byte, error) {
+	dir := h.AuditDir
+	if dir == "" {
+		v, _, err := load(&settings{}, std.environ, h.Config)
+		if err != nil {
+			return nil, err
+		}
+		dir = v["VAULT_AUDIT_DIR"]
+	}
+	socket := controlPath(dir)
 	client := &http.Client{Timeout: httpTimeout, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		},
 	}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://node"+path, nil)
+	request, err := http.NewRequestWithContext(ctx, method, "http://node"+path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -61,6 +68,9 @@ func askControl(ctx context.Context, socket, path string) ([]byte, error) {
 		return nil, fmt.Errorf("no node answers at %s: %w (does it run, and is its VAULT_AUDIT_DIR this one?)", socket, errnoOf(err))
 	}
 	raw, err := io.ReadAll(io.LimitReader(answer.Body, 64<<20))
+	if err == nil && answer.StatusCode >= http.StatusMultipleChoices {
+		err = fmt.Errorf("the node answers %s: it may be of another version", answer.Status)
+	}
 	return raw, errors.Join(err, answer.Body.Close())
 }
 

@@ -8,10 +8,9 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"os"
+	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -155,20 +154,14 @@ func read(t *testing.T, conn *pgx.Conn, name string) {
 // flush empties the node's cache of data keys.
 func flush(t *testing.T) {
 	t.Helper()
-	before := len(logged(t))
-	if err := syscall.Kill(shared.Nodes[0].PID, syscall.SIGUSR2); err != nil {
-		t.Fatal(err)
-	}
-	cluster.Eventually(t, "the flush", func() bool { return strings.Contains(logged(t)[before:], "data keys was emptied") })
-}
-
-func logged(t *testing.T) string {
-	t.Helper()
-	text, err := os.ReadFile(shared.Nodes[0].Log)
+	binary, err := cluster.Binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(text)
+	out, err := exec.CommandContext(t.Context(), binary, "flush", "--config", shared.Nodes[0].Config).CombinedOutput()
+	if err != nil || len(out) > 0 {
+		t.Fatalf("flush: %v\n%s", err, out)
+	}
 }
 
 func readyz(t *testing.T) string {
