@@ -103,12 +103,11 @@ func (ss *session) authenticate(nc net.Conn, verifier scram.Verifier, doomed str
 func (ss *session) verifier(ctx context.Context) (v scram.Verifier, doomed string, err error) {
 	text, found, err := ss.srv.cfg.Vault.LoginVerifier(ctx, ss.user)
 	if err != nil {
-		ss.srv.cfg.Log.Error("log-ins are impossible: the service role cannot fetch verifiers", "error", err.Error())
+		failed := ss.srv.uncheckable("the service role cannot fetch verifiers", err)
 		if errors.Is(err, vault.ErrPooler) {
-			return v, "", pooled()
+			failed = pooled()
 		}
-		return v, "", fatalError(stateCannotConnect, "the node cannot check log-ins at its server now",
-			"The node's log has the reason; try again, or connect to another node.")
+		return v, "", failed
 	}
 	mock := func(why string) (scram.Verifier, string, error) {
 		return scram.Mock(ss.srv.cfg.MockSecret, ss.user), why, nil

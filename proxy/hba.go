@@ -10,6 +10,14 @@ import (
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 )
 
+// uncheckable is the answer to a log-in that cannot be checked. While that lasts
+// the reason is logged from time to time.
+func (s *Server) uncheckable(why string, err error) *sqlError {
+	s.lament.Do(func() { s.cfg.Log.Error("log-ins are impossible", "reason", why, "error", err.Error()) })
+	return fatalError(stateCannotConnect, "the node cannot check log-ins at its server now",
+		"The node's log has the reason; try again, or connect to another node.")
+}
+
 // admitAddress applies the server's pg_hba.conf to a client that has proved its
 // password: until then it hears nothing of the rules. The server itself sees
 // the node's address only.
@@ -20,9 +28,7 @@ func (s *Server) admitAddress(ctx context.Context, ss *session) error {
 	client := hba.Client{Addr: ss.peer, User: ss.user, Database: ss.database, TLS: ss.tls, Physical: isPhysical(ss.params)}
 	v, err := s.cfg.Vault.Admits(ctx, client)
 	if err != nil {
-		s.cfg.Log.Error("log-ins are impossible: the service role cannot read the rules of pg_hba.conf", "error", err.Error())
-		return fatalError(stateCannotConnect, "the node cannot check log-ins at its server now",
-			"The node's log has the reason; try again, or connect to another node.")
+		return s.uncheckable("the service role cannot read the rules of pg_hba.conf", err)
 	}
 	if v.Outcome == hba.Admitted {
 		return nil

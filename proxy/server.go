@@ -106,6 +106,7 @@ type Server struct {
 	logins   *budget       // log-ins that fail
 	misses   *budget       // cancel requests with a wrong key
 	grumble  rate.Sometimes
+	lament   rate.Sometimes // over log-ins that cannot be checked
 	sweeping sync.Once
 	parker   *wire.Parker
 
@@ -161,6 +162,7 @@ func newServer(ctx context.Context, cancel context.CancelFunc, cfg Config, m *me
 		retuned: make(chan struct{}, 1),
 		lobby:   newLobby(), logins: newBudget(strangersPerSecond), misses: newBudget(0),
 		grumble:   rate.Sometimes{First: 1, Interval: 10 * time.Second},
+		lament:    rate.Sometimes{First: 1, Interval: 10 * time.Second},
 		listeners: map[net.Listener]struct{}{},
 		sessions:  map[cancelKey]*session{},
 		byPID:     map[uint32][]*session{},

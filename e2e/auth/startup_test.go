@@ -19,6 +19,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 	"github.com/hyperiondb/hyperion-vault/e2e/rawpg"
 )
@@ -246,4 +249,30 @@ func dialRaw(t *testing.T) *rawpg.Conn {
 	}
 	t.Cleanup(func() { c.Close() })
 	return c
+}
+
+// TestServerAway: log-ins are refused with a word to each client, and the node's
+// log is told from time to time.
+func TestServerAway(t *testing.T) {
+	nobody := cluster.FreeAddress(t)
+	node := shared.Nodes[0].StartUnready(t, map[string]string{"VAULT_LOCAL_PG": nobody, "VAULT_PG_HOSTS": nobody})
+	host, port, _ := strings.Cut(node.Proxy, ":")
+	const tries = 30
+	for range tries {
+		conn, err := pgx.Connect(t.Context(), shared.DSN(0, shared.User)+" host="+host+" port="+port)
+		if err == nil {
+			conn.Close(t.Context())
+			t.Fatal("logged in at no server")
+		}
+		if pe := new(pgconn.PgError); !errors.As(err, &pe) || pe.Code != "57P03" {
+			t.Fatalf("got %v, want 57P03", err)
+		}
+	}
+	log, err := os.ReadFile(node.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(log), "log-ins are impossible"); n == 0 || n > tries/2 {
+		t.Errorf("%d lines in the log for %d log-ins", n, tries)
+	}
 }
