@@ -1,6 +1,6 @@
 module github.com/hyperiondb/hyperion-vault/e2e/kms
 
-go 1.26.8
+go 1.26.0
 
 tool github.com/nsmithuk/local-kms
 
