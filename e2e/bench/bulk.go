@@ -12,6 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/bench/document"
 )
 
 // raw is a connection that is logged in by a driver and then taken from it: it
@@ -149,7 +151,7 @@ func measureBulk(ctx context.Context, w *world, o *options, b bulk) ([]line, err
 	}
 	speed := func(m moved) float64 { return m.speed }
 	l := compare(b.what, "MB/s", w.pgbouncer.name, ours, peer, speed, goalBulk)
-	l.Others = []other{{w.tcp.name, median(each(direct, speed))}, {w.socket.name, median(each(overSocket, speed))}}
+	l.Others = []other{{w.tcp.name, document.Median(each(direct, speed))}, {w.socket.name, document.Median(each(overSocket, speed))}}
 	return []line{l, compare(b.what, "proxy CPU, µs a MB", w.pgbouncer.name, ours, peer, func(m moved) float64 { return micros(m.cpu) }, nil)}, nil
 }
 

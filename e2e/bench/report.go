@@ -81,7 +81,7 @@ type report struct {
 
 // describe notes machine and versions.
 func (r *report) describe(ctx context.Context, w *world) error {
-	r.Machine, r.Go, r.Congestion = document.ThisMachine(), runtime.Version(), document.First("/proc/sys/net/ipv4/tcp_congestion_control")
+	r.Machine, r.Go, r.Congestion = document.ThisMachine(), runtime.Version(), document.Content("/proc/sys/net/ipv4/tcp_congestion_control")
 	var err error
 	if r.PgBouncer, err = version(ctx, "pgbouncer", "--version"); err != nil {
 		return err

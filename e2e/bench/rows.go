@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/bench/document"
 )
 
 // A row is one measurement, which may fill several lines of the table.
@@ -99,16 +101,7 @@ func ratio[T any](ours, peers []T, f func(T) float64) float64 {
 	for i := range ours {
 		all[i] = f(ours[i]) / f(peers[i])
 	}
-	return median(all)
-}
-
-func median(v []float64) float64 {
-	v = slices.Clone(v)
-	slices.Sort(v)
-	if n := len(v); n%2 == 0 {
-		return (v[n/2-1] + v[n/2]) / 2
-	}
-	return v[len(v)/2]
+	return document.Median(all)
 }
 
 func each[T any](v []T, f func(T) float64) []float64 {
@@ -178,7 +171,7 @@ func measureLoad(ctx context.Context, w *world, o *options, l load) ([]line, err
 func compare[T any](what, figure, peerName string, ours, peer []T, f func(T) float64, g *goal) line {
 	return line{
 		Row: what, What: figure, PeerName: peerName, goal: g,
-		Node: median(each(ours, f)), Peer: median(each(peer, f)), Ratio: ratio(ours, peer, f),
+		Node: document.Median(each(ours, f)), Peer: document.Median(each(peer, f)), Ratio: ratio(ours, peer, f),
 		Nodes: each(ours, f), Peers: each(peer, f),
 	}
 }

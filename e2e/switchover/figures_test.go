@@ -58,7 +58,7 @@ func (f *figures) describe(t *testing.T, w *world) {
 	}
 	super := w.c.Connect(t, w.c.SuperDSN(slices.Index(w.c.Nodes, w.c.PrimaryNode())))
 	f.Date, f.Machine, f.Clients = time.Now().UTC().Format(time.DateOnly), document.ThisMachine(), clients
-	f.Load, _, _ = strings.Cut(document.First("/proc/loadavg"), " ")
+	f.Load, _, _ = strings.Cut(document.Content("/proc/loadavg"), " ")
 	f.Node, _, _ = strings.Cut(first(binary, "version"), ",")
 	f.PostgreSQL = cluster.Text(t, super, "SHOW server_version")
 	f.Patroni, f.HAProxy = first("patroni", "--version"), strings.Join(strings.Fields(first(haproxyPath, "-v"))[:3], " ")
@@ -115,9 +115,8 @@ func (f *figures) markdown() string {
 			name = ""
 		}
 		last = l.Fault
-		sorted := slices.Sorted(slices.Values(l.Outages))
-		fmt.Fprintf(&b, "| %s | %s | %.1f (%.1f, %.1f) | %d | %d | %s |\n", name, l.Way, sorted[len(sorted)/2], sorted[0], sorted[len(sorted)-1],
-			l.Acknowledged, l.Lost, counts(l.Errors))
+		fmt.Fprintf(&b, "| %s | %s | %.1f (%.1f, %.1f) | %d | %d | %s |\n", name, l.Way,
+			document.Median(l.Outages), slices.Min(l.Outages), slices.Max(l.Outages), l.Acknowledged, l.Lost, counts(l.Errors))
 	}
 	b.WriteByte('\n')
 	return b.String()

@@ -97,6 +97,7 @@ func (w *work) committed(t *testing.T, after time.Time) {
 		}
 		for until := time.Now().Add(2 * time.Minute); !done(); wait(t.Context(), 10*time.Millisecond) {
 			if time.Now().After(until) {
+				w.end() // else it may be noting an error just now
 				t.Fatalf("a client of %s commits no more: %v", c.way, c.errors)
 			}
 		}

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
 // Package document is what all measurements that fill a part of
-// docs/BENCHMARKS.md have in common: the machine, and the way into the document.
+// docs/BENCHMARKS.md have in common: the machine, the median, and the way into the
+// document.
 package document
 
 import (
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -21,7 +23,7 @@ type Machine struct {
 
 // ThisMachine is the one that the program runs on.
 func ThisMachine() Machine {
-	m := Machine{Cores: runtime.NumCPU(), Kernel: First("/proc/sys/kernel/osrelease")}
+	m := Machine{Cores: runtime.NumCPU(), Kernel: Content("/proc/sys/kernel/osrelease")}
 	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for l := range strings.Lines(string(text)) {
 			if name, value, ok := strings.Cut(l, ":"); ok && strings.TrimSpace(name) == "model name" {
@@ -33,13 +35,22 @@ func ThisMachine() Machine {
 	return m
 }
 
-// First is what stands in a short file.
-func First(path string) string {
+// Content is what stands in a short file.
+func Content(path string) string {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return "unknown"
 	}
 	return strings.TrimSpace(string(text))
+}
+
+// Median is the number in the middle, or the mean of the two that are there.
+func Median(v []float64) float64 {
+	v = slices.Sorted(slices.Values(v))
+	if n := len(v); n%2 == 0 {
+		return (v[n/2-1] + v[n/2]) / 2
+	}
+	return v[len(v)/2]
 }
 
 // Replace puts text between the two marks of a name in a document.
