@@ -6,8 +6,6 @@ package e2e
 
 import (
 	"errors"
-	"fmt"
-	"net"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -78,21 +76,21 @@ func TestDumpAndRestore(t *testing.T) {
 	c := shared
 	reader := furnish(t, c)
 	out := t.TempDir()
-	node := libpq(t, c, c.Nodes[0].Proxy)
+	node := c.Libpq(t, c.Nodes[0].Proxy, c.Superuser)
 	plain, custom, globals := filepath.Join(out, "plain.sql"), filepath.Join(out, "custom"), filepath.Join(out, "globals.sql")
 	mustRun(t, node, "pg_dumpall", "--globals-only", "--file", globals)
 	mustRun(t, node, "pg_dump", "--file", plain)
 	mustRun(t, node, "pg_dump", "--format", "custom", "--file", custom)
 
 	empty := cluster.Start(t, cluster.Spec{Plain: true, Settings: map[string]string{"shared_preload_libraries": "hyperion_vault"}})
-	server := libpq(t, empty, empty.Nodes[0].Postgres)
+	server := empty.Libpq(t, empty.Nodes[0].Postgres, empty.Superuser)
 	// Roles first. Some exist in any cluster: psql goes on behind its complaint.
 	_, complaints, err := program(t, server, "psql", "--no-psqlrc", "--quiet", "--file", globals)
 	if err != nil || !onlyExisting(complaints) {
 		t.Fatalf("roles: %v: %s", err, complaints)
 	}
 	// The superuser now has the password that was dumped.
-	server = libpq(t, c, empty.Nodes[0].Postgres)
+	server = c.Libpq(t, empty.Nodes[0].Postgres, c.Superuser)
 	restored := map[string]func(database string){
 		"plain": func(database string) {
 			mustRun(t, server, "psql", "--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", "--dbname", database, "--file", plain)
@@ -126,12 +124,7 @@ func onlyExisting(complaints string) bool {
 func inspect(t *testing.T, c, empty *cluster.Cluster, database, reader string) {
 	t.Helper()
 	dsn := func(address, user string) string {
-		host, port, err := net.SplitHostPort(address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		// A later word of a DSN replaces an earlier one.
-		return c.DSN(0, user) + fmt.Sprintf(" host=%s port=%s dbname=%s", host, port, database)
+		return c.AddressDSN(address, user) + " dbname=" + database // the last one counts
 	}
 	before, after := c.Connect(t, c.SuperDSN(0)), c.Connect(t, dsn(empty.Nodes[0].Postgres, c.Superuser))
 	for _, query := range vaultTables {

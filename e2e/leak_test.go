@@ -246,7 +246,7 @@ func lookEverywhere(t *testing.T, c *cluster.Cluster, scanner *canary.Scanner, s
 		scanner.Text(s.place, s.text)
 	}
 
-	node, server := libpq(t, c, c.Nodes[0].Proxy), libpq(t, c, c.Nodes[0].Postgres)
+	node, server := c.Libpq(t, c.Nodes[0].Proxy, c.Superuser), c.Libpq(t, c.Nodes[0].Postgres, c.Superuser)
 	mustRun(t, node, "pg_dump", "--file", filepath.Join(out, "dump.sql"))
 	mustRun(t, node, "pg_dump", "--format", "custom", "--file", filepath.Join(out, "custom"))
 	// Its content is compressed: what it restores is what counts.

@@ -6,13 +6,9 @@ package e2e
 
 import (
 	"bytes"
-	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 
-	"github.com/hyperiondb/hyperion-vault/cmd/devcluster"
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 )
 
@@ -20,14 +16,9 @@ import (
 // stderr.
 func program(t *testing.T, env []string, name string, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
-	bindir, err := devcluster.FindServer(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), filepath.Join(bindir, name), args...)
+	cmd := cluster.Command(t, env, cluster.Bin(t, name), args...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	cmd.Env = append([]string{"PATH=/usr/bin:/bin", "HOME=" + t.TempDir(), "LC_ALL=C.UTF-8"}, env...)
 	err = cmd.Run()
 	return out.String(), errs.String(), err
 }
@@ -40,19 +31,6 @@ func mustRun(t *testing.T, env []string, name string, args ...string) string {
 		t.Fatalf("%s: %v: %s", name, err, stderr)
 	}
 	return stdout
-}
-
-// libpq is the environment that connects to address as the superuser.
-func libpq(t *testing.T, c *cluster.Cluster, address string) []string {
-	t.Helper()
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return []string{
-		"PGHOST=" + host, "PGPORT=" + port, "PGUSER=" + c.Superuser, "PGPASSWORD=" + c.SuperuserPassword,
-		"PGDATABASE=" + c.Database, "PGSSLMODE=disable", "PGCONNECT_TIMEOUT=10",
-	}
 }
 
 func readFile(t *testing.T, path string) string {

@@ -5,10 +5,7 @@
 package e2e
 
 import (
-	"bytes"
 	"fmt"
-	"net"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -16,20 +13,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/hyperiondb/hyperion-vault/cmd/devcluster"
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 )
-
-// throughNode is the environment that connects libpq's programs to the
-// first node as the ordinary user.
-func throughNode(t *testing.T, c *cluster.Cluster) []string {
-	t.Helper()
-	host, port, err := net.SplitHostPort(c.Nodes[0].Proxy)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return []string{"PGHOST=" + host, "PGPORT=" + port, "PGUSER=" + c.User, "PGPASSWORD=" + c.Password, "PGDATABASE=" + c.Database}
-}
 
 // psqlNoise is what psql says about where an error was: it is not what we test.
 var psqlNoise = regexp.MustCompile(`(?m)^psql:[^:]*:\d+: |^LINE \d+: .*\n *\^\n`)
@@ -58,18 +43,13 @@ func TestPsql(t *testing.T) {
 // psql runs a script and returns what it printed, errors in their places.
 func psql(t *testing.T, script string) string {
 	t.Helper()
-	bindir, err := devcluster.FindServer(t.Context())
+	cmd := cluster.Command(t, shared.Libpq(t, shared.Nodes[0].Proxy, shared.User), cluster.Bin(t, "psql"), "-X", "-q", "-A", "-f", "-")
+	cmd.Stdin = strings.NewReader(script)
+	out, err := cmd.CombinedOutput()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("psql: %v: %s", err, out)
 	}
-	cmd := exec.CommandContext(t.Context(), filepath.Join(bindir, "psql"), "-X", "-q", "-A", "-f", "-")
-	var out bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(script), &out, &out // one stream
-	cmd.Env = append([]string{"PATH=/usr/bin:/bin", "HOME=" + t.TempDir(), "LC_ALL=C.UTF-8"}, throughNode(t, shared)...)
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("psql: %v: %s", err, out.String())
-	}
-	return psqlNoise.ReplaceAllString(out.String(), "")
+	return psqlNoise.ReplaceAllString(string(out), "")
 }
 
 // TestManySecrets puts 1,000 secrets in one pipeline, and opens them in one

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
@@ -18,7 +17,8 @@ import (
 // TestKeys: what was sealed under a key that was in use before still opens where
 // that key is named, and elsewhere the KMS is not even asked.
 func TestKeys(t *testing.T) {
-	old := connect(t, shared.Nodes[0].StartLoose(t, map[string]string{"VAULT_KMS_KEY_ID": cluster.KMSOldKey, "VAULT_KMS_DECRYPT_KEY_IDS": ""}))
+	loose := shared.Nodes[0].StartLoose(t, map[string]string{"VAULT_KMS_KEY_ID": cluster.KMSOldKey, "VAULT_KMS_DECRYPT_KEY_IDS": ""})
+	old := shared.Connect(t, shared.AddressDSN(loose.Proxy, shared.User))
 	put(t, old, "keys/old")
 	now := shared.Connect(t, shared.DSN(0, shared.User))
 	read(t, now, "keys/old")
@@ -42,10 +42,4 @@ func TestKeys(t *testing.T) {
 			t.Errorf("the KMS was asked: %s", body)
 		}
 	}
-}
-
-func connect(t *testing.T, node *cluster.Loose) *pgx.Conn {
-	t.Helper()
-	host, port, _ := strings.Cut(node.Proxy, ":")
-	return shared.Connect(t, shared.DSN(0, shared.User)+" host="+host+" port="+port)
 }

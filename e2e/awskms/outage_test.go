@@ -8,7 +8,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -154,13 +153,8 @@ func read(t *testing.T, conn *pgx.Conn, name string) {
 // flush empties the node's cache of data keys.
 func flush(t *testing.T) {
 	t.Helper()
-	binary, err := cluster.Binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.CommandContext(t.Context(), binary, "flush", "--config", shared.Nodes[0].Config).CombinedOutput()
-	if err != nil || len(out) > 0 {
-		t.Fatalf("flush: %v\n%s", err, out)
+	if out := shared.Nodes[0].Run(t, nil, "flush"); out != "" {
+		t.Fatalf("flush: %s", out)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 // it by the application_name that it has set.
 func (c *Cluster) Activity(tb testing.TB) {
 	tb.Helper()
-	conn := c.Connect(tb, c.dsn(c.Primary().Postgres, c.Superuser))
+	conn := c.Connect(tb, c.AddressDSN(c.Primary().Postgres, c.Superuser))
 	Exec(tb, conn, "CREATE EXTENSION postgres_fdw")
 	view := "CREATE VIEW activity AS"
 	for i, n := range c.Nodes {

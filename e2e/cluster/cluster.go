@@ -256,23 +256,29 @@ func (c *Cluster) Remarks() string { return c.remarks.String() }
 
 // DSN is for the i-th node's proxy: user is c.User, c.Superuser or one that
 // AddUser made.
-func (c *Cluster) DSN(i int, user string) string { return c.dsn(c.Nodes[i].Proxy, user) }
+func (c *Cluster) DSN(i int, user string) string { return c.AddressDSN(c.Nodes[i].Proxy, user) }
 
 // DirectDSN is for the i-th server's own port.
-func (c *Cluster) DirectDSN(i int, user string) string { return c.dsn(c.Nodes[i].Postgres, user) }
+func (c *Cluster) DirectDSN(i int, user string) string {
+	return c.AddressDSN(c.Nodes[i].Postgres, user)
+}
 
 // SuperDSN is the superuser's, for the i-th server's own port.
 func (c *Cluster) SuperDSN(i int) string { return c.DirectDSN(i, c.Superuser) }
 
-func (c *Cluster) dsn(address, user string) string {
+// AddressDSN is for whatever listens at an address: a loose node, say.
+func (c *Cluster) AddressDSN(address, user string) string {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		panic(fmt.Sprintf("internal error: address %q", address))
 	}
+	return fmt.Sprintf("host=%s port=%s user=%s password=%s dbname=%s sslmode=disable connect_timeout=10", host, port, user, c.password(user), c.Database)
+}
+
+func (c *Cluster) password(user string) string {
 	c.mu.Lock()
-	password := c.passwords[user]
-	c.mu.Unlock()
-	return fmt.Sprintf("host=%s port=%s user=%s password=%s dbname=%s sslmode=disable connect_timeout=10", host, port, user, password, c.Database)
+	defer c.mu.Unlock()
+	return c.passwords[user]
 }
 
 // Certificate is the path of the nodes' certificate, its own root, where Listen
@@ -285,7 +291,7 @@ func (c *Cluster) Certificate() string { return filepath.Join(c.Dir(), "tls.crt"
 func (c *Cluster) AddUser(tb testing.TB, name string, grants ...string) string {
 	tb.Helper()
 	password := "pw-" + name
-	conn := c.Connect(tb, c.dsn(c.Primary().Postgres, c.Superuser))
+	conn := c.Connect(tb, c.AddressDSN(c.Primary().Postgres, c.Superuser))
 	Exec(tb, conn, "CREATE ROLE "+name+" LOGIN PASSWORD '"+password+"'")
 	c.mu.Lock()
 	c.passwords[name] = password
@@ -356,7 +362,7 @@ func Eventually(tb testing.TB, what string, ok func() bool) {
 // written so far.
 func (c *Cluster) WaitReplayed(tb testing.TB, i int) {
 	tb.Helper()
-	primary := c.Connect(tb, c.dsn(c.Primary().Postgres, c.Superuser))
+	primary := c.Connect(tb, c.AddressDSN(c.Primary().Postgres, c.Superuser))
 	standby := c.Connect(tb, c.SuperDSN(i))
 	// An own record behind the last one: a position at a page's start is never replayed to.
 	Exec(tb, primary, "SELECT pg_catalog.pg_logical_emit_message(false, 'cluster', 'replayed')")

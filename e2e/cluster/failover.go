@@ -43,7 +43,7 @@ func PlainSettings() map[string]string {
 func (c *Cluster) Synchronous(tb testing.TB) {
 	tb.Helper()
 	for _, n := range c.Nodes { // the primary first: it waits for standbys that are there by now
-		conn := c.Connect(tb, c.dsn(n.Postgres, c.Superuser))
+		conn := c.Connect(tb, c.AddressDSN(n.Postgres, c.Superuser))
 		Exec(tb, conn, "ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (*)'")
 		Exec(tb, conn, "SELECT pg_catalog.pg_reload_conf()")
 	}

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hyperiondb/hyperion-vault/cmd/devcluster"
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 )
 
@@ -25,17 +24,13 @@ func TestMain(m *testing.M) {
 
 // TestSnippets runs the documents' blocks in order and compares what they print.
 func TestSnippets(t *testing.T) {
-	bin, err := devcluster.FindServer(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, doc := range runnable {
 		t.Run(filepath.Base(doc), func(t *testing.T) {
 			found, err := blocks(readFile(t, doc))
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := &runner{bin: bin, sessions: map[string]*psql{}}
+			r := &runner{bin: filepath.Dir(cluster.Bin(t, "psql")), sessions: map[string]*psql{}}
 			printed := ""
 			for _, b := range found {
 				switch b.kind {

@@ -5,13 +5,9 @@
 package reporting
 
 import (
-	"crypto/rand"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
-
-	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 )
 
 // linePrefix begins each message of the servers' logs with the session's name,
@@ -40,15 +36,15 @@ func counted(t *testing.T, session string, run func()) (c count) {
 	moves := func(labels ...string) float64 {
 		return shared.Nodes[1].Metric(t, "hyperion_vault_moves_total", labels...)
 	}
-	from := [2]int{len(logged(t, 0)), len(logged(t, 1))}
+	from := [2]int{len(shared.ServerLog(t, 0)), len(shared.ServerLog(t, 1))}
 	before := moves()
 	run()
 	c.moves = int(moves() - before)
 	if stayed := moves() - moves(`outcome="ok"`); stayed != 0 {
 		t.Errorf("%v moves did not come about", stayed)
 	}
-	c.primary = ran(logged(t, 0)[from[0]:], session)
-	c.standby = ran(logged(t, 1)[from[1]:], session)
+	c.primary = ran(shared.ServerLog(t, 0)[from[0]:], session)
+	c.standby = ran(shared.ServerLog(t, 1)[from[1]:], session)
 	return c
 }
 
@@ -77,18 +73,4 @@ func ran(log, session string) (texts []string) {
 		}
 	}
 	return kept
-}
-
-// logged is the i-th server's log, with all that it has run by now.
-func logged(t *testing.T, i int) string {
-	t.Helper()
-	marker := "marker " + rand.Text()
-	cluster.Exec(t, shared.Connect(t, shared.SuperDSN(i)), "SELECT '"+marker+"'")
-	var log string
-	cluster.Eventually(t, "the server's log", func() bool {
-		text, err := os.ReadFile(shared.Nodes[i].ServerLogPath)
-		log = string(text)
-		return err == nil && strings.Contains(log, marker)
-	})
-	return log
 }

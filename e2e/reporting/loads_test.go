@@ -49,7 +49,7 @@ var readOnly = []string{"PGOPTIONS=-c default_transaction_read_only=on"}
 func loads(t *testing.T) []load {
 	t.Helper()
 	pgbench := func(args ...string) []string {
-		return append([]string{bin(t, "pgbench"), "-c", "2", "-t", "50"}, args...)
+		return append([]string{cluster.Bin(t, "pgbench"), "-c", "2", "-t", "50"}, args...)
 	}
 	script := func(text string) string {
 		path := filepath.Join(t.TempDir(), "script")
@@ -62,9 +62,9 @@ func loads(t *testing.T) []load {
 	function := script("\\set aid random(1, 1000)\nSELECT reporting.total(:aid);\n")
 	noting := script("\\set aid random(1, 1000)\nSELECT reporting.noted(:aid);\n")
 	dump := func() []string {
-		return []string{bin(t, "pg_dump"), "-j", "2", "-F", "directory", "-f", filepath.Join(t.TempDir(), "dump"), "-n", "public"}
+		return []string{cluster.Bin(t, "pg_dump"), "-j", "2", "-F", "directory", "-f", filepath.Join(t.TempDir(), "dump"), "-n", "public"}
 	}
-	psql := []string{bin(t, "psql"), "-X", "-v", "ON_ERROR_STOP=1"}
+	psql := []string{cluster.Bin(t, "psql"), "-X", "-v", "ON_ERROR_STOP=1"}
 	for _, command := range []string{`\d+ pgbench_accounts`, `\d+`, `\dt+`, `\df+ reporting.*`, `\l+`, `\du+`, `\dn+`, `\dx+`, `\dp`} {
 		psql = append(psql, "-c", command)
 	}
@@ -97,7 +97,7 @@ func loads(t *testing.T) []load {
 
 // TestReporting holds each load to where it runs, and makes the table.
 func TestReporting(t *testing.T) {
-	output(t, 0, "tables", nil, bin(t, "pgbench"), "-i", "-q", "-s", "1")
+	output(t, 0, "tables", nil, cluster.Bin(t, "pgbench"), "-i", "-q", "-s", "1")
 	super := shared.Connect(t, shared.SuperDSN(0))
 	for _, sql := range strings.Split(schema, "\n\n") {
 		cluster.Exec(t, super, sql)
@@ -144,7 +144,7 @@ func (l load) test(t *testing.T, session string) {
 		}
 	})
 	if program := l.runs[0][0]; program != python {
-		last = strings.Fields(output(t, 0, "version", nil, program, "--version"))[2]
+		last = strings.Fields(cluster.Output(t, nil, program, "--version"))[2]
 	}
 	for _, at := range []struct {
 		server string

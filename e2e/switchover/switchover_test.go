@@ -7,8 +7,6 @@ package switchover
 import (
 	"fmt"
 	"net"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -87,15 +85,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	c := cluster.Start(t, cluster.Spec{Standbys: 2})
 	w := &world{c: c, p: cluster.StartPatroni(t, c, true)}
-	host, port, err := net.SplitHostPort(c.Primary().Postgres)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), filepath.Join(c.Bindir(), "pgbench"), "-i", "-q", "-s", fmt.Sprint(scale))
-	cmd.Env = []string{"PGHOST=" + host, "PGPORT=" + port, "PGUSER=" + c.User, "PGPASSWORD=" + c.Password, "PGDATABASE=" + c.Database}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("pgbench -i: %v: %s", err, out)
-	}
+	cluster.Output(t, c.Libpq(t, c.Primary().Postgres, c.User), cluster.Bin(t, "pgbench"), "-i", "-q", "-s", fmt.Sprint(scale))
 	if *rounds > 0 {
 		w.startHAProxy(t)
 	}

@@ -7,7 +7,6 @@ package tls
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -70,17 +69,7 @@ func tomorrow() time.Time { return time.Now().Add(24 * time.Hour) }
 // verdict logs in through a node and asks the server how it is spoken to.
 func verdict(t *testing.T, address string) string {
 	t.Helper()
-	host, port, _ := strings.Cut(address, ":")
-	config, err := pgx.ParseConfig(shared.DSN(0, shared.User))
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.Host = host
-	if _, err := fmt.Sscan(port, &config.Port); err != nil {
-		t.Fatal(err)
-	}
-	config.Fallbacks = nil
-	conn, err := pgx.ConnectConfig(t.Context(), config)
+	conn, err := pgx.Connect(t.Context(), shared.AddressDSN(address, shared.User))
 	var pe *pgconn.PgError
 	switch {
 	case errors.As(err, &pe):

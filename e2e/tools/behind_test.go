@@ -38,20 +38,7 @@ func verifiers(t *testing.T) map[string]string {
 // logIn tries to, and returns the refusal.
 func logIn(t *testing.T, address string) *pgconn.PgError {
 	t.Helper()
-	config, err := pgx.ParseConfig(shared.DSN(0, shared.User))
-	if err != nil {
-		t.Fatal(err)
-	}
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	number, err := net.LookupPort("tcp", port)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.Host, config.Port = host, uint16(number)
-	conn, err := pgx.ConnectConfig(t.Context(), config)
+	conn, err := pgx.Connect(t.Context(), shared.AddressDSN(address, shared.User))
 	var pg *pgconn.PgError
 	switch {
 	case err == nil:
@@ -91,7 +78,7 @@ func TestPoolerBehind(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				out, err := command(t, nil, binary, "serve", "--check", "--config", loose.Config).CombinedOutput()
+				out, err := cluster.Command(t, nil, binary, "serve", "--check", "--config", loose.Config).CombinedOutput()
 				if err == nil || !strings.Contains(string(out), "FAULT server") || !strings.Contains(string(out), "is a pooler") || !strings.Contains(string(out), "→ Point VAULT_LOCAL_PG") {
 					t.Errorf("--check: got %v:\n%s", err, out)
 				}

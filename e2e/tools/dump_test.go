@@ -25,8 +25,8 @@ func TestDump(t *testing.T) {
 	super := shared.Connect(t, shared.SuperDSN(0))
 	cluster.Exec(t, super, "CREATE TABLE dumped AS SELECT g, repeat('row', 20) AS t FROM generate_series(1, 20000) g")
 	cluster.Exec(t, super, "SELECT lo_from_bytea(0, 'large')")
-	env := libpq(t, shared.Nodes[0].Proxy, shared.Superuser, shared.SuperuserPassword)
-	row := report.Open(t, report.Tools, "pg_dump, pg_restore, pg_dumpall", word(version(t, bin(t, "pg_dump"), "--version"), 2))
+	env := shared.Libpq(t, shared.Nodes[0].Proxy, shared.Superuser)
+	row := report.Open(t, report.Tools, "pg_dump, pg_restore, pg_dumpall", word(version(t, cluster.Bin(t, "pg_dump"), "--version"), 2))
 	for _, format := range []string{"plain", "custom", "tar", "directory"} {
 		feature := format + " dumped and restored"
 		var jobs []string
@@ -39,15 +39,15 @@ func TestDump(t *testing.T) {
 			if format != "tar" {
 				args = append(args, "--compress", "0")
 			}
-			output(t, env, bin(t, "pg_dump"), args...)
+			cluster.Output(t, env, cluster.Bin(t, "pg_dump"), args...)
 			neverIn(t, path, "dump canary")
 
 			database := "dump_" + format
 			cluster.Exec(t, super, "CREATE DATABASE "+database+" TEMPLATE template0")
 			if format == "plain" {
-				output(t, env, bin(t, "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", database, "-f", path)
+				cluster.Output(t, env, cluster.Bin(t, "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", database, "-f", path)
 			} else {
-				output(t, env, bin(t, "pg_restore"), append([]string{"--exit-on-error", "--dbname", database, path}, jobs...)...)
+				cluster.Output(t, env, cluster.Bin(t, "pg_restore"), append([]string{"--exit-on-error", "--dbname", database, path}, jobs...)...)
 			}
 			restored := shared.Connect(t, shared.SuperDSN(0)+" dbname="+database)
 			for _, query := range []string{sealedRows, "SELECT sum(hashtext(d::text))::text FROM dumped d", "SELECT count(*)::text FROM pg_largeobject_metadata"} {
@@ -59,7 +59,7 @@ func TestDump(t *testing.T) {
 	}
 	row.Run(t, "`pg_dumpall`", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "all.sql")
-		output(t, env, bin(t, "pg_dumpall"), "--file", path)
+		cluster.Output(t, env, cluster.Bin(t, "pg_dumpall"), "--file", path)
 		neverIn(t, path, "dump canary")
 		if text := read(t, path); !strings.Contains(text, "COPY vault.secret_versions") || !strings.Contains(text, "CREATE ROLE "+shared.User) {
 			t.Error("the dump has no secrets, or no roles")

@@ -8,12 +8,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -71,31 +69,9 @@ backend nodes
 	front{name: "HAProxy in front, TCP", version: line, address: address, session: true}.test(t)
 }
 
-func (f front) config(t *testing.T) *pgx.ConnConfig {
-	t.Helper()
-	host, port, err := net.SplitHostPort(f.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := pgx.ParseConfig(shared.DSN(0, shared.User) + " host=" + host + " port=" + port)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return config
-}
-
 func (f front) connect(t *testing.T) *pgx.Conn {
 	t.Helper()
-	conn, err := pgx.ConnectConfig(t.Context(), f.config(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)
-		defer cancel()
-		_ = conn.Close(ctx) // all was asked
-	})
-	return conn
+	return shared.Connect(t, shared.AddressDSN(f.address, shared.User))
 }
 
 // What a client asks for.
@@ -107,7 +83,7 @@ const (
 func (f front) test(t *testing.T) {
 	t.Helper()
 	row := report.Open(t, report.Tools, f.name, f.version)
-	env := libpq(t, f.address, shared.User, shared.Password)
+	env := shared.Libpq(t, f.address, shared.User)
 	for i, mode := range modes {
 		if i < 2 && !f.session {
 			continue
@@ -127,7 +103,7 @@ func (f front) test(t *testing.T) {
 	}
 	row.Run(t, "psql", func(t *testing.T) {
 		script := "SELECT vault.put_secret('front/psql', 'front canary');\nBEGIN;\nSELECT vault.read_secret('front/psql');\nSELECT vault.put_secret('bad name', 'x');\nROLLBACK;\nSELECT vault.read_secret('front/psql');\n"
-		if got := output(t, env, bin(t, "psql"), "-X", "-q", "-A", "-t", "-c", "SELECT 1"); got != "1\n" {
+		if got := cluster.Output(t, env, cluster.Bin(t, "psql"), "-X", "-q", "-A", "-t", "-c", "SELECT 1"); got != "1\n" {
 			t.Errorf("got %q", got)
 		}
 		got := psql(t, env, script)

@@ -20,7 +20,7 @@ var processed = regexp.MustCompile(`number of transactions actually processed: (
 // pgbench runs it with two clients that must do want transactions.
 func pgbench(t *testing.T, env []string, want int, args ...string) {
 	t.Helper()
-	out := output(t, env, bin(t, "pgbench"), append([]string{"-n", "-c", "2"}, args...)...)
+	out := cluster.Output(t, env, cluster.Bin(t, "pgbench"), append([]string{"-n", "-c", "2"}, args...)...)
 	m := processed.FindStringSubmatch(out)
 	if m == nil || m[1] != strconv.Itoa(want) {
 		t.Errorf("pgbench %s: got %s, want %d transactions", strings.Join(args, " "), out, want)
@@ -30,9 +30,9 @@ func pgbench(t *testing.T, env []string, want int, args ...string) {
 // TestPgbench runs the server's own benchmark through the node, with all three
 // of its protocols and with scripts of secrets.
 func TestPgbench(t *testing.T) {
-	row := report.Open(t, report.Tools, "pgbench", word(version(t, bin(t, "pgbench"), "--version"), 2))
+	row := report.Open(t, report.Tools, "pgbench", word(version(t, cluster.Bin(t, "pgbench"), "--version"), 2))
 	env := node(t)
-	output(t, env, bin(t, "pgbench"), "-i", "-s", "1", "-q")
+	cluster.Output(t, env, cluster.Bin(t, "pgbench"), "-i", "-s", "1", "-q")
 	reading := write(t, "reading", "\\set n random(1, 4)\nSELECT vault.read_secret('bench/' || :n) AS pw;\nSELECT 1;\n")
 	putting := write(t, "putting", "BEGIN;\nSELECT vault.put_secret('bench/1', 'bench canary') AS v \\gset\nSELECT vault.read_secret('bench/1', :v);\nEND;\n")
 	pipeline := write(t, "pipeline", "\\startpipeline\nSELECT 1;\nSELECT vault.read_secret('bench/2');\nSELECT vault.put_secret('bench/2', 'bench canary');\nSELECT 2;\n\\endpipeline\n")

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 	"github.com/hyperiondb/hyperion-vault/e2e/report"
 )
 
@@ -15,7 +16,7 @@ import (
 func TestPgcli(t *testing.T) {
 	line := version(t, "pgcli", "--version")
 	row := report.Open(t, report.Tools, "pgcli", word(line, 1))
-	cmd := command(t, node(t), "pgcli", "--less-chatty")
+	cmd := cluster.Command(t, node(t), "pgcli", "--less-chatty")
 	cmd.Stdin = strings.NewReader(strings.Join([]string{
 		"SELECT vault.put_secret('pgcli/pw', 'pgcli ' || 'canary');", "SELECT vault.put_secret('pgcli/pw', 'pgcli canary');",
 		"SELECT upper('answer'), vault.read_secret('pgcli/pw') AS pw;", "\\d vault.secret_versions", "SELECT vault.read_secret('pgcli/none');", "SELECT upper('after');", "\\q", "",

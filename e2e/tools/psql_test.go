@@ -19,7 +19,7 @@ var psqlPlace = regexp.MustCompile(`(?m)^psql:[^:]*:\d+: `)
 // psql runs a script and returns what it printed, errors in their places.
 func psql(t *testing.T, env []string, script string, args ...string) string {
 	t.Helper()
-	cmd := command(t, env, bin(t, "psql"), append([]string{"-X", "-q", "-A", "-t", "-f", "-"}, args...)...)
+	cmd := cluster.Command(t, env, cluster.Bin(t, "psql"), append([]string{"-X", "-q", "-A", "-t", "-f", "-"}, args...)...)
 	cmd.Stdin = strings.NewReader(script)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -36,7 +36,7 @@ func TestPsql(t *testing.T) {
 	conn := shared.Connect(t, shared.DSN(0, shared.User))
 	cluster.Exec(t, conn, "SELECT vault.put_secret('psql/pw', $1)", pw)
 	dir := t.TempDir()
-	row := report.Open(t, report.Tools, "psql", word(version(t, bin(t, "psql"), "--version"), 2))
+	row := report.Open(t, report.Tools, "psql", word(version(t, cluster.Bin(t, "psql"), "--version"), 2))
 	for _, c := range []struct{ feature, script, want string }{
 		{"`\\gset`", "SELECT vault.put_secret('psql/gset', 'psql canary') AS v \\gset\nSELECT vault.read_secret('psql/pw') AS pw \\gset\n\\echo :v :pw\nSELECT vault.put_secret('psql/gset', :'pw');\nSELECT vault.read_secret('psql/gset');\n", "1 " + pw + "\n2\n" + pw + "\n"},
 		{"`\\gexec`", "SELECT format('SELECT vault.read_secret(%L)', 'psql/pw') FROM generate_series(1, 2) \\gexec\n", pw + "\n" + pw + "\n"},
@@ -67,7 +67,7 @@ func TestPsql(t *testing.T) {
 	}
 	row.Run(t, "`\\d` of all of the vault", func(t *testing.T) {
 		script := "\\d vault.*\n\\df+ vault.*\n\\dT+ vault.*\n\\dv vault.*\n\\dn+ vault\n\\dx+ hyperion_vault\n\\dp vault.*\n\\do vault.*\n\\dC\n"
-		through, direct := psql(t, env, script), psql(t, libpq(t, shared.Nodes[0].Postgres, shared.User, shared.Password), script)
+		through, direct := psql(t, env, script), psql(t, shared.Libpq(t, shared.Nodes[0].Postgres, shared.User), script)
 		if through != direct || !strings.Contains(through, "vault.secret_versions") || !strings.Contains(through, "put_secret") {
 			t.Errorf("got\n%s\ndirect\n%s", through, direct)
 		}
@@ -81,7 +81,7 @@ func TestPsql(t *testing.T) {
 // psqlTerminal is psql as a user sees it.
 func psqlTerminal(t *testing.T, env []string, args ...string) *terminal {
 	t.Helper()
-	quiet := []string{bin(t, "psql"), "-X", "-q", "-A", "-t", "-n", "-P", "pager=off", "-v", "PROMPT1=ready>", "-v", "PROMPT2=more>"}
+	quiet := []string{cluster.Bin(t, "psql"), "-X", "-q", "-A", "-t", "-n", "-P", "pager=off", "-v", "PROMPT1=ready>", "-v", "PROMPT2=more>"}
 	return startTerminal(t, env, append(quiet, args...)...)
 }
 
@@ -125,7 +125,7 @@ func psqlInterrupt(t *testing.T, env []string, pw string) {
 func psqlPassword(t *testing.T) {
 	t.Helper()
 	user := shared.AddUser(t, "psql_user", "psql/*", "read")
-	env := libpq(t, shared.Nodes[0].Proxy, user, "")
+	env := append(shared.Libpq(t, shared.Nodes[0].Proxy, user), "PGPASSWORD=") // that it asks
 	for n, password := range []string{"pw-" + user, "new psql password"} {
 		p := psqlTerminal(t, env)
 		p.expect("Password for user " + user + ":")

@@ -32,7 +32,7 @@ func startTerminal(t *testing.T, env []string, args ...string) *terminal {
 	for i, arg := range args {
 		quoted[i] = "'" + arg + "'"
 	}
-	p := &terminal{t: t, cmd: command(t, env, "script", "-qfc", strings.Join(quoted, " "), "/dev/null"), done: make(chan struct{})}
+	p := &terminal{t: t, cmd: cluster.Command(t, env, "script", "-qfc", strings.Join(quoted, " "), "/dev/null"), done: make(chan struct{})}
 	in, err := p.cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -26,12 +26,12 @@ func TestWalsender(t *testing.T) {
 	cluster.Exec(t, super, "CREATE TABLE walked (t text)")
 	conn := shared.Connect(t, shared.DSN(0, shared.User))
 	cluster.Exec(t, conn, "SELECT vault.put_secret('wal/before', 'wal canary')")
-	env := libpq(t, shared.Nodes[0].Proxy, user, "pw-"+user)
-	row := report.Open(t, report.Tools, "walsender clients", word(version(t, bin(t, "pg_basebackup"), "--version"), 2))
+	env := shared.Libpq(t, shared.Nodes[0].Proxy, user)
+	row := report.Open(t, report.Tools, "walsender clients", word(version(t, cluster.Bin(t, "pg_basebackup"), "--version"), 2))
 
 	row.Run(t, "`pg_basebackup -X fetch`, compressed tar", func(t *testing.T) {
 		dir := t.TempDir()
-		output(t, env, bin(t, "pg_basebackup"), "-D", dir, "-X", "fetch", "-c", "fast", "-Ft", "-z")
+		cluster.Output(t, env, cluster.Bin(t, "pg_basebackup"), "-D", dir, "-X", "fetch", "-c", "fast", "-Ft", "-z")
 		if _, err := os.Stat(filepath.Join(dir, "base.tar.gz")); err != nil {
 			t.Error(err)
 		}
@@ -39,11 +39,11 @@ func TestWalsender(t *testing.T) {
 	row.Run(t, "`pg_basebackup -X stream`, started as a standby that streams through the node", func(t *testing.T) { standby(t, env) })
 	row.Run(t, "`pg_receivewal` with a slot", func(t *testing.T) {
 		dir := t.TempDir()
-		output(t, env, bin(t, "pg_receivewal"), "-D", dir, "-S", "walker", "--create-slot")
+		cluster.Output(t, env, cluster.Bin(t, "pg_receivewal"), "-D", dir, "-S", "walker", "--create-slot")
 		cluster.Exec(t, super, "INSERT INTO walked SELECT repeat('received by the walker', 10) FROM generate_series(1, 1000)")
 		cluster.Exec(t, conn, "SELECT vault.put_secret('wal/received', 'wal canary')")
-		output(t, env, bin(t, "pg_receivewal"), "-D", dir, "-S", "walker", "--no-loop", "--synchronous", "--endpos", insertPosition(t))
-		output(t, env, bin(t, "pg_receivewal"), "-S", "walker", "--drop-slot")
+		cluster.Output(t, env, cluster.Bin(t, "pg_receivewal"), "-D", dir, "-S", "walker", "--no-loop", "--synchronous", "--endpos", insertPosition(t))
+		cluster.Output(t, env, cluster.Bin(t, "pg_receivewal"), "-S", "walker", "--drop-slot")
 		neverIn(t, dir, "wal canary")
 		if !anywhere(t, dir, "received by the walker") {
 			t.Error("the WAL that was received does not have what was written")
@@ -51,11 +51,11 @@ func TestWalsender(t *testing.T) {
 	})
 	row.Run(t, "`pg_recvlogical` with test_decoding", func(t *testing.T) {
 		out := filepath.Join(t.TempDir(), "decoded")
-		output(t, env, bin(t, "pg_recvlogical"), "-d", shared.Database, "-S", "decoded", "-P", "test_decoding", "--create-slot")
+		cluster.Output(t, env, cluster.Bin(t, "pg_recvlogical"), "-d", shared.Database, "-S", "decoded", "-P", "test_decoding", "--create-slot")
 		cluster.Exec(t, super, "INSERT INTO walked SELECT 'decoded ' || g FROM generate_series(1, 1000) g")
 		cluster.Exec(t, conn, "SELECT vault.put_secret('wal/decoded', 'wal canary')")
-		output(t, env, bin(t, "pg_recvlogical"), "-d", shared.Database, "-S", "decoded", "-f", out, "--start", "--no-loop", "--endpos", insertPosition(t))
-		output(t, env, bin(t, "pg_recvlogical"), "-d", shared.Database, "-S", "decoded", "--drop-slot")
+		cluster.Output(t, env, cluster.Bin(t, "pg_recvlogical"), "-d", shared.Database, "-S", "decoded", "-f", out, "--start", "--no-loop", "--endpos", insertPosition(t))
+		cluster.Output(t, env, cluster.Bin(t, "pg_recvlogical"), "-d", shared.Database, "-S", "decoded", "--drop-slot")
 		text := read(t, out)
 		if !strings.Contains(text, "'decoded 1000'") || !strings.Contains(text, "table vault.secret_versions: INSERT") || strings.Contains(text, "wal canary") {
 			t.Errorf("decoded: %.2000s", text)
@@ -63,11 +63,11 @@ func TestWalsender(t *testing.T) {
 	})
 	row.Run(t, "`replication=database` runs SQL; a text that calls the vault is refused", func(t *testing.T) {
 		database := "dbname=" + shared.Database + " replication=database"
-		if got := output(t, env, bin(t, "psql"), "-X", "-A", "-t", "-d", database, "-c", "IDENTIFY_SYSTEM", "-c", "SELECT 40 + 2"); !strings.Contains(got, "\n42\n") {
+		if got := cluster.Output(t, env, cluster.Bin(t, "psql"), "-X", "-A", "-t", "-d", database, "-c", "IDENTIFY_SYSTEM", "-c", "SELECT 40 + 2"); !strings.Contains(got, "\n42\n") {
 			t.Errorf("got %s", got)
 		}
 		for _, sql := range []string{"SELECT vault.read_secret('wal/before')", "SELECT vault.put_secret('wal/refused', 'wal canary')"} {
-			out, err := command(t, env, bin(t, "psql"), "-X", "-d", database, "-c", sql).CombinedOutput()
+			out, err := cluster.Command(t, env, cluster.Bin(t, "psql"), "-X", "-d", database, "-c", sql).CombinedOutput()
 			if err == nil || !strings.Contains(string(out), "a replication connection cannot carry the vault's calls") {
 				t.Errorf("%s: got %v, %s", sql, err, out)
 			}
@@ -106,7 +106,7 @@ func anywhere(t *testing.T, root, value string) (found bool) {
 func standby(t *testing.T, env []string) {
 	t.Helper()
 	dir := filepath.Join(ownDir(t), "data")
-	output(t, env, bin(t, "pg_basebackup"), "-D", dir, "-X", "stream", "-c", "fast", "-R", "-C", "-S", "standby")
+	cluster.Output(t, env, cluster.Bin(t, "pg_basebackup"), "-D", dir, "-X", "stream", "-c", "fast", "-R", "-C", "-S", "standby")
 	super := shared.Connect(t, shared.SuperDSN(0))
 	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {
@@ -123,10 +123,10 @@ func standby(t *testing.T, env []string) {
 		t.Fatal(err)
 	}
 	t.Run("run", func(t *testing.T) {
-		startDaemon(t, address, bin(t, "postgres"), "-D", dir, "-p", port, "-c", "unix_socket_directories=", "-c", "listen_addresses=127.0.0.1", "-c", "logging_collector=off", "-c", "log_destination=stderr", "-c", "fsync=off")
+		startDaemon(t, address, cluster.Bin(t, "postgres"), "-D", dir, "-p", port, "-c", "unix_socket_directories=", "-c", "listen_addresses=127.0.0.1", "-c", "logging_collector=off", "-c", "log_destination=stderr", "-c", "fsync=off")
 		cluster.Exec(t, shared.Connect(t, shared.DSN(0, shared.User)), "SELECT vault.put_secret('wal/streamed', 'wal canary 2')")
 		target := insertPosition(t)
-		follower := shared.Connect(t, shared.SuperDSN(0)+" host=127.0.0.1 port="+port)
+		follower := shared.Connect(t, shared.AddressDSN(address, shared.Superuser))
 		cluster.Eventually(t, "the replay", func() bool {
 			return cluster.Text(t, follower, "SELECT (pg_last_wal_replay_lsn() >= '"+target+"')::text") == "true"
 		})
@@ -138,11 +138,7 @@ func standby(t *testing.T, env []string) {
 			t.Errorf("walreceiver: got %q, want streaming %s", got, node)
 		}
 		loose := shared.Nodes[0].StartLoose(t, map[string]string{"VAULT_LOCAL_PG": address})
-		host, proxy, err := net.SplitHostPort(loose.Proxy)
-		if err != nil {
-			t.Fatal(err)
-		}
-		reader := shared.Connect(t, shared.DSN(0, shared.User)+" host="+host+" port="+proxy)
+		reader := shared.Connect(t, shared.AddressDSN(loose.Proxy, shared.User))
 		for name, want := range map[string]string{"wal/before": "wal canary", "wal/streamed": "wal canary 2"} {
 			if got := cluster.Text(t, reader, "SELECT vault.read_secret($1)", name); got != want {
 				t.Errorf("%s: got %q, want %q", name, got, want)
