@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -72,9 +71,8 @@ func TestOneFlight(t *testing.T) {
 	put(t, conn, "flight/one")
 	flush(t)
 	before.count()
-	release := make(chan struct{})
-	before.suffer(t, func(w http.ResponseWriter, r *http.Request, _ <-chan struct{}, next http.Handler) {
-		<-release
+	before.suffer(t, func(w http.ResponseWriter, r *http.Request, released <-chan struct{}, next http.Handler) {
+		<-released
 		next.ServeHTTP(w, r)
 	})
 	ctx, leave := context.WithCancel(t.Context())
@@ -107,7 +105,7 @@ func TestOneFlight(t *testing.T) {
 	})
 	leave()
 	first.Wait()
-	close(release)
+	before.heal()
 	all.Wait()
 	for i, value := range got {
 		if value != "value of flight/one" {
@@ -138,44 +136,45 @@ func TestWindow(t *testing.T) {
 	}
 	flush(t)
 	before.count()
-	before.suffer(t, slow(time.Millisecond))
-	calls := shared.Nodes[0].Metric(t, "hyperion_vault_kms_calls_total")
-	watched, done := make(chan bool), make(chan struct{})
-	go func() { // the metric is seen between its first and its last value
-		between := false
-		for !between {
-			select {
-			case <-done:
-				watched <- between
-				return
-			default:
-			}
-			now := shared.Nodes[0].Metric(t, "hyperion_vault_kms_calls_total") - calls
-			between = now > 0 && now < float64(secrets)
+	before.suffer(t, func(w http.ResponseWriter, r *http.Request, released <-chan struct{}, next http.Handler) {
+		if n, _ := before.counted("Decrypt"); n > inflight {
+			<-released
 		}
-		watched <- between
-	}()
-	rows, err := conn.Query(t.Context(), "SELECT n, vault.read_secret('window/' || n) FROM generate_series(0, $1) n", secrets-1)
-	if err != nil {
+		next.ServeHTTP(w, r)
+	})
+	calls := func() int { return int(shared.Nodes[0].Metric(t, "hyperion_vault_kms_calls_total")) }
+	begun := calls()
+	opened := make(chan error, 1)
+	go func() { opened <- openWindow(t.Context(), conn, secrets) }()
+	cluster.Eventually(t, "as many calls as are allowed", func() bool { return before.underWay() == inflight })
+	if n := calls() - begun; n == 0 || n >= secrets {
+		t.Errorf("the metric says %d calls, want a part of %d", n, secrets)
+	}
+	before.heal()
+	if err := <-opened; err != nil {
 		t.Fatal(err)
-	}
-	count := 0
-	for rows.Next() {
-		var n int
-		var value string
-		if err := rows.Scan(&n, &value); err != nil || value != fmt.Sprintf("value %d", n) {
-			t.Fatalf("row %d: %q, %v", n, value, err)
-		}
-		count++
-	}
-	close(done)
-	if rows.Err() != nil || count != secrets {
-		t.Fatalf("%d rows, %v", count, rows.Err())
-	}
-	if !<-watched {
-		t.Error("the metric showed no progress")
 	}
 	if n, most := before.counted("Decrypt"); n < secrets || most != inflight {
 		t.Errorf("%d calls, at most %d at a time; want %d and %d", n, most, secrets, inflight)
 	}
+}
+
+// openWindow opens all secrets in one statement.
+func openWindow(ctx context.Context, conn *pgx.Conn, secrets int) error {
+	rows, err := conn.Query(ctx, "SELECT n, vault.read_secret('window/' || n) FROM generate_series(0, $1) n", secrets-1)
+	if err != nil {
+		return err
+	}
+	count, n, value := 0, 0, ""
+	_, err = pgx.ForEachRow(rows, []any{&n, &value}, func() error {
+		count++
+		if want := fmt.Sprintf("value %d", n); value != want {
+			return fmt.Errorf("row %d: got %q, want %q", n, value, want)
+		}
+		return nil
+	})
+	if err == nil && count != secrets {
+		err = fmt.Errorf("%d rows, want %d", count, secrets)
+	}
+	return err
 }

@@ -130,6 +130,13 @@ func (f *front) counted(operation string) (calls, most int) {
 	return f.calls[operation], f.most
 }
 
+// underWay is how many calls have no answer yet.
+func (f *front) underWay() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.open
+}
+
 // refused answers as the KMS does (AWS JSON 1.1).
 func refused(status int, code, message string) fault {
 	return func(w http.ResponseWriter, _ *http.Request, _ <-chan struct{}, _ http.Handler) {

@@ -8,7 +8,6 @@ package awskms
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -48,5 +47,5 @@ func serveKMS() (err error) {
 		return err
 	}
 	before, err = newFront(kms.Address)
-	return errors.Join(err)
+	return err
 }
