@@ -6,9 +6,7 @@ package routing
 
 import (
 	"errors"
-	"net"
 	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -51,11 +49,13 @@ func opens(t *testing.T, conn *pgx.Conn, want string) {
 func closes(t *testing.T, conn *pgx.Conn) { t.Helper(); opens(t, conn, "55000") }
 
 // fresh reads for a while, in which nothing may be refused.
-func fresh(t *testing.T, conn *pgx.Conn, want string) {
+func fresh(t *testing.T, want string, conns ...*pgx.Conn) {
 	t.Helper()
 	for start := time.Now(); time.Since(start) < 3*time.Second; {
-		if got := readSecret(t, conn); got != want {
-			t.Fatalf("got %s after %v, want %s", got, time.Since(start), want)
+		for _, conn := range conns {
+			if got := readSecret(t, conn); got != want {
+				t.Fatalf("got %s after %v, want %s", got, time.Since(start), want)
+			}
 		}
 	}
 }
@@ -71,15 +71,15 @@ func TestMaxStaleness(t *testing.T) {
 	c := cluster.Start(t, cluster.Spec{Standbys: 1, NodeEnv: map[string]string{"VAULT_MAX_STALENESS": bound.String()}})
 	super, replay := c.Connect(t, c.SuperDSN(0)), c.Connect(t, c.SuperDSN(1))
 	primary, near := c.Connect(t, c.DSN(0, c.User)), c.Connect(t, c.DSN(1, c.User))
-	alone := looseConn(t, c, map[string]string{"VAULT_PG_HOSTS": c.Nodes[0].Postgres})
+	loose := c.Nodes[1].StartLoose(t, map[string]string{"VAULT_PG_HOSTS": c.Nodes[0].Postgres})
+	alone := c.Connect(t, c.AddressDSN(loose.Proxy, c.User))
 	put(t, primary, "one")
 	c.WaitReplayed(t, 1)
 
 	// An idle primary makes nothing stale, even where it begins a new segment.
 	cluster.Exec(t, super, "SELECT pg_switch_wal()")
 	opens(t, near, "one")
-	fresh(t, near, "one")
-	fresh(t, alone, "one")
+	fresh(t, "one", near, alone)
 
 	cluster.Exec(t, replay, "SELECT pg_wal_replay_pause()")
 	put(t, primary, "two")
@@ -91,7 +91,7 @@ func TestMaxStaleness(t *testing.T) {
 	}
 	moved := c.Connect(t, c.DSN(1, c.User))
 	put(t, moved, "three") // behind that the session stays at the primary, for the standby is behind
-	fresh(t, moved, "three")
+	fresh(t, "three", moved)
 	cluster.Exec(t, replay, "SELECT pg_wal_replay_resume()")
 	opens(t, near, "three")
 	opens(t, alone, "three")
@@ -113,21 +113,6 @@ func TestMaxStaleness(t *testing.T) {
 	}
 	opens(t, near, "three")
 	opens(t, alone, "three")
-}
-
-// looseConn connects to a node beside the standby with settings of its own.
-func looseConn(t *testing.T, c *cluster.Cluster, settings map[string]string) *pgx.Conn {
-	t.Helper()
-	loose := c.Nodes[1].StartLoose(t, settings)
-	_, port, err := net.SplitHostPort(loose.Proxy)
-	if err != nil {
-		t.Fatal(err)
-	}
-	number, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c.Connect(t, c.DSN(1, c.User), func(config *pgx.ConnConfig) { config.Port, config.Fallbacks = uint16(number), nil })
 }
 
 // refusedHow: one error in place of the rows, in each protocol; and who asks the
@@ -157,7 +142,7 @@ func refusedHow(t *testing.T, c *cluster.Cluster) {
 		log, err := os.ReadFile(c.Nodes[1].Log)
 		return err == nil && strings.Contains(string(log), "secrets are not opened")
 	})
-	if out := statusOf(t, c.Nodes[1]); !strings.Contains(out, "what the server shows is ") {
+	if out := c.Nodes[1].Run(t, nil, "status"); !strings.Contains(out, "what the server shows is ") {
 		t.Errorf("status does not say how old it is:\n%s", out)
 	}
 }
@@ -171,7 +156,7 @@ func TestNoMaxStaleness(t *testing.T) {
 	cluster.Exec(t, replay, "SELECT pg_wal_replay_pause()")
 	defer cluster.Exec(t, replay, "SELECT pg_wal_replay_resume()")
 	put(t, primary, "two")
-	fresh(t, near, "one")
+	fresh(t, "one", near)
 	const asked = "SELECT count(*)::text FROM pg_stat_activity WHERE application_name = 'hyperion-vault' AND query LIKE '%pg_walfile_name_offset%'"
 	if got := cluster.Text(t, shared.Connect(t, shared.SuperDSN(0)), asked); got != "0" {
 		t.Errorf("%s connections have asked the primary for its position", got)

@@ -7,12 +7,10 @@ package routing
 import (
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 	"github.com/hyperiondb/hyperion-vault/e2e/rawpg"
 )
 
@@ -48,8 +46,7 @@ func TestStatus(t *testing.T) {
 	if at[shared.Nodes[0].Postgres] == 0 || at[shared.Nodes[1].Postgres] == 0 {
 		t.Errorf("sessions by server: %v", at)
 	}
-	t.Setenv("VAULT_AUDIT_DIR", shared.Nodes[0].AuditDir)
-	if got := status(t); strings.Contains(got, "1 of them gone") {
+	if got := shared.Nodes[1].Run(t, []string{"VAULT_AUDIT_DIR=" + shared.Nodes[0].AuditDir}, "status"); strings.Contains(got, "1 of them gone") {
 		t.Errorf("with VAULT_AUDIT_DIR of the other node: got %s", got)
 	}
 	if info, err := os.Stat(filepath.Join(shared.Nodes[1].AuditDir, "control.sock")); err != nil || info.Mode().Perm() != 0o600 {
@@ -57,21 +54,8 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// status runs the command for the shared node beside the standby.
+// status runs the command for the node beside the standby.
 func status(t *testing.T, args ...string) string {
 	t.Helper()
-	return statusOf(t, shared.Nodes[1], args...)
-}
-
-func statusOf(t *testing.T, n *cluster.Node, args ...string) string {
-	t.Helper()
-	binary, err := cluster.Binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.CommandContext(t.Context(), binary, append([]string{"status", "--config", n.Config}, args...)...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return string(out)
+	return shared.Nodes[1].Run(t, nil, "status", args...)
 }
