@@ -26,7 +26,7 @@ var (
 	statement = regexp.MustCompile(`^LOG:  (?:statement|execute [^:]*): (.*)`)
 	// own are the node's statements in a client's session: under names of its own,
 	// what it asks at each log-in, and what makes a session anew.
-	own = regexp.MustCompile(`^LOG:  (?:execute _hv_[0-9a-f]+/|statement: (?:SELECT coalesce\(t\.oid, 0\), coalesce\(t\.typarray, 0\),|RESET SESSION AUTHORIZATION;))`)
+	own = regexp.MustCompile(`^LOG:  (?:execute _hv_[0-9a-f]+/|statement: (?:SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL jit = off;SELECT coalesce\(t\.oid, 0\),|RESET SESSION AUTHORIZATION;))`)
 )
 
 // counted runs something and returns what the servers have run meanwhile, in
