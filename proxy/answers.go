@@ -285,6 +285,7 @@ func (ss *session) editError(body []byte, t *task, hint string) verdict {
 			fields[i].Text = t.position(fields[i].Text)
 		}
 	}
+	// Of a text that the client has not sent no position is told.
 	fields = slices.DeleteFunc(fields, func(f wire.Field) bool { return f.Code == 'P' && f.Text == "" })
 	if hint != "" && !slices.ContainsFunc(fields, func(f wire.Field) bool { return f.Code == 'H' }) {
 		fields = append(fields, wire.Field{Code: 'H', Text: hint})

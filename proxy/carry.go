@@ -104,7 +104,8 @@ func (ss *session) askState(batch, fresh bool) (results [][][][]byte, failed *sq
 	return results, nil, nil
 }
 
-// inquire asks it; in a block of its own isolation, or as it comes.
+// inquire asks for what askState says. block: in a block of its own, whose isolation
+// a standby does not refuse.
 func (ss *session) inquire(batch, fresh, block bool) (results [][][][]byte, err error) {
 	l := ss.server()
 	x := ss.errand()

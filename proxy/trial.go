@@ -204,7 +204,8 @@ func (t *trial) skipNotices() {
 // anything in a session whose transactions are serializable (0A000 may be many
 // things, so that it is known by who raises it).
 func refusedByStandby(msg []byte) bool {
-	return (bytes.Contains(msg, []byte("\x00C"+stateReadOnly+"\x00")) || bytes.Contains(msg, []byte("\x00RGetSerializableTransactionSnapshot\x00"))) && !isFatal(msg)
+	has := func(field string) bool { return bytes.Contains(msg, []byte("\x00"+field+"\x00")) }
+	return (has("C"+stateReadOnly) || has("RGetSerializableTransactionSnapshot")) && !isFatal(msg)
 }
 
 var errOtherForm = &sqlError{
