@@ -13,6 +13,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,7 +43,8 @@ type client struct {
 
 type conn struct {
 	net.Conn
-	timer *time.Timer // closes it when it has waited long enough
+	waited chan struct{} // closed when it has waited for the next call
+	silent bool          // nothing came meanwhile; valid then
 }
 
 // newClient takes proxies and trusted certificates from the SDK's own transport.
@@ -158,38 +161,54 @@ func (e *erased) Close() error {
 
 // take returns a connection that waits; nil: there is none.
 func (c *client) take(key string) *conn {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for len(c.idle[key]) > 0 {
+	for {
+		c.mu.Lock()
 		last := len(c.idle[key]) - 1
-		conn := c.idle[key][last]
+		if last < 0 {
+			delete(c.idle, key)
+			c.mu.Unlock()
+			return nil
+		}
+		k := c.idle[key][last]
 		c.idle[key] = c.idle[key][:last]
-		if conn.timer.Stop() { // else it is being closed
-			return conn
+		c.mu.Unlock()
+		_ = k.SetReadDeadline(time.Unix(1, 0)) // a closed one needs none
+		<-k.waited
+		if k.silent && k.SetReadDeadline(time.Time{}) == nil {
+			return k
 		}
+		_ = k.Close() // what it said is nobody's answer
 	}
-	delete(c.idle, key)
-	return nil
 }
 
+// keep has a connection wait for the next call.
 func (c *client) keep(key string, k *conn) {
+	if k.SetReadDeadline(time.Now().Add(idleTimeout)) != nil {
+		_ = k.Close() // it is of no use
+		return
+	}
+	k.waited = make(chan struct{})
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	k.timer = time.AfterFunc(idleTimeout, func() { c.drop(key, k) })
 	c.idle[key] = append(c.idle[key], k)
+	c.mu.Unlock()
+	go c.wait(key, k)
 }
 
-// drop closes a connection that has waited too long.
-func (c *client) drop(key string, k *conn) {
-	_ = k.Close() // nobody uses it
+// wait closes a connection that has waited too long, that the other end closes, or
+// that says anything, which would be taken for the next call's answer.
+func (c *client) wait(key string, k *conn) {
+	var said [1]byte
+	erase.Do(func() {
+		_, err := k.Read(said[:])
+		k.silent = errors.Is(err, os.ErrDeadlineExceeded)
+	})
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	for i, other := range c.idle[key] {
-		if other == k {
-			c.idle[key] = append(c.idle[key][:i:i], c.idle[key][i+1:]...)
-			break
-		}
+	if i := slices.Index(c.idle[key], k); i >= 0 { // else it was taken
+		c.idle[key] = slices.Delete(c.idle[key], i, i+1)
+		_ = k.Close() // nobody uses it
 	}
+	c.mu.Unlock()
+	close(k.waited) // from here on it is another's
 }
 
 // dial connects to where a URL leads, by a proxy if there is one.

@@ -273,7 +273,16 @@ func TestIdle(t *testing.T) {
 	c := newClient(&http.Transport{})
 	wantAnswer(t, c, s.URL)
 	key := slices.Collect(maps.Keys(c.idle))[0]
-	c.idle[key][0].timer.Reset(0)
+	if err := c.idle[key][0].SetReadDeadline(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	forgotten(t, c, key)
+	wantAnswer(t, c, s.URL)
+}
+
+// forgotten waits until no connection waits.
+func forgotten(t *testing.T, c *client, key string) {
+	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
 	for waiting := 1; waiting > 0; {
 		if time.Now().After(deadline) {
@@ -283,5 +292,37 @@ func TestIdle(t *testing.T) {
 		waiting = len(c.idle[key])
 		c.mu.Unlock()
 	}
-	wantAnswer(t, c, s.URL)
+}
+
+// TestUnasked: who gets an answer that nobody has asked for takes no further call.
+func TestUnasked(t *testing.T) {
+	for what, start := range map[string]func(*httptest.Server){"plain": (*httptest.Server).Start, "TLS": (*httptest.Server).StartTLS} {
+		s := serve(t, start)
+		late := make(chan net.Conn, 1)
+		s.answer = func(w http.ResponseWriter, _ *http.Request) {
+			to, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_, _ = io.WriteString(to, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none")
+			late <- to
+		}
+		c := newClient(s.Client().Transport.(*http.Transport)) //nolint:errcheck,forcetypeassert // httptest says so
+		if got, err := ask(t, c, t.Context(), s.URL, "x"); got != "one" || err != nil {
+			t.Fatalf("%s: got %q, %v", what, got, err)
+		}
+		key := slices.Collect(maps.Keys(c.idle))[0]
+		if err := c.idle[key][0].SetReadDeadline(time.Time{}); err != nil { // only what comes ends its wait
+			t.Fatal(err)
+		}
+		to := <-late
+		_, _ = io.WriteString(to, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none")
+		forgotten(t, c, key)
+		s.mu.Lock()
+		s.answer = func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }
+		s.mu.Unlock()
+		wantAnswer(t, c, s.URL)
+		_ = to.Close() // it has done its work
+	}
 }
