@@ -124,7 +124,7 @@ func call(c net.Conn, r *http.Request, request []byte, read func(io.Reader) ([]b
 	buffered := bufio.NewReader(&io.LimitedReader{R: c, N: maxAnswer})
 	answer, err := http.ReadResponse(buffered, r)
 	for err == nil && answer.StatusCode < http.StatusOK { // it announces another (RFC 9110, 15.2)
-		answer, err = http.ReadResponse(buffered, r) //nolint:bodyclose // such an answer has none
+		answer, err = http.ReadResponse(buffered, r)
 	}
 	if err != nil {
 		return nil, nil, err

@@ -308,7 +308,7 @@ func TestUnasked(t *testing.T) {
 			_, _ = io.WriteString(to, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none")
 			late <- to
 		}
-		c := newClient(s.Client().Transport.(*http.Transport)) //nolint:errcheck,forcetypeassert // httptest says so
+		c := newClient(s.Client().Transport.(*http.Transport)) //nolint:forcetypeassert // httptest says so
 		if got, err := ask(t, c, t.Context(), s.URL, "x"); got != "one" || err != nil {
 			t.Fatalf("%s: got %q, %v", what, got, err)
 		}
