@@ -95,6 +95,7 @@ func (l *serverLogin) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	l.leg.since = time.Now()
 	return nil
 }
 

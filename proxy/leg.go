@@ -25,7 +25,8 @@ type leg struct {
 	pid     uint32
 	secret  []byte // of the server's cancel key; empty: it gave none
 
-	timeline uint32 // of the primary that the session went to; 0: the server beside the node
+	since    time.Time // when it had logged in: the server has not crashed after that
+	timeline uint32    // of the primary that the session went to; 0: the server beside the node
 }
 
 // remote reports whether the leg is to the primary, from beside a standby.

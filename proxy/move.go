@@ -74,7 +74,10 @@ func (ss *session) goHome() (failed *sqlError, err error) {
 	if failed == nil && err == nil && has.isolation() == "serializable" {
 		failed = errSerializable
 	}
-	if failed == nil && err == nil && !ss.srv.cfg.Vault.Replayed(ctx, has.position, ss.server().timeline) {
+	replayed := func(since time.Time) bool {
+		return ss.srv.cfg.Vault.Replayed(ctx, has.position, ss.server().timeline, since)
+	}
+	if failed == nil && err == nil && !replayed(time.Time{}) { // spares a log-in
 		failed = errBehind
 	}
 	if failed == nil && err == nil {
@@ -88,7 +91,11 @@ func (ss *session) goHome() (failed *sqlError, err error) {
 			failed, err = stays("the server beside the node did not let it in", ""), nil
 		default:
 			if failed, _ = ss.fit(ctx, l, used, nil, has); failed == nil {
-				return nil, ss.settleIn(l, has)
+				if replayed(l.leg.since) {
+					return nil, ss.settleIn(l, has)
+				}
+				failed = errBehind
+				l.leg.drop()
 			}
 		}
 	}

@@ -295,7 +295,8 @@ func (ss *session) openTexts(direct bool, texts [][]byte) ([]vault.Plain, *sqlEr
 // opener is who opens what the session's server has read.
 func (ss *session) opener() vault.Actor {
 	a := ss.actor
-	a.Moved = ss.server().remote()
+	l := ss.server()
+	a.Moved, a.Since = l.remote(), l.since
 	return a
 }
 

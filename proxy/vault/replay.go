@@ -37,23 +37,34 @@ type replayed struct {
 const SQLPosition = `SELECT pg_catalog.concat_ws(' ', p.lsn, w.file_offset)
  FROM pg_catalog.pg_current_wal_insert_lsn() p(lsn), LATERAL pg_catalog.pg_walfile_name_offset(p.lsn) w`
 
-// Replayed reports whether the local server shows all that was in the primary's
-// WAL up to a position of a timeline: what that answered to SQLPosition. Nobody
-// asks the server while nobody wants to know, and one asks for all who do.
-func (v *Vault) Replayed(ctx context.Context, position string, timeline uint32) bool {
+// Replayed reports whether the local server was seen, after since, to show all that
+// was in the primary's WAL up to a position of a timeline: what that answered to
+// SQLPosition. A server that has crashed may show less than before: who has had a
+// connection to it since then knows that it has not. Nobody asks the server while
+// nobody wants to know, and one asks for all who do.
+func (v *Vault) Replayed(ctx context.Context, position string, timeline uint32, since time.Time) bool {
 	want, ok := parsePosition(position)
 	if !ok {
 		return false
 	}
-	if r := v.replay.Load(); r != nil && r.shows(want, timeline) {
+	if r := v.replay.Load(); r.after(since) && r.shows(want, timeline) {
 		return true
 	}
-	r := v.askLocal(ctx)
-	return r != nil && r.shows(want, timeline)
+	r := v.askLocal(ctx, since)
+	return r.after(since) && r.shows(want, timeline)
 }
 
-// askLocal is askReplayed for all who come meanwhile.
-func (v *Vault) askLocal(ctx context.Context) *replayed {
+// askLocal is askReplayed for all who come meanwhile; once more for whom that was
+// asked too early.
+func (v *Vault) askLocal(ctx context.Context, since time.Time) *replayed {
+	r := v.joinLocal(ctx)
+	if r != nil && !r.after(since) {
+		r = v.joinLocal(ctx)
+	}
+	return r
+}
+
+func (v *Vault) joinLocal(ctx context.Context) *replayed {
 	answer := v.asking.DoChan("replayed", func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hostTimeout)
 		defer cancel()
@@ -67,6 +78,9 @@ func (v *Vault) askLocal(ctx context.Context) *replayed {
 		return nil
 	}
 }
+
+// after reports whether the local server was asked after a time.
+func (r *replayed) after(since time.Time) bool { return r != nil && r.at.After(since) }
 
 // shows compares. A position of another timeline's says nothing.
 func (r *replayed) shows(want uint64, timeline uint32) bool {

@@ -2,7 +2,10 @@
 
 package vault
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 func TestParsePosition(t *testing.T) {
 	for text, want := range map[string]uint64{
@@ -32,6 +35,19 @@ func TestReplayedShows(t *testing.T) {
 	}{{9, 2, true}, {10, 2, true}, {11, 2, false}, {9, 1, false}, {9, 3, false}} {
 		if got := r.shows(c.want, c.timeline); got != c.shows {
 			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
+// What was seen before a connection was made counts for nobody who has it.
+func TestReplayedSince(t *testing.T) {
+	v, _, _ := newTestVault(t, nil)
+	before := time.Now()
+	r := &replayed{at: time.Now(), position: 10, timeline: 2}
+	v.replay.Store(r)
+	for since, want := range map[time.Time]bool{before.Add(-1): true, r.at: false, r.at.Add(time.Hour): false} {
+		if got := v.Replayed(t.Context(), "0/A 10", 2, since); got != want {
+			t.Errorf("since %v: %v", since.Sub(r.at), got)
 		}
 	}
 }

@@ -91,10 +91,11 @@ func (w *written) newest() (s sample) {
 	return s
 }
 
-// staleness is how old is what r shows. false: nobody knows.
-func (v *Vault) staleness(r *replayed) (age time.Duration, known bool) {
+// staleness is how old is what r shows to who knows that the server has not crashed
+// since a time. false: nobody knows.
+func (v *Vault) staleness(r *replayed, since time.Time) (age time.Duration, known bool) {
 	switch {
-	case r == nil || elapsed(r.at) > replayTTL:
+	case !r.after(since) || elapsed(r.at) > replayTTL:
 		return 0, false
 	case r.primary:
 		return 0, true
@@ -113,7 +114,9 @@ func elapsed(since time.Time) time.Duration {
 // Staleness is how old is what the server beside this node shows of the primary,
 // as it was seen last. false: that is not known; it never is without
 // Config.MaxStaleness. It does no I/O.
-func (v *Vault) Staleness() (age time.Duration, known bool) { return v.staleness(v.replay.Load()) }
+func (v *Vault) Staleness() (age time.Duration, known bool) {
+	return v.staleness(v.replay.Load(), time.Time{})
+}
 
 // checkFresh refuses to open what the local server has read if that is older than
 // Config.MaxStaleness.
@@ -121,15 +124,15 @@ func (v *Vault) checkFresh(ctx context.Context, a Actor) *Error {
 	if v.maxStaleness == 0 || a.Moved {
 		return nil
 	}
-	age, known := v.Staleness()
+	age, known := v.staleness(v.replay.Load(), a.Since)
 	if !known || age > v.maxStaleness {
-		r := v.askLocal(ctx)
+		r := v.askLocal(ctx, a.Since)
 		// It may follow a primary that was not asked yet, and the watch may be late.
 		if last := v.written.newest(); r != nil && !r.primary && (r.timeline > last.timeline || elapsed(last.at) > v.maxStaleness/2) {
 			v.askWritten(ctx)
-			r = v.askLocal(ctx)
+			r = v.askLocal(ctx, a.Since)
 		}
-		age, known = v.staleness(r)
+		age, known = v.staleness(r, a.Since)
 	}
 	switch {
 	case known && age <= v.maxStaleness:
@@ -167,7 +170,7 @@ func (v *Vault) watchStaleness(ctx context.Context) {
 		if r := v.replay.Load(); r == nil || !r.primary {
 			v.askWritten(ctx)
 		}
-		age, known := v.staleness(v.askLocal(ctx))
+		age, known := v.staleness(v.askLocal(ctx, time.Time{}), time.Time{})
 		now := late
 		switch {
 		case known:

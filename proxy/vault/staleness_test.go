@@ -120,6 +120,11 @@ func TestStaleness(t *testing.T) {
 		if err := v.checkFresh(t.Context(), testActor); err != nil {
 			t.Errorf("within the bound: %v", err)
 		}
+		later := testActor
+		later.Since = time.Now()
+		if err := v.checkFresh(t.Context(), later); err == nil {
+			t.Error("what the server showed before it crashed counts after it")
+		}
 		wait(1)
 		want(0, false)
 		v.replay.Store(&replayed{at: time.Now(), primary: true})

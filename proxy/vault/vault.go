@@ -95,7 +95,8 @@ type Actor struct {
 	Via      Face       // ViaSQL or ViaREST
 	Addr     netip.Addr // the socket's peer; zero: a unix socket
 	Database string
-	Moved    bool // what is opened comes from the primary, not from the server beside the node
+	Moved    bool      // what is opened comes from the primary, not from the server beside the node
+	Since    time.Time // since when that server has not crashed; zero: nobody knows
 }
 
 // Vault is the core of one node. Safe for concurrent use. Make it with New, run
