@@ -208,8 +208,9 @@ func (v *Vault) openOne(ctx context.Context, s *envelope.Sealer, o *opening, i i
 	return nil
 }
 
-// openRest opens the records from next on, as many at a time as the KMS may be
-// asked at once.
+// openRest opens the records from next on: as many at a time as the KMS may be
+// asked at once, and fewer the more others do the same, for who waits there is
+// counted.
 func (v *Vault) openRest(ctx context.Context, s *envelope.Sealer, o *opening, next int, space []byte) (at int, err error) {
 	spaces := make([][]byte, len(o.records)-next)
 	for i := range spaces {
@@ -236,7 +237,9 @@ func (v *Vault) openRest(ctx context.Context, s *envelope.Sealer, o *opening, ne
 			}
 		}
 	}
-	for range min(s.MaxInflight(), len(spaces)) {
+	share := max(1, s.MaxInflight()/int(v.waiting.Add(1)))
+	defer v.waiting.Add(-1)
+	for range min(share, len(spaces)) {
 		workers.Go(func() { erase.Do(work) })
 	}
 	workers.Wait()

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -312,4 +313,33 @@ func BenchmarkOpenSealed(b *testing.B) {
 			}
 		})
 	}
+}
+
+// TestManyColdSessions: however many sessions read what nobody has read before, none
+// is refused: the KMS takes their keys one after the other.
+func TestManyColdSessions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, kms, _ := newTestVault(t, nil)
+		defer v.Close() // inside the bubble
+		const sessions, each = 100, 80
+		texts := make([][]byte, sessions*each)
+		for i := range texts {
+			texts[i] = sealText(t, v, fmt.Sprintf("app/%d", i), 1, "value")
+		}
+		kms.unwrap = func(context.Context) error {
+			time.Sleep(10 * time.Millisecond) //nolint:forbidigo // of the bubble's clock
+			return nil
+		}
+		var all sync.WaitGroup
+		for i := range sessions {
+			all.Go(func() {
+				plains, err := v.OpenSealed(t.Context(), testActor, true, texts[i*each:(i+1)*each])
+				if err != nil {
+					t.Errorf("session %d: %v", i, err)
+				}
+				ZeroAll(plains)
+			})
+		}
+		all.Wait()
+	})
 }

@@ -127,6 +127,8 @@ type Vault struct {
 	localReplaced atomic.Bool
 	replay        atomic.Pointer[replayed]
 
+	waiting atomic.Int32 // how many buffers wait for the KMS
+
 	tellsReplayed bool // askReplayed's: the extension was seen to have vault.replayed()
 
 	maxStaleness time.Duration
