@@ -125,7 +125,9 @@ func (k *KMS) Unwrap(ctx context.Context, keyID string, wrapped []byte, c envelo
 func take(answer []byte, answered *string, keyID string) ([]byte, error) {
 	defer erase.Zero(answer)
 	switch {
-	case aws.ToString(answered) != keyID:
+	case answered == nil: // no KMS says so; what stands before one may
+		return nil, &envelope.KMSError{Kind: envelope.KMSUnavailable, Err: errors.New("its answer names no key")}
+	case *answered != keyID:
 		return nil, &envelope.KMSError{Kind: envelope.KMSInvalid, Err: fmt.Errorf("it answered for another key than %s", keyID)}
 	case len(answer) != envelope.DEKSize:
 		return nil, &envelope.KMSError{Kind: envelope.KMSInvalid, Err: fmt.Errorf("it answered with %d bytes for a data key", len(answer))}
