@@ -39,6 +39,40 @@ func (c *Conn) Expect(tb testing.TB, want string) {
 	}
 }
 
+// Answers reads up to ReadyForQuery and returns all that came, as String tells it.
+func (c *Conn) Answers(tb testing.TB) []string {
+	tb.Helper()
+	var got []string
+	for {
+		m, err := c.Receive()
+		if err != nil {
+			tb.Fatalf("got %s, then %v", strings.Join(got, " "), err)
+		}
+		got = append(got, m.String())
+		if m.Type == 'Z' {
+			return got
+		}
+	}
+}
+
+// Rows sends a Query, which must work, and returns its rows, one a line.
+func (c *Conn) Rows(tb testing.TB, sql string) string {
+	tb.Helper()
+	if err := c.Send(Query(sql)); err != nil {
+		tb.Fatal(err)
+	}
+	var rows []string
+	for _, m := range c.Answers(tb) {
+		switch m[0] {
+		case 'E':
+			tb.Fatalf("%s: %s: %s %s", sql, c.Err.Code, c.Err.Message, c.Err.Detail)
+		case 'D':
+			rows = append(rows, m)
+		}
+	}
+	return strings.Join(rows, "\n")
+}
+
 // Settled checks that nothing more was sent: a Sync is answered by exactly a
 // ReadyForQuery of the given state.
 func (c *Conn) Settled(tb testing.TB, state string) {

@@ -7,6 +7,7 @@ package routing
 import (
 	"context"
 	"encoding/binary"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -52,17 +53,7 @@ func TestNoPrimary(t *testing.T) {
 		if err := s.Send(rawpg.Query("INSERT INTO public.t VALUES (2)")); err != nil {
 			t.Fatal(err)
 		}
-		done := false
-		for {
-			m, err := s.Receive()
-			if err != nil {
-				t.Fatal(err)
-			}
-			done = done || m.String() == "C(INSERT_0_1)"
-			if m.Type == 'Z' {
-				return done
-			}
-		}
+		return slices.Contains(s.Answers(t), "C(INSERT_0_1)")
 	})
 	if got := cluster.Text(t, local, "SELECT count(*)::text FROM public.t WHERE a = 2"); got != "1" {
 		t.Errorf("%s rows of one insert", got)
@@ -72,18 +63,14 @@ func TestNoPrimary(t *testing.T) {
 // TestCancelWhileMoving: a primary that does not answer holds up a session only
 // until its client cancels, or the bound has passed.
 func TestCancelWhileMoving(t *testing.T) {
-	c := cluster.Start(t, cluster.Spec{Standbys: 1})
-	super := c.Connect(t, c.SuperDSN(0))
-	cluster.Exec(t, super, "CREATE TABLE public.t (a int)")
-	cluster.Exec(t, super, "CREATE FUNCTION public.w() RETURNS int LANGUAGE sql AS 'INSERT INTO public.t VALUES (1) RETURNING a'")
-	cluster.Exec(t, super, "GRANT ALL ON public.t TO PUBLIC")
-	c.WaitReplayed(t, 1)
-	known := dial(t, c.DSN(1, c.User)) // makes the node know the primary
-	known.Ask(t, "C(INSERT_0_1) Z(I)", rawpg.Query("INSERT INTO public.t VALUES (1)"))
-	c.Nodes[0].FreezeServer(t)
-	defer c.Nodes[0].ThawServer(t)
-	for _, sql := range []string{"INSERT INTO public.t VALUES (2)", "SELECT public.w()", "BEGIN"} {
-		s := dial(t, c.DSN(1, c.User))
+	schema(t)
+	insert := rawpg.Query("INSERT INTO r.t (v) VALUES ('x')")
+	known := standby(t) // makes the node know the primary
+	known.Ask(t, "C(INSERT_0_1) Z(I)", insert)
+	shared.Nodes[0].FreezeServer(t)
+	defer shared.Nodes[0].ThawServer(t)
+	for _, sql := range []string{insert.String, "SELECT r.w('x')", "BEGIN"} {
+		s := standby(t)
 		if err := s.Send(rawpg.Query(sql)); err != nil {
 			t.Fatal(err)
 		}
@@ -102,25 +89,17 @@ func TestCancelWhileMoving(t *testing.T) {
 				}
 			}
 		}()
-		for {
-			m, err := s.Receive()
-			if err != nil {
-				t.Fatalf("%s: %v", sql, err)
-			}
-			if m.Type == 'E' && m.String() != "E(57014)" {
-				t.Errorf("%s: got %v, want 57014", sql, m)
-			}
-			if m.Type == 'Z' {
-				break
+		for _, m := range s.Answers(t) {
+			if m[0] == 'E' && m != "E(57014)" {
+				t.Errorf("%s: got %s, want 57014", sql, m)
 			}
 		}
 		close(stop)
 		<-ended
 		where(t, s, false)
 	}
-	c.Nodes[0].ThawServer(t)
-	s := dial(t, c.DSN(1, c.User))
-	s.Ask(t, "C(INSERT_0_1) Z(I)", rawpg.Query("INSERT INTO public.t VALUES (3)"))
+	shared.Nodes[0].ThawServer(t)
+	standby(t).Ask(t, "C(INSERT_0_1) Z(I)", insert)
 }
 
 // TestCancelAndTerminateAfterTheMove: both reach the backend at the primary.
@@ -184,7 +163,7 @@ func TestReplaced(t *testing.T) {
 // which it knows the one that it was given.
 func TestOwnNotification(t *testing.T) {
 	s := standby(t)
-	run(t, s, "LISTEN own")
+	s.Rows(t, "LISTEN own")
 	where(t, s, true)
 	if err := s.Send(rawpg.Query("NOTIFY own, 'x'")); err != nil {
 		t.Fatal(err)

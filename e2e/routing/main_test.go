@@ -7,7 +7,6 @@
 package routing
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
@@ -66,26 +65,4 @@ func where(t *testing.T, c *rawpg.Conn, primary bool) {
 func rows(t *testing.T, v string) string {
 	t.Helper()
 	return cluster.Text(t, shared.Connect(t, shared.SuperDSN(0)), "SELECT count(*)::text FROM r.t WHERE v = $1", v)
-}
-
-// run sends a Query and returns its answers but for the descriptions of rows.
-func run(t *testing.T, c *rawpg.Conn, sql string) string {
-	t.Helper()
-	if err := c.Send(rawpg.Query(sql)); err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for {
-		m, err := c.Receive()
-		switch {
-		case err != nil:
-			t.Fatalf("%s: %v", sql, err)
-		case m.Type == 'E':
-			t.Fatalf("%s: %s: %s %s", sql, c.Err.Code, c.Err.Message, c.Err.Detail)
-		case m.Type == 'Z':
-			return strings.Join(got, "\n")
-		case m.Type == 'D':
-			got = append(got, m.String())
-		}
-	}
 }

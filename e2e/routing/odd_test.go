@@ -97,11 +97,11 @@ func TestPreparedStaysOne(t *testing.T) {
 	cluster.Exec(t, shared.Connect(t, shared.SuperDSN(0)), "INSERT INTO r.t (v) VALUES ('victim')")
 	shared.WaitReplayed(t, 1)
 	s := standby(t)
-	run(t, s, "SET escape_string_warning = off")
-	run(t, s, `PREPARE p AS SELECT 'a'; `)
-	run(t, s, "SET standard_conforming_strings = off")
-	run(t, s, `PREPARE q AS SELECT 'a\'; DELETE FROM r.t WHERE v = $$victim$$; --' AS x`)
-	run(t, s, "SET standard_conforming_strings = on")
+	s.Rows(t, "SET escape_string_warning = off")
+	s.Rows(t, `PREPARE p AS SELECT 'a'; `)
+	s.Rows(t, "SET standard_conforming_strings = off")
+	s.Rows(t, `PREPARE q AS SELECT 'a\'; DELETE FROM r.t WHERE v = $$victim$$; --' AS x`)
+	s.Rows(t, "SET standard_conforming_strings = on")
 	s.Ask(t, "E(25006) Z(I)", rawpg.Query("INSERT INTO r.t (v) VALUES ('x')"))
 	if got := rows(t, "victim"); got != "1" {
 		t.Errorf("%s rows of the victim", got)
@@ -169,7 +169,7 @@ func TestRefusedInTheMiddle(t *testing.T) {
 func TestRefusedWhileReading(t *testing.T) {
 	schema(t)
 	put := dial(t, shared.DSN(0, shared.User))
-	run(t, put, "SELECT vault.put_secret('odd/reading', 'routing canary reading')")
+	put.Rows(t, "SELECT vault.put_secret('odd/reading', 'routing canary reading')")
 	shared.WaitReplayed(t, 1)
 	for name, rest := range map[string][]pgproto3.FrontendMessage{
 		"Sync":        {rawpg.Sync()},
@@ -185,15 +185,7 @@ func TestRefusedWhileReading(t *testing.T) {
 			if err := s.Send(rest...); err != nil {
 				t.Fatal(err)
 			}
-			for {
-				m, err := s.Receive()
-				if err != nil {
-					t.Fatal(err)
-				}
-				if m.Type == 'Z' {
-					break
-				}
-			}
+			s.Answers(t)
 			s.Settled(t, "I")
 		})
 	}
@@ -210,15 +202,7 @@ func TestRefusedAtHalfClose(t *testing.T) {
 	if err := s.Net.(*net.TCPConn).CloseWrite(); err != nil { //nolint:forcetypeassert // rawpg dials TCP
 		t.Fatal(err)
 	}
-	for {
-		m, err := s.Receive()
-		if err != nil {
-			t.Fatalf("no answer: %v", err)
-		}
-		if m.Type == 'Z' {
-			break
-		}
-	}
+	s.Answers(t)
 	if _, err := s.Receive(); err == nil {
 		t.Error("the session goes on")
 	}
@@ -241,16 +225,9 @@ func TestCopyDuringTheMove(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for {
-			m, err := s.Receive()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if m.Type == 'C' && m.String() != "C(COPY_1)" {
-				t.Errorf("got %v, want one row", m)
-			}
-			if m.Type == 'Z' {
-				break
+		for _, m := range s.Answers(t) {
+			if m[0] == 'C' && m != "C(COPY_1)" {
+				t.Errorf("got %s, want one row", m)
 			}
 		}
 	}
@@ -276,15 +253,7 @@ func TestCancelStorm(t *testing.T) {
 			time.Sleep(time.Duration(n%150) * 100 * time.Microsecond) //nolint:forbidigo // any moment is right
 			cancelled <- s.Cancel(t.Context())
 		}()
-		for {
-			m, err := s.Receive()
-			if err != nil {
-				t.Fatalf("%s: %v", sql, err)
-			}
-			if m.Type == 'Z' {
-				break
-			}
-		}
+		s.Answers(t)
 		if err := <-cancelled; err != nil {
 			t.Fatal(err)
 		}

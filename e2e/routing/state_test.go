@@ -36,12 +36,12 @@ func TestStateMoves(t *testing.T) {
 		"SET client_encoding = 'LATIN1'", "SET my.latin = 'gr\xfc\xdfe'", "SET ROLE carried",
 		"SELECT 0 WHERE false; PREPARE sq(int) AS SELECT $1 + 1 AS n; ",
 	} {
-		run(t, s, sql)
+		s.Rows(t, sql)
 	}
 	long := strings.Repeat("n", 70)
 	s.Ask(t, "1 1 1 Z(I)", rawpg.Parse("ex", "SELECT $1 || current_user AS n", 25), rawpg.Parse(long, "SELECT count(*) AS n FROM t"),
 		rawpg.Parse("ins", "INSERT INTO t (v) VALUES ('state')"), rawpg.Sync())
-	before := run(t, s, everything)
+	before := s.Rows(t, everything)
 	s.Ask(t, "1 Z(I)", rawpg.Parse("", "SELECT 7 AS n"), rawpg.Sync())
 
 	s.Ask(t, "2 C(INSERT_0_1) Z(I)", rawpg.Bind("", "ins"), rawpg.Execute("", 0), rawpg.Sync())
@@ -50,10 +50,10 @@ func TestStateMoves(t *testing.T) {
 	s.Ask(t, "2 D(1) C(SELECT_1) Z(I)", rawpg.Bind("", long), rawpg.Execute("", 0), rawpg.Sync())
 	s.Ask(t, "T(n:23) D(5) C(SELECT_1) Z(I)", rawpg.Query("EXECUTE sq(4)"))
 	where(t, s, true)
-	if after := run(t, s, everything); after != before {
+	if after := s.Rows(t, everything); after != before {
 		t.Errorf("the session is another one at the primary:\n%s\nwas\n%s", after, before)
 	}
-	if got := run(t, s, "SHOW my.latin"); got != "D(x6772fcdf65)" {
+	if got := s.Rows(t, "SHOW my.latin"); got != "D(x6772fcdf65)" {
 		t.Errorf("my.latin is %s", got)
 	}
 }
@@ -72,7 +72,7 @@ func TestStateStays(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := standby(t)
-			run(t, s, c.sql)
+			s.Rows(t, c.sql)
 			s.Ask(t, "E(25006) Z(I)", rawpg.Query("INSERT INTO r.t (v) VALUES ('stays')"))
 			if !strings.Contains(s.Err.Detail, c.detail) {
 				t.Errorf("detail %q, want one with %q", s.Err.Detail, c.detail)
@@ -134,8 +134,8 @@ func TestMoveNotCompiled(t *testing.T) {
 	schema(t)
 	s := standby(t)
 	for _, name := range []string{"seqscan", "indexscan", "indexonlyscan", "bitmapscan", "sort", "hashjoin", "mergejoin", "nestloop"} {
-		run(t, s, "SET enable_"+name+" = off")
+		s.Rows(t, "SET enable_"+name+" = off")
 	}
-	run(t, s, "INSERT INTO r.t (v) VALUES ('dear')")
+	s.Rows(t, "INSERT INTO r.t (v) VALUES ('dear')")
 	shared.NeverSent(t, "JIT:") // of auto_explain
 }

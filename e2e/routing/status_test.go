@@ -19,7 +19,7 @@ func TestStatus(t *testing.T) {
 	schema(t)
 	moved, held := standby(t), standby(t)
 	moved.Ask(t, "C(INSERT_0_1) Z(I)", rawpg.Query("INSERT INTO r.t (v) VALUES ('status')"))
-	run(t, held, "DECLARE held CURSOR WITH HOLD FOR SELECT 1")
+	held.Rows(t, "DECLARE held CURSOR WITH HOLD FOR SELECT 1")
 	held.Ask(t, "E(25006) Z(I)", rawpg.Query("INSERT INTO r.t (v) VALUES ('status')"))
 	out := status(t, "--sessions")
 	for _, want := range []string{"primary", shared.Nodes[0].Postgres, shared.Nodes[1].Postgres, "cursor WITH HOLD held", "idle"} {
