@@ -25,8 +25,8 @@ func TestHomeAfterCrash(t *testing.T) {
 	cluster.Exec(t, replay, "ALTER SYSTEM SET recovery_target_lsn = '"+cluster.Text(t, super, "SELECT pg_current_wal_lsn()::text")+"'")
 
 	s, other := dial(t, c.DSN(1, c.User)), dial(t, c.DSN(1, c.User))
-	run(t, s, "INSERT INTO public.t VALUES ('mine')")
-	run(t, other, "INSERT INTO public.t VALUES ('its')")
+	s.Rows(t, "INSERT INTO public.t VALUES ('mine')")
+	other.Rows(t, "INSERT INTO public.t VALUES ('its')")
 	atHome(t, other) // the node has seen both rows at the standby
 	if err := c.Nodes[1].KillServer(t.Context()); err != nil {
 		t.Fatal(err)
@@ -39,7 +39,7 @@ func TestHomeAfterCrash(t *testing.T) {
 		t.Fatalf("the standby shows %s rows, and should not yet", got)
 	}
 	for range 20 {
-		if got := run(t, s, "SELECT count(*) FROM public.t"); got != "D(2)" {
+		if got := s.Rows(t, "SELECT count(*) FROM public.t"); got != "D(2)" {
 			t.Fatalf("the session does not see its own row: %s", got)
 		}
 	}

@@ -121,7 +121,7 @@ func refusedHow(t *testing.T, c *cluster.Cluster) {
 	t.Helper()
 	s := dial(t, c.DSN(1, c.User))
 	s.Ask(t, "T(s:25) E(55000) Z(I)", rawpg.Query(readStale))
-	for _, want := range []string{"VAULT_MAX_STALENESS is "+bound.String(), " s old"} {
+	for _, want := range []string{"VAULT_MAX_STALENESS is " + bound.String(), " s old"} {
 		if !strings.Contains(s.Err.Detail, want) {
 			t.Errorf("the detail does not say %q: %s", want, s.Err.Detail)
 		}

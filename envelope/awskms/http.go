@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -65,10 +66,15 @@ func (c *client) Do(r *http.Request) (*http.Response, error) {
 		if via, err = c.proxy(r); err != nil {
 			return nil, err
 		}
+		if via != nil && via.Scheme != "http" && via.Scheme != "https" {
+			return nil, fmt.Errorf("a proxy of the kind %s is not supported", via.Scheme)
+		}
 	}
 	var request bytes.Buffer
 	write := r.Write
 	if via != nil && r.URL.Scheme == "http" {
+		r = r.Clone(r.Context())
+		authorize(r, via)
 		write = r.WriteProxy
 	}
 	if err := write(&request); err != nil {
@@ -261,12 +267,7 @@ func tunnel(ctx context.Context, raw net.Conn, to, via *url.URL) error {
 	r := (&http.Request{
 		Method: http.MethodConnect, URL: &url.URL{Opaque: address(to)}, Host: address(to), Header: http.Header{},
 	}).WithContext(ctx)
-	if user := via.User; user != nil {
-		password, _ := user.Password()
-		r.SetBasicAuth(user.Username(), password)
-		r.Header["Proxy-Authorization"] = r.Header["Authorization"]
-		r.Header.Del("Authorization")
-	}
+	authorize(r, via)
 	var request bytes.Buffer
 	if err := r.Write(&request); err != nil {
 		return err
@@ -280,6 +281,14 @@ func tunnel(ctx context.Context, raw net.Conn, to, via *url.URL) error {
 		err = fmt.Errorf("the proxy %s answered %q", via.Host, printable(answer.Status))
 	}
 	return err
+}
+
+// authorize tells a proxy the user and password of its URL.
+func authorize(r *http.Request, via *url.URL) {
+	if user := via.User; user != nil {
+		password, _ := user.Password()
+		r.Header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password)))
+	}
 }
 
 func address(u *url.URL) string {

@@ -219,12 +219,12 @@ func TestProxies(t *testing.T) {
 	through := serve(t, (*httptest.Server).Start)
 	through.answer = func(w http.ResponseWriter, r *http.Request) {
 		asked = append(asked, r.Method+" "+r.Host)
-		if r.Method != http.MethodConnect {
-			_, _ = io.WriteString(w, "a body")
-			return
-		}
 		if r.Header.Get("Proxy-Authorization") != "Basic dXNlcjpwYXNz" {
 			w.WriteHeader(http.StatusProxyAuthRequired)
+			return
+		}
+		if r.Method != http.MethodConnect {
+			_, _ = io.WriteString(w, "a body")
 			return
 		}
 		to, err := net.Dial("tcp", r.Host)
