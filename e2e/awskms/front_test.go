@@ -29,7 +29,7 @@ type front struct {
 	fault    fault         // nil: all goes on to the endpoint
 	released chan struct{} // closed when the fault ends
 	calls    map[string]int
-	open     int
+	open     int // calls that a fault keeps
 	most     int
 	bodies   []string
 	keys     [][]byte // data keys that were answered
@@ -70,16 +70,19 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.most = max(f.most, f.open)
 	do, released := f.fault, f.released
 	f.mu.Unlock()
-	defer func() {
+	leave := sync.OnceFunc(func() {
 		f.mu.Lock()
 		f.open--
 		f.mu.Unlock()
-	}()
+	})
+	defer leave()
+	// Before the answer: behind it the node may make its next call at once.
+	next := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { leave(); f.proxy.ServeHTTP(w, r) })
 	if do == nil {
-		f.proxy.ServeHTTP(w, r)
+		next(w, r)
 		return
 	}
-	do(w, r, released, f.proxy)
+	do(w, r, released, next)
 }
 
 // answered keeps the data key of an answer.
@@ -130,8 +133,8 @@ func (f *front) counted(operation string) (calls, most int) {
 	return f.calls[operation], f.most
 }
 
-// underWay is how many calls have no answer yet.
-func (f *front) underWay() int {
+// kept is how many calls a fault keeps now.
+func (f *front) kept() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.open
