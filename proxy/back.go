@@ -18,12 +18,14 @@ func (ss *session) back() error {
 				ss.serverEnded()
 				return err
 			}
-			if obeyed, failed := ss.obey(); obeyed && failed == nil {
-				continue
-			} else if obeyed {
-				err = failed
+			obeyed, failed := ss.obey()
+			switch {
+			case !obeyed:
+				return err
+			case failed != nil:
+				return failed
 			}
-			return err
+			// What the server has said meanwhile is buffered: nothing else would come.
 		}
 		if err := ss.walkServer(); err != nil {
 			return err
