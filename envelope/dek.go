@@ -65,6 +65,7 @@ func (s *Sealer) generate(ctx context.Context, k *DEK) error {
 		}
 		if err != nil {
 			s.kmsFailures.Add(1)
+			s.kmsOutages.Add(1)
 			return err
 		}
 		k.keyID, k.wrapped = keyID, wrapped

@@ -74,7 +74,7 @@ type Sealer struct {
 	flights *flights
 	closed  atomic.Bool
 
-	hits, misses, opened, sealed, failures, kmsCalls, kmsFailures atomic.Uint64
+	hits, misses, opened, sealed, failures, kmsCalls, kmsFailures, kmsOutages atomic.Uint64
 }
 
 // New returns a Sealer; Close it. ErrUnlocked if no memory can be locked for the
@@ -239,10 +239,19 @@ func (s *Sealer) askUnwrap(ctx context.Context, keyID string, wrapped []byte, c 
 	if err == nil {
 		return nil
 	}
-	s.kmsFailures.Add(1)
-	e := kmsError(err)
+	e := s.failed(err)
 	if e.Kind == KMSInvalid {
 		return fmt.Errorf("%w: %w", ErrTampered, e)
+	}
+	return e
+}
+
+// failed counts a failure of the KMS.
+func (s *Sealer) failed(err error) *KMSError {
+	s.kmsFailures.Add(1)
+	e := kmsError(err)
+	if e.Kind != KMSInvalid {
+		s.kmsOutages.Add(1)
 	}
 	return e
 }
@@ -253,6 +262,7 @@ type Stats struct {
 	Opens, Failures       uint64 // Open's outcomes
 	Seals                 uint64
 	KMSCalls, KMSFailures uint64 // a retrying KMS's retries count as one call
+	KMSOutages            uint64 // failures that say something of the KMS, not of what it was given
 	Cached, Capacity      int    // keys held now, and at most
 	Locked                bool   // the cache's memory is locked
 }
@@ -261,7 +271,7 @@ type Stats struct {
 func (s *Sealer) Stats() Stats {
 	st := Stats{
 		Hits: s.hits.Load(), Misses: s.misses.Load(), Opens: s.opened.Load(), Failures: s.failures.Load(),
-		Seals: s.sealed.Load(), KMSCalls: s.kmsCalls.Load(), KMSFailures: s.kmsFailures.Load(),
+		Seals: s.sealed.Load(), KMSCalls: s.kmsCalls.Load(), KMSFailures: s.kmsFailures.Load(), KMSOutages: s.kmsOutages.Load(),
 	}
 	if s.cache != nil {
 		st.Cached, st.Capacity, st.Locked = s.cache.stats()

@@ -123,14 +123,14 @@ func stateOf(err error) string {
 func (n *node) restKMS(ctx context.Context, wait time.Duration) bool {
 	glance := time.NewTicker(kmsGlance)
 	defer glance.Stop()
-	end, failures := time.Now().Add(wait), n.vault.KMSFailures()
+	end, outages := time.Now().Add(wait), n.vault.KMSOutages()
 	for {
 		select {
 		case <-glance.C:
 		case <-ctx.Done():
 			return false
 		}
-		if time.Now().After(end) || wait == canaryEvery && n.vault.KMSFailures() != failures {
+		if time.Now().After(end) || wait == canaryEvery && n.vault.KMSOutages() != outages {
 			return true
 		}
 	}

@@ -246,10 +246,10 @@ func (v *Vault) Flush() {
 	}
 }
 
-// KMSFailures is how many calls of the KMS have failed.
-func (v *Vault) KMSFailures() uint64 {
+// KMSOutages is how many calls of the KMS have failed for its own sake.
+func (v *Vault) KMSOutages() uint64 {
 	if s := v.sealer.Load(); s != nil {
-		return s.Stats().KMSFailures
+		return s.Stats().KMSOutages
 	}
 	return 0
 }
