@@ -54,6 +54,17 @@ var signatures = []signature{
 	{name: "client_addr"},
 	{name: "replayed"},
 
+	// Not for clients: what nodes serve REST with, and tokens.
+	{name: "token_role", args: []string{"sha256 bytea"}, internal: true},
+	{name: "add_token", args: []string{"name text", "role text", "sha256 bytea"}, internal: true},
+	{name: "node_read", args: []string{"name text", "wanted int", "actor text"}, internal: true},
+	{name: "node_candidates", args: []string{"name text", "actor text"}, internal: true},
+	{name: "node_list", args: []string{"prefix text", "after text", "page int"}, internal: true},
+	{name: "node_next_version", args: []string{"name text", "action text", "actor text"}, internal: true},
+	{name: "node_write", args: []string{"record text", "action text", "kind text", "actor text"}, internal: true},
+	{name: "node_update", args: []string{"name text", "rotation_interval interval", "grace_period interval", "description text", "allowed_cidrs cidr[]", "actor text"}, internal: true},
+	{name: "node_delete", args: []string{"name text", "actor text"}, internal: true},
+
 	// Not for callers: parts of the type, of triggers and of constraints.
 	{name: "valid_name", args: []string{"name text"}, internal: true},
 	{name: "valid_pattern", args: []string{"pattern text"}, internal: true},

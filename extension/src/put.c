@@ -19,15 +19,6 @@ PG_FUNCTION_INFO_V1(vault_put_secret);
 PG_FUNCTION_INFO_V1(vault_create_secret);
 PG_FUNCTION_INFO_V1(vault_rotate_secret);
 
-/* What create_secret says about the new secret; NULL: not said. */
-typedef struct Traits
-{
-	bool		automatic;
-	Interval   *rotation_interval;
-	Interval   *grace_period;
-	text	   *description;
-} Traits;
-
 static VAULT_NORETURN void refuse_value(void);
 
 static void
@@ -42,8 +33,8 @@ refuse_value(void)
 }
 
 /* The value argument as a record; anything else is refused. */
-static void
-record_arg(FunctionCallInfo fcinfo, int argno, VaultRecord *rec)
+void
+vault_record_arg(FunctionCallInfo fcinfo, int argno, VaultRecord *rec)
 {
 	text	   *t = PG_GETARG_TEXT_PP(argno);
 
@@ -73,9 +64,21 @@ check_description(const text *t)
 				 VAULT_HIDE));
 }
 
+/* What a secret is made of is fixed when it is created. */
+static void
+check_format(const VaultRecord *rec, const VaultRow *row)
+{
+	if (row->live && row->userpass != (rec->value_format == VAULT_VALUE_USERPASS))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the secret has another format than the record"),
+				 errhint("A user name and password stay such, and any other value stays a value."),
+				 VAULT_HIDE));
+}
+
 /* Locks, checks the right again and takes the reservation. */
 static void
-claim(VaultAction action, const char *name, const VaultRecord *rec, VaultRow *row)
+claim(VaultAction action, const char *name, const VaultRecord *rec, bool node, VaultRow *row)
 {
 	VaultClaim	result = VAULT_CLAIM_NONE;
 
@@ -85,7 +88,7 @@ claim(VaultAction action, const char *name, const VaultRecord *rec, VaultRow *ro
 				 errmsg("the record was sealed for another vault"),
 				 errhint("The node's pinned vault id and vault.meta differ: see its readiness page."),
 				 VAULT_HIDE));
-	if (rec->value_format == VAULT_VALUE_USERPASS)
+	if (!node && rec->value_format == VAULT_VALUE_USERPASS)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("a user name and password cannot be written by this function"),
@@ -94,7 +97,13 @@ claim(VaultAction action, const char *name, const VaultRecord *rec, VaultRow *ro
 	if (rec->name.len == (int) strlen(name) && memcmp(rec->name.data, name, rec->name.len) == 0 &&
 		vault_lock_name(name, false, row))
 	{
-		vault_check_action(action, name, row);
+		if (!node)
+			vault_check_action(action, name, row);
+		else
+		{
+			vault_check_state(action, name, row);
+			check_format(rec, row);
+		}
 		result = vault_claim(action, name, row, rec);
 	}
 	if (result == VAULT_CLAIM_USED)
@@ -162,32 +171,33 @@ insert_version(const VaultRecord *rec, bool current)
 
 /* The row of a missing or deleted name becomes a living secret. */
 static void
-bear(const VaultRecord *rec, const VaultRow *row, const Traits *traits)
+bear(const VaultRecord *rec, const VaultRow *row, const VaultTraits *traits)
 {
 	static SPIPlanPtr plan = NULL;
-	static const Oid types[] = {UUIDOID, UUIDOID, TEXTOID, INTERVALOID, INTERVALOID, TEXTOID, INT4OID};
-	Datum		values[7] = {
+	static const Oid types[] = {UUIDOID, UUIDOID, TEXTOID, INTERVALOID, INTERVALOID, TEXTOID, INT4OID, TEXTOID};
+	Datum		values[8] = {
 		UUIDPGetDatum(&row->id),
 		UUIDPGetDatum(&rec->secret),
 		CStringGetTextDatum(traits->automatic ? "automatic" : "manual"),
 		IntervalPGetDatum(traits->rotation_interval),
 		IntervalPGetDatum(traits->grace_period),
 		PointerGetDatum(traits->description),
-		Int32GetDatum(rec->version)
+		Int32GetDatum(rec->version),
+		CStringGetTextDatum(rec->value_format == VAULT_VALUE_USERPASS ? "userpass" : "opaque")
 	};
-	char		nulls[8] = "       ";
+	char		nulls[9] = "        ";
 
 	nulls[3] = traits->rotation_interval ? ' ' : 'n';
 	nulls[4] = traits->grace_period ? ' ' : 'n';
 	nulls[5] = traits->description ? ' ' : 'n';
 	vault_spi_run(&plan,
-				  "UPDATE vault.secrets SET id = $2, kind = $3, format = 'opaque',"
+				  "UPDATE vault.secrets SET id = $2, kind = $3, format = $8,"
 				  " rotation_interval = $4, grace_period = $5, description = $6,"
 				  " current_version = $7, next_rotation_at ="
 				  " pg_catalog.now() OPERATOR(pg_catalog.+) $4, allowed_cidrs = NULL,"
 				  " deleted_at = NULL, created_at = pg_catalog.now(), updated_at = pg_catalog.now()"
 				  " WHERE id OPERATOR(pg_catalog.=) $1",
-				  7, types, values, nulls, SPI_OK_UPDATE);
+				  8, types, values, nulls, SPI_OK_UPDATE);
 }
 
 /* A living secret moves on to a higher version, or takes a new description. */
@@ -215,15 +225,15 @@ advance(const VaultRecord *rec, bool current, bool rotated, text *description)
 }
 
 /* Checks and stores one record; returns its version. */
-static int32
-store(VaultAction action, const char *name, const VaultRecord *rec, const Traits *traits)
+int32
+vault_store(VaultAction action, const char *name, const VaultRecord *rec, const VaultTraits *traits)
 {
 	VaultRow	row;
 	VaultCaller caller;
 	bool		current;
 
 	PreventCommandIfParallelMode("writing a secret");
-	claim(action, name, rec, &row);
+	claim(action, name, rec, traits->node, &row);
 	current = !row.live || rec->version > row.current_version;
 
 	vault_spi_begin(&caller);
@@ -250,7 +260,7 @@ Datum
 vault_put_secret(PG_FUNCTION_ARGS)
 {
 	VaultRecord rec;
-	Traits		traits = {0};
+	VaultTraits traits = {0};
 	char	   *name;
 
 	if (PG_ARGISNULL(1))
@@ -259,12 +269,12 @@ vault_put_secret(PG_FUNCTION_ARGS)
 				 errmsg("the value of a secret must not be NULL"),
 				 errhint("Use vault.delete_secret() to remove a secret, vault.rotate_secret() for a new random value."),
 				 VAULT_HIDE));
-	record_arg(fcinfo, 1, &rec);
+	vault_record_arg(fcinfo, 1, &rec);
 	PreventCommandIfReadOnly("vault.put_secret()");
 	name = vault_name_arg(fcinfo, 0);
 	traits.description = optional_text(fcinfo, 2);
 	check_description(traits.description);
-	PG_RETURN_INT32(store(VAULT_ACTION_PUT, name, &rec, &traits));
+	PG_RETURN_INT32(vault_store(VAULT_ACTION_PUT, name, &rec, &traits));
 }
 
 /* Bounds as in the table's CHECKs, but with a hint. */
@@ -292,8 +302,8 @@ interval_arg(FunctionCallInfo fcinfo, int argno, const char *min, const char *wh
 			 VAULT_HIDE));
 }
 
-static bool
-kind_arg(FunctionCallInfo fcinfo, int argno)
+bool
+vault_kind_arg(FunctionCallInfo fcinfo, int argno)
 {
 	text	   *t = optional_text(fcinfo, argno);
 	int			len = t ? (int) VARSIZE_ANY_EXHDR(t) : 0;
@@ -313,13 +323,13 @@ Datum
 vault_create_secret(PG_FUNCTION_ARGS)
 {
 	VaultRecord rec;
-	Traits		traits = {0};
+	VaultTraits traits = {0};
 	char	   *name;
 
-	traits.automatic = kind_arg(fcinfo, 1);
+	traits.automatic = vault_kind_arg(fcinfo, 1);
 	if (PG_ARGISNULL(2))
 		refuse_null_value("vault.create_secret()");
-	record_arg(fcinfo, 2, &rec);
+	vault_record_arg(fcinfo, 2, &rec);
 	PreventCommandIfReadOnly("vault.create_secret()");
 	name = vault_name_arg(fcinfo, 0);
 	traits.rotation_interval = interval_arg(fcinfo, 3, "1 second", "rotation_interval");
@@ -332,20 +342,20 @@ vault_create_secret(PG_FUNCTION_ARGS)
 				 VAULT_HIDE));
 	traits.description = optional_text(fcinfo, 5);
 	check_description(traits.description);
-	PG_RETURN_INT32(store(VAULT_ACTION_CREATE, name, &rec, &traits));
+	PG_RETURN_INT32(vault_store(VAULT_ACTION_CREATE, name, &rec, &traits));
 }
 
 Datum
 vault_rotate_secret(PG_FUNCTION_ARGS)
 {
 	VaultRecord rec;
-	Traits		traits = {0};
+	VaultTraits traits = {0};
 	char	   *name;
 
 	if (PG_ARGISNULL(1))
 		refuse_null_value("vault.rotate_secret()");
-	record_arg(fcinfo, 1, &rec);
+	vault_record_arg(fcinfo, 1, &rec);
 	PreventCommandIfReadOnly("vault.rotate_secret()");
 	name = vault_name_arg(fcinfo, 0);
-	PG_RETURN_INT32(store(VAULT_ACTION_ROTATE, name, &rec, &traits));
+	PG_RETURN_INT32(vault_store(VAULT_ACTION_ROTATE, name, &rec, &traits));
 }

@@ -38,6 +38,14 @@ text_bytes(Datum d)
 	return b;
 }
 
+static bool
+is_word(Datum d, const char *word)
+{
+	VaultBytes	b = text_bytes(d);
+
+	return b.len == (int) strlen(word) && memcmp(b.data, word, b.len) == 0;
+}
+
 /* The living secret of this name, under the active snapshot. */
 bool
 vault_fetch_secret(const char *name, VaultSecret *secret)
@@ -67,6 +75,8 @@ vault_fetch_secret(const char *name, VaultSecret *secret)
 		memcpy(&secret->id, DatumGetUUIDP(d), sizeof(pg_uuid_t));
 		d = heap_getattr(tuple, Anum_secrets_current_version, desc, &isnull);
 		secret->current_version = DatumGetInt32(d);
+		secret->automatic = is_word(heap_getattr(tuple, Anum_secrets_kind, desc, &isnull), "automatic");
+		secret->userpass = is_word(heap_getattr(tuple, Anum_secrets_format, desc, &isnull), "userpass");
 		d = heap_getattr(tuple, Anum_secrets_allowed_cidrs, desc, &isnull);
 		secret->cidrs.data = NULL;
 		secret->cidrs.len = 0;

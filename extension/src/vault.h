@@ -23,6 +23,7 @@
  *		session.c	session_state
  *		client.c	client_addr
  *		replay.c	replayed
+ *		node.c		node_read, node_candidates, node_next_version, node_write
  *		status.c	status, fail
  *		worker.c	tick, background workers
  *		upgrade.c	what the steps between versions need
@@ -179,6 +180,8 @@ enum
 typedef struct VaultSecret
 {
 	pg_uuid_t	id;
+	bool		automatic;
+	bool		userpass;
 	int32		current_version;
 	VaultBytes	cidrs;
 } VaultSecret;
@@ -244,8 +247,28 @@ typedef enum VaultClaim
 } VaultClaim;
 
 extern void vault_check_action(VaultAction action, const char *name, const VaultRow *row);
+extern void vault_check_state(VaultAction action, const char *name, const VaultRow *row);
+extern int32 vault_reserve(VaultAction action, const char *name, const VaultRow *row, int n,
+						   pg_uuid_t *id);
 extern VaultClaim vault_claim(VaultAction action, const char *name, const VaultRow *row,
 							  const VaultRecord *rec);
+
+/* ---- put.c ---- */
+
+/* What is said about a new secret; NULL: not said. */
+typedef struct VaultTraits
+{
+	bool		node;			/* a node writes for REST: it has checked the right */
+	bool		automatic;
+	Interval   *rotation_interval;
+	Interval   *grace_period;
+	text	   *description;
+} VaultTraits;
+
+extern void vault_record_arg(FunctionCallInfo fcinfo, int argno, VaultRecord *rec);
+extern bool vault_kind_arg(FunctionCallInfo fcinfo, int argno);
+extern int32 vault_store(VaultAction action, const char *name, const VaultRecord *rec,
+						 const VaultTraits *traits);
 
 /* ---- hold.c ---- */
 extern void vault_hold_arm(void);

@@ -134,6 +134,28 @@ watch_transactions(void)
 	registered = true;
 }
 
+/* What is refused whoever asks. */
+void
+vault_check_state(VaultAction action, const char *name, const VaultRow *row)
+{
+	if (action == VAULT_ACTION_CREATE && row->live)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("secret already exists"),
+				 errhint("Use vault.put_secret() to add a version."),
+				 VAULT_HIDE));
+	if (action != VAULT_ACTION_ROTATE)
+		return;
+	if (!row->live)
+		vault_missing(name);
+	if (!row->automatic)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a manual secret cannot be rotated"),
+				 errhint("Use vault.put_secret() to give it a new value."),
+				 VAULT_HIDE));
+}
+
 /*
  * The right that an action needs now that the lock says whether the name lives;
  * and what is refused whoever asks.
@@ -141,32 +163,14 @@ watch_transactions(void)
 void
 vault_check_action(VaultAction action, const char *name, const VaultRow *row)
 {
-	switch (action)
-	{
-		case VAULT_ACTION_PUT:
-			vault_require(row->live ? VAULT_UPDATE : VAULT_CREATE, name);
-			break;
-		case VAULT_ACTION_CREATE:
-			vault_require(VAULT_CREATE, name);
-			if (row->live)
-				ereport(ERROR,
-						(errcode(ERRCODE_DUPLICATE_OBJECT),
-						 errmsg("secret already exists"),
-						 errhint("Use vault.put_secret() to add a version."),
-						 VAULT_HIDE));
-			return;
-		case VAULT_ACTION_ROTATE:
-			vault_require(VAULT_ROTATE, name);
-			if (!row->live)
-				vault_missing(name);
-			if (!row->automatic)
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("a manual secret cannot be rotated"),
-						 errhint("Use vault.put_secret() to give it a new value."),
-						 VAULT_HIDE));
-			break;
-	}
+	uint32		need = row->live ? VAULT_UPDATE : VAULT_CREATE;
+
+	if (action == VAULT_ACTION_CREATE)
+		need = VAULT_CREATE;
+	else if (action == VAULT_ACTION_ROTATE)
+		need = VAULT_ROTATE;
+	vault_require(need, name);
+	vault_check_state(action, name, row);
 	if (row->live && row->userpass)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -234,6 +238,22 @@ reserve(VaultAction action, const char *name, const VaultRow *row, int n)
 }
 
 /*
+ * Reserves n versions of a locked name for this transaction. Returns the first,
+ * and the id of the secret that they are of.
+ */
+int32
+vault_reserve(VaultAction action, const char *name, const VaultRow *row, int n, pg_uuid_t *id)
+{
+	Reservation *r;
+
+	watch_transactions();
+	r = reserve(action, name, row, n);
+	vault_hold_arm();
+	*id = r->id;
+	return r->first;
+}
+
+/*
  * Takes the reserved version that rec was sealed for. Marked with the current
  * subtransaction, so an error in what follows gives it back.
  */
@@ -294,7 +314,8 @@ vault_next_version(PG_FUNCTION_ARGS)
 	uint32		need;
 	VaultAction action = action_arg(fcinfo, 2, &need);
 	VaultRow	row;
-	Reservation *r;
+	pg_uuid_t	id;
+	int32		first;
 	TupleDesc	desc;
 	Datum		values[2];
 	bool		nulls[2] = {false, false};
@@ -319,11 +340,9 @@ vault_next_version(PG_FUNCTION_ARGS)
 		vault_missing(name);
 	vault_check_action(action, name, &row);
 
-	watch_transactions();
-	r = reserve(action, name, &row, n);
-	vault_hold_arm();
+	first = vault_reserve(action, name, &row, n, &id);
 
-	values[0] = UUIDPGetDatum(&r->id);
-	values[1] = Int32GetDatum(r->first);
+	values[0] = UUIDPGetDatum(&id);
+	values[1] = Int32GetDatum(first);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

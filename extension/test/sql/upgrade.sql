@@ -31,7 +31,7 @@ RESET ROLE;
 ALTER DEFAULT PRIVILEGES FOR ROLE regress_hv_super REVOKE EXECUTE ON FUNCTIONS FROM regress_hv_bob;
 SELECT extversion = :'version' AS updated FROM pg_extension WHERE extname = 'hyperion_vault';
 SELECT proname, proowner = 'regress_hv_super'::regrole AS stranger FROM pg_proc
-	WHERE pronamespace = 'vault'::regnamespace AND proname IN ('session_state', 'hba_rules', 'client_addr', 'replayed', 'run_outside_script')
+	WHERE pronamespace = 'vault'::regnamespace AND proname IN ('session_state', 'hba_rules', 'client_addr', 'replayed', 'run_outside_script', 'token_role', 'node_write')
 	ORDER BY proname;
 
 -- In the session of before and in another one: the data, the rights, the lock.
@@ -46,7 +46,11 @@ RESET ROLE;
 SELECT r, has_function_privilege(r, 'vault.hba_rules()', 'EXECUTE') AS may,
 	has_function_privilege(r, 'vault.hba_rules()', 'EXECUTE WITH GRANT OPTION') AS may_grant
 	FROM unnest(ARRAY['regress_hv_service', 'regress_hv_writer', 'regress_hv_bob']) r;
-REVOKE ALL ON FUNCTION vault.login_verifier(text), vault.hba_rules() FROM regress_hv_writer;
+-- And for what REST is served with; add_token stays the owner's.
+SELECT r, f, has_function_privilege(r, f::regprocedure, 'EXECUTE') AS may
+	FROM unnest(ARRAY['regress_hv_service', 'regress_hv_bob']) r,
+		unnest(ARRAY['vault.token_role(bytea)', 'vault.node_delete(text,text)', 'vault.add_token(text,text,bytea)']) f;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA vault FROM regress_hv_writer;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA vault FROM regress_hv_service;
 :members \gset
 SELECT :'objects' = :'fresh_objects' AS same, :count = :fresh_count AS as_many;
