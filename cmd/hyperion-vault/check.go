@@ -86,6 +86,9 @@ func (n *node) checkServer(ctx context.Context, l *checklist) {
 	l.ok("server", "%s: vault %s, extension %s", c.local.address, st.VaultID, st.ExtensionVersion)
 	if slices.Contains(beforeReplayed, st.ExtensionVersion) {
 		l.note("server", "the extension is older than 1.2: after a failover sessions stay at the primary until the standby's next restartpoint")
+	}
+	if st.ExtensionVersion == "1.2" || slices.Contains(beforeReplayed, st.ExtensionVersion) {
+		l.note("server", "the extension is older than 1.3: REST answers 503")
 		l.note("", "→ ALTER EXTENSION hyperion_vault UPDATE")
 	}
 	if st.WorkerDatabase != c.database {

@@ -244,7 +244,7 @@ func TestWarnings(t *testing.T) {
 		"AWS_REGION in the configuration file is not a setting and is ignored",
 		"VAULT_ALLOWED_IP is not a setting; did you mean VAULT_ALLOWED_IPS?",
 		"VAULT_PG_HOST is not a setting; did you mean VAULT_PG_HOSTS?",
-		"VAULT_READ_AUTH, VAULT_ROTATION_POLL_SECS belong to a part not built yet and have no effect",
+		"VAULT_ROTATION_POLL_SECS belongs to a part not built yet and has no effect",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/hyperiondb/hyperion-vault/api"
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 )
 
@@ -24,6 +25,7 @@ import (
 const (
 	httpHeaderTimeout = 5 * time.Second
 	httpTimeout       = 15 * time.Second
+	apiTimeout        = time.Minute // a write waits for the primary, for locks and the KMS, each in its bounds
 	httpIdleTimeout   = time.Minute
 	httpHeaderBytes   = 16 << 10
 	httpEnd           = 2 * time.Second // for answers under way at shutdown
@@ -34,9 +36,9 @@ type web struct{ servers []*http.Server }
 
 func (n *node) serveHTTP(ctx context.Context, l *listeners, background func(func() error)) *web {
 	w := &web{}
-	serve := func(l net.Listener, h http.Handler) {
+	serve := func(l net.Listener, h http.Handler, answer time.Duration) {
 		s := &http.Server{
-			Handler: h, ReadHeaderTimeout: httpHeaderTimeout, ReadTimeout: httpTimeout, WriteTimeout: httpTimeout,
+			Handler: h, ReadHeaderTimeout: httpHeaderTimeout, ReadTimeout: httpTimeout, WriteTimeout: answer,
 			IdleTimeout: httpIdleTimeout, MaxHeaderBytes: httpHeaderBytes,
 			ErrorLog:    slog.NewLogLogger(n.log.Handler(), slog.LevelDebug), // strangers' broken requests
 			BaseContext: func(net.Listener) context.Context { return ctx },
@@ -49,12 +51,12 @@ func (n *node) serveHTTP(ctx context.Context, l *listeners, background func(func
 			return nil
 		})
 	}
-	serve(l.api, n.apiHandler())
-	serve(l.control, n.controlHandler())
+	serve(l.api, n.apiHandler(), apiTimeout)
+	serve(l.control, n.controlHandler(), httpTimeout)
 	if l.metrics != nil {
 		mux := http.NewServeMux()
 		mux.Handle("GET /metrics", promhttp.HandlerFor(n.registry, promhttp.HandlerOpts{}))
-		serve(l.metrics, mux)
+		serve(l.metrics, mux, httpTimeout)
 	}
 	return w
 }
@@ -69,17 +71,22 @@ func (w *web) close(ctx context.Context) {
 	}
 }
 
-// apiHandler serves what there is of REST.
+// apiHandler serves REST, and what tells of the node's own state.
 func (n *node) apiHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
 	mux.HandleFunc("GET /readyz", n.readyz)
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusNotImplemented, map[string]string{"error": "REST is not built yet: use SQL", "code": "not_implemented"})
+	rest := api.New(api.Config{Vault: n.vault, Hosts: n.config.apiHosts, Log: n.log})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/healthz", "/readyz":
+			mux.ServeHTTP(w, r)
+		default: // past the mux, which would clean a path before anybody could refuse it
+			rest.ServeHTTP(w, r)
+		}
 	})
-	return mux
 }
 
 func writeJSON(w http.ResponseWriter, status int, body any) {

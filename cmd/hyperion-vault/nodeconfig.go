@@ -51,6 +51,8 @@ type nodeConfig struct {
 	auditDir string
 
 	allowedIPs, proxyIPs *vault.AllowList
+	readAuth             vault.ReadAuth
+	apiHosts             []string
 	openIndirect         proxy.OpenIndirect
 	ignoreHBA, addHost   bool
 
@@ -187,6 +189,21 @@ func (p *reader) access(c *nodeConfig) {
 	c.proxyIPs = c.allowedIPs
 	if _, ok := p.values["VAULT_PROXY_ALLOWED_IPS"]; ok {
 		c.proxyIPs = p.allowList("VAULT_PROXY_ALLOWED_IPS")
+	}
+	switch p.oneOf("VAULT_READ_AUTH", "ip", "token", "both") {
+	case "token":
+		c.readAuth = vault.ReadByToken
+	case "both":
+		c.readAuth = vault.ReadByBoth
+	default:
+		c.readAuth = vault.ReadByAddress
+	}
+	for name := range strings.SplitSeq(p.values["VAULT_API_HOSTS"], ",") {
+		if name = strings.TrimSpace(name); strings.ContainsAny(name, ":/ ") {
+			p.wrong("VAULT_API_HOSTS")
+		} else if name != "" {
+			c.apiHosts = append(c.apiHosts, name)
+		}
 	}
 	c.ignoreHBA = p.oneOf("VAULT_PROXY_HBA", "server", "off") == "off"
 	c.addHost = p.boolean("VAULT_APPNAME_ADD_HOST")

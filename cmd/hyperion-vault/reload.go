@@ -48,7 +48,7 @@ func (n *node) reloadSettings(ctx context.Context) {
 			restart = append(restart, st.name)
 		}
 	}
-	n.vault.SetAllowedIPs(config.proxyIPs)
+	n.vault.SetAllowedIPs(config.proxyIPs, config.allowedIPs)
 	n.vault.SetPassword(config.password)
 	n.vault.SetMisses(config.maxMisses, config.missWindow)
 	n.proxy.SetLimits(config.limits)

@@ -128,7 +128,8 @@ func newNode(ctx context.Context, c *nodeConfig, log *slog.Logger) (*node, error
 		Node: name, Local: vault.Server{Network: c.local.network, Addr: c.local.address}, Hosts: hosts,
 		User: c.user, Password: c.password, Database: c.database, PoolMax: c.poolMax,
 		SSLMode: c.sslMode, SSLRootCert: c.sslRoots, AllowTrust: c.allowTrust,
-		Pin: pin, NewSealer: newSealer, AllowedIPs: c.proxyIPs, MaxMisses: c.maxMisses, MissWindow: c.missWindow,
+		Pin: pin, NewSealer: newSealer, AllowedIPs: c.proxyIPs,
+		RESTAllowedIPs: c.allowedIPs, ReadAuth: c.readAuth, PrimaryWait: c.primaryWait, MaxMisses: c.maxMisses, MissWindow: c.missWindow,
 		MaxStaleness: c.maxStaleness, Log: log, Registerer: n.registry,
 	})
 	if err != nil {

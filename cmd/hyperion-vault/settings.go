@@ -13,7 +13,7 @@ import (
 // like. A secret has no flag.
 type settings struct {
 	ProxyListen   *string `env:"VAULT_PROXY_LISTEN" preset:"0.0.0.0:6432" form:"addresses host:port or socket directories, with commas between" help:"Where clients connect as to PostgreSQL."`
-	APIListen     *string `env:"VAULT_API_LISTEN" preset:"0.0.0.0:8200" form:"an address host:port" help:"Where REST is served: /healthz and /readyz; all else is answered 501 until REST is built."`
+	APIListen     *string `env:"VAULT_API_LISTEN" preset:"0.0.0.0:8200" form:"an address host:port" help:"Where REST is served, and /healthz and /readyz."`
 	MetricsListen *string `env:"VAULT_METRICS_LISTEN" preset:"127.0.0.1:9632" form:"an address host:port, or off" help:"Where Prometheus fetches /metrics."`
 
 	LocalPG       *string `env:"VAULT_LOCAL_PG" preset:"127.0.0.1:5432" form:"an address host:port or a socket directory" help:"The PostgreSQL server beside this node. A socket directory takes its port from VAULT_PG_PORT."`
@@ -23,7 +23,7 @@ type settings struct {
 	PGPassword    *string `kong:"-" env:"VAULT_PG_PASSWORD" secret:"true" form:"a password" help:"The service role's password."`
 	PGPassFile    *string `env:"VAULT_PG_PASSWORD_FILE" form:"a path; the file may be read by its owner only" help:"File that holds VAULT_PG_PASSWORD."`
 	PGDatabase    *string `env:"VAULT_PG_DBNAME" preset:"postgres" form:"the name of a database" help:"The database that has the vault."`
-	PGPoolMax     *string `env:"VAULT_PG_POOL_MAX" preset:"16" form:"a number from 1 to 1000" help:"Most connections of the service role to the local server."`
+	PGPoolMax     *string `env:"VAULT_PG_POOL_MAX" preset:"16" form:"a number from 1 to 1000" help:"Most connections of the service role to the local server; REST may open half as many more, there and at the primary."`
 	PGSSLMode     *string `env:"VAULT_PG_SSLMODE" form:"disable, allow, prefer, require, verify-ca or verify-full" help:"TLS to the servers, in libpq's words. Default: prefer to a server on loopback or a socket, verify-full to any other."`
 	PGSSLRootCert *string `env:"VAULT_PG_SSLROOTCERT" form:"a path" help:"Certificates that may sign a server's. Default: the system's."`
 	RouteWrites   *string `env:"VAULT_ROUTE_WRITES" preset:"all" form:"all, vault or off" help:"What a session beside a standby may run at the primary: every write, and every block that is not read-only; the vault's own writes outside blocks; nothing."`
@@ -48,6 +48,8 @@ type settings struct {
 	AuditDir       *string `env:"VAULT_AUDIT_DIR" preset:"/var/lib/hyperion-vault" form:"a path" help:"This node's own directory."`
 	AllowedIPs     *string `env:"VAULT_ALLOWED_IPS" form:"addresses, CIDRs, loopback, samehost, with commas between" help:"From where secrets may be read and verified. Empty: from nowhere."`
 	ProxyIPs       *string `env:"VAULT_PROXY_ALLOWED_IPS" form:"addresses, CIDRs, loopback, samehost, with commas between" help:"The same for SQL alone. Default: VAULT_ALLOWED_IPS."`
+	ReadAuth       *string `env:"VAULT_READ_AUTH" preset:"ip" form:"ip, token or both" help:"What REST asks of who reads and verifies: an address in VAULT_ALLOWED_IPS (a token, if one is sent, decides what; without one the role ip does), a token from any address, or both."`
+	APIHosts       *string `env:"VAULT_API_HOSTS" form:"host names, with commas between" help:"Names by which REST may be called, beside addresses and localhost: a name that somebody else points at the node is none of them."`
 	ProxyHBA       *string `env:"VAULT_PROXY_HBA" preset:"server" form:"server or off" help:"Whose pg_hba.conf is applied to a client's own address, database, role and TLS: the local server's, or nobody's."`
 	AppnameAddHost *string `env:"VAULT_APPNAME_ADD_HOST" preset:"false" form:"true or false" help:"Add the client's address and port to the application_name with which it connects."`
 	OpenIndirect   *string `env:"VAULT_OPEN_INDIRECT" preset:"users" form:"on, users or off" help:"Whether a sealed value is opened that comes out of a view, function or trigger: for everybody, for all but superusers and BYPASSRLS roles, for nobody."`
@@ -64,7 +66,7 @@ type settings struct {
 	MaxStartupBytes   *string `env:"VAULT_MAX_STARTUP_BYTES" preset:"10000" form:"bytes from 512 to 10000" help:"Largest first packet of a client. Before log-in no other message may be larger than 1,024 bytes."`
 	FailedLogins      *string `env:"VAULT_FAILED_LOGINS_PER_SEC" preset:"50" form:"a number from 1 to 1000" help:"Log-ins that may fail from one address, ten seconds' worth of them at once; beyond that its log-ins wait, then are refused."`
 	CancelMisses      *string `env:"VAULT_CANCEL_MISSES_PER_SEC" preset:"10" form:"a number from 1 to 1000" help:"Cancel requests with a wrong key that one address may send, ten seconds' worth of them at once; beyond that none with a short key is heard."`
-	AuthMaxFailures   *string `env:"VAULT_AUTH_MAX_FAILURES" preset:"5" form:"a number from 1 to 10000" help:"Wrong values that a role may verify against one secret within VAULT_AUTH_WINDOW_SECS."`
+	AuthMaxFailures   *string `env:"VAULT_AUTH_MAX_FAILURES" preset:"5" form:"a number from 1 to 10000" help:"Wrong values that a role, or by REST an address, may verify against one secret within VAULT_AUTH_WINDOW_SECS."`
 	AuthWindowSecs    *string `env:"VAULT_AUTH_WINDOW_SECS" preset:"300" form:"seconds from 1 to 86400" help:"Time in which VAULT_AUTH_MAX_FAILURES fill up again."`
 	IdleSecs          *string `env:"VAULT_IDLE_SECS" preset:"0" form:"seconds from 0 to 2592000" help:"How long a session may be idle outside a transaction; 0: for ever. Replication connections are exempt."`
 	MaxQueryBytes     *string `env:"VAULT_MAX_QUERY_BYTES" preset:"67108864" form:"bytes from 65536 to 1073741824" help:"Largest SQL text, or set of bound values, that the node holds to look for vault calls."`
@@ -79,7 +81,7 @@ type settings struct {
 // laterSettings belong to parts that are not built yet. They are known, so that
 // a file written for the whole vault is not called wrong.
 var laterSettings = []string{
-	"VAULT_TRUST_PROXY", "VAULT_READ_AUTH", "VAULT_API_HOSTS", "VAULT_BOOTSTRAP_TOKEN",
+	"VAULT_TRUST_PROXY", "VAULT_BOOTSTRAP_TOKEN",
 	"VAULT_AUTH_LOCKOUT_SECS",
 	"VAULT_AUDIT_SYNC", "VAULT_AUDIT_KEEP", "VAULT_AUDIT_SHIP", "VAULT_AUDIT_RETENTION",
 	"VAULT_ROTATION_POLL_SECS",

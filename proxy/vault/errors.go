@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/hyperiondb/hyperion-vault/envelope"
 	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
@@ -29,6 +30,12 @@ const (
 	KindServer               // the local server cannot be used
 	KindStale                // what the local server shows is too old
 	KindNotReady             // this node cannot open or seal yet, or no more
+	KindUnknown              // REST: who asks has no token, or none that is known
+	KindMissing              // REST: there is no such secret
+	KindExists               // REST: there is one already
+	KindChanged              // REST: it is not at the version that the caller has seen
+	KindBusy                 // REST: somebody else is writing it
+	KindPrimary              // REST: no primary takes the write, or it was lost
 	kindCount
 )
 
@@ -53,8 +60,18 @@ func (k Kind) SQLState() string {
 		return "57014" // query_canceled
 	case KindServer:
 		return "57P03" // cannot_connect_now
-	case KindStale:
+	case KindStale, KindChanged:
 		return "55000" // object_not_in_prerequisite_state
+	case KindUnknown:
+		return "28000" // invalid_authorization_specification
+	case KindMissing:
+		return "P0002" // no_data_found
+	case KindExists:
+		return "42710" // duplicate_object
+	case KindBusy:
+		return "55P03" // lock_not_available
+	case KindPrimary:
+		return "25006" // read_only_sql_transaction
 	case KindInternal, kindCount:
 	}
 	return "XX000" // internal_error
@@ -85,6 +102,18 @@ func (k Kind) String() string {
 		return "stale"
 	case KindNotReady:
 		return "not_ready"
+	case KindUnknown:
+		return "unknown"
+	case KindMissing:
+		return "missing"
+	case KindExists:
+		return "exists"
+	case KindChanged:
+		return "changed"
+	case KindBusy:
+		return "busy"
+	case KindPrimary:
+		return "primary"
 	case KindInternal, kindCount:
 	}
 	return "internal"
@@ -92,7 +121,7 @@ func (k Kind) String() string {
 
 // outcome is how an audit record calls an operation that failed this way.
 func (k Kind) outcome() audit.Outcome {
-	if k == KindDenied {
+	if k == KindDenied || k == KindUnknown {
 		return audit.OutcomeDenied
 	}
 	if k == KindLimited {
@@ -107,6 +136,7 @@ type Error struct {
 	Kind              Kind
 	Secret            string // the secret's name, if one is known
 	Msg, Detail, Hint string
+	Wait              time.Duration // when to try again; 0: not known
 	Err               error
 }
 

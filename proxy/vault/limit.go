@@ -85,6 +85,7 @@ func (l *missLimiter) begin(k missKey, now time.Time) (missTry, *Error) {
 			Kind: KindLimited, Msg: "too many wrong values were verified against this secret",
 			Detail: fmt.Sprintf("At most %d for each role and secret; the count goes down with time.", l.max),
 			Hint:   fmt.Sprintf("Try again in %.0f seconds.", max(wait, 1)),
+			Wait:   time.Duration(max(wait, 1)) * time.Second,
 		}
 	}
 	b.tries++

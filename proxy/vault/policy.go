@@ -177,8 +177,12 @@ func addrText(a netip.Addr) string {
 	return a.Unmap().String()
 }
 
-// checkAddr refuses an actor who is not in the allowlist.
+// checkAddr refuses an actor who is not in the allowlist of his face. By REST a
+// token may stand in its place.
 func (v *Vault) checkAddr(a Actor) *Error {
+	if a.Via == ViaREST {
+		return v.checkRESTAddr(a)
+	}
 	if v.allowed.Load().Contains(a.Addr) {
 		return nil
 	}

@@ -80,18 +80,25 @@ func (v *Vault) newKey(ctx context.Context, name string) (*Key, error) {
 // vault.next_version returned. It uses up k, also if it fails. The value stays
 // the caller's to zero. Errors are *Error.
 func (v *Vault) Seal(k *Key, name, secretID string, version int32, value []byte) ([]byte, error) {
+	if err := CheckValue(value); err != nil {
+		k.Destroy()
+		v.metrics.seal(err)
+		return nil, err
+	}
+	return v.sealAs(k, FormatText, name, secretID, version, value)
+}
+
+// sealAs is Seal for a value of any format.
+func (v *Vault) sealAs(k *Key, f Format, name, secretID string, version int32, value []byte) ([]byte, error) {
 	defer k.Destroy()
-	text, err := v.seal(k, name, secretID, version, value)
+	text, err := v.seal(k, f, name, secretID, version, value)
 	v.metrics.seal(err)
 	return text, err
 }
 
-func (v *Vault) seal(k *Key, name, secretID string, version int32, value []byte) ([]byte, error) {
+func (v *Vault) seal(k *Key, f Format, name, secretID string, version int32, value []byte) ([]byte, error) {
 	s, err := v.ready()
 	if err != nil {
-		return nil, err
-	}
-	if err := CheckValue(value); err != nil {
 		return nil, err
 	}
 	id, err := envelope.ParseUUID(secretID)
@@ -99,7 +106,7 @@ func (v *Vault) seal(k *Key, name, secretID string, version int32, value []byte)
 		return nil, v.sealerError(nil, name, err)
 	}
 	r := envelope.Record{Subject: envelope.Subject{
-		Vault: s.Vault(), Secret: id, Name: name, Version: version, Format: envelope.FormatText,
+		Vault: s.Vault(), Secret: id, Name: name, Version: version, Format: f,
 	}}
 	if r.Sealed, err = k.dek.Seal(r.Subject, value); err != nil {
 		return nil, v.sealerError(nil, name, err)

@@ -41,7 +41,12 @@ func (v *Vault) OpenSealed(ctx context.Context, a Actor, direct bool, texts [][]
 	}
 	o := newOpening(len(texts))
 	defer o.release()
-	at, err := v.open(ctx, a, o, texts, false)
+	return v.openBuffer(ctx, a, o, direct, texts, false)
+}
+
+// openBuffer is OpenSealed with scratch memory; binary: also what is not text.
+func (v *Vault) openBuffer(ctx context.Context, a Actor, o *opening, direct bool, texts [][]byte, binary bool) ([]Plain, error) {
+	at, err := v.open(ctx, a, o, texts, binary)
 	if err == nil {
 		err = v.append(ctx, o.auditRecords(a, direct))
 	} else {
@@ -60,6 +65,7 @@ func (v *Vault) OpenSealed(ctx context.Context, a Actor, direct bool, texts [][]
 type opening struct {
 	*scratch
 	plains []Plain
+	name   string // of the secret whose records these must be; empty: any
 }
 
 // scratch is what openings reuse. It holds ciphertext and names, no value.
@@ -128,6 +134,9 @@ func (v *Vault) open(ctx context.Context, a Actor, o *opening, texts [][]byte, b
 	total := 0
 	for i := range o.records {
 		r := &o.records[i]
+		if o.name != "" && r.Name != o.name { // the server sent another secret's record
+			return i, tampered(o.name, errOtherName)
+		}
 		if r.Format == envelope.FormatBytes && !binary {
 			return i, &Error{
 				Kind: KindBinary, Secret: r.Name, Msg: "secret \"" + r.Name + "\" is binary and cannot be read as text",

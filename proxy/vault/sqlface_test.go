@@ -170,11 +170,11 @@ func TestDenied(t *testing.T) {
 			}
 		})
 	}
-	v.SetAllowedIPs(mustAllow(t, "loopback"))
+	v.SetAllowedIPs(mustAllow(t, "loopback"), nil)
 	if _, err := v.OpenSealed(t.Context(), socket, true, [][]byte{text}); err != nil {
 		t.Errorf("after the list was replaced: %v", err)
 	}
-	v.SetAllowedIPs(nil)
+	v.SetAllowedIPs(nil, nil)
 	_, err := v.OpenSealed(t.Context(), socket, true, [][]byte{text})
 	wantKind(t, err, KindDenied)
 }

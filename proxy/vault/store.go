@@ -64,6 +64,8 @@ func (s Server) local() bool {
 // store is the service role's access to the local server.
 type store struct {
 	pool     *pgxpool.Pool
+	rest     *pgxpool.Pool // so that no flood of requests keeps a log-in waiting
+	most     int32         // connections of a pool
 	database string
 	user     string
 	password atomic.Pointer[string]
@@ -72,38 +74,57 @@ type store struct {
 
 // newStore connects to nothing yet.
 func newStore(c Config) (*store, error) {
-	s := &store{database: c.Database, user: c.User}
+	s := &store{database: c.Database, user: c.User, most: defaultPoolMax}
+	if c.PoolMax > 0 {
+		s.most = int32(min(c.PoolMax, 10_000))
+	}
 	s.password.Store(&c.Password)
 	s.config = func(at Server) (*pgconn.Config, error) { return serviceConfig(c, at) }
-	local, err := s.config(c.Local)
+	var err error
+	if s.pool, err = s.newPool(c.Local, s.most, storeTimeout); err != nil {
+		return nil, err
+	}
+	if s.rest, err = s.newPool(c.Local, s.most/2, storeTimeout); err != nil {
+		s.pool.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// newPool returns connections to a server, whose statements may take as long as
+// is given. It connects to nothing yet.
+func (s *store) newPool(at Server, most int32, limit time.Duration) (*pgxpool.Pool, error) {
+	config, err := s.config(at)
 	if err != nil {
 		return nil, err
 	}
+	config.RuntimeParams["statement_timeout"] = strconv.FormatInt(limit.Milliseconds(), 10)
 	pool, err := pgxpool.ParseConfig("")
 	if err != nil {
 		return nil, fmt.Errorf("vault: a PG… variable of libpq in the environment is wrong: %w", err)
 	}
-	pool.ConnConfig.Config = *local
+	pool.ConnConfig.Config = *config
 	pool.ConnConfig.AfterConnect = direct
 	pool.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec // nothing prepared: survives DROP EXTENSION and poolers
 	pool.MinConns = 0
-	pool.MaxConns = defaultPoolMax
-	if c.PoolMax > 0 {
-		pool.MaxConns = int32(min(c.PoolMax, 10_000))
-	}
+	pool.MaxConns = max(most, 1)
 	pool.MaxConnIdleTime = 5 * time.Minute
 	pool.BeforeConnect = func(_ context.Context, cc *pgx.ConnConfig) error {
 		cc.Password = *s.password.Load()
 		return nil
 	}
 	// No I/O: without a minimum the pool connects when it is first asked.
-	if s.pool, err = pgxpool.NewWithConfig(context.Background(), pool); err != nil { //nolint:forbidigo // the pool lives until close
+	made, err := pgxpool.NewWithConfig(context.Background(), pool) //nolint:forbidigo // the pool lives until close
+	if err != nil {
 		return nil, fmt.Errorf("vault: %w", err)
 	}
-	return s, nil
+	return made, nil
 }
 
-func (s *store) close() { s.pool.Close() }
+func (s *store) close() {
+	s.pool.Close()
+	s.rest.Close()
+}
 
 // ErrPooler is a pooler in the local server's place.
 var ErrPooler = errors.New("it is a pooler, not a PostgreSQL server")

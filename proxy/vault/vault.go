@@ -56,8 +56,15 @@ type Config struct {
 	// Vault closes what it returns.
 	NewSealer func(id envelope.UUID) (*envelope.Sealer, error)
 
-	AllowedIPs *AllowList // nil: nobody
-	MaxMisses  int        // wrong values per role and secret in a MissWindow; 0: DefaultMaxMisses
+	AllowedIPs *AllowList // by SQL; nil: nobody
+
+	// REST's: from where secrets are read, by whom, and how long a write waits
+	// while there is no primary.
+	RESTAllowedIPs *AllowList // nil: nobody
+	ReadAuth       ReadAuth
+	PrimaryWait    time.Duration
+
+	MaxMisses  int // wrong values per role and secret in a MissWindow; 0: DefaultMaxMisses
 	MissWindow time.Duration
 
 	// MaxStaleness is how old may be what the local server shows of the primary for
@@ -81,11 +88,14 @@ const (
 // Action is what an audit record says was done.
 type Action = audit.Action
 
-// What a face does by itself and has recorded by Vault.NoteSealed.
+// What a face does by itself and has recorded by Vault.NoteSealed, or asks
+// Vault.Permit for.
 const (
 	ActionCreate = audit.ActionCreate
 	ActionPut    = audit.ActionUpdate
 	ActionRotate = audit.ActionRotate
+	ActionRead   = audit.ActionRead
+	ActionVerify = audit.ActionVerify
 )
 
 // Actor is who asks, and from where.
@@ -109,7 +119,13 @@ type Vault struct {
 	starting  sync.Mutex // held while the sealer is made or the vault closed
 	closed    bool       // guarded by starting
 
-	allowed atomic.Pointer[AllowList]
+	allowed     atomic.Pointer[AllowList]
+	restAllowed atomic.Pointer[AllowList]
+	readAuth    ReadAuth
+	primaryWait time.Duration
+	atPrimary   primaryPool
+	seen        seenWrites
+
 	audit   audit.Sink
 	log     *slog.Logger
 	metrics *metrics
@@ -176,6 +192,8 @@ func New(c Config) (*Vault, error) {
 	}
 	_, _ = rand.Read(v.hmacKey[:]) // never returns an error, see crypto/rand
 	v.allowed.Store(c.AllowedIPs)
+	v.restAllowed.Store(c.RESTAllowedIPs)
+	v.readAuth, v.primaryWait = c.ReadAuth, c.PrimaryWait
 	v.health.Store(&Health{Err: v.notReady()})
 	if id, ok := c.Pin.ID(); ok {
 		err = v.start(id)
@@ -220,6 +238,7 @@ func (v *Vault) Close() {
 		s.Close()
 	}
 	v.store.close()
+	v.atPrimary.close()
 	for _, w := range v.witnesses {
 		w.close()
 	}
@@ -229,8 +248,11 @@ func (v *Vault) Close() {
 	erase.Zero(v.hmacKey[:])
 }
 
-// SetAllowedIPs replaces the allowlist from the next operation on.
-func (v *Vault) SetAllowedIPs(l *AllowList) { v.allowed.Store(l) }
+// SetAllowedIPs replaces the allowlists of both faces from the next operation on.
+func (v *Vault) SetAllowedIPs(sql, rest *AllowList) {
+	v.allowed.Store(sql)
+	v.restAllowed.Store(rest)
+}
 
 // SetPassword replaces the service role's password for new connections.
 func (v *Vault) SetPassword(password string) { v.store.password.Store(&password) }

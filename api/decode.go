@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package api
+
+import (
+	"encoding/base64"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/hyperiondb/hyperion-vault/envelope/erase"
+)
+
+// maxBody is room for the longest value with every byte of it escaped (\u0001), and
+// the other fields.
+const maxBody = 4 << 20
+
+// decode reads a request's body as one JSON object. fields name what it may have:
+// *[]byte for a value that the caller zeroes, **string, **int64, **[]string. What is
+// null is as if it were not there. Strict: one object, no other field, none twice,
+// valid UTF-8, no half of a surrogate pair. The body is erased; no value is ever a
+// string. Errors quote nothing.
+func (h *handler) decode(r *http.Request, fields map[string]any) error {
+	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if charset := params["charset"]; err != nil || kind != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") || r.Header.Get("Content-Encoding") != "" {
+		return &problem{http.StatusUnsupportedMediaType, "media_type", "the body should be JSON: Content-Type: application/json"}
+	}
+	select {
+	case h.bodies <- struct{}{}:
+		defer func() { <-h.bodies }()
+	case <-r.Context().Done():
+		return bad("the request was given up")
+	}
+	body, err := readBody(r)
+	defer func() { erase.Zero(body) }()
+	if err != nil {
+		return err
+	}
+	erase.Do(func() { err = decodeObject(body, fields) })
+	return err
+}
+
+// readBody reads all of a body into memory that the caller zeroes.
+func readBody(r *http.Request) ([]byte, error) {
+	if r.ContentLength > maxBody {
+		return nil, tooLarge(r)
+	}
+	body := make([]byte, 0, max(r.ContentLength+1, 512))
+	for {
+		n, err := r.Body.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		switch {
+		case len(body) > maxBody:
+			return body, tooLarge(r)
+		case errors.Is(err, io.EOF):
+			return body, nil
+		case err != nil:
+			return body, bad("the body could not be read to its end")
+		}
+		if len(body) == cap(body) {
+			grown := append(make([]byte, 0, 2*cap(body)), body...)
+			erase.Zero(body)
+			body = grown
+		}
+	}
+}
+
+// tooLarge takes a little more of what is on its way, or a client that has not sent it
+// all would hear that the connection broke instead of why.
+func tooLarge(r *http.Request) error {
+	_, _ = io.CopyN(io.Discard, r.Body, maxBody) // the answer is the same
+	return &problem{http.StatusRequestEntityTooLarge, "too_large", "the body is larger than 4 MiB"}
+}
+
+// A parser reads JSON. It stops at the first error.
+type parser struct {
+	in []byte
+	at int
+}
+
+var (
+	errJSON  = bad("the body should be one JSON object")
+	errField = bad("the body has a field that is not known here, or one twice")
+	errType  = bad("a field of the body has another type than it should")
+)
+
+func decodeObject(in []byte, fields map[string]any) error {
+	if !utf8.Valid(in) {
+		return errJSON
+	}
+	p := &parser{in: in}
+	if !p.take('{') {
+		return errJSON
+	}
+	seen := map[string]bool{}
+	for first := true; !p.take('}'); first = false {
+		if !first && !p.take(',') {
+			return errJSON
+		}
+		key, err := p.text()
+		if err != nil {
+			return errJSON
+		}
+		name := string(key)
+		into, known := fields[name]
+		if !known || seen[name] {
+			return errField
+		}
+		seen[name] = true
+		if !p.take(':') {
+			return errJSON
+		}
+		if err := p.value(into); err != nil {
+			return err
+		}
+	}
+	if p.blank(); p.at != len(p.in) {
+		return errJSON
+	}
+	return nil
+}
+
+// blank goes over white space.
+func (p *parser) blank() {
+	for p.at < len(p.in) && strings.IndexByte(" \t\r\n", p.in[p.at]) >= 0 {
+		p.at++
+	}
+}
+
+// take goes over c, if that is what comes.
+func (p *parser) take(c byte) bool {
+	if p.blank(); p.at < len(p.in) && p.in[p.at] == c {
+		p.at++
+		return true
+	}
+	return false
+}
+
+// word goes over a literal, if that is what comes.
+func (p *parser) word(w string) bool {
+	if p.blank(); strings.HasPrefix(string(p.in[p.at:min(len(p.in), p.at+len(w))]), w) {
+		p.at += len(w)
+		return true
+	}
+	return false
+}
+
+// value reads one value into what its type is for.
+func (p *parser) value(into any) (err error) {
+	if p.word("null") {
+		return nil
+	}
+	switch into := into.(type) {
+	case *[]byte:
+		*into, err = p.text()
+	case **string:
+		var text []byte
+		if text, err = p.text(); err == nil {
+			s := string(text)
+			*into = &s
+		}
+	case **int64:
+		var n int64
+		if n, err = p.number(); err == nil {
+			*into = &n
+		}
+	case **[]string:
+		var list []string
+		if list, err = p.list(); err == nil {
+			*into = &list
+		}
+	default:
+		err = errType
+	}
+	return err
+}
+
+// number reads a whole number of at most 18 digits.
+func (p *parser) number() (n int64, err error) {
+	p.blank()
+	negative := p.take('-')
+	start := p.at
+	for ; p.at < len(p.in) && p.in[p.at] >= '0' && p.in[p.at] <= '9'; p.at++ {
+		if p.at-start == 18 {
+			return 0, errType
+		}
+		n = 10*n + int64(p.in[p.at]-'0')
+	}
+	digits := p.at - start
+	if digits == 0 || digits > 1 && p.in[start] == '0' || p.at < len(p.in) && strings.IndexByte(".eE", p.in[p.at]) >= 0 {
+		return 0, errType
+	}
+	if negative {
+		n = -n
+	}
+	return n, nil
+}
+
+// maxList is more than any list of ours may have.
+const maxList = 1024
+
+func (p *parser) list() ([]string, error) {
+	if !p.take('[') {
+		return nil, errType
+	}
+	list := []string{}
+	for first := true; !p.take(']'); first = false {
+		if !first && !p.take(',') {
+			return nil, errJSON
+		}
+		text, err := p.text()
+		if err != nil || len(list) == maxList {
+			return nil, errType
+		}
+		list = append(list, string(text))
+	}
+	return list, nil
+}
+
+// text reads a string.
+func (p *parser) text() ([]byte, error) {
+	if !p.take('"') {
+		return nil, errType
+	}
+	end := p.at // room for what it can have at most
+	for end < len(p.in) && p.in[end] != '"' {
+		if p.in[end] == '\\' {
+			end++
+		}
+		end++
+	}
+	out := make([]byte, 0, max(0, min(end, len(p.in))-p.at))
+	for p.at < len(p.in) {
+		c := p.in[p.at]
+		p.at++
+		switch {
+		case c == '"':
+			return out, nil
+		case c < 0x20:
+			return nil, errJSON
+		case c != '\\':
+			out = append(out, c)
+		default:
+			r, ok := p.escape()
+			if !ok {
+				return nil, errJSON
+			}
+			out = utf8.AppendRune(out, r)
+		}
+	}
+	return nil, errJSON
+}
+
+// escape reads what comes behind a backslash.
+func (p *parser) escape() (rune, bool) {
+	if p.at == len(p.in) {
+		return 0, false
+	}
+	c := p.in[p.at]
+	p.at++
+	switch c {
+	case '"', '\\', '/':
+		return rune(c), true
+	case 'b':
+		return '\b', true
+	case 'f':
+		return '\f', true
+	case 'n':
+		return '\n', true
+	case 'r':
+		return '\r', true
+	case 't':
+		return '\t', true
+	case 'u':
+	default:
+		return 0, false
+	}
+	r, ok := p.hex()
+	if !ok || !utf16.IsSurrogate(r) {
+		return r, ok
+	}
+	if p.at+2 > len(p.in) || p.in[p.at] != '\\' || p.in[p.at+1] != 'u' {
+		return 0, false
+	}
+	p.at += 2
+	low, ok := p.hex()
+	r = utf16.DecodeRune(r, low)
+	return r, ok && r != utf8.RuneError
+}
+
+// hex reads four hexadecimal digits.
+func (p *parser) hex() (r rune, ok bool) {
+	if p.at+4 > len(p.in) {
+		return 0, false
+	}
+	for _, c := range p.in[p.at : p.at+4] {
+		switch {
+		case c >= '0' && c <= '9':
+			r = r<<4 | rune(c-'0')
+		case c >= 'a' && c <= 'f':
+			r = r<<4 | rune(c-'a'+10)
+		case c >= 'A' && c <= 'F':
+			r = r<<4 | rune(c-'A'+10)
+		default:
+			return 0, false
+		}
+	}
+	p.at += 4
+	return r, true
+}
+
+// unbase64 decodes a value; the caller zeroes both.
+func unbase64(text []byte) (value []byte, err error) {
+	erase.Do(func() {
+		value = make([]byte, base64.StdEncoding.DecodedLen(len(text)))
+		var n int
+		n, err = base64.StdEncoding.Strict().Decode(value, text)
+		value = value[:n]
+	})
+	if err != nil {
+		erase.Zero(value)
+		return nil, bad("value_base64 should be base64 (with + and /, and padding)")
+	}
+	return value, nil
+}

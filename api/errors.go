@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
+)
+
+// problem is what is wrong with a request itself. Its text never quotes the request.
+type problem struct {
+	status     int
+	code, text string
+}
+
+func (p *problem) Error() string { return p.text }
+
+func bad(text string) error { return &problem{http.StatusBadRequest, "invalid", text} }
+
+// status is what a kind of error is in HTTP.
+func status(k vault.Kind) int {
+	switch k {
+	case vault.KindInvalid, vault.KindBinary:
+		return http.StatusBadRequest
+	case vault.KindUnknown:
+		return http.StatusUnauthorized
+	case vault.KindDenied:
+		return http.StatusForbidden
+	case vault.KindMissing:
+		return http.StatusNotFound
+	case vault.KindExists:
+		return http.StatusConflict
+	case vault.KindChanged:
+		return http.StatusPreconditionFailed
+	case vault.KindLimited:
+		return http.StatusTooManyRequests
+	case vault.KindKMS, vault.KindAudit, vault.KindServer, vault.KindStale, vault.KindNotReady, vault.KindPrimary, vault.KindBusy, vault.KindCanceled:
+		return http.StatusServiceUnavailable
+	default: // KindTampered and KindInternal: the client cannot help it
+		return http.StatusInternalServerError
+	}
+}
+
+// fail answers with an error, and logs what an operator has to know.
+func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var p *problem
+	if errors.As(err, &p) {
+		writeError(w, p.status, p.code, p.text)
+		return
+	}
+	var e *vault.Error
+	if !errors.As(err, &e) {
+		e = &vault.Error{Kind: vault.KindInternal, Err: err}
+	}
+	code := status(e.Kind)
+	if code >= http.StatusInternalServerError && e.Kind != vault.KindCanceled {
+		h.log.LogAttrs(r.Context(), slog.LevelWarn, "a request failed", slog.String("request_id", r.Header.Get(headerID)),
+			slog.String("kind", e.Kind.String()), slog.String("secret", e.Secret), slog.String("client", r.RemoteAddr), slog.String("error", err.Error()))
+	}
+	text := e.Msg
+	switch {
+	case code == http.StatusInternalServerError:
+		text = "the vault failed; the node's log has more under this request's id"
+	case e.Hint != "":
+		text += ". " + e.Hint
+	}
+	if code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(e.Wait/time.Second))))
+	}
+	writeError(w, code, e.Kind.String(), text)
+}
+
+func writeError(w http.ResponseWriter, status int, code, text string) {
+	if status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="hyperion-vault"`)
+	}
+	writeJSON(w, status, map[string]string{"error": text, "code": code})
+}
+
+// writeJSON is for what holds no value.
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	text, err := json.Marshal(body)
+	if err != nil { // not of our types
+		status, text = http.StatusInternalServerError, []byte(`{"error":"the vault failed","code":"internal"}`)
+	}
+	send(w, status, append(text, '\n'))
+}
+
+// answerTime is how long a client may take to read an answer.
+const answerTime = 15 * time.Second
+
+func send(w http.ResponseWriter, status int, text []byte) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime)) // a recorder in a test has none
+	header := w.Header()
+	header.Set("Content-Type", "application/json")
+	header.Set("Content-Length", strconv.Itoa(len(text)))
+	w.WriteHeader(status)
+	_, _ = w.Write(text) // the client went away
+}

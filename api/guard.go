@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package api
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
+)
+
+const (
+	headerID = "X-Request-Id"
+	maxID    = 64
+
+	// maxToken is more than any token of ours has.
+	maxToken = 512
+)
+
+// request is an HTTP request whose sender is known.
+type request struct {
+	*http.Request
+	access *vault.Access
+	name   string // of the secret; empty: none is named
+}
+
+// guard sets what every answer has, and turns away what a browser sends for a
+// stranger's page: of names only those count that the operator gave, so that a name
+// which somebody points at this node (DNS rebinding) is none.
+func (h *handler) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := requestID(r.Header.Values(headerID))
+		r.Header.Set(headerID, id) // for the log
+		header := w.Header()
+		header.Set(headerID, id)
+		header.Set("Cache-Control", "no-store")
+		header.Set("X-Content-Type-Options", "nosniff")
+		switch {
+		case !h.knownHost(r.Host):
+			writeError(w, http.StatusForbidden, "host", "this node is not called so; an administrator lists names in VAULT_API_HOSTS")
+		case crossSite(r):
+			writeError(w, http.StatusForbidden, "cross_site", "requests of other sites' pages are not answered")
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// requestID is what the client calls its request, if that can stand in a log, else a
+// random one.
+func requestID(sent []string) string {
+	if len(sent) == 1 && sent[0] != "" && len(sent[0]) <= maxID && strings.Trim(sent[0],
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == "" {
+		return sent[0]
+	}
+	var b [12]byte
+	_, _ = rand.Read(b[:]) // never returns an error, see crypto/rand
+	return hex.EncodeToString(b[:])
+}
+
+// knownHost says whether a Host header names an address, localhost, or a name that
+// was given.
+func (h *handler) knownHost(hostport string) bool {
+	host := hostport
+	if name, _, err := net.SplitHostPort(hostport); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	return host == "localhost" || h.hosts[host]
+}
+
+// crossSite says whether a browser sends this for another site's page.
+func crossSite(r *http.Request) bool {
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "", "same-origin", "none":
+	default:
+		return true
+	}
+	origins := r.Header.Values("Origin")
+	if len(origins) == 0 {
+		return false
+	}
+	u, err := url.Parse(origins[0])
+	return len(origins) > 1 || err != nil || !strings.EqualFold(u.Host, r.Host)
+}
+
+// authenticate finds out who sends a request.
+func (h *handler) authenticate(r *http.Request) (*vault.Access, error) {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return nil, err // nobody listens on sockets
+	}
+	token, ok := bearer(r.Header.Values("Authorization"))
+	if !ok {
+		return nil, &problem{status: http.StatusUnauthorized, code: "unknown", text: "the Authorization header should be: Bearer TOKEN"}
+	}
+	access, err := h.vault.Authenticate(r.Context(), token, peer.Addr())
+	if err == nil && access.Public() && !peer.Addr().Unmap().IsLoopback() {
+		h.public.Do(func() {
+			h.log.Warn("every address in VAULT_ALLOWED_IPS may read every secret without a token; a role named ip narrows that, or VAULT_READ_AUTH=both")
+		})
+	}
+	return access, err
+}
+
+// bearer takes the token out of an Authorization header; "": there is none. false: it
+// is none of ours.
+func bearer(sent []string) (token string, ok bool) {
+	if len(sent) == 0 {
+		return "", true
+	}
+	scheme, token, _ := strings.Cut(sent[0], " ")
+	token = strings.TrimSpace(token)
+	return token, len(sent) == 1 && strings.EqualFold(scheme, "Bearer") && token != "" && len(token) <= maxToken
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package api
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
+)
+
+// ask asks a handler that has no vault: what gets past the guard and finds a
+// resource would panic.
+func ask(t *testing.T, method, path string, change func(*http.Request)) *httptest.ResponseRecorder {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), method, path, nil)
+	r.Host = "127.0.0.1:8200"
+	if change != nil {
+		change(r)
+	}
+	w := httptest.NewRecorder()
+	New(Config{Hosts: []string{"vault.example."}}).ServeHTTP(w, r)
+	return w
+}
+
+func TestHosts(t *testing.T) {
+	for host, want := range map[string]int{
+		"127.0.0.1:8200": 404, "10.1.2.3": 404, "[::1]:8200": 404, "[fd00::1]": 404, "localhost:8200": 404, "LOCALHOST": 404,
+		"vault.example:8200": 404, "Vault.Example.": 404,
+		"": 403, "evil.example": 403, "127.0.0.1.evil.example:8200": 403, "localhost.evil.example": 403, "vault.example.evil": 403, "[evil]:1": 403,
+	} {
+		w := ask(t, http.MethodGet, "/", func(r *http.Request) { r.Host = host })
+		if w.Code != want {
+			t.Errorf("Host %q: got %d, want %d", host, w.Code, want)
+		}
+	}
+}
+
+func TestCrossSite(t *testing.T) {
+	for name, c := range map[string]struct {
+		header, value string
+		want          int
+	}{
+		"no browser":           {"", "", 404},
+		"the same origin":      {"Origin", "http://127.0.0.1:8200", 404},
+		"another origin":       {"Origin", "http://evil.example", 403},
+		"another port":         {"Origin", "http://127.0.0.1:1", 403},
+		"no origin to name":    {"Origin", "null", 403},
+		"a page of ours":       {"Sec-Fetch-Site", "same-origin", 404},
+		"typed by the user":    {"Sec-Fetch-Site", "none", 404},
+		"a page of others":     {"Sec-Fetch-Site", "cross-site", 403},
+		"a page of a neighbor": {"Sec-Fetch-Site", "same-site", 403},
+	} {
+		w := ask(t, http.MethodGet, "/", func(r *http.Request) { r.Header.Set(c.header, c.value) })
+		if w.Code != c.want {
+			t.Errorf("%s: got %d, want %d", name, w.Code, c.want)
+		}
+	}
+}
+
+func TestEveryAnswer(t *testing.T) {
+	for _, c := range []struct {
+		method, path string
+		status       int
+		allow        string
+	}{
+		{"GET", "/", 404, ""},
+		{"GET", "/v1", 404, ""},
+		{"GET", "/v1/sys/health", 404, ""},
+		{"GET", "/v1/secret/a", 404, ""},
+		{"BREW", "/v1/secrets", 404, ""},
+		{"DELETE", "/v1/secrets", 405, "GET, POST"},
+		{"OPTIONS", "/v1/secrets", 405, "GET, POST"},
+		{"POST", "/v1/secrets/a/b", 405, "DELETE, GET, PUT"},
+		{"PATCH", "/v1/secrets/a", 405, "DELETE, GET, PUT"},
+		{"HEAD", "/v1/secrets/a", 405, "DELETE, GET, PUT"},
+		{"GET", "/v1/secrets/a/verify", 405, "POST"},
+		{"GET", "/v1/secrets/a%2Frotate", 405, "POST"},
+		{"POST", "/v1/secrets/a/b/versions", 405, "GET"},
+		{"GET", "/v1/batch/secrets", 405, "POST"},
+		{"GET", "/v1/roles", 501, ""},
+		{"PUT", "/v1/roles/a/permissions", 501, ""},
+		{"POST", "/v1/tokens", 501, ""},
+		{"DELETE", "/v1/tokens/a", 501, ""},
+	} {
+		w := ask(t, c.method, c.path, nil)
+		h := w.Header()
+		if w.Code != c.status || h.Get("Allow") != c.allow {
+			t.Errorf("%s %s: got %d, Allow %q, want %d, %q", c.method, c.path, w.Code, h.Get("Allow"), c.status, c.allow)
+		}
+		if h.Get("Cache-Control") != "no-store" || h.Get("Content-Type") != "application/json" || len(h.Get("X-Request-Id")) != 24 || !strings.HasPrefix(w.Body.String(), `{"code":"`) {
+			t.Errorf("%s %s: got %v %s", c.method, c.path, h, w.Body)
+		}
+	}
+}
+
+func TestRequestID(t *testing.T) {
+	for sent, kept := range map[string]bool{"abc-1.2_Z": true, "": false, "a b": false, "a\"b": false, strings.Repeat("a", 65): false, "é": false} {
+		w := ask(t, http.MethodGet, "/", func(r *http.Request) { r.Header.Set("X-Request-Id", sent) })
+		if got := w.Header().Get("X-Request-Id"); (got == sent) != kept {
+			t.Errorf("%q: got %q", sent, got)
+		}
+	}
+}
+
+func TestBearer(t *testing.T) {
+	for _, c := range []struct {
+		sent  []string
+		token string
+		ok    bool
+	}{
+		{nil, "", true},
+		{[]string{"Bearer hvt_x"}, "hvt_x", true},
+		{[]string{"bearer  hvt_x "}, "hvt_x", true},
+		{[]string{"Bearer"}, "", false},
+		{[]string{"Bearer "}, "", false},
+		{[]string{""}, "", false},
+		{[]string{"Basic aHZ0X3g="}, "aHZ0X3g=", false},
+		{[]string{"Bearer a", "Bearer b"}, "a", false},
+		{[]string{"Bearer " + strings.Repeat("a", 513)}, strings.Repeat("a", 513), false},
+	} {
+		token, ok := bearer(c.sent)
+		if token != c.token || ok != c.ok {
+			t.Errorf("%q: got %q, %v, want %q, %v", c.sent, token, ok, c.token, c.ok)
+		}
+	}
+}
+
+func TestSplitVerb(t *testing.T) {
+	for path, want := range map[string][2]string{
+		"a": {"a", ""}, "a/b": {"a/b", ""}, "a/verify": {"a", "verify"}, "a/b/rotate": {"a/b", "rotate"}, "verify": {"verify", ""},
+		"a/versions/": {"a/versions/", ""}, "a/verify/verify": {"a/verify", "verify"}, "": {"", ""}, "a/Verify": {"a/Verify", ""},
+	} {
+		name, verb := splitVerb(path)
+		if name != want[0] || verb != want[1] {
+			t.Errorf("%q: got %q, %q", path, name, verb)
+		}
+	}
+}
+
+// Each kind has a status.
+func TestStatus(t *testing.T) {
+	for kind, want := range map[vault.Kind]int{
+		vault.KindInternal: 500, vault.KindTampered: 500, vault.KindInvalid: 400, vault.KindDenied: 403, vault.KindUnknown: 401, vault.KindMissing: 404,
+		vault.KindExists: 409, vault.KindChanged: 412, vault.KindLimited: 429, vault.KindKMS: 503, vault.KindServer: 503, vault.KindPrimary: 503, vault.KindAudit: 503, vault.KindStale: 503,
+	} {
+		if got := status(kind); got != want {
+			t.Errorf("%v: got %d, want %d", kind, got, want)
+		}
+	}
+}

@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package api
+
+import (
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hyperiondb/hyperion-vault/envelope/erase"
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
+)
+
+// maxPage is how many secrets one answer lists at most, and if nobody asks for less.
+const maxPage = 1000
+
+// query returns a request's parameters, of which it may have these, each once.
+func query(r *request, names ...string) (map[string]string, error) {
+	sent, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, bad("the query string is malformed")
+	}
+	got := map[string]string{}
+	for _, name := range names {
+		if list, ok := sent[name]; ok && len(list) == 1 {
+			got[name] = list[0]
+		}
+	}
+	if len(got) != len(sent) {
+		return nil, bad("the query has a parameter that is not known here, or one twice")
+	}
+	return got, nil
+}
+
+// GET /v1/secrets/{name}
+func (h *handler) read(w http.ResponseWriter, r *request) error {
+	q, err := query(r, "version")
+	if err != nil {
+		return err
+	}
+	version := int64(0)
+	if text, ok := q["version"]; ok {
+		if version, err = strconv.ParseInt(text, 10, 32); err != nil || version < 1 {
+			return bad("version should be a number from 1 to 2147483647")
+		}
+	}
+	s, err := h.vault.Read(r.Context(), r.access, r.name, int32(version))
+	if err != nil {
+		return err
+	}
+	return sendSecret(w, http.StatusOK, &s)
+}
+
+// POST /v1/batch/secrets
+func (h *handler) readMany(w http.ResponseWriter, r *request) error {
+	if _, err := query(r); err != nil {
+		return err
+	}
+	if err := h.vault.Permit(r.Context(), r.access, vault.ActionRead, ""); err != nil {
+		return err
+	}
+	var names *[]string
+	if err := h.decode(r.Request, map[string]any{"names": &names}); err != nil {
+		return err
+	}
+	if names == nil {
+		return bad("the names are missing")
+	}
+	list, err := h.vault.ReadMany(r.Context(), r.access, *names)
+	if err != nil {
+		return err
+	}
+	return sendSecrets(w, list)
+}
+
+// body is what requests that write have in common.
+type body struct {
+	value, encoded, username, password []byte
+	description                        *string
+	interval, grace                    *int64
+	cidrs                              *[]string
+}
+
+func (b *body) fields() map[string]any {
+	return map[string]any{
+		"value": &b.value, "value_base64": &b.encoded, "username": &b.username, "password": &b.password,
+		"description": &b.description, "rotation_interval_secs": &b.interval, "grace_period_secs": &b.grace, "allowed_cidrs": &b.cidrs,
+	}
+}
+
+func (b *body) zero() {
+	for _, v := range [][]byte{b.value, b.encoded, b.username, b.password} {
+		erase.Zero(v)
+	}
+}
+
+// change returns what the body says. Its values are the body's own.
+func (b *body) change() (c vault.Change, err error) {
+	c = vault.Change{
+		Value: b.value, Username: b.username, Password: b.password,
+		Description: b.description, RotationInterval: b.interval, GracePeriod: b.grace, AllowedCIDRs: b.cidrs,
+	}
+	if b.encoded == nil {
+		return c, nil
+	}
+	if b.value != nil {
+		return c, bad("value and value_base64 are two ways to say one thing")
+	}
+	if b.value, err = unbase64(b.encoded); err != nil {
+		return c, err
+	}
+	c.Value, c.Binary = b.value, true
+	return c, nil
+}
+
+// POST /v1/secrets
+func (h *handler) create(w http.ResponseWriter, r *request) error {
+	if _, err := query(r); err != nil {
+		return err
+	}
+	if err := h.vault.Permit(r.Context(), r.access, vault.ActionCreate, ""); err != nil {
+		return err
+	}
+	var b body
+	var name, kind *string
+	fields := b.fields()
+	fields["name"], fields["kind"] = &name, &kind
+	defer b.zero()
+	if err := h.decode(r.Request, fields); err != nil {
+		return err
+	}
+	switch {
+	case name == nil:
+		return bad("the name is missing")
+	case kind == nil || *kind != "manual" && *kind != "automatic":
+		return bad("the kind of a secret is manual or automatic")
+	}
+	c, err := b.change()
+	if err != nil {
+		return err
+	}
+	s, err := h.vault.Create(r.Context(), r.access, *name, *kind == "automatic", c)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Location", "/v1/secrets/"+(&url.URL{Path: s.Name}).EscapedPath())
+	return sendSecret(w, http.StatusCreated, &s)
+}
+
+// ifMatch is the version that a client has seen; 0: it does not say.
+func ifMatch(r *request) (int32, error) {
+	sent := r.Header.Values("If-Match")
+	if len(sent) == 0 || len(sent) == 1 && sent[0] == "*" {
+		return 0, nil
+	}
+	text := strings.TrimSuffix(strings.TrimPrefix(sent[0], `"`), `"`)
+	n, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || n < 1 || len(sent) > 1 || etag(int32(n)) != sent[0] {
+		return 0, bad(`If-Match should be one version as ETag has it: "3"`)
+	}
+	return int32(n), nil
+}
+
+// PUT /v1/secrets/{name}
+func (h *handler) update(w http.ResponseWriter, r *request) error {
+	version, err := ifMatch(r)
+	if err != nil {
+		return err
+	}
+	if _, err := query(r); err != nil {
+		return err
+	}
+	if err := h.vault.Permit(r.Context(), r.access, vault.ActionPut, r.name); err != nil {
+		return err
+	}
+	var b body
+	defer b.zero()
+	if err := h.decode(r.Request, b.fields()); err != nil {
+		return err
+	}
+	c, err := b.change()
+	if err != nil {
+		return err
+	}
+	m, err := h.vault.Update(r.Context(), r.access, r.name, version, c)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("ETag", etag(m.Version))
+	writeJSON(w, http.StatusOK, metaOf(&m))
+	return nil
+}
+
+// DELETE /v1/secrets/{name}
+func (h *handler) remove(w http.ResponseWriter, r *request) error {
+	version, err := ifMatch(r)
+	if err != nil {
+		return err
+	}
+	if _, err := query(r); err != nil {
+		return err
+	}
+	if err := h.vault.Delete(r.Context(), r.access, r.name, version); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// POST /v1/secrets/{name}/rotate
+func (h *handler) rotate(w http.ResponseWriter, r *request) error {
+	if _, err := query(r); err != nil {
+		return err
+	}
+	s, err := h.vault.Rotate(r.Context(), r.access, r.name)
+	if err != nil {
+		return err
+	}
+	return sendSecret(w, http.StatusOK, &s)
+}
+
+// POST /v1/secrets/{name}/verify
+func (h *handler) verify(w http.ResponseWriter, r *request) error {
+	if _, err := query(r); err != nil {
+		return err
+	}
+	if err := h.vault.Permit(r.Context(), r.access, vault.ActionVerify, r.name); err != nil {
+		return err
+	}
+	var b body
+	defer b.zero()
+	if err := h.decode(r.Request, map[string]any{"value": &b.value, "value_base64": &b.encoded}); err != nil {
+		return err
+	}
+	c, err := b.change()
+	switch {
+	case err != nil:
+		return err
+	case c.Value == nil:
+		return bad("the value is missing")
+	}
+	version, err := h.vault.Verify(r.Context(), r.access, r.name, c.Value)
+	if err != nil {
+		return err
+	}
+	answer := struct {
+		Valid   bool   `json:"valid"`
+		Version *int32 `json:"version"`
+	}{Valid: version != 0}
+	if answer.Valid {
+		answer.Version = &version
+	}
+	writeJSON(w, http.StatusOK, answer)
+	return nil
+}
+
+// GET /v1/secrets/{name}/versions
+func (h *handler) versions(w http.ResponseWriter, r *request) error {
+	if _, err := query(r); err != nil {
+		return err
+	}
+	list, err := h.vault.Versions(r.Context(), r.access, r.name)
+	if err != nil {
+		return err
+	}
+	type version struct {
+		Version   int32      `json:"version"`
+		Stage     string     `json:"stage"`
+		CreatedAt time.Time  `json:"created_at"`
+		ExpiresAt *time.Time `json:"expires_at"`
+	}
+	out := make([]version, len(list))
+	for i, v := range list {
+		out[i] = version{v.Version, v.Stage, v.CreatedAt.UTC(), utc(v.ExpiresAt)}
+	}
+	writeJSON(w, http.StatusOK, out)
+	return nil
+}
+
+// GET /v1/secrets
+func (h *handler) list(w http.ResponseWriter, r *request) error {
+	q, err := query(r, "prefix", "after", "limit")
+	if err != nil {
+		return err
+	}
+	limit := maxPage
+	if text, ok := q["limit"]; ok {
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > math.MaxInt32 {
+			return bad("limit should be a number from 1 up")
+		}
+		limit = min(limit, maxPage)
+	}
+	if !listable(q["prefix"]) || !listable(q["after"]) {
+		return bad("prefix and after should be names, or their beginnings")
+	}
+	list, more, err := h.vault.List(r.Context(), r.access, q["prefix"], q["after"], limit)
+	if err != nil {
+		return err
+	}
+	out := make([]meta, len(list))
+	for i := range list {
+		out[i] = metaOf(&list[i])
+	}
+	if more {
+		next := url.Values{"after": {out[len(out)-1].Name}, "limit": {strconv.Itoa(limit)}}
+		if q["prefix"] != "" {
+			next.Set("prefix", q["prefix"])
+		}
+		w.Header().Set("Link", "</v1/secrets?"+next.Encode()+`>; rel="next"`)
+	}
+	writeJSON(w, http.StatusOK, out)
+	return nil
+}
+
+// listable says whether a name can begin so.
+func listable(text string) bool {
+	return len(text) <= 255 && strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/@+-") == ""
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+// Package rest tests the HTTP face of running nodes, beside the primary and beside
+// a standby.
+package rest
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+)
+
+var shared *cluster.Cluster
+
+func TestMain(m *testing.M) {
+	cluster.Main(m, cluster.Spec{Standbys: 1, Settings: cluster.LogAll()}, &shared)
+}
+
+// answer is what a node answered.
+type answer struct {
+	status int
+	header http.Header
+	text   string
+	fields map[string]any // of an object
+}
+
+func (a answer) field(name string) string {
+	s, _ := a.fields[name].(string)
+	return s
+}
+
+// client keeps no connections, so that no answer is one of a node that has died.
+var client = http.Client{Timeout: 40 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+
+// call sends a request to a node of c. headers are names and values in turn; a body
+// is JSON unless they say otherwise.
+func call(t *testing.T, c *cluster.Cluster, node int, token, method, path, body string, headers ...string) answer {
+	t.Helper()
+	var reader io.Reader
+	if body != "" {
+		reader = strings.NewReader(body)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), method, c.Nodes[node].REST+path, reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	response, err := client.Do(r)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer func() { _ = response.Body.Close() }() // read to its end
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	a := answer{status: response.StatusCode, header: response.Header, text: string(text)}
+	if bytes.HasPrefix(text, []byte("{")) {
+		if err := json.Unmarshal(text, &a.fields); err != nil {
+			t.Errorf("%s %s: %v: %s", method, path, err, text)
+		}
+	}
+	if a.header.Get("Cache-Control") != "no-store" || a.header.Get("X-Request-Id") == "" {
+		t.Errorf("%s %s: headers %v", method, path, a.header)
+	}
+	if a.status >= 400 && (a.field("error") == "" || a.field("code") == "" || len(a.fields) != 2) {
+		t.Errorf("%s %s: an error of another form: %s", method, path, text)
+	}
+	return a
+}
+
+// want is call of the shared cluster, with the status that it should have.
+func want(t *testing.T, status int, node int, token, method, path, body string, headers ...string) answer {
+	t.Helper()
+	a := call(t, shared, node, token, method, path, body, headers...)
+	if a.status != status {
+		t.Errorf("%s %s at node %d: got %d %s, want %d", method, path, node, a.status, a.text, status)
+	}
+	return a
+}
+
+// token makes a token of a role that has these rules: actions and patterns in turn.
+// Both nodes know it when it returns.
+func token(t *testing.T, rules ...string) string {
+	t.Helper()
+	super := shared.Connect(t, shared.SuperDSN(0))
+	name, secret := "t"+rand.Text(), "hvt_"+rand.Text()
+	cluster.Exec(t, super, "INSERT INTO vault.roles (name) VALUES ($1)", name)
+	for i := 0; i < len(rules); i += 2 {
+		cluster.Exec(t, super, "INSERT INTO vault.role_permissions SELECT id, $2, $3 FROM vault.roles WHERE name = $1", name, rules[i], rules[i+1])
+	}
+	cluster.Exec(t, super, "SELECT vault.add_token($1, $1, sha256($2::text::bytea))", name, secret)
+	shared.WaitReplayed(t, 1)
+	return secret
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package rest
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+)
+
+// TestReadsItsWrites: while the standby replays nothing, a token reads at its node
+// what it wrote there; afterwards at the standby again.
+func TestReadsItsWrites(t *testing.T) {
+	admin, other := shared.AdminToken, token(t, "read", "own/*")
+	want(t, 201, 1, admin, "POST", "/v1/secrets", `{"name":"own/a","kind":"manual","value":"one"}`)
+	want(t, 200, 1, admin, "GET", "/v1/secrets/own/a", "") // the standby has it now
+	standby := shared.Connect(t, shared.SuperDSN(1))
+	cluster.Exec(t, standby, "SELECT pg_wal_replay_pause()")
+	defer cluster.Exec(t, standby, "SELECT pg_wal_replay_resume()")
+	cluster.Eventually(t, "replay to be paused", func() bool {
+		return cluster.Text(t, standby, "SELECT pg_get_wal_replay_pause_state()") == "paused"
+	})
+	want(t, 200, 1, admin, "PUT", "/v1/secrets/own/a", `{"value":"two"}`)
+	if a := want(t, 200, 1, admin, "GET", "/v1/secrets/own/a", ""); a.field("value") != "two" {
+		t.Errorf("its own write: got %s", a.text)
+	}
+	if a := want(t, 200, 1, admin, "GET", "/v1/secrets?prefix=own/", ""); !strings.Contains(a.text, `"version":2`) {
+		t.Errorf("its own write: got %s", a.text)
+	}
+	// Another one reads what the standby has: that it is behind is allowed.
+	if a := want(t, 200, 1, other, "GET", "/v1/secrets/own/a", ""); a.field("value") != "one" {
+		t.Errorf("the standby's own: got %s", a.text)
+	}
+	cluster.Exec(t, standby, "SELECT pg_wal_replay_resume()")
+	shared.WaitReplayed(t, 1)
+	for _, who := range []string{admin, other} {
+		if a := want(t, 200, 1, who, "GET", "/v1/secrets/own/a", ""); a.field("value") != "two" {
+			t.Errorf("after replay: got %s", a.text)
+		}
+	}
+}
+
+// TestPrimaryAway: without a primary writes are refused in bounded time, reads go on
+// at the standby, and after a promotion writes follow.
+func TestPrimaryAway(t *testing.T) {
+	c := cluster.Start(t, cluster.Spec{Standbys: 1})
+	wants := func(status int, node int, method, path, body string) answer {
+		t.Helper()
+		a := call(t, c, node, c.AdminToken, method, path, body)
+		if a.status != status {
+			t.Errorf("%s %s at node %d: got %d %s, want %d", method, path, node, a.status, a.text, status)
+		}
+		return a
+	}
+	wants(201, 1, "POST", "/v1/secrets", `{"name":"a","kind":"manual","value":"one"}`)
+	c.WaitReplayed(t, 1)
+	wants(200, 1, "GET", "/v1/secrets/a", "")
+	if err := c.Nodes[0].KillServer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	a := wants(503, 1, "PUT", "/v1/secrets/a", `{"value":"two"}`)
+	if a.header.Get("Retry-After") == "" || a.field("code") != "primary" {
+		t.Errorf("no primary: %s", a.text)
+	}
+	wants(503, 0, "GET", "/v1/secrets/a", "")
+	if a := wants(200, 1, "GET", "/v1/secrets/a", ""); a.field("value") != "one" {
+		t.Errorf("got %s", a.text)
+	}
+	if err := c.Nodes[1].Promote(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	cluster.Eventually(t, "a write at the new primary", func() bool {
+		return call(t, c, 1, c.AdminToken, "PUT", "/v1/secrets/a", `{"value":"three"}`).status == 200
+	})
+	if a := wants(200, 1, "GET", "/v1/secrets/a", ""); a.field("value") != "three" {
+		t.Errorf("got %s", a.text)
+	}
+}

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const (
+	// writeLimit bounds a statement at the primary: hyperion_vault.lock_wait, which
+	// is half of it by default, is to be heard first.
+	writeLimit = 10 * time.Second
+
+	// writeTimeout bounds a whole write.
+	writeTimeout = 20 * time.Second
+
+	// seenWait is how long a read waits for the local server to show what the same
+	// token has written; then it is done at the primary.
+	seenWait  = 300 * time.Millisecond
+	seenEvery = 10 * time.Millisecond
+
+	// maxSeen bounds for how many tokens a node remembers what they wrote.
+	maxSeen = 4096
+)
+
+// primaryPool is the service role's access to the server that is the primary.
+type primaryPool struct {
+	mu     sync.Mutex
+	at     Server
+	pool   *pgxpool.Pool // nil: none yet
+	closed bool
+}
+
+var errClosed = errors.New("the vault is closed")
+
+// to returns connections to a server, and lets go of those to another one.
+func (m *primaryPool) to(s *store, at Server) (*pgxpool.Pool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, errClosed
+	}
+	if m.pool != nil && m.at == at {
+		return m.pool, nil
+	}
+	pool, err := s.newPool(at, s.most/2, writeLimit)
+	if err != nil {
+		return nil, err
+	}
+	if old := m.pool; old != nil {
+		go old.Close() // waits for those who still use it
+	}
+	m.at, m.pool = at, pool
+	return pool, nil
+}
+
+func (m *primaryPool) close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	if m.pool != nil {
+		m.pool.Close()
+	}
+}
+
+// querier is a pool or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// query runs a statement that only reads; as store.text it runs once more on a new
+// connection if its own broke.
+func (v *Vault) query(ctx context.Context, q querier, sql string, args ...any) (pgx.Rows, error) {
+	rows, err := q.Query(ctx, sql, args...)
+	pool, again := q.(*pgxpool.Pool)
+	if err != nil && again && ctx.Err() == nil && brokenConnection(err) {
+		pool.Reset()
+		rows, err = q.Query(ctx, sql, args...)
+	}
+	return rows, err
+}
+
+// one runs a statement that returns one row; false: none.
+func (v *Vault) one(ctx context.Context, q querier, into []any, sql string, args ...any) (bool, error) {
+	rows, err := v.query(ctx, q, sql, args...)
+	if err != nil {
+		return false, err
+	}
+	defer rows.Close()
+	found := rows.Next()
+	if found {
+		if err := rows.Scan(into...); err != nil {
+			return false, err
+		}
+	}
+	rows.Close()
+	return found, rows.Err()
+}
+
+// write runs work in one transaction at the primary, which it makes sure of first:
+// nothing is ever written to a server that another has replaced. What was written
+// is remembered for the token's later reads. The error is an *Error, or of work.
+func (v *Vault) write(ctx context.Context, a *Access, name string, work func(context.Context, pgx.Tx) error) error {
+	p, err := v.AwaitPrimary(ctx, v.primaryWait)
+	if err != nil {
+		return v.noPrimary(ctx, name, err)
+	}
+	pool, err := v.atPrimary.to(v.store, p.Server) //nolint:contextcheck // it connects to nothing yet
+	if err != nil {
+		return v.noPrimary(ctx, name, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	conn, timeline, err := v.confirmed(ctx, pool, p)
+	if err != nil {
+		v.DoubtPrimary(p)
+		return v.noPrimary(ctx, name, err)
+	}
+	defer conn.Release()
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return v.writeError(ctx, p, name, err)
+	}
+	if err := work(ctx, tx); err != nil {
+		_ = tx.Rollback(context.WithoutCancel(ctx)) // its failure closes the connection, which is the same
+		var told *Error
+		if errors.As(err, &told) {
+			return err
+		}
+		return v.writeError(ctx, p, name, err)
+	}
+	if err := tx.Commit(ctx); err != nil {
+		e := v.writeError(ctx, p, name, err)
+		if e.Kind == KindPrimary || e.Kind == KindCanceled || e.Kind == KindServer {
+			e.Kind, e.Msg, e.Hint = KindPrimary, "the primary was lost while it committed: the write may have been done", "Read before you write again."
+		}
+		return e
+	}
+	var position string
+	if found, err := v.one(ctx, conn, []any{&position}, SQLPosition); err != nil || !found {
+		position = "" // then no standby will do for a while
+	}
+	v.seen.note(a.Name, position, timeline)
+	return nil
+}
+
+// confirmed returns a connection to the primary that has just said that it is it,
+// and on which timeline.
+func (v *Vault) confirmed(ctx context.Context, pool *pgxpool.Pool, p Primary) (*pgxpool.Conn, uint32, error) {
+	var last error
+	for range 2 {
+		conn, err := pool.Acquire(ctx)
+		if err != nil {
+			return nil, 0, err
+		}
+		var text string
+		_, err = v.one(ctx, conn, []any{&text}, SQLClaim)
+		if timeline, ok := p.Confirm(text); err == nil && ok && timeline >= v.Timeline() {
+			return conn, timeline, nil
+		}
+		conn.Release()
+		if err == nil {
+			return nil, 0, ErrNoPrimary
+		}
+		last = err
+		if !brokenConnection(err) {
+			break
+		}
+		pool.Reset() // from before; nothing was sent that counts
+	}
+	return nil, 0, last
+}
+
+func (v *Vault) noPrimary(ctx context.Context, name string, err error) *Error {
+	if ctx.Err() != nil {
+		return &Error{Kind: KindCanceled, Secret: name, Msg: "canceling statement due to user request", Err: err}
+	}
+	return &Error{
+		Kind: KindPrimary, Secret: name, Err: err,
+		Msg:  "no primary takes this write now",
+		Hint: fmt.Sprintf("Try again in a moment; node %q looks for the primary among VAULT_PG_HOSTS.", v.node),
+	}
+}
+
+// writeError says what a statement at the primary failed with.
+func (v *Vault) writeError(ctx context.Context, p Primary, name string, err error) *Error {
+	var pg *pgconn.PgError
+	switch {
+	case !errors.As(err, &pg):
+		v.DoubtPrimary(p)
+		return v.noPrimary(ctx, name, err)
+	case pg.Code == "25006" || pg.Code[:2] == "57" && pg.Code != "57014":
+		v.DoubtPrimary(p)
+		return v.noPrimary(ctx, name, err)
+	}
+	return v.restError(ctx, name, err)
+}
+
+// restError says what a statement of REST failed with, at whichever server.
+func (v *Vault) restError(ctx context.Context, name string, err error) *Error {
+	var pg *pgconn.PgError
+	switch {
+	case ctx.Err() != nil && errors.Is(context.Cause(ctx), context.Canceled):
+		return &Error{Kind: KindCanceled, Secret: name, Msg: "canceling statement due to user request", Err: err}
+	case !errors.As(err, &pg):
+	case pg.Code == "P0002":
+		return missing(name)
+	case pg.Code == "42710":
+		return &Error{Kind: KindExists, Secret: name, Msg: "the secret exists already", Hint: "PUT gives it a new value."}
+	case pg.Code == "55P03" || pg.Code == "40001" || pg.Code == "40P01":
+		return &Error{Kind: KindBusy, Secret: name, Err: err, Msg: "another transaction is writing this secret", Hint: "Try again in a moment."}
+	case pg.Code == "22023": // the extension's own words, which quote no argument
+		return &Error{Kind: KindInvalid, Secret: name, Err: err, Msg: pg.Message}
+	}
+	return v.serverError(err)
+}
+
+func missing(name string) *Error {
+	return &Error{Kind: KindMissing, Secret: name, Msg: "there is no such secret, or no such version any more"}
+}
+
+// seenWrites remembers up to where of the WAL each token has written through this
+// node.
+type seenWrites struct {
+	mu sync.Mutex
+	by map[string]seenWrite
+}
+
+type seenWrite struct {
+	position string // empty: not known
+	timeline uint32
+}
+
+func (s *seenWrites) note(who, position string, timeline uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.by == nil {
+		s.by = map[string]seenWrite{}
+	}
+	old, known := s.by[who]
+	if known && old.timeline == timeline && after(old.position, position) {
+		return // two writes at once: the one that came first asked last
+	}
+	if !known && len(s.by) >= maxSeen {
+		for other := range s.by { // some token's reads may be behind its writes then
+			delete(s.by, other)
+			break
+		}
+	}
+	s.by[who] = seenWrite{position, timeline}
+}
+
+// after compares two positions of a timeline; an unknown one is after all.
+func after(a, b string) bool {
+	x, ok := parsePosition(a)
+	y, ok2 := parsePosition(b)
+	return ok2 && (!ok || x > y)
+}
+
+func (s *seenWrites) get(who string) (seenWrite, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w, ok := s.by[who]
+	return w, ok
+}
+
+// forget drops what the local server shows by now, if nothing came to it.
+func (s *seenWrites) forget(who string, w seenWrite) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.by[who] == w {
+		delete(s.by, who)
+	}
+}
+
+// reader returns where to read for a, who is to see what it has written: at the
+// local server as soon as that shows it, else at the primary. The Actor says so.
+func (v *Vault) reader(ctx context.Context, a *Access) (*pgxpool.Pool, Actor, error) {
+	w, wrote := v.seen.get(a.Name)
+	if !wrote {
+		return v.store.rest, a.Actor, nil
+	}
+	start := time.Now()
+	for deadline := start.Add(seenWait); w.position != ""; {
+		if v.Replayed(ctx, w.position, w.timeline, start) {
+			v.seen.forget(a.Name, w)
+			return v.store.rest, a.Actor, nil
+		}
+		if time.Now().After(deadline) {
+			break
+		}
+		select {
+		case <-time.After(seenEvery):
+		case <-ctx.Done():
+			return nil, a.Actor, v.noPrimary(ctx, "", ctx.Err())
+		}
+	}
+	p, err := v.Primary(ctx)
+	if err != nil {
+		return nil, a.Actor, v.noPrimary(ctx, "", err)
+	}
+	pool, err := v.atPrimary.to(v.store, p.Server) //nolint:contextcheck // it connects to nothing yet
+	if err != nil {
+		return nil, a.Actor, v.noPrimary(ctx, "", err)
+	}
+	moved := a.Actor
+	moved.Moved = true
+	return pool, moved, nil
+}

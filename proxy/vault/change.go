@@ -1,0 +1,460 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vault
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/hyperiondb/hyperion-vault/envelope"
+	"github.com/hyperiondb/hyperion-vault/envelope/erase"
+	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
+)
+
+// Change is what REST says of a secret. What is nil is not said. Values stay the
+// caller's to zero.
+type Change struct {
+	Value    []byte // text or, with Binary, any bytes
+	Binary   bool
+	Username []byte // of a userpass; with Password or, if there is one already, alone
+	Password []byte
+
+	Description      *string
+	RotationInterval *int64 // seconds; 0: none
+	GracePeriod      *int64 // seconds
+	AllowedCIDRs     *[]string
+}
+
+// Every statement of REST that writes.
+const (
+	sqlNextVersion = `SELECT n.secret_id::pg_catalog.text, n.version, n.kind, n.format, n.current_version FROM vault.node_next_version($1, $2, $3) n`
+	sqlNodeWrite   = `SELECT vault.node_write($1, $2, $3, $4), pg_catalog.now()`
+	sqlNodeUpdate  = `SELECT vault.node_update($1, pg_catalog.make_interval(secs => $2), pg_catalog.make_interval(secs => $3), $4, $5::pg_catalog.text[]::pg_catalog.cidr[], $6)::pg_catalog.text`
+	sqlNodeDelete  = `SELECT vault.node_delete($1, $2)`
+)
+
+// The longest interval that the extension takes, and description.
+const (
+	maxSeconds     = 100 * 365 * 24 * 3600
+	maxDescription = 4096
+)
+
+// reserved is a version that a transaction may write.
+type reserved struct {
+	id      string
+	version int32
+	kind    string
+	format  string
+	current int32
+}
+
+func (v *Vault) reserve(ctx context.Context, tx pgx.Tx, a *Access, name string, action audit.Action) (r reserved, err error) {
+	_, err = v.one(ctx, tx, []any{&r.id, &r.version, &r.kind, &r.format, &r.current}, sqlNextVersion, name, string(action), a.Name)
+	return r, err
+}
+
+// Create makes a secret; a name that exists is KindExists. Without a value, or with
+// a user name alone, an automatic one gets a random value. The caller zeroes the
+// result. Errors are *Error.
+func (v *Vault) Create(ctx context.Context, a *Access, name string, automatic bool, c Change) (Secret, error) {
+	if err := c.check(name); err != nil {
+		return Secret{}, err
+	}
+	if err := c.checkNew(automatic); err != nil {
+		return Secret{}, err
+	}
+	if err := v.authorize(ctx, a, audit.ActionCreate, name); err != nil {
+		return Secret{}, err
+	}
+	s := Secret{Name: name, Kind: "manual"}
+	if automatic {
+		s.Kind = "automatic"
+	}
+	s.Format, s.Value = v.newValue(&c)
+	key, err := v.NewKey(ctx, a.Actor, name)
+	if err != nil {
+		s.Value.Zero()
+		return Secret{}, err
+	}
+	err = v.write(ctx, a, name, func(ctx context.Context, tx pgx.Tx) error {
+		r, err := v.reserve(ctx, tx, a, name, audit.ActionCreate)
+		if err != nil {
+			return err
+		}
+		if err := v.store1(ctx, tx, a, key, r, audit.ActionCreate, &s); err != nil {
+			return err
+		}
+		return v.describe(ctx, tx, a, name, c)
+	})
+	if err != nil {
+		key.Destroy()
+		s.Value.Zero()
+		return Secret{}, err
+	}
+	return s, nil
+}
+
+// newValue returns a copy of the value of a new version, or makes one.
+func (v *Vault) newValue(c *Change) (f Format, p Plain) {
+	switch {
+	case c.Username != nil && c.Password != nil:
+		return FormatUserpass, pairOf(c.Username, c.Password)
+	case c.Username != nil:
+		made := v.GenerateValue()
+		defer erase.Zero(made)
+		return FormatUserpass, pairOf(c.Username, made)
+	case c.Value == nil:
+		return FormatText, Plain{v.GenerateValue()}
+	}
+	f = FormatText
+	if c.Binary {
+		f = FormatBytes
+	}
+	erase.Do(func() { p.b = append(make([]byte, 0, len(c.Value)), c.Value...) })
+	return f, p
+}
+
+// store1 seals a secret's value for a reserved version and stores it.
+func (v *Vault) store1(ctx context.Context, tx pgx.Tx, a *Access, key *Key, r reserved, action audit.Action, s *Secret) error {
+	record, err := v.sealAs(key, s.Format, s.Name, r.id, r.version, s.Value.Bytes())
+	if err != nil {
+		return err
+	}
+	if err := v.NoteSealed(ctx, a.Actor, action, s.Name, r.version); err != nil {
+		return err
+	}
+	_, err = v.one(ctx, tx, []any{&s.Version, &s.CreatedAt}, sqlNodeWrite, string(record), string(action), s.Kind, a.Name)
+	return err
+}
+
+// describe stores what a change says beside the value, if anything.
+func (v *Vault) describe(ctx context.Context, tx pgx.Tx, a *Access, name string, c Change) error {
+	if c.Description == nil && c.RotationInterval == nil && c.GracePeriod == nil && c.AllowedCIDRs == nil {
+		return nil
+	}
+	var cidrs []string
+	if c.AllowedCIDRs != nil {
+		cidrs = append([]string{}, *c.AllowedCIDRs...)
+	}
+	var done *string
+	_, err := v.one(ctx, tx, []any{&done}, sqlNodeUpdate, name, float(c.RotationInterval), float(c.GracePeriod), c.Description, cidrs, a.Name)
+	return err
+}
+
+// float is what make_interval takes for seconds.
+func float(n *int64) *float64 {
+	if n == nil {
+		return nil
+	}
+	f := float64(*n)
+	return &f
+}
+
+// Update changes a living secret; one that is missing is KindMissing. A value makes
+// a new version, and the one before stays valid for the grace period, the new one if
+// it is changed as well. ifVersion, unless 0, is the version that the caller has
+// seen: another one is KindChanged. Errors are *Error.
+func (v *Vault) Update(ctx context.Context, a *Access, name string, ifVersion int32, c Change) (m Meta, err error) {
+	if err := c.check(name); err != nil {
+		return m, err
+	}
+	if err := v.authorize(ctx, a, audit.ActionUpdate, name); err != nil {
+		return m, err
+	}
+	var key *Key
+	if c.Value != nil || c.Username != nil || c.Password != nil {
+		if key, err = v.NewKey(ctx, a.Actor, name); err != nil {
+			return m, err
+		}
+		defer key.Destroy()
+	}
+	err = v.write(ctx, a, name, func(ctx context.Context, tx pgx.Tx) error {
+		r, err := v.reserve(ctx, tx, a, name, audit.ActionUpdate)
+		if err != nil {
+			return err
+		}
+		if ifVersion != 0 && ifVersion != r.current {
+			return changed(name, r.current)
+		}
+		if err := c.checkFormat(name, r.format); err != nil {
+			return err
+		}
+		if err := v.describe(ctx, tx, a, name, c); err != nil {
+			return err
+		}
+		if key == nil {
+			err = v.Note(ctx, a.Actor, audit.ActionUpdate, audit.OutcomeOK, name, r.current)
+		} else {
+			err = v.replace(ctx, tx, a, key, r, name, c)
+		}
+		if err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, sqlNodeList, name, "", 1)
+		if err != nil {
+			return err
+		}
+		m, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Meta])
+		return err
+	})
+	if err != nil {
+		return Meta{}, err
+	}
+	return m, nil
+}
+
+// replace stores a new version of a secret whose row is locked.
+func (v *Vault) replace(ctx context.Context, tx pgx.Tx, a *Access, key *Key, r reserved, name string, c Change) error {
+	if r.format == "userpass" && (c.Username == nil || c.Password == nil) {
+		username, password, err := v.currentPair(ctx, tx, a, name)
+		if err != nil {
+			return err
+		}
+		defer erase.Zero(username)
+		defer erase.Zero(password)
+		if c.Username == nil {
+			c.Username = username
+		}
+		if c.Password == nil {
+			c.Password = password
+		}
+	}
+	s := Secret{Name: name, Kind: r.kind}
+	s.Format, s.Value = v.newValue(&c)
+	defer s.Value.Zero()
+	return v.store1(ctx, tx, a, key, r, audit.ActionUpdate, &s)
+}
+
+// Rotate gives an automatic secret a new random value, of a userpass a new password,
+// and returns it. The caller zeroes the result. Errors are *Error.
+func (v *Vault) Rotate(ctx context.Context, a *Access, name string) (Secret, error) {
+	if err := CheckName(name); err != nil {
+		return Secret{}, err
+	}
+	if err := v.authorize(ctx, a, audit.ActionRotate, name); err != nil {
+		return Secret{}, err
+	}
+	key, err := v.NewKey(ctx, a.Actor, name)
+	if err != nil {
+		return Secret{}, err
+	}
+	defer key.Destroy()
+	s := Secret{Name: name}
+	err = v.write(ctx, a, name, func(ctx context.Context, tx pgx.Tx) error {
+		r, err := v.reserve(ctx, tx, a, name, audit.ActionRotate)
+		if err != nil {
+			return err
+		}
+		var c Change
+		if r.format == "userpass" {
+			username, password, err := v.currentPair(ctx, tx, a, name)
+			if err != nil {
+				return err
+			}
+			erase.Zero(password)
+			defer erase.Zero(username)
+			c.Username = username
+		}
+		s.Kind = r.kind
+		s.Format, s.Value = v.newValue(&c)
+		return v.store1(ctx, tx, a, key, r, audit.ActionRotate, &s)
+	})
+	if err != nil {
+		s.Value.Zero()
+		return Secret{}, err
+	}
+	return s, nil
+}
+
+// Delete removes a secret with all its versions. ifVersion as for Update. Errors are
+// *Error.
+func (v *Vault) Delete(ctx context.Context, a *Access, name string, ifVersion int32) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	if err := v.authorize(ctx, a, audit.ActionDelete, name); err != nil {
+		return err
+	}
+	return v.write(ctx, a, name, func(ctx context.Context, tx pgx.Tx) error {
+		r, err := v.reserve(ctx, tx, a, name, audit.ActionUpdate) // locks, and says which version there is
+		if err != nil {
+			return err
+		}
+		if ifVersion != 0 && ifVersion != r.current {
+			return changed(name, r.current)
+		}
+		if err := v.Note(ctx, a.Actor, audit.ActionDelete, audit.OutcomeOK, name, r.current); err != nil {
+			return err
+		}
+		var gone bool
+		if _, err := v.one(ctx, tx, []any{&gone}, sqlNodeDelete, name, a.Name); err != nil {
+			return err
+		}
+		if !gone {
+			return missing(name)
+		}
+		return nil
+	})
+}
+
+func changed(name string, current int32) *Error {
+	return &Error{
+		Kind: KindChanged, Secret: name,
+		Msg: fmt.Sprintf("the secret is at version %d", current), Hint: "Read it again.",
+	}
+}
+
+// currentPair opens the current version of a userpass whose row is locked: half of it
+// is kept. It is shown to nobody, so neither address nor allowed_cidrs are asked.
+func (v *Vault) currentPair(ctx context.Context, tx pgx.Tx, a *Access, name string) (username, password []byte, err error) {
+	var record []byte
+	var version int32
+	var at time.Time
+	var kind string
+	found, err := v.one(ctx, tx, []any{&record, &version, &at, &kind}, sqlNodeRead, name, nil, a.Name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !found {
+		return nil, nil, missing(name)
+	}
+	s, err := v.ready()
+	if err != nil {
+		return nil, nil, err
+	}
+	o := newOpening(1)
+	defer o.release()
+	defer ZeroAll(o.plains)
+	if _, err := v.parse(s, o, [][]byte{record}); err != nil {
+		return nil, nil, err
+	}
+	if r := &o.records[0]; r.Name != name || r.Format != FormatUserpass {
+		return nil, nil, tampered(name, errOtherName)
+	}
+	if _, err := v.openAll(ctx, s, o, len(o.records[0].Ciphertext)-overhead); err != nil {
+		return nil, nil, err
+	}
+	username, password, ok := SplitPair(o.plains[0].Bytes())
+	if !ok {
+		return nil, nil, noPair(name)
+	}
+	return username, password, nil
+}
+
+// pair is how a user name and password are sealed.
+type pair struct {
+	Username *string `json:"username"`
+	Password *string `json:"password"`
+}
+
+// pairOf encodes a user name and a password.
+func pairOf(username, password []byte) (p Plain) {
+	erase.Do(func() {
+		u, w := string(username), string(password)
+		var text bytes.Buffer
+		e := json.NewEncoder(&text)
+		e.SetEscapeHTML(false)
+		if e.Encode(pair{&u, &w}) == nil { // strings always can be
+			p.b = bytes.TrimSuffix(text.Bytes(), []byte("\n"))
+		}
+	})
+	return p
+}
+
+// SplitPair takes the value of a userpass apart. The caller zeroes both.
+func SplitPair(value []byte) (username, password []byte, ok bool) {
+	erase.Do(func() {
+		var p pair
+		if json.Unmarshal(value, &p) != nil || p.Username == nil || p.Password == nil {
+			return
+		}
+		username = append(make([]byte, 0, len(*p.Username)), *p.Username...)
+		password = append(make([]byte, 0, len(*p.Password)), *p.Password...)
+		ok = true
+	})
+	return username, password, ok
+}
+
+func noPair(name string) *Error {
+	return &Error{Kind: KindInternal, Secret: name, Msg: "a userpass secret does not hold what it should", Hint: "Write it anew by REST."}
+}
+
+// check is what holds for every change. Whether it fits the secret is known later.
+func (c *Change) check(name string) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	if c.Value != nil && (c.Username != nil || c.Password != nil) {
+		return invalid(name, "a secret is a value, or a user name and a password")
+	}
+	if c.Binary && (len(c.Value) == 0 || len(c.Value) > envelope.MaxValue) {
+		return invalidValue(name)
+	}
+	for _, text := range [][]byte{c.Value, c.Username, c.Password} {
+		if text != nil && !c.Binary {
+			if err := CheckValue(text); err != nil {
+				return err
+			}
+		}
+	}
+	if len(c.Username)+len(c.Password) > envelope.MaxValue/8 { // JSON may take six bytes for one
+		return invalidValue(name)
+	}
+	for _, n := range []*int64{c.RotationInterval, c.GracePeriod} {
+		if n != nil && (*n < 0 || *n > maxSeconds) {
+			return invalid(name, "an interval is 0 seconds to 100 years")
+		}
+	}
+	if c.Description != nil && len(*c.Description) > maxDescription {
+		return invalid(name, "the description is too long")
+	}
+	if c.AllowedCIDRs != nil {
+		return checkCIDRTexts(name, *c.AllowedCIDRs)
+	}
+	return nil
+}
+
+func checkCIDRTexts(name string, list []string) error {
+	if len(list) > envelope.MaxCIDRs {
+		return invalid(name, fmt.Sprintf("allowed_cidrs has at most %d networks", envelope.MaxCIDRs))
+	}
+	for _, text := range list {
+		p, err := netip.ParsePrefix(text)
+		if err != nil || p != p.Masked() || p.Addr().Is4In6() {
+			return invalid(name, "allowed_cidrs has networks as 10.0.0.0/8 and fd00::/8")
+		}
+	}
+	return nil
+}
+
+// checkNew is what holds for a new secret besides.
+func (c *Change) checkNew(automatic bool) error {
+	switch {
+	case c.Password != nil && c.Username == nil:
+		return invalid("", "a password comes with a user name")
+	case !automatic && c.Value == nil && c.Password == nil:
+		return invalid("", "a manual secret needs a value")
+	case !automatic && c.RotationInterval != nil:
+		return invalid("", "a manual secret has no rotation_interval")
+	}
+	return nil
+}
+
+// checkFormat: what a secret is made of is fixed when it is created.
+func (c *Change) checkFormat(name, format string) error {
+	switch {
+	case format == "userpass" && c.Value != nil:
+		return invalid(name, "this secret is a user name and a password")
+	case format != "userpass" && (c.Username != nil || c.Password != nil):
+		return invalid(name, "this secret is a value")
+	}
+	return nil
+}
+
+func invalid(name, text string) *Error { return &Error{Kind: KindInvalid, Secret: name, Msg: text} }

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vault
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/hyperiondb/hyperion-vault/envelope"
+	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
+)
+
+// Format says what a value is.
+type Format = envelope.ValueFormat
+
+// The formats of a value.
+const (
+	FormatText     = envelope.FormatText     // valid UTF-8
+	FormatBytes    = envelope.FormatBytes    // any bytes
+	FormatUserpass = envelope.FormatUserpass // what [Pair.Encode] returns
+)
+
+// Secret is one version of a secret, opened. Its owner zeroes the value.
+type Secret struct {
+	Name      string
+	Kind      string // manual or automatic
+	Format    Format
+	Version   int32
+	CreatedAt time.Time // of the version
+	Value     Plain
+}
+
+// Meta is what is known of a secret without opening it. Times without an end and
+// intervals that are not set are nil.
+type Meta struct {
+	Name             string
+	Kind             string // manual or automatic
+	Format           string // opaque or userpass
+	Description      *string
+	Version          int32
+	RotationInterval *int64 // seconds
+	GracePeriod      *int64 // seconds
+	NextRotationAt   *time.Time
+	AllowedCIDRs     []string
+	CreatedAt        time.Time
+	UpdatedAt        time.Time
+}
+
+// VersionMeta is what is known of one version.
+type VersionMeta struct {
+	Version   int32
+	Stage     string // current or previous
+	CreatedAt time.Time
+	ExpiresAt *time.Time // nil: current
+}
+
+// Every statement of REST that only reads.
+const (
+	sqlNodeRead     = `SELECT r.record, r.version, r.created_at, r.kind FROM vault.node_read($1, $2, $3) r WHERE r.record IS NOT NULL`
+	sqlNodeVersions = `SELECT c.version, c.stage, c.created_at, c.expires_at FROM vault.node_candidates($1, $2) c`
+	sqlNodeRecords  = `SELECT c.record FROM vault.node_candidates($1, $2) c`
+	sqlNodeList     = `SELECT l.* FROM vault.node_list($1, $2, $3) l`
+)
+
+// Read opens a version of a secret, the current one if version is 0, in the way the
+// SQL face does: address, allowed_cidrs, audit. Errors are *Error.
+func (v *Vault) Read(ctx context.Context, a *Access, name string, version int32) (Secret, error) {
+	if err := CheckName(name); err != nil {
+		return Secret{}, err
+	}
+	if err := v.authorize(ctx, a, audit.ActionRead, name); err != nil {
+		return Secret{}, err
+	}
+	q, actor, err := v.reader(ctx, a)
+	if err != nil {
+		return Secret{}, err
+	}
+	var wanted *int32
+	if version != 0 {
+		wanted = &version
+	}
+	s := Secret{Name: name}
+	var record []byte
+	found, err := v.one(ctx, q, []any{&record, &s.Version, &s.CreatedAt, &s.Kind}, sqlNodeRead, name, wanted, a.Name)
+	switch {
+	case err != nil:
+		return Secret{}, v.restError(ctx, name, err)
+	case !found:
+		return Secret{}, v.refuse(ctx, a, audit.ActionRead, name, missing(name))
+	}
+	o := newOpening(1)
+	o.name = name
+	defer o.release()
+	plains, err := v.openBuffer(ctx, actor, o, true, [][]byte{record}, true)
+	if err != nil {
+		return Secret{}, err
+	}
+	// What is sealed counts, not what stands beside it.
+	s.Format, s.Version, s.Value = o.records[0].Format, o.records[0].Version, plains[0]
+	return s, nil
+}
+
+// Bounds of ReadMany.
+const (
+	MaxNames      = 256
+	maxManyValues = 8 << 20
+)
+
+const sqlNodeReadMany = `SELECT n.name, r.record, r.version, r.created_at, r.kind FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY n(name, at),
+ LATERAL vault.node_read(n.name, NULL, $2) r WHERE r.record IS NOT NULL ORDER BY n.at`
+
+// ReadMany opens the current versions of secrets. Those that do not exist, or that
+// this one may not read, are left out alike; an address or a missing token refuses
+// all. The caller zeroes the result. Errors are *Error.
+func (v *Vault) ReadMany(ctx context.Context, a *Access, names []string) ([]Secret, error) {
+	if len(names) > MaxNames {
+		return nil, invalid("", fmt.Sprintf("at most %d names are read at once", MaxNames))
+	}
+	for _, name := range names {
+		if err := CheckName(name); err != nil {
+			return nil, err
+		}
+	}
+	if err := v.admit(a, audit.ActionRead); err != nil {
+		return nil, v.refuse(ctx, a, audit.ActionRead, "", err)
+	}
+	mine := make([]string, 0, len(names))
+	for _, name := range names {
+		if v.authorize(ctx, a, audit.ActionRead, name) == nil {
+			mine = append(mine, name)
+		}
+	}
+	q, actor, err := v.reader(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := v.query(ctx, q, sqlNodeReadMany, mine, a.Name)
+	if err != nil {
+		return nil, v.restError(ctx, "", err)
+	}
+	var list []Secret
+	var texts [][]byte
+	size := 0
+	for rows.Next() {
+		var s Secret
+		var record []byte
+		if err := rows.Scan(&s.Name, &record, &s.Version, &s.CreatedAt, &s.Kind); err != nil {
+			rows.Close()
+			return nil, v.restError(ctx, "", err)
+		}
+		if size += len(record); size > maxManyValues/3*4 {
+			rows.Close()
+			return nil, invalid("", "these are more than 8 MiB of values: ask for fewer at once")
+		}
+		list, texts = append(list, s), append(texts, record)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, v.restError(ctx, "", err)
+	}
+	return v.openMany(ctx, a, actor, list, texts)
+}
+
+// openMany opens those records whose own list of addresses allows it.
+func (v *Vault) openMany(ctx context.Context, a *Access, actor Actor, list []Secret, texts [][]byte) ([]Secret, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	s, err := v.ready()
+	if err != nil {
+		return nil, err
+	}
+	o := newOpening(len(texts))
+	defer o.release()
+	if at, err := v.parse(s, o, texts); err != nil {
+		return nil, v.refuse(ctx, a, audit.ActionRead, list[at].Name, tampered(list[at].Name, err))
+	}
+	n := 0
+	for i := range list {
+		r := &o.records[i]
+		if r.Name != list[i].Name {
+			return nil, v.refuse(ctx, a, audit.ActionRead, list[i].Name, tampered(list[i].Name, errOtherName))
+		}
+		if err := v.checkCIDRs(actor, r.Name, r.AllowedCIDRs); err != nil {
+			_ = v.refuse(ctx, a, audit.ActionRead, r.Name, err) // as if it did not exist
+			continue
+		}
+		list[n], texts[n] = list[i], texts[i]
+		list[n].Format, list[n].Version = r.Format, r.Version
+		n++
+	}
+	if n == 0 {
+		return nil, nil
+	}
+	again := newOpening(n)
+	defer again.release()
+	plains, err := v.openBuffer(ctx, actor, again, true, texts[:n], true)
+	if err != nil {
+		return nil, err
+	}
+	for i := range plains {
+		list[i].Value = plains[i]
+	}
+	return list[:n], nil
+}
+
+// Versions returns the versions that can be read now, newest first. Errors are
+// *Error.
+func (v *Vault) Versions(ctx context.Context, a *Access, name string) ([]VersionMeta, error) {
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	if err := v.authorize(ctx, a, audit.ActionList, name); err != nil {
+		return nil, err
+	}
+	q, _, err := v.reader(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := v.query(ctx, q, sqlNodeVersions, name, a.Name)
+	if err != nil {
+		return nil, v.restError(ctx, name, err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[VersionMeta])
+	if err != nil {
+		return nil, v.restError(ctx, name, err)
+	}
+	if len(list) == 0 {
+		return nil, missing(name)
+	}
+	return list, v.Note(ctx, a.Actor, audit.ActionList, audit.OutcomeOK, name, 0)
+}
+
+// listPage is how many rows are fetched at a time; of these some may be hidden.
+const listPage = 500
+
+// List returns metadata of at most limit secrets whose names begin with prefix and
+// come after a name, in byte order: those that the role may list. more: there are
+// others behind them. Errors are *Error.
+func (v *Vault) List(ctx context.Context, a *Access, prefix, after string, limit int) (list []Meta, more bool, err error) {
+	if !a.token {
+		return nil, false, v.authorize(ctx, a, audit.ActionList, "")
+	}
+	q, _, err := v.reader(ctx, a)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := v.Note(ctx, a.Actor, audit.ActionList, audit.OutcomeOK, prefix, 0); err != nil {
+		return nil, false, err
+	}
+	for {
+		rows, err := v.query(ctx, q, sqlNodeList, prefix, after, listPage)
+		if err != nil {
+			return nil, false, v.restError(ctx, "", err)
+		}
+		page, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Meta])
+		if err != nil {
+			return nil, false, v.restError(ctx, "", err)
+		}
+		for _, m := range page {
+			if !a.may(audit.ActionList, m.Name) {
+				continue
+			}
+			if len(list) == limit {
+				return list, true, nil
+			}
+			list = append(list, m)
+		}
+		if len(page) < listPage {
+			return list, false, nil
+		}
+		after = page[len(page)-1].Name
+	}
+}
+
+// Verify says which version of a secret, current or in grace, has the candidate as
+// its value (of a userpass: as its password), or 0; a secret that is missing has
+// none. The candidate stays the caller's to zero. Errors are *Error.
+func (v *Vault) Verify(ctx context.Context, a *Access, name string, candidate []byte) (int32, error) {
+	if err := CheckName(name); err != nil {
+		return 0, err
+	}
+	if err := v.authorize(ctx, a, audit.ActionVerify, name); err != nil {
+		return 0, err
+	}
+	q, actor, err := v.reader(ctx, a)
+	if err != nil {
+		return 0, err
+	}
+	rows, err := v.query(ctx, q, sqlNodeRecords, name, a.Name)
+	if err != nil {
+		return 0, v.restError(ctx, name, err)
+	}
+	records, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
+	if err != nil {
+		return 0, v.restError(ctx, name, err)
+	}
+	return v.Match(ctx, actor, name, slices.Clip(records), candidate)
+}
