@@ -10,14 +10,14 @@ import (
 	"net"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/hyperiondb/hyperion-vault/e2e/bench/document"
+	"github.com/hyperiondb/hyperion-vault/e2e/rawpg"
 )
 
-// raw is a connection that is logged in by a driver and then taken from it: it
-// moves bytes and looks only at their end, so that the client is not what is
+// raw is a connection that is logged in and then taken from who did it: it moves
+// bytes and looks only at their end, so that the client is not what is
 // measured.
 type raw struct {
 	nc  net.Conn
@@ -25,15 +25,11 @@ type raw struct {
 }
 
 func dialRaw(ctx context.Context, dsn string) (*raw, error) {
-	pc, err := pgconn.Connect(ctx, dsn)
+	c, err := rawpg.Dial(ctx, dsn)
 	if err != nil {
 		return nil, err
 	}
-	h, err := pc.Hijack()
-	if err != nil {
-		return nil, err
-	}
-	return &raw{nc: h.Conn, buf: make([]byte, 256<<10)}, nil
+	return &raw{nc: c.Net, buf: make([]byte, 256<<10)}, nil
 }
 
 func (r *raw) close() { _ = r.nc.Close() } // nothing is waited for

@@ -12,9 +12,11 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -43,18 +45,48 @@ type Conn struct {
 	r *bufio.Reader
 }
 
-// Dial logs in with a driver's own code, then takes the connection from it. The
-// configuration is a connection string as libpq's.
+// Dial logs in, in clear. The configuration is a connection string as libpq's; a
+// server's refusal is a *pgconn.PgError. It is not a driver's own log-in: after a
+// slow write pgx reads in the background, and what it takes then is gone.
 func Dial(ctx context.Context, dsn string) (*Conn, error) {
-	pc, err := pgconn.Connect(ctx, dsn)
+	config, err := pgconn.ParseConfig(dsn)
 	if err != nil {
 		return nil, err
 	}
-	h, err := pc.Hijack()
+	if config.ConnectTimeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, config.ConnectTimeout)
+		defer cancel()
+	}
+	nc, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port))))
 	if err != nil {
 		return nil, err
 	}
-	return &Conn{Net: h.Conn, PID: h.PID, Secret: h.SecretKey, Params: h.ParameterStatuses, r: bufio.NewReader(h.Conn)}, nil
+	c := Over(nc)
+	stop := context.AfterFunc(ctx, func() { _ = nc.Close() }) // its time is over
+	if err := c.begin(config); err != nil {
+		_ = nc.Close() // it was refused
+		return nil, errors.Join(err, ctx.Err())
+	}
+	if !stop() {
+		return nil, ctx.Err()
+	}
+	return c, nil
+}
+
+func (c *Conn) begin(config *pgconn.Config) error {
+	params := []string{"user", config.User, "database", config.Database}
+	for name, value := range config.RuntimeParams {
+		params = append(params, name, value)
+	}
+	if err := c.Write(Startup(3<<16, params...)); err != nil {
+		return err
+	}
+	_, err := c.LogIn(&Scram{Password: config.Password})
+	if err != nil && c.Err != nil {
+		return pgconn.ErrorResponseToPgError(c.Err)
+	}
+	return err
 }
 
 // Close closes the connection without a Terminate.
