@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vault
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/hyperiondb/hyperion-vault/envelope/erase"
+)
+
+// currentPair opens the current version of a userpass whose row is locked: half of it
+// is kept. It is shown to nobody, so neither address nor allowed_cidrs are asked.
+func (v *Vault) currentPair(ctx context.Context, tx pgx.Tx, a *Access, name string) (username, password []byte, err error) {
+	var record []byte
+	var version int32
+	var at time.Time
+	var kind string
+	found, err := v.one(ctx, tx, []any{&record, &version, &at, &kind}, sqlNodeRead, name, nil, a.Name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !found {
+		return nil, nil, missing(name)
+	}
+	s, err := v.ready()
+	if err != nil {
+		return nil, nil, err
+	}
+	o := newOpening(1)
+	defer o.release()
+	defer ZeroAll(o.plains)
+	if _, err := v.parse(s, o, [][]byte{record}); err != nil {
+		return nil, nil, err
+	}
+	if r := &o.records[0]; r.Name != name || r.Format != FormatUserpass {
+		return nil, nil, tampered(name, errOtherName)
+	}
+	if _, err := v.openAll(ctx, s, o, len(o.records[0].Ciphertext)-overhead); err != nil {
+		return nil, nil, err
+	}
+	username, password, ok := SplitPair(o.plains[0].Bytes())
+	if !ok {
+		return nil, nil, noPair(name)
+	}
+	return username, password, nil
+}
+
+// pair is how a user name and password are sealed.
+type pair struct {
+	Username *string `json:"username"`
+	Password *string `json:"password"`
+}
+
+// pairOf encodes a user name and a password.
+func pairOf(username, password []byte) (p Plain) {
+	erase.Do(func() {
+		u, w := string(username), string(password)
+		var text bytes.Buffer
+		e := json.NewEncoder(&text)
+		e.SetEscapeHTML(false)
+		if e.Encode(pair{&u, &w}) == nil { // strings always can be
+			p.b = bytes.TrimSuffix(text.Bytes(), []byte("\n"))
+		}
+	})
+	return p
+}
+
+// SplitPair takes the value of a userpass apart. The caller zeroes both.
+func SplitPair(value []byte) (username, password []byte, ok bool) {
+	erase.Do(func() {
+		var p pair
+		if json.Unmarshal(value, &p) != nil || p.Username == nil || p.Password == nil {
+			return
+		}
+		username = append(make([]byte, 0, len(*p.Username)), *p.Username...)
+		password = append(make([]byte, 0, len(*p.Password)), *p.Password...)
+		ok = true
+	})
+	return username, password, ok
+}
+
+func noPair(name string) *Error {
+	return &Error{Kind: KindInternal, Secret: name, Msg: "a userpass secret does not hold what it should", Hint: "Write it anew by REST."}
+}
