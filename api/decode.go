@@ -44,12 +44,16 @@ func (h *handler) decode(r *http.Request, fields map[string]any) error {
 	return err
 }
 
+// firstRoom is what a body gets before any of it has come: what is announced costs
+// its client nothing.
+const firstRoom = 64 << 10
+
 // readBody reads all of a body into memory that the caller zeroes.
 func readBody(r *http.Request) ([]byte, error) {
 	if r.ContentLength > maxBody {
 		return nil, tooLarge(r)
 	}
-	body := make([]byte, 0, max(r.ContentLength+1, 512))
+	body := make([]byte, 0, min(max(r.ContentLength+1, 512), firstRoom))
 	for {
 		n, err := r.Body.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]
