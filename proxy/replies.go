@@ -68,7 +68,10 @@ type replyQueue struct {
 	n        int
 	ends     int  // how many entries ReadyForQuery answers
 	skipping bool // the server skips to the next Sync, which is not queued yet
-	kept     int  // while skip calls undo: the first entry that stays
+
+	// While skip calls undo: the first entry that stays, and next's index.
+	kept  int
+	later map[string]*owed
 }
 
 // len is how much is owed. Copy data at the front stands for nothing: what asked
@@ -189,18 +192,45 @@ func (q *replyQueue) eatCopy(failed bool) {
 
 // next is the first entry behind those being skipped that gives a statement's
 // name another meaning: it remembers the one before. The empty name is the
-// unnamed statement's.
+// unnamed statement's. All are looked up at once: a client may have a long
+// pipeline skipped with another one behind it.
 func (q *replyQueue) next(name string) *owed {
-	for i := q.kept; i < q.n; i++ {
-		e := q.at(i)
-		switch {
-		case e.kind == oweQuery && name == "", e.kind == oweParse && !e.named && name == "",
-			e.kind == oweParse && e.named && e.stmt != nil && e.stmt.name == name,
-			e.kind == oweClose && e.prev != nil && e.prev.name == name && name != "":
-			return e
+	if q.later == nil {
+		q.later = map[string]*owed{}
+		for i := q.n - 1; i >= q.kept; i-- {
+			if e := q.at(i); e.renames() {
+				q.later[e.statementName()] = e
+			}
 		}
 	}
-	return nil
+	return q.later[name]
+}
+
+// renames reports whether a statement's name stands for something else from the
+// message on.
+func (e *owed) renames() bool {
+	switch e.kind {
+	case oweQuery:
+		return true // drops the unnamed one
+	case oweParse:
+		return !e.named || e.stmt != nil
+	case oweClose:
+		return e.named && e.prev != nil
+	default:
+		return false
+	}
+}
+
+// statementName is the name that a message which renames gives another meaning.
+func (e *owed) statementName() string {
+	switch {
+	case e.kind == oweParse && e.named:
+		return e.stmt.name
+	case e.kind == oweClose:
+		return e.prev.name
+	default:
+		return ""
+	}
 }
 
 // skip drops the entries that the server skips after an error, newest first
@@ -214,6 +244,7 @@ func (q *replyQueue) skip(undo func(*owed)) {
 	for i := n - 1; i >= 0; i-- {
 		undo(q.at(i))
 	}
+	q.kept, q.later = 0, nil
 	for range n {
 		q.pop()
 	}

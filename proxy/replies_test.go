@@ -151,6 +151,34 @@ func TestUndoAcrossSyncs(t *testing.T) {
 	}
 }
 
+// A Close behind the Sync takes away what the name stands for again.
+func TestUndoBeforeALaterClose(t *testing.T) {
+	old, skipped := &statement{name: "s"}, &statement{name: "s"}
+	ss := &session{}
+	for _, e := range []owed{
+		{kind: oweParse},
+		{kind: oweClose, named: true, prev: old},
+		{kind: oweParse, named: true, stmt: skipped},
+		{kind: oweSync},
+		{kind: oweClose, named: true, prev: skipped},
+		{kind: oweSync},
+	} {
+		ss.queue.push(e)
+	}
+	ss.queue.skip(ss.undo)
+	if got := ss.stmts["s"]; got != nil {
+		t.Errorf("the name stands for %+v, which the later Close closes", got)
+	}
+	ss.queue.pop() // the Sync
+	if e := ss.queue.front(); e.prev != old {
+		t.Errorf("the Close is of %+v, want the statement from before", e.prev)
+	}
+	ss.queue.skip(ss.undo) // if that is skipped too
+	if ss.stmts["s"] != old {
+		t.Error("the name does not stand for the statement from before again")
+	}
+}
+
 // The unnamed statement of a plain text has no object: only the queue tells that
 // there is a later one.
 func TestUndoOfUnnamedAcrossSyncs(t *testing.T) {
