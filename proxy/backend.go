@@ -41,22 +41,33 @@ type unreachable struct{ err error }
 func (e *unreachable) Error() string { return e.err.Error() }
 func (e *unreachable) Unwrap() error { return e.err }
 
-// logIn makes a leg to a server. A mode that begins in clear tries TLS if that is
-// refused, as libpq does.
+// logIn makes a leg to a server. A mode that leaves TLS open tries the other way if
+// the first one is refused, as libpq does.
 func (ss *session) logIn(ctx context.Context, up *upstream) (*serverLogin, error) {
-	l, err := ss.logInOnce(ctx, up, false)
+	mode := up.mode()
+	l, err := ss.logInOnce(ctx, up, mode)
 	var refused *serverFatal
-	if errors.As(err, &refused) && !refused.begun && up.mode() == SSLAllow {
-		if secured, again := ss.logInOnce(ctx, up, true); again == nil {
-			return secured, nil
+	if !errors.As(err, &refused) || refused.begun {
+		return l, err
+	}
+	other := mode
+	switch {
+	case mode == SSLAllow:
+		other = SSLRequire
+	case mode == SSLPrefer && refused.overTLS:
+		other = SSLDisable
+	}
+	if other != mode {
+		if reached, again := ss.logInOnce(ctx, up, other); again == nil {
+			return reached, nil
 		}
 	}
 	return l, err
 }
 
-func (ss *session) logInOnce(ctx context.Context, up *upstream, forceTLS bool) (*serverLogin, error) {
+func (ss *session) logInOnce(ctx context.Context, up *upstream, mode SSLMode) (*serverLogin, error) {
 	s := ss.srv
-	to, err := s.openLeg(ctx, up, forceTLS)
+	to, err := s.openLeg(ctx, up, mode)
 	if err != nil {
 		s.cfg.Log.Warn("the server cannot be reached", "server", up.Addr, "error", err.Error())
 		return nil, &unreachable{err}
@@ -135,7 +146,7 @@ func (l *serverLogin) message(typ byte, body []byte) error {
 			l.ss.srv.cfg.Log.Error("VAULT_LOCAL_PG is a pooler, not a PostgreSQL server: it refuses a startup parameter")
 			return pooled()
 		}
-		return &serverFatal{raw: wire.AppendMessage(l.greeting, typ, body), body: body, begun: l.client != nil}
+		return &serverFatal{raw: wire.AppendMessage(l.greeting, typ, body), body: body, begun: l.client != nil, overTLS: l.leg.binding.TLS}
 	case wire.NoticeResponse:
 		l.greeting = wire.AppendMessage(l.greeting, typ, body)
 	case wire.ParameterStatus:
@@ -164,6 +175,8 @@ type serverFatal struct {
 	raw   []byte
 	body  []byte // of the error itself
 	begun bool   // the server had asked for the password
+
+	overTLS bool
 }
 
 func (e *serverFatal) Error() string { return "the server refused the log-in" }

@@ -86,7 +86,7 @@ func (s *Server) findSession(req *wire.Startup) *session {
 // cancelServer sends a leg's server its own cancel request and waits for it to
 // close the connection. False: it did not get there.
 func (s *Server) cancelServer(ctx context.Context, l *leg) bool {
-	nc, err := l.at.dial(ctx, s, false)
+	nc, err := l.at.dial(ctx, s, l.at.mode())
 	if err != nil {
 		s.grumble.Do(func() {
 			s.cfg.Log.Warn("a cancel request could not reach the server", "server", l.at.Addr, "error", err.Error())

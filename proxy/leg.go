@@ -42,8 +42,8 @@ func (ss *session) use(l *leg) {
 }
 
 // openLeg connects to a server.
-func (s *Server) openLeg(ctx context.Context, up *upstream, forceTLS bool) (*leg, error) {
-	nc, err := up.dial(ctx, s, forceTLS)
+func (s *Server) openLeg(ctx context.Context, up *upstream, mode SSLMode) (*leg, error) {
+	nc, err := up.dial(ctx, s, mode)
 	if err != nil {
 		return nil, err
 	}
@@ -128,10 +128,9 @@ func (up *upstream) mode() SSLMode {
 	return up.tls.Mode
 }
 
-// dial connects, with TLS as the server's mode, or the caller, wants.
-func (up *upstream) dial(ctx context.Context, s *Server, forceTLS bool) (net.Conn, error) {
-	mode := up.mode()
-	nc, err := up.dialOnce(ctx, s, forceTLS || mode >= SSLPrefer)
+// dial connects, with TLS as a mode begins: the server's, or another that is tried.
+func (up *upstream) dial(ctx context.Context, s *Server, mode SSLMode) (net.Conn, error) {
+	nc, err := up.dialOnce(ctx, s, mode >= SSLPrefer)
 	if isNoTLS(err) && mode == SSLPrefer {
 		return up.dialOnce(ctx, s, false)
 	}

@@ -21,7 +21,7 @@ func TestClientCertificates(t *testing.T) {
 		{"hostssl all %s 127.0.0.1/32 cert", "connection requires a valid client certificate"},
 	} {
 		t.Run(c.rule, func(t *testing.T) {
-			serveTLS(t, 0, own, tomorrow(), false)
+			serveTLS(t, 0, own, tomorrow(), "")
 			rules(t, fmt.Sprintf(c.rule, shared.User))
 			node := shared.Nodes[0].StartLoose(t, map[string]string{"VAULT_PG_SSLMODE": "require"})
 			conn := open(t, node.Proxy)

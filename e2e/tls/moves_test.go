@@ -19,7 +19,7 @@ func TestMovesOverTLS(t *testing.T) {
 	own := newAuthority(t, "own")
 	hosts := make([]string, len(shared.Nodes))
 	for i, n := range shared.Nodes {
-		serveTLS(t, i, own, tomorrow(), false)
+		serveTLS(t, i, own, tomorrow(), "")
 		_, port, _ := strings.Cut(n.Postgres, ":")
 		hosts[i] = "localhost:" + port
 	}

@@ -36,19 +36,20 @@ func TestServerModes(t *testing.T) {
 	for _, server := range []struct {
 		name, host, roots string
 		until             time.Time // of its certificate; zero: no TLS
-		onlyTLS           bool      // by its pg_hba.conf
+		rejects           string    // by its pg_hba.conf: hostssl, hostnossl
 		want              [6]string // by the order of modes
 	}{
-		{"trusted", "localhost", own.File, good, false, [6]string{inClear, inClear, inTLS, inTLS, inTLS, inTLS}},
-		{"not trusted", "localhost", other.File, good, false, [6]string{inClear, inClear, inTLS, refused, refused, refused}},
-		{"nobody named to trust", "localhost", "", good, false, [6]string{inClear, inClear, inTLS, inTLS, refused, refused}},
-		{"another host name", "127.0.0.1", own.File, good, false, [6]string{inClear, inClear, inTLS, inTLS, inTLS, refused}},
-		{"expired", "localhost", own.File, expired, false, [6]string{inClear, inClear, inTLS, refused, refused, refused}},
-		{"no TLS", "localhost", own.File, time.Time{}, false, [6]string{inClear, inClear, inClear, refused, refused, refused}},
-		{"only TLS", "localhost", own.File, good, true, [6]string{refused, inTLS, inTLS, inTLS, inTLS, inTLS}},
+		{"trusted", "localhost", own.File, good, "", [6]string{inClear, inClear, inTLS, inTLS, inTLS, inTLS}},
+		{"not trusted", "localhost", other.File, good, "", [6]string{inClear, inClear, inTLS, refused, refused, refused}},
+		{"nobody named to trust", "localhost", "", good, "", [6]string{inClear, inClear, inTLS, inTLS, refused, refused}},
+		{"another host name", "127.0.0.1", own.File, good, "", [6]string{inClear, inClear, inTLS, inTLS, inTLS, refused}},
+		{"expired", "localhost", own.File, expired, "", [6]string{inClear, inClear, inTLS, refused, refused, refused}},
+		{"no TLS", "localhost", own.File, time.Time{}, "", [6]string{inClear, inClear, inClear, refused, refused, refused}},
+		{"only TLS", "localhost", own.File, good, "hostnossl", [6]string{refused, inTLS, inTLS, inTLS, inTLS, inTLS}},
+		{"never TLS", "localhost", own.File, good, "hostssl", [6]string{inClear, inClear, inClear, refused, refused, refused}},
 	} {
 		t.Run(server.name, func(t *testing.T) {
-			serveTLS(t, 0, own, server.until, server.onlyTLS)
+			serveTLS(t, 0, own, server.until, server.rejects)
 			for i, mode := range []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"} {
 				settings := map[string]string{"VAULT_LOCAL_PG": server.host + ":" + port, "VAULT_PG_SSLMODE": mode, "VAULT_PG_HOSTS": server.host + ":" + port}
 				settings["VAULT_PROXY_HBA"] = "off" // its lines are about the node here, not about the client
@@ -81,9 +82,9 @@ func verdict(t *testing.T, address string) string {
 	return cluster.Text(t, conn, "SELECT CASE WHEN ssl THEN '"+inTLS+"' ELSE '"+inClear+"' END FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
 }
 
-// serveTLS gives the i-th server a certificate and, if only TLS shall do, a
-// pg_hba.conf that says so; all ends with the test.
-func serveTLS(t *testing.T, i int, a *authority, until time.Time, onlyTLS bool) {
+// serveTLS gives the i-th server a certificate and, if it shall reject clients with
+// or without TLS, a pg_hba.conf that says so; all ends with the test.
+func serveTLS(t *testing.T, i int, a *authority, until time.Time, rejects string) {
 	t.Helper()
 	if !until.IsZero() {
 		cert, key := a.issue(t, until, "localhost")
@@ -91,8 +92,8 @@ func serveTLS(t *testing.T, i int, a *authority, until time.Time, onlyTLS bool) 
 			"ssl": "on", "ssl_cert_file": place(t, i, cert), "ssl_key_file": place(t, i, key), "ssl_ca_file": place(t, i, a.File),
 		})
 	}
-	if onlyTLS {
-		rules(t, "hostnossl all "+shared.User+" 127.0.0.1/32 reject", "hostnossl all vault_service 127.0.0.1/32 reject")
+	if rejects != "" {
+		rules(t, rejects+" all "+shared.User+" 127.0.0.1/32 reject", rejects+" all vault_service 127.0.0.1/32 reject")
 	}
 }
 

@@ -68,7 +68,7 @@ func (f *firsts) pass(from net.Conn, target string) {
 // requests do, and are delivered.
 func TestCancelTowardsTheServer(t *testing.T) {
 	own := newAuthority(t, "own")
-	serveTLS(t, 0, own, tomorrow(), false)
+	serveTLS(t, 0, own, tomorrow(), "")
 	var relay firsts
 	_, port, _ := strings.Cut(relay.listen(t, shared.Nodes[0].Postgres), ":")
 	node := shared.Nodes[0].StartUnready(t, map[string]string{
