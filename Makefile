@@ -64,11 +64,11 @@ NO_ALLOCATIONS = awk '{ print } $$NF == "allocs/op" { seen++; if ($$(NF - 1) != 
 installcheck: install-extension ## pg_regress suite of the extension, on a scratch server
 	extension/test/run.sh
 
-# One package at a time: each starts servers of its own.
+# Two packages at a time: they wait more than they work.
 .PHONY: e2e
 e2e: build install-extension $(LOCAL_KMS) ## tests with real servers (build tag e2e)
 	@rm -f e2e/out/transparency/{drivers,tools,loads}-*
-	$(GO) test -tags e2e -count=1 -p 1 -timeout 10m ./e2e/... ./rewrite ./proxy ./proxy/vault/... ./cmd/devcluster/... ./cmd/hyperion-vault/...
+	$(GO) test -tags e2e -count=1 -p 2 -timeout 10m ./e2e/... ./rewrite ./proxy ./proxy/vault/... ./cmd/devcluster/... ./cmd/hyperion-vault/...
 	$(GO) test -tags transparency -count=1 ./e2e/report
 
 .PHONY: regress

@@ -19,7 +19,31 @@ const (
 	firstPort = 20000
 	lastPort  = 32000
 	portTries = 200
+
+	// portRanges is in how many parts they come: a process takes one for itself,
+	// so that another's cluster does not get the port of a server that is down.
+	portRanges = 12
 )
+
+// portRange is what a process picks from.
+type portRange struct {
+	first, count int
+	held         net.Listener // open for as long as the process lives
+}
+
+// ownRange takes a part of the ports; all, if the parts are taken. Whose a part is
+// says a socket without a file: the kernel closes it with the process, and it
+// counts where the ports do, in the network namespace.
+var ownRange = sync.OnceValue(func() portRange {
+	const count = (lastPort - firstPort) / portRanges
+	for i := range portRanges {
+		name := &net.UnixAddr{Net: "unix", Name: "@hyperion-vault/devcluster/ports/" + strconv.Itoa(i)}
+		if held, err := net.ListenUnix("unix", name); err == nil {
+			return portRange{firstPort + i*count, count, held}
+		}
+	}
+	return portRange{first: firstPort, count: lastPort - firstPort}
+})
 
 // A reservation holds a port until the child that will use it starts.
 type reservation struct {
@@ -46,8 +70,9 @@ func reserve(ctx context.Context, host string, want int) (*reservation, error) {
 		}
 	}
 	var lastErr error
+	ports := ownRange()
 	for range portTries {
-		port := firstPort + rand.IntN(lastPort-firstPort) //nolint:gosec // a port is no secret
+		port := ports.first + rand.IntN(ports.count) //nolint:gosec // a port is no secret
 		l, err := listen(ctx, host, port)
 		if err == nil {
 			return &reservation{Port: port, listener: l}, nil

@@ -14,8 +14,13 @@ func TestReserve(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer first.release()
-	if first.Port < firstPort || first.Port >= lastPort {
-		t.Errorf("port %d: want one from %d to %d", first.Port, firstPort, lastPort-1)
+	own := ownRange()
+	if first.Port < own.first || first.Port >= own.first+own.count || own.first < firstPort || own.first+own.count > lastPort {
+		t.Errorf("port %d: want one of %+v", first.Port, own)
+	}
+	if l, err := net.Listen("unix", own.held.Addr().String()); err == nil {
+		_ = l.Close()
+		t.Error("another process could take our part of the ports")
 	}
 	second, err := reserve(t.Context(), loopback, first.Port)
 	if err != nil {

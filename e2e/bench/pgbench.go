@@ -24,6 +24,9 @@ type load struct {
 	script  string // of our own; empty: -S
 }
 
+// judged says whether the design sets goals for all figures: for 1 and 8 clients.
+func (l load) judged() bool { return l.clients <= 8 && !l.tls }
+
 // sample is what one run gave.
 type sample struct {
 	TPS float64       `json:"tps"`

@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -58,7 +57,8 @@ func Dial(ctx context.Context, dsn string) (*Conn, error) {
 		ctx, cancel = context.WithTimeout(ctx, config.ConnectTimeout)
 		defer cancel()
 	}
-	nc, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port))))
+	network, address := pgconn.NetworkAddress(config.Host, config.Port)
+	nc, err := new(net.Dialer).DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
