@@ -95,6 +95,7 @@ func walk(m protoreflect.Message, visit func(any)) {
 // visit takes one node.
 func (b *builder) visit(m any) {
 	class := &b.plan.Stmts[b.stmt].Class
+	b.compared(m)
 	switch n := m.(type) {
 	case *pg.FuncCall:
 		b.funcCall(n)

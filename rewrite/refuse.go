@@ -297,3 +297,12 @@ func refusePlacement(why string, at int) *Refusal {
 	}
 	return r.place(at)
 }
+
+// refuseCompared answers a call of read_secret as an operand beside a constant.
+func refuseCompared(hint string, at int) *Refusal {
+	r := &Refusal{
+		SQLState: stateNotSupported, Message: "a secret cannot be compared or combined with a constant in SQL",
+		Detail: notSent, Hint: hint,
+	}
+	return r.place(at)
+}
