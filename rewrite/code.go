@@ -42,6 +42,8 @@ func (b *builder) code(where string) {
 			b.refuse(refuseKept(p.value, where, t.start))
 		case p.unknown != "":
 			b.refuse(refuseUnknown(p.unknown, nearest(p.unknown), "", t.start))
+		case p.update:
+			b.refuse(refuseUpdate(t.start))
 		case p.bare != 0 && !b.foreign(p.bare):
 			r := refuseKept(p.bare, where, t.start)
 			r.Unqualified = b.canAsk()

@@ -18,12 +18,16 @@ type patterns struct {
 	// other: some function of schema vault but read_secret is called. Its
 	// arguments may be wrong, which only the tree tells.
 	other bool
+	// update: update_secret is called as supabase/vault's is, with the new value.
+	update bool
 	// at is where the first of value, bare and unknown stands.
 	at int
 }
 
 // dangerous reports whether a value may stand in the text.
-func (p *patterns) dangerous() bool { return p.value != 0 || p.bare != 0 || p.unknown != "" }
+func (p *patterns) dangerous() bool {
+	return p.value != 0 || p.bare != 0 || p.unknown != "" || p.update
+}
 
 // suspect reports whether a value may stand in the text, or in the arguments of
 // a call that takes none.
@@ -120,10 +124,38 @@ func loosePatterns[T ~string | ~[]byte](b T) (p patterns) {
 				schema = ""
 			}
 			p.looseCall(schema, name, at)
+			p.update = p.update || schema == schemaVault && name == "update_secret" && looseSecondString(b, after)
 		}
 		schema, dotted = name, false
 	}
 	return p
+}
+
+// looseSecondString reports whether the second argument behind the parenthesis at
+// open begins as a string.
+func looseSecondString[T ~string | ~[]byte](b T, open int) bool {
+	depth := 0
+	for i := open; i < len(b); i++ {
+		switch b[i] {
+		case '(':
+			depth++
+		case ')':
+			if depth--; depth == 0 {
+				return false
+			}
+		case ',':
+			if depth != 1 {
+				continue
+			}
+			for i++; i < len(b) && isSpace(b[i]); i++ {
+			}
+			if i+1 < len(b) && lower(b[i]) == 'e' {
+				i++
+			}
+			return i < len(b) && (b[i] == '\'' || b[i] == '$')
+		}
+	}
+	return false
 }
 
 // anyName is a name that could be spelled anyhow.
