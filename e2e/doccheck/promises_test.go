@@ -17,24 +17,43 @@ var (
 	testName = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)[A-Za-z0-9_]+)\(`)
 )
 
-// TestProtocolRules: each rule of docs/PROTOCOL.md names tests, and they exist.
-// A name is a test function's, or a transcript's file.
-func TestProtocolRules(t *testing.T) {
+// TestPromises: each rule of docs/PROTOCOL.md and each promise of
+// docs/THREAT_MODEL.md names tests, and they exist. A name is a test function's, or
+// a transcript's file.
+func TestPromises(t *testing.T) {
+	for _, doc := range []struct {
+		name, header string
+		least        int
+	}{
+		{"PROTOCOL.md", "| rule | seen by |", 80},
+		{"THREAT_MODEL.md", "| what holds | seen by |", 19},
+	} {
+		t.Run(doc.name, func(t *testing.T) {
+			if n := promises(t, doc.name, doc.header); n < doc.least {
+				t.Errorf("promises: got %d, want all of them", n)
+			}
+		})
+	}
+}
+
+// promises checks the rows of a document's tables that have this header.
+func promises(t *testing.T, name, header string) (rows int) {
+	t.Helper()
 	root, err := cluster.Root()
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(filepath.Join(root, "docs", "PROTOCOL.md"))
+	text, err := os.ReadFile(filepath.Join(root, "docs", name))
 	if err != nil {
 		t.Fatal(err)
 	}
 	known := map[string]map[string]bool{}
-	rules := 0
+	inTable := false
 	for n, line := range strings.Split(string(text), "\n") {
-		if !strings.HasPrefix(line, "| ") || line == "| rule | seen by |" {
+		if inTable = line == header || inTable && strings.HasPrefix(line, "|"); !inTable || !strings.HasPrefix(line, "| ") || line == header {
 			continue
 		}
-		rules++
+		rows++
 		cells := strings.Split(strings.Trim(line, "| "), " | ")
 		found := seenBy.FindAllStringSubmatch(cells[len(cells)-1], -1)
 		if len(cells) != 2 || len(found) == 0 {
@@ -49,16 +68,14 @@ func TestProtocolRules(t *testing.T) {
 			if known[folder] == nil {
 				known[folder] = tests(t, filepath.Join(root, folder))
 			}
-			for _, name := range strings.Split(m[2], ", ") {
-				if !known[folder][name] {
-					t.Errorf("line %d: there is no %s in %s", n+1, name, folder)
+			for _, test := range strings.Split(m[2], ", ") {
+				if !known[folder][test] {
+					t.Errorf("line %d: there is no %s in %s", n+1, test, folder)
 				}
 			}
 		}
 	}
-	if rules < 80 {
-		t.Errorf("rules: got %d, want all of them", rules)
-	}
+	return rows
 }
 
 // tests are the names of a folder's test functions and transcripts.
