@@ -120,7 +120,7 @@ fuzz-server: build ## compare our reading of random texts with a server's for FU
 	$(GO) test -tags e2e -count=1 -timeout 0 -run '^TestServerReads$$' ./rewrite -v -reading-time $(FUZZTIME)
 
 .PHONY: doors
-doors: build install-extension ## the table of doors by triples instead of pairs (an hour; DOORS_ARGS='-seed 1')
+doors: build install-extension ## the table of doors by triples instead of pairs (a quarter of an hour; DOORS_ARGS='-seed 1')
 	$(GO) test -tags e2e -count=1 -timeout 0 -run '^TestDoors$$' ./e2e/doors -v -strength 3 $(DOORS_ARGS)
 
 # Not part of `make test`: it wants a machine with nothing else to do.
