@@ -64,6 +64,12 @@ var signatures = []signature{
 	{name: "node_write", args: []string{"record text", "action text", "kind text", "actor text"}, internal: true},
 	{name: "node_update", args: []string{"name text", "rotation_interval interval", "grace_period interval", "description text", "allowed_cidrs cidr[]", "actor text"}, internal: true},
 	{name: "node_delete", args: []string{"name text", "actor text"}, internal: true},
+	{name: "check_rest_admin", args: []string{"caller bytea"}, internal: true},
+	{name: "rest_admin", args: []string{"caller bytea", "change text", "name text", "detail jsonb"}, internal: true},
+	{name: "rest_roles", args: []string{"caller bytea", "wanted text", "after text", "page int"}, internal: true},
+	{name: "rest_tokens", args: []string{"caller bytea", "after text", "page int"}, internal: true},
+	{name: "bootstrap_token", args: []string{"sha256 bytea"}, internal: true},
+	{name: "lockout", args: []string{"client inet", "secs int"}, internal: true},
 
 	// Not for callers: parts of the type, of triggers and of constraints.
 	{name: "valid_name", args: []string{"name text"}, internal: true},
