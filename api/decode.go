@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/hyperiondb/hyperion-vault/envelope/erase"
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 )
 
 // maxBody is room for the longest value with every byte of it escaped (\u0001), and
@@ -20,11 +21,11 @@ import (
 const maxBody = 4 << 20
 
 // decode reads a request's body as one JSON object. fields name what it may have:
-// *[]byte for a value that the caller zeroes, **string, **int64, **[]string. What is
-// null is as if it were not there. Strict: one object, no other field, none twice,
+// *[]byte for a value that the caller zeroes, **string, **bool, **int64, **[]string,
+// **[]vault.Permission. What is null is as if it were not there. Strict: one object, no other field, none twice,
 // valid UTF-8, no half of a surrogate pair. The body is erased; no value is ever a
 // string. Errors quote nothing.
-func (h *handler) decode(r *http.Request, fields map[string]any) error {
+func (h *Handler) decode(r *http.Request, fields map[string]any) error {
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if charset := params["charset"]; err != nil || kind != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") || r.Header.Get("Content-Encoding") != "" {
 		return &problem{http.StatusUnsupportedMediaType, "media_type", "the body should be JSON: Content-Type: application/json"}
@@ -100,6 +101,17 @@ func decodeObject(in []byte, fields map[string]any) error {
 	if !p.take('{') {
 		return errJSON
 	}
+	if err := p.object(fields); err != nil {
+		return err
+	}
+	if p.blank(); p.at != len(p.in) {
+		return errJSON
+	}
+	return nil
+}
+
+// object reads an object behind its first brace.
+func (p *parser) object(fields map[string]any) error {
 	seen := map[string]bool{}
 	for first := true; !p.take('}'); first = false {
 		if !first && !p.take(',') {
@@ -121,9 +133,6 @@ func decodeObject(in []byte, fields map[string]any) error {
 		if err := p.value(into); err != nil {
 			return err
 		}
-	}
-	if p.blank(); p.at != len(p.in) {
-		return errJSON
 	}
 	return nil
 }
@@ -172,9 +181,20 @@ func (p *parser) value(into any) (err error) {
 		if n, err = p.number(); err == nil {
 			*into = &n
 		}
+	case **bool:
+		yes := p.word("true")
+		if !yes && !p.word("false") {
+			return errType
+		}
+		*into = &yes
 	case **[]string:
 		var list []string
 		if list, err = p.list(); err == nil {
+			*into = &list
+		}
+	case **[]vault.Permission:
+		var list []vault.Permission
+		if list, err = p.permissions(); err == nil {
 			*into = &list
 		}
 	default:
@@ -221,6 +241,31 @@ func (p *parser) list() ([]string, error) {
 			return nil, errType
 		}
 		list = append(list, string(text))
+	}
+	return list, nil
+}
+
+// permissions reads a list of rules, each {"action": …, "path": …}.
+func (p *parser) permissions() ([]vault.Permission, error) {
+	if !p.take('[') {
+		return nil, errType
+	}
+	list := []vault.Permission{}
+	for first := true; !p.take(']'); first = false {
+		if !first && !p.take(',') {
+			return nil, errJSON
+		}
+		if !p.take('{') || len(list) == maxList {
+			return nil, errType
+		}
+		var action, path *string
+		if err := p.object(map[string]any{"action": &action, "path": &path}); err != nil {
+			return nil, err
+		}
+		if action == nil || path == nil {
+			return nil, bad("a permission has an action and a path")
+		}
+		list = append(list, vault.Permission{Action: *action, Path: *path})
 	}
 	return list, nil
 }

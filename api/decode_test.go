@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 )
 
 // target has a field of each type.
@@ -15,10 +17,12 @@ type target struct {
 	text  *string
 	n     *int64
 	list  *[]string
+	yes   *bool
+	rules *[]vault.Permission
 }
 
 func (g *target) fields() map[string]any {
-	return map[string]any{"value": &g.value, "text": &g.text, "n": &g.n, "list": &g.list}
+	return map[string]any{"value": &g.value, "text": &g.text, "n": &g.n, "list": &g.list, "yes": &g.yes, "rules": &g.rules}
 }
 
 func TestDecode(t *testing.T) {
@@ -43,6 +47,12 @@ func TestDecode(t *testing.T) {
 	if err := decodeObject([]byte(`{"n":-12,"list":["a","b"],"text":"t"}`), g.fields()); err != nil {
 		t.Fatal(err)
 	}
+	if err := decodeObject([]byte(`{"yes":true,"rules":[{"action":"read","path":"a/*"}, { "path" : "b" , "action" : "*" }]}`), g.fields()); err != nil {
+		t.Fatal(err)
+	}
+	if !*g.yes || len(*g.rules) != 2 || (*g.rules)[0] != (vault.Permission{Action: "read", Path: "a/*"}) || (*g.rules)[1] != (vault.Permission{Action: "*", Path: "b"}) {
+		t.Errorf("got %+v %+v", *g.yes, *g.rules)
+	}
 	if *g.n != -12 || *g.text != "t" || strings.Join(*g.list, " ") != "a b" || g.value != nil {
 		t.Errorf("got %+v", g)
 	}
@@ -57,6 +67,9 @@ func TestDecodeRefuses(t *testing.T) {
 		`{"n":"1"}`, `{"n":1.0}`, `{"n":1e3}`, `{"n":01}`, `{"n":-}`, `{"n":- 1}`, `{"n":+1}`, `{"n":1234567890123456789}`, `{"n":}`,
 		`{"list":["a",]}`, `{"list":["a"`, `{"list":[1]}`, `{"list":"a"}`, `{"list":[["a"]]}`, `{"list":["a" "b"]}`,
 		`{"value":"\x"}`, `{"value":"\u12"}`, `{"value":"\u12g4"}`, `{"value":"\ud800"}`, `{"value":"\ud800\u0041"}`, `{"value":"\udc00"}`, `{"value":"\ud800x"}`, `{"value":"\`,
+		`{"yes":1}`, `{"yes":"true"}`, `{"yes":True}`, `{"yes":truefalse}`,
+		`{"rules":{}}`, `{"rules":["s3cret"]}`, `{"rules":[{"action":"s3cret"}]}`, `{"rules":[{"action":"read","path":"s3cret","more":1}]}`, `{"rules":[{"action":"read","path":["s3cret"]}]}`,
+		`{"rules":[{"action":"read","path":"a","path":"s3cret"}]}`, `{"rules":[{"action":"read","path":"a"},]}`, `{"rules":[{"action":"read","path":"a"}`, `{"rules":[{"action":null,"path":"s3cret"}]}`,
 		"{\"value\":\"a\nb\"}", "{\"value\":\"\xff\"}", "\ufeff{}", "{\"value\":\"a\x00\"}",
 		`{"list":[` + strings.Repeat(`"",`, maxList) + `""]}`,
 	} {
@@ -91,6 +104,10 @@ func FuzzDecode(f *testing.F) {
 			Text  *string   `json:"text"`
 			N     *int64    `json:"n"`
 			List  *[]string `json:"list"`
+			Yes   *bool     `json:"yes"`
+			Rules *[]struct {
+				Action, Path *string
+			} `json:"rules"`
 		}
 		d := json.NewDecoder(bytes.NewReader(in))
 		d.DisallowUnknownFields()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -34,7 +35,7 @@ func status(k vault.Kind) int {
 		return http.StatusForbidden
 	case vault.KindMissing:
 		return http.StatusNotFound
-	case vault.KindExists:
+	case vault.KindExists, vault.KindInUse:
 		return http.StatusConflict
 	case vault.KindChanged:
 		return http.StatusPreconditionFailed
@@ -48,7 +49,7 @@ func status(k vault.Kind) int {
 }
 
 // fail answers with an error, and logs what an operator has to know.
-func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+func (h *Handler) fail(w http.ResponseWriter, r *http.Request, client netip.Addr, err error) {
 	var p *problem
 	if errors.As(err, &p) {
 		writeError(w, p.status, p.code, p.text)
@@ -61,7 +62,7 @@ func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	code := status(e.Kind)
 	if code >= http.StatusInternalServerError && e.Kind != vault.KindCanceled {
 		h.log.LogAttrs(r.Context(), slog.LevelWarn, "a request failed", slog.String("request_id", r.Header.Get(headerID)),
-			slog.String("kind", e.Kind.String()), slog.String("secret", e.Secret), slog.String("client", r.RemoteAddr), slog.String("error", err.Error()))
+			slog.String("kind", e.Kind.String()), slog.String("secret", e.Secret), slog.String("client", client.String()), slog.String("error", err.Error()))
 	}
 	text := e.Msg
 	switch {

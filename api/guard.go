@@ -26,13 +26,13 @@ const (
 type request struct {
 	*http.Request
 	access *vault.Access
-	name   string // of the secret; empty: none is named
+	name   string // of the secret, role or token; empty: none is named
 }
 
 // guard sets what every answer has, and turns away what a browser sends for a
 // stranger's page: of names only those count that the operator gave, so that a name
 // which somebody points at this node (DNS rebinding) is none.
-func (h *handler) guard(next http.Handler) http.Handler {
+func (h *Handler) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := requestID(r.Header.Values(headerID))
 		r.Header.Set(headerID, id) // for the log
@@ -41,7 +41,7 @@ func (h *handler) guard(next http.Handler) http.Handler {
 		header.Set("Cache-Control", "no-store")
 		header.Set("X-Content-Type-Options", "nosniff")
 		switch {
-		case !h.knownHost(r.Host):
+		case !h.front.Load().knownHost(r.Host):
 			writeError(w, http.StatusForbidden, "host", "this node is not called so; an administrator lists names in VAULT_API_HOSTS")
 		case crossSite(r):
 			writeError(w, http.StatusForbidden, "cross_site", "requests of other sites' pages are not answered")
@@ -65,7 +65,7 @@ func requestID(sent []string) string {
 
 // knownHost says whether a Host header names an address, localhost, or a name that
 // was given.
-func (h *handler) knownHost(hostport string) bool {
+func (f *front) knownHost(hostport string) bool {
 	host := hostport
 	if name, _, err := net.SplitHostPort(hostport); err == nil {
 		host = name
@@ -75,7 +75,7 @@ func (h *handler) knownHost(hostport string) bool {
 		return true
 	}
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	return host == "localhost" || h.hosts[host]
+	return host == "localhost" || f.hosts[host]
 }
 
 // crossSite says whether a browser sends this for another site's page.
@@ -94,17 +94,13 @@ func crossSite(r *http.Request) bool {
 }
 
 // authenticate finds out who sends a request.
-func (h *handler) authenticate(r *http.Request) (*vault.Access, error) {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return nil, err // nobody listens on sockets
-	}
+func (h *Handler) authenticate(r *http.Request, client netip.Addr) (*vault.Access, error) {
 	token, ok := bearer(r.Header.Values("Authorization"))
 	if !ok {
 		return nil, &problem{status: http.StatusUnauthorized, code: "unknown", text: "the Authorization header should be: Bearer TOKEN"}
 	}
-	access, err := h.vault.Authenticate(r.Context(), token, peer.Addr())
-	if err == nil && access.Public() && !peer.Addr().Unmap().IsLoopback() {
+	access, err := h.vault.Authenticate(r.Context(), token, client)
+	if err == nil && access.Public() && !client.IsLoopback() {
 		h.public.Do(func() {
 			h.log.Warn("every address in VAULT_ALLOWED_IPS may read every secret without a token; a role named ip narrows that, or VAULT_READ_AUTH=both")
 		})

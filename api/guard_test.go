@@ -80,10 +80,13 @@ func TestEveryAnswer(t *testing.T) {
 		{"GET", "/v1/secrets/a%2Frotate", 405, "POST"},
 		{"POST", "/v1/secrets/a/b/versions", 405, "GET"},
 		{"GET", "/v1/batch/secrets", 405, "POST"},
-		{"GET", "/v1/roles", 501, ""},
-		{"PUT", "/v1/roles/a/permissions", 501, ""},
-		{"POST", "/v1/tokens", 501, ""},
-		{"DELETE", "/v1/tokens/a", 501, ""},
+		{"DELETE", "/v1/roles", 405, "GET, POST"},
+		{"PUT", "/v1/roles/a", 405, "DELETE, GET"},
+		{"GET", "/v1/roles/a/permissions", 405, "PUT"},
+		{"DELETE", "/v1/roles/a%2Fpermissions", 405, "PUT"},
+		{"POST", "/v1/roles/permissions", 405, "DELETE, GET"},
+		{"PUT", "/v1/tokens", 405, "GET, POST"},
+		{"GET", "/v1/tokens/a", 405, "DELETE"},
 	} {
 		w := ask(t, c.method, c.path, nil)
 		h := w.Header()
@@ -144,7 +147,7 @@ func TestSplitVerb(t *testing.T) {
 func TestStatus(t *testing.T) {
 	for kind, want := range map[vault.Kind]int{
 		vault.KindInternal: 500, vault.KindTampered: 500, vault.KindInvalid: 400, vault.KindDenied: 403, vault.KindUnknown: 401, vault.KindMissing: 404,
-		vault.KindExists: 409, vault.KindChanged: 412, vault.KindLimited: 429, vault.KindKMS: 503, vault.KindServer: 503, vault.KindPrimary: 503, vault.KindAudit: 503, vault.KindStale: 503,
+		vault.KindExists: 409, vault.KindInUse: 409, vault.KindChanged: 412, vault.KindLimited: 429, vault.KindKMS: 503, vault.KindServer: 503, vault.KindPrimary: 503, vault.KindAudit: 503, vault.KindStale: 503,
 	} {
 		if got := status(kind); got != want {
 			t.Errorf("%v: got %d, want %d", kind, got, want)

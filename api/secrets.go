@@ -36,7 +36,7 @@ func query(r *request, names ...string) (map[string]string, error) {
 }
 
 // GET /v1/secrets/{name}
-func (h *handler) read(w http.ResponseWriter, r *request) error {
+func (h *Handler) read(w http.ResponseWriter, r *request) error {
 	q, err := query(r, "version")
 	if err != nil {
 		return err
@@ -55,7 +55,7 @@ func (h *handler) read(w http.ResponseWriter, r *request) error {
 }
 
 // POST /v1/batch/secrets
-func (h *handler) readMany(w http.ResponseWriter, r *request) error {
+func (h *Handler) readMany(w http.ResponseWriter, r *request) error {
 	if _, err := query(r); err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (b *body) change() (c vault.Change, err error) {
 }
 
 // POST /v1/secrets
-func (h *handler) create(w http.ResponseWriter, r *request) error {
+func (h *Handler) create(w http.ResponseWriter, r *request) error {
 	if _, err := query(r); err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func ifMatch(r *request) (int32, error) {
 }
 
 // PUT /v1/secrets/{name}
-func (h *handler) update(w http.ResponseWriter, r *request) error {
+func (h *Handler) update(w http.ResponseWriter, r *request) error {
 	version, err := ifMatch(r)
 	if err != nil {
 		return err
@@ -195,7 +195,7 @@ func (h *handler) update(w http.ResponseWriter, r *request) error {
 }
 
 // DELETE /v1/secrets/{name}
-func (h *handler) remove(w http.ResponseWriter, r *request) error {
+func (h *Handler) remove(w http.ResponseWriter, r *request) error {
 	version, err := ifMatch(r)
 	if err != nil {
 		return err
@@ -211,7 +211,7 @@ func (h *handler) remove(w http.ResponseWriter, r *request) error {
 }
 
 // POST /v1/secrets/{name}/rotate
-func (h *handler) rotate(w http.ResponseWriter, r *request) error {
+func (h *Handler) rotate(w http.ResponseWriter, r *request) error {
 	if _, err := query(r); err != nil {
 		return err
 	}
@@ -223,7 +223,7 @@ func (h *handler) rotate(w http.ResponseWriter, r *request) error {
 }
 
 // POST /v1/secrets/{name}/verify
-func (h *handler) verify(w http.ResponseWriter, r *request) error {
+func (h *Handler) verify(w http.ResponseWriter, r *request) error {
 	if _, err := query(r); err != nil {
 		return err
 	}
@@ -258,7 +258,7 @@ func (h *handler) verify(w http.ResponseWriter, r *request) error {
 }
 
 // GET /v1/secrets/{name}/versions
-func (h *handler) versions(w http.ResponseWriter, r *request) error {
+func (h *Handler) versions(w http.ResponseWriter, r *request) error {
 	if _, err := query(r); err != nil {
 		return err
 	}
@@ -281,17 +281,14 @@ func (h *handler) versions(w http.ResponseWriter, r *request) error {
 }
 
 // GET /v1/secrets
-func (h *handler) list(w http.ResponseWriter, r *request) error {
+func (h *Handler) list(w http.ResponseWriter, r *request) error {
 	q, err := query(r, "prefix", "after", "limit")
 	if err != nil {
 		return err
 	}
-	limit := maxPage
-	if text, ok := q["limit"]; ok {
-		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > math.MaxInt32 {
-			return bad("limit should be a number from 1 up")
-		}
-		limit = min(limit, maxPage)
+	limit, err := limitOf(q)
+	if err != nil {
+		return err
 	}
 	if !listable(q["prefix"]) || !listable(q["after"]) {
 		return bad("prefix and after should be names, or their beginnings")
@@ -305,14 +302,32 @@ func (h *handler) list(w http.ResponseWriter, r *request) error {
 		out[i] = metaOf(&list[i])
 	}
 	if more {
-		next := url.Values{"after": {out[len(out)-1].Name}, "limit": {strconv.Itoa(limit)}}
-		if q["prefix"] != "" {
-			next.Set("prefix", q["prefix"])
-		}
-		w.Header().Set("Link", "</v1/secrets?"+next.Encode()+`>; rel="next"`)
+		next(w, "/v1/secrets", out[len(out)-1].Name, limit, q["prefix"])
 	}
 	writeJSON(w, http.StatusOK, out)
 	return nil
+}
+
+// limitOf is how many are listed.
+func limitOf(q map[string]string) (int, error) {
+	text, ok := q["limit"]
+	if !ok {
+		return maxPage, nil
+	}
+	limit, err := strconv.Atoi(text)
+	if err != nil || limit < 1 || limit > math.MaxInt32 {
+		return 0, bad("limit should be a number from 1 up")
+	}
+	return min(limit, maxPage), nil
+}
+
+// next says where a list goes on.
+func next(w http.ResponseWriter, path, after string, limit int, prefix string) {
+	q := url.Values{"after": {after}, "limit": {strconv.Itoa(limit)}}
+	if prefix != "" {
+		q.Set("prefix", prefix)
+	}
+	w.Header().Set("Link", "<"+path+"?"+q.Encode()+`>; rel="next"`)
 }
 
 // listable says whether a name can begin so.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -69,9 +68,6 @@ func (n *node) checkListen(ctx context.Context, l *checklist) {
 	l.ok("listen", "all addresses are free")
 }
 
-// beforeReplayed are the versions of the extension that have no vault.replayed().
-var beforeReplayed = []string{"1.0", "1.1"}
-
 func (n *node) checkServer(ctx context.Context, l *checklist) {
 	c := n.config
 	st, err := n.vault.Status(ctx)
@@ -84,11 +80,15 @@ func (n *node) checkServer(ctx context.Context, l *checklist) {
 		return
 	}
 	l.ok("server", "%s: vault %s, extension %s", c.local.address, st.VaultID, st.ExtensionVersion)
-	if slices.Contains(beforeReplayed, st.ExtensionVersion) {
+	if !st.AtLeast(2) {
 		l.note("server", "the extension is older than 1.2: after a failover sessions stay at the primary until the standby's next restartpoint")
 	}
-	if st.ExtensionVersion == "1.2" || slices.Contains(beforeReplayed, st.ExtensionVersion) {
+	if !st.AtLeast(3) {
 		l.note("server", "the extension is older than 1.3: REST answers 503")
+	} else if !st.AtLeast(4) {
+		l.note("server", "the extension is older than 1.4: roles and tokens are not managed by REST (503), and nodes do not tell each other of locked addresses")
+	}
+	if !st.AtLeast(4) {
 		l.note("", "→ ALTER EXTENSION hyperion_vault UPDATE")
 	}
 	if st.WorkerDatabase != c.database {

@@ -63,7 +63,7 @@ func load(s *settings, environ []string, file string) (v values, warnings []stri
 // readSecrets takes the secrets that are in files of their own.
 func (v values) readSecrets() error {
 	var errs []error
-	for _, name := range []string{"VAULT_PG_PASSWORD", "VAULT_LOCAL_MASTER_KEY"} {
+	for _, name := range []string{"VAULT_PG_PASSWORD", "VAULT_LOCAL_MASTER_KEY", "VAULT_BOOTSTRAP_TOKEN"} {
 		path, ok := v[name+"_FILE"]
 		if !ok || path == "" {
 			continue

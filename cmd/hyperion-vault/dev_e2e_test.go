@@ -207,7 +207,7 @@ func TestDev(t *testing.T) {
 		}
 	})
 	t.Run("HTTP", func(t *testing.T) {
-		for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/readyz?require=primary,kms": 200, "/v1/secrets": 401, "/v1/roles": 501} {
+		for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/readyz?require=primary,kms": 200, "/v1/secrets": 401, "/v1/roles": 401} {
 			if got, body := get(t, second.REST+path); got != want {
 				t.Errorf("%s: got %d, want %d: %s", path, got, want, body)
 			}

@@ -17,7 +17,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/hyperiondb/hyperion-vault/api"
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 )
 
@@ -78,13 +77,12 @@ func (n *node) apiHandler() http.Handler {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
 	mux.HandleFunc("GET /readyz", n.readyz)
-	rest := api.New(api.Config{Vault: n.vault, Hosts: n.config.apiHosts, Log: n.log})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/healthz", "/readyz":
 			mux.ServeHTTP(w, r)
 		default: // past the mux, which would clean a path before anybody could refuse it
-			rest.ServeHTTP(w, r)
+			n.rest.ServeHTTP(w, r)
 		}
 	})
 }

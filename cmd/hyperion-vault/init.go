@@ -4,9 +4,7 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +14,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/hyperiondb/hyperion-vault/envelope"
+	"github.com/hyperiondb/hyperion-vault/envelope/erase"
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 )
 
 type initCommand struct {
@@ -195,17 +195,16 @@ func listed(text string) []string {
 
 // firstToken is made only while none ever existed; the server learns its hash.
 func firstToken(ctx context.Context, conn *pgx.Conn, r *initResult) error {
-	secret := make([]byte, 32)
-	_, _ = rand.Read(secret) // never fails, by its documentation
-	token := "hvt_" + base64.RawURLEncoding.EncodeToString(secret)
-	hash := sha256.Sum256([]byte(token))
+	token := vault.NewToken()
+	defer erase.Zero(token)
+	hash := sha256.Sum256(token)
 	tag, err := conn.Exec(ctx, `INSERT INTO vault.admin_tokens (name, token_sha256)
 		SELECT 'init', $1 WHERE NOT EXISTS (SELECT FROM vault.admin_tokens)`, hash[:])
 	if err != nil {
 		return fmt.Errorf("first admin token: %w", err)
 	}
 	if tag.RowsAffected() == 1 {
-		r.AdminToken = token
+		r.AdminToken = string(token)
 		r.did("made the first admin token")
 	}
 	return nil

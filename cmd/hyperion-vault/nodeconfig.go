@@ -3,6 +3,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"log/slog"
@@ -53,6 +54,9 @@ type nodeConfig struct {
 	allowedIPs, proxyIPs *vault.AllowList
 	readAuth             vault.ReadAuth
 	apiHosts             []string
+	trustProxy           *vault.AllowList
+	bootstrap            []byte // SHA-256 of the token; nil: none
+	weakBootstrap        bool
 	openIndirect         proxy.OpenIndirect
 	ignoreHBA, addHost   bool
 
@@ -62,6 +66,7 @@ type nodeConfig struct {
 	limits     proxy.Limits
 	maxMisses  int
 	missWindow time.Duration
+	lockout    time.Duration
 	drain      time.Duration
 	logFormat  string
 	logLevel   slog.Level
@@ -205,6 +210,10 @@ func (p *reader) access(c *nodeConfig) {
 			c.apiHosts = append(c.apiHosts, name)
 		}
 	}
+	if p.values["VAULT_TRUST_PROXY"] != "false" { // the original's word for nobody
+		c.trustProxy = p.allowList("VAULT_TRUST_PROXY")
+	}
+	p.bootstrapToken(c)
 	c.ignoreHBA = p.oneOf("VAULT_PROXY_HBA", "server", "off") == "off"
 	c.addHost = p.boolean("VAULT_APPNAME_ADD_HOST")
 	switch p.oneOf("VAULT_OPEN_INDIRECT", "users", "on", "off") {
@@ -224,6 +233,24 @@ func (p *reader) access(c *nodeConfig) {
 		c.requireTLS = proxy.TLSForSecrets
 	}
 	c.certificate = p.certificate()
+}
+
+// guessable is what a token is shorter than that somebody may have thought up.
+const guessable = 20
+
+// bootstrapToken keeps of the token what the database is to know.
+func (p *reader) bootstrapToken(c *nodeConfig) {
+	token := p.values["VAULT_BOOTSTRAP_TOKEN"]
+	if token == "" {
+		return
+	}
+	visible := func(r rune) bool { return r > ' ' && r <= '~' }
+	if len(token) > 512 || strings.TrimFunc(token, visible) != "" {
+		p.wrong("VAULT_BOOTSTRAP_TOKEN")
+		return
+	}
+	sum := sha256.Sum256([]byte(token))
+	c.bootstrap, c.weakBootstrap = sum[:], len(token) < guessable
 }
 
 func (p *reader) allowList(name string) *vault.AllowList {
@@ -277,6 +304,7 @@ func (p *reader) limits(c *nodeConfig) {
 	}
 	c.maxMisses = p.number("VAULT_AUTH_MAX_FAILURES", 1, 10_000)
 	c.missWindow = p.seconds("VAULT_AUTH_WINDOW_SECS", 1, 86400)
+	c.lockout = p.seconds("VAULT_AUTH_LOCKOUT_SECS", 0, 86400)
 	c.drain = p.seconds("VAULT_DRAIN_SECS", 0, 3600)
 	c.logFormat = p.oneOf("VAULT_LOG_FORMAT", "json", "text")
 	c.logLevel = p.level("VAULT_LOG_LEVEL")

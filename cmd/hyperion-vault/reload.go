@@ -10,13 +10,13 @@ import (
 
 // reloadable settings take effect at SIGHUP; all others need a restart.
 var reloadable = []string{
-	"VAULT_ALLOWED_IPS", "VAULT_PROXY_ALLOWED_IPS",
+	"VAULT_ALLOWED_IPS", "VAULT_PROXY_ALLOWED_IPS", "VAULT_READ_AUTH", "VAULT_API_HOSTS", "VAULT_TRUST_PROXY",
 	"VAULT_TLS_CERT", "VAULT_TLS_KEY",
 	"VAULT_PG_PASSWORD", "VAULT_PG_PASSWORD_FILE",
 	"VAULT_LOG_LEVEL",
 	"VAULT_MAX_SESSIONS", "VAULT_MAX_USER_SESSIONS", "VAULT_MAX_PENDING", "VAULT_MAX_ADDRESS_PENDING",
 	"VAULT_HANDSHAKE_SECS", "VAULT_MAX_STARTUP_BYTES", "VAULT_FAILED_LOGINS_PER_SEC", "VAULT_CANCEL_MISSES_PER_SEC",
-	"VAULT_AUTH_MAX_FAILURES", "VAULT_AUTH_WINDOW_SECS",
+	"VAULT_AUTH_MAX_FAILURES", "VAULT_AUTH_WINDOW_SECS", "VAULT_AUTH_LOCKOUT_SECS",
 	"VAULT_IDLE_SECS", "VAULT_MAX_QUERY_BYTES", "VAULT_MAX_HELD_BYTES",
 	"VAULT_TCP_KEEPALIVE_SECS", "VAULT_TCP_USER_TIMEOUT_SECS",
 }
@@ -50,7 +50,9 @@ func (n *node) reloadSettings(ctx context.Context) {
 	}
 	n.vault.SetAllowedIPs(config.proxyIPs, config.allowedIPs)
 	n.vault.SetPassword(config.password)
-	n.vault.SetMisses(config.maxMisses, config.missWindow)
+	n.vault.SetReadAuth(config.readAuth)
+	n.vault.SetMisses(config.maxMisses, config.missWindow, config.lockout)
+	n.rest.SetFront(config.apiHosts, config.trustProxy)
 	n.proxy.SetLimits(config.limits)
 	n.certificate.Store(config.certificate)
 	n.config.level.Set(config.logLevel)

@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/hyperiondb/hyperion-vault/api"
 	"github.com/hyperiondb/hyperion-vault/envelope"
 	"github.com/hyperiondb/hyperion-vault/envelope/erase"
 	"github.com/hyperiondb/hyperion-vault/proxy"
@@ -89,6 +90,7 @@ type node struct {
 	name     string
 	vault    *vault.Vault
 	proxy    *proxy.Server
+	rest     *api.Handler
 	registry *prometheus.Registry
 
 	certificate atomic.Pointer[tls.Certificate] // nil: none; SIGHUP replaces it
@@ -129,7 +131,7 @@ func newNode(ctx context.Context, c *nodeConfig, log *slog.Logger) (*node, error
 		User: c.user, Password: c.password, Database: c.database, PoolMax: c.poolMax,
 		SSLMode: c.sslMode, SSLRootCert: c.sslRoots, AllowTrust: c.allowTrust,
 		Pin: pin, NewSealer: newSealer, AllowedIPs: c.proxyIPs,
-		RESTAllowedIPs: c.allowedIPs, ReadAuth: c.readAuth, PrimaryWait: c.primaryWait, MaxMisses: c.maxMisses, MissWindow: c.missWindow,
+		RESTAllowedIPs: c.allowedIPs, ReadAuth: c.readAuth, PrimaryWait: c.primaryWait, MaxMisses: c.maxMisses, MissWindow: c.missWindow, Lockout: c.lockout,
 		MaxStaleness: c.maxStaleness, Log: log, Registerer: n.registry,
 	})
 	if err != nil {
@@ -139,6 +141,7 @@ func newNode(ctx context.Context, c *nodeConfig, log *slog.Logger) (*node, error
 		n.vault.Close()
 		return nil, err
 	}
+	n.rest = api.New(api.Config{Vault: n.vault, Hosts: c.apiHosts, TrustProxy: c.trustProxy, Log: log})
 	n.registry.MustRegister(n.partGauges()...)
 	return n, nil
 }
@@ -247,6 +250,12 @@ func (n *node) run(ctx context.Context) error {
 	background(func() error { n.vault.Watch(work); return nil })
 	background(func() error { n.watchKMS(work); return nil })
 	background(func() error { n.signals(work); return nil })
+	if n.config.bootstrap != nil {
+		if n.config.weakBootstrap {
+			n.log.WarnContext(ctx, "VAULT_BOOTSTRAP_TOKEN is short: who can guess it is an administrator")
+		}
+		background(func() error { n.vault.Bootstrap(work, n.config.bootstrap); return nil })
+	}
 	background(func() error { returnMemory(work); return nil })
 	background(func() error { n.processors.share(work); return nil })
 	n.log.InfoContext(ctx, "serving", "version", version, "proxy", addresses(listeners.proxy), "api", listeners.api.Addr().String())

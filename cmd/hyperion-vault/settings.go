@@ -50,6 +50,9 @@ type settings struct {
 	ProxyIPs       *string `env:"VAULT_PROXY_ALLOWED_IPS" form:"addresses, CIDRs, loopback, samehost, with commas between" help:"The same for SQL alone. Default: VAULT_ALLOWED_IPS."`
 	ReadAuth       *string `env:"VAULT_READ_AUTH" preset:"ip" form:"ip, token or both" help:"What REST asks of who reads and verifies: an address in VAULT_ALLOWED_IPS (a token, if one is sent, decides what; without one the role ip does), a token from any address, or both."`
 	APIHosts       *string `env:"VAULT_API_HOSTS" form:"host names, with commas between" help:"Names by which REST may be called, beside addresses and localhost: a name that somebody else points at the node is none of them."`
+	TrustProxy     *string `env:"VAULT_TRUST_PROXY" form:"addresses, CIDRs, loopback, samehost, with commas between, or false" help:"Proxies in front of REST whose X-Forwarded-For is believed: the last address in it that is none of them is the client's. One that sends none is refused. Empty, or false: none."`
+	BootstrapToken *string `kong:"-" env:"VAULT_BOOTSTRAP_TOKEN" secret:"true" form:"1 to 512 visible ASCII characters" help:"A token that becomes an administrator's, named bootstrap, if there never was a token; the same on all nodes. Unset it when there are others."`
+	BootstrapFile  *string `env:"VAULT_BOOTSTRAP_TOKEN_FILE" form:"a path; the file may be read by its owner only" help:"File that holds VAULT_BOOTSTRAP_TOKEN."`
 	ProxyHBA       *string `env:"VAULT_PROXY_HBA" preset:"server" form:"server or off" help:"Whose pg_hba.conf is applied to a client's own address, database, role and TLS: the local server's, or nobody's."`
 	AppnameAddHost *string `env:"VAULT_APPNAME_ADD_HOST" preset:"false" form:"true or false" help:"Add the client's address and port to the application_name with which it connects."`
 	OpenIndirect   *string `env:"VAULT_OPEN_INDIRECT" preset:"users" form:"on, users or off" help:"Whether a sealed value is opened that comes out of a view, function or trigger: for everybody, for all but superusers and BYPASSRLS roles, for nobody."`
@@ -66,8 +69,9 @@ type settings struct {
 	MaxStartupBytes   *string `env:"VAULT_MAX_STARTUP_BYTES" preset:"10000" form:"bytes from 512 to 10000" help:"Largest first packet of a client. Before log-in no other message may be larger than 1,024 bytes."`
 	FailedLogins      *string `env:"VAULT_FAILED_LOGINS_PER_SEC" preset:"50" form:"a number from 1 to 1000" help:"Log-ins that may fail from one address, ten seconds' worth of them at once; beyond that its log-ins wait, then are refused."`
 	CancelMisses      *string `env:"VAULT_CANCEL_MISSES_PER_SEC" preset:"10" form:"a number from 1 to 1000" help:"Cancel requests with a wrong key that one address may send, ten seconds' worth of them at once; beyond that none with a short key is heard."`
-	AuthMaxFailures   *string `env:"VAULT_AUTH_MAX_FAILURES" preset:"5" form:"a number from 1 to 10000" help:"Wrong values that a role, or by REST an address, may verify against one secret within VAULT_AUTH_WINDOW_SECS."`
+	AuthMaxFailures   *string `env:"VAULT_AUTH_MAX_FAILURES" preset:"5" form:"a number from 1 to 10000" help:"Wrong values that a role, or by REST an address, may verify against one secret within VAULT_AUTH_WINDOW_SECS, and unknown tokens that an address (of IPv6: a /64 network) may send."`
 	AuthWindowSecs    *string `env:"VAULT_AUTH_WINDOW_SECS" preset:"300" form:"seconds from 1 to 86400" help:"Time in which VAULT_AUTH_MAX_FAILURES fill up again."`
+	AuthLockoutSecs   *string `env:"VAULT_AUTH_LOCKOUT_SECS" preset:"900" form:"seconds from 0 to 86400" help:"How long an address is locked that has sent VAULT_AUTH_MAX_FAILURES unknown tokens, by all nodes; valid tokens, and reads without one, are let in all the same. 0: none is locked."`
 	IdleSecs          *string `env:"VAULT_IDLE_SECS" preset:"0" form:"seconds from 0 to 2592000" help:"How long a session may be idle outside a transaction; 0: for ever. Replication connections are exempt."`
 	MaxQueryBytes     *string `env:"VAULT_MAX_QUERY_BYTES" preset:"67108864" form:"bytes from 65536 to 1073741824" help:"Largest SQL text, or set of bound values, that the node holds to look for vault calls."`
 	MaxHeldBytes      *string `env:"VAULT_MAX_HELD_BYTES" preset:"536870912" form:"bytes from 1048576 to 1099511627776" help:"Most memory that unfinished messages of all sessions may take together."`
@@ -81,8 +85,6 @@ type settings struct {
 // laterSettings belong to parts that are not built yet. They are known, so that
 // a file written for the whole vault is not called wrong.
 var laterSettings = []string{
-	"VAULT_TRUST_PROXY", "VAULT_BOOTSTRAP_TOKEN",
-	"VAULT_AUTH_LOCKOUT_SECS",
 	"VAULT_AUDIT_SYNC", "VAULT_AUDIT_KEEP", "VAULT_AUDIT_SHIP", "VAULT_AUDIT_RETENTION",
 	"VAULT_ROTATION_POLL_SECS",
 }

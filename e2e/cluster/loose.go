@@ -24,12 +24,14 @@ import (
 type Loose struct {
 	// Proxy is the address that clients connect to.
 	Proxy string
+	// REST is the address of its API, with http:// in front.
+	REST string
 	// Log is the path of the process's output.
 	Log string
 	// Config is the path of its settings.
 	Config string
-
-	rest string
+	// PID is the process's.
+	PID int
 }
 
 // StartLoose starts a node with the settings of n but for those given, its
@@ -38,7 +40,7 @@ type Loose struct {
 func (n *Node) StartLoose(tb testing.TB, settings map[string]string) *Loose {
 	tb.Helper()
 	loose := n.StartUnready(tb, settings)
-	Eventually(tb, "the node's readiness", func() bool { return ready(tb, loose.rest) })
+	Eventually(tb, "the node's readiness", func() bool { return ready(tb, loose.REST) })
 	return loose
 }
 
@@ -51,13 +53,14 @@ func (n *Node) StartUnready(tb testing.TB, settings map[string]string) *Loose {
 		tb.Fatal(err)
 	}
 	dir := tb.TempDir()
-	loose := &Loose{Proxy: FreeAddress(tb), Log: filepath.Join(dir, "node.log"), Config: filepath.Join(dir, "node.conf"), rest: FreeAddress(tb)}
+	rest := FreeAddress(tb)
+	loose := &Loose{Proxy: FreeAddress(tb), REST: "http://" + rest, Log: filepath.Join(dir, "node.log"), Config: filepath.Join(dir, "node.conf")}
 	if listen, given := settings["VAULT_PROXY_LISTEN"]; given {
 		loose.Proxy, _, _ = strings.Cut(listen, ",") // the first of them
 	}
 	values := n.Settings(tb)
 	maps.Copy(values, map[string]string{
-		"VAULT_PROXY_LISTEN": loose.Proxy, "VAULT_API_LISTEN": loose.rest, "VAULT_METRICS_LISTEN": "off", "VAULT_AUDIT_DIR": filepath.Join(dir, "audit"),
+		"VAULT_PROXY_LISTEN": loose.Proxy, "VAULT_API_LISTEN": rest, "VAULT_METRICS_LISTEN": "off", "VAULT_AUDIT_DIR": filepath.Join(dir, "audit"),
 	})
 	maps.Copy(values, settings)
 	var text strings.Builder
@@ -88,6 +91,7 @@ func (n *Node) StartUnready(tb testing.TB, settings map[string]string) *Loose {
 		cancel()
 		_ = cmd.Wait() // it was told to end
 	})
+	loose.PID = cmd.Process.Pid
 	Eventually(tb, "the node's listener", func() bool { return Listens(tb, loose.Proxy) })
 	return loose
 }
@@ -120,9 +124,9 @@ func (n *Node) Settings(tb testing.TB) map[string]string {
 	return values
 }
 
-func ready(tb testing.TB, address string) bool {
+func ready(tb testing.TB, base string) bool {
 	tb.Helper()
-	request, err := http.NewRequestWithContext(tb.Context(), http.MethodGet, "http://"+address+"/readyz", nil)
+	request, err := http.NewRequestWithContext(tb.Context(), http.MethodGet, base+"/readyz", nil)
 	if err != nil {
 		tb.Fatal(err)
 	}

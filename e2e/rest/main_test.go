@@ -22,7 +22,8 @@ import (
 var shared *cluster.Cluster
 
 func TestMain(m *testing.M) {
-	cluster.Main(m, cluster.Spec{Standbys: 1, Settings: cluster.LogAll()}, &shared)
+	// Tests send unknown tokens, all from one address.
+	cluster.Main(m, cluster.Spec{Standbys: 1, Settings: cluster.LogAll(), NodeEnv: map[string]string{"VAULT_AUTH_LOCKOUT_SECS": "0"}}, &shared)
 }
 
 // answer is what a node answered.
@@ -45,11 +46,17 @@ var client = http.Client{Timeout: 40 * time.Second, Transport: &http.Transport{D
 // is JSON unless they say otherwise.
 func call(t *testing.T, c *cluster.Cluster, node int, token, method, path, body string, headers ...string) answer {
 	t.Helper()
+	return callAt(t, c.Nodes[node].REST, token, method, path, body, headers...)
+}
+
+// callAt is call for whoever serves REST at an address.
+func callAt(t *testing.T, base, token, method, path, body string, headers ...string) answer {
+	t.Helper()
 	var reader io.Reader
 	if body != "" {
 		reader = strings.NewReader(body)
 	}
-	r, err := http.NewRequestWithContext(t.Context(), method, c.Nodes[node].REST+path, reader)
+	r, err := http.NewRequestWithContext(t.Context(), method, base+path, reader)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // ReadAuth says what REST asks of who reads and verifies.
-type ReadAuth int
+type ReadAuth int32
 
 // The ways. A token's role decides wherever a token is sent; without one it is the
 // role ip.
@@ -32,6 +32,7 @@ const nobody = "ip"
 type Access struct {
 	Actor
 	token bool // it has one
+	hash  []byte
 	admin bool
 	rules []rule
 }
@@ -39,54 +40,73 @@ type Access struct {
 // rule is one permission of a role: an action, "write" or "*", on names.
 type rule struct{ action, pattern string }
 
-const sqlBearer = `SELECT coalesce(r.token, ''), r.role, r.is_admin, r.rules FROM vault.token_role($1) r` //nolint:gosec // it has the word, no token
+const (
+	sqlBearer = `SELECT r.token, r.role, r.is_admin, r.rules, 0 FROM vault.token_role($1) r` //nolint:gosec // it has the word, no token
+
+	// Of who bears none the lock, if another node has locked the network.
+	sqlBearerOrLock = `SELECT r.token, r.role, r.is_admin, r.rules, CASE WHEN r.role IS NULL THEN vault.lockout($2, NULL) END FROM (SELECT) one LEFT JOIN vault.token_role($1) r ON true` //nolint:gosec // as above
+)
 
 // Authenticate finds out who bears a token; without one ("") it is the role ip. Of
 // the token only the SHA-256 leaves this call: it is what the database knows, and
 // no part of it tells how near a guess was. Nothing is remembered: a token that was
-// revoked is unknown as soon as the local server shows it. Errors are *Error.
+// revoked is unknown as soon as the local server shows it. Unknown ones are counted
+// by address; a locked address's are KindLimited, and its valid ones are let in.
+// Errors are *Error.
 func (v *Vault) Authenticate(ctx context.Context, token string, addr netip.Addr) (*Access, error) {
 	a := &Access{Actor: Actor{Name: nobody, Via: ViaREST, Addr: addr.Unmap().WithZone(""), Database: v.store.database}, token: token != ""}
-	if !a.token && (v.readAuth != ReadByAddress || v.checkAddr(a.Actor) != nil) {
+	listed := v.way() == ReadByAddress && v.checkAddr(a.Actor) == nil
+	if !a.token && !listed {
 		return a, nil // may do nothing: a stranger costs no query
 	}
-	var hash []byte
+	sql, args := sqlBearer, []any{nil}
 	if a.token {
 		sum := sha256.Sum256([]byte(token))
-		hash = sum[:]
+		a.hash, args[0] = sum[:], sum[:]
+		if v.lockoutsShared() {
+			sql, args = sqlBearerOrLock, append(args, networkOf(a.Addr).String())
+		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	rows, err := v.query(ctx, v.store.rest, sqlBearer, hash)
-	if err != nil {
-		return nil, v.restError(ctx, "", err)
-	}
-	defer rows.Close()
-	found := rows.Next()
-	var name string
-	var rules [][]string
-	if found {
-		err = rows.Scan(&name, &a.Role, &a.admin, &rules)
-	}
-	if rows.Close(); err == nil {
-		err = rows.Err()
-	}
+	known, left, err := v.bearer(ctx, a, sql, args)
 	switch {
 	case err != nil:
 		return nil, v.restError(ctx, "", err)
-	case !found:
+	case !known:
 		a.Name = ""
-		return nil, v.refuse(ctx, a, audit.ActionRead, "", &Error{Kind: KindUnknown, Msg: "the token is not known, or was revoked"})
-	case a.token:
-		a.Name = name
+		return nil, v.unknownToken(ctx, a, left)
 	}
+	return a, nil
+}
+
+// bearer fills a in with who it is. Not known: left is how long its network is locked.
+func (v *Vault) bearer(ctx context.Context, a *Access, sql string, args []any) (known bool, left time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	var name, role *string
+	var admin *bool
+	var rules [][]string
+	var secs *int64
+	found, err := v.one(ctx, v.store.rest, []any{&name, &role, &admin, &rules, &secs}, sql, args...)
+	if err != nil || !found || role == nil || admin == nil {
+		if secs != nil {
+			left = time.Duration(*secs) * time.Second
+		}
+		return false, left, err
+	}
+	if a.token && name != nil {
+		a.Name = *name
+	}
+	a.Role, a.admin = *role, *admin
 	for _, r := range rules {
 		if len(r) == 2 {
 			a.rules = append(a.rules, rule{r[0], r[1]})
 		}
 	}
-	return a, nil
+	return true, 0, nil
 }
+
+// way is what reading and verifying ask for now.
+func (v *Vault) way() ReadAuth { return ReadAuth(v.readAuth.Load()) }
 
 // Public says what an operator may want to be warned of: who comes without a token
 // may read every secret, from whatever address is listed.
@@ -166,22 +186,26 @@ func (v *Vault) permit(a *Access, action audit.Action, name string) *Error {
 
 // admit is the part of it that does not depend on the name.
 func (v *Vault) admit(a *Access, action audit.Action) *Error {
-	needsToken := true
+	tokenOnly := true
 	if action == audit.ActionRead || action == audit.ActionVerify {
 		if err := v.checkAddr(a.Actor); err != nil {
 			return err
 		}
-		needsToken = v.readAuth != ReadByAddress
+		tokenOnly = v.way() != ReadByAddress
 	}
-	if needsToken && !a.token {
-		return &Error{Kind: KindUnknown, Msg: "this needs a token", Hint: "Send the header Authorization: Bearer TOKEN."}
+	if tokenOnly && !a.token {
+		return needsToken()
 	}
 	return nil
 }
 
+func needsToken() *Error {
+	return &Error{Kind: KindUnknown, Msg: "this needs a token", Hint: "Send the header Authorization: Bearer TOKEN."}
+}
+
 // checkRESTAddr is checkAddr for REST.
 func (v *Vault) checkRESTAddr(a Actor) *Error {
-	if v.readAuth == ReadByToken || v.restAllowed.Load().Contains(a.Addr) {
+	if v.way() == ReadByToken || v.restAllowed.Load().Contains(a.Addr) {
 		return nil
 	}
 	return &Error{

@@ -107,7 +107,8 @@ func (v *Vault) one(ctx context.Context, q querier, into []any, sql string, args
 
 // write runs work in one transaction at the primary, which it makes sure of first:
 // nothing is ever written to a server that another has replaced. What was written
-// is remembered for the token's later reads. The error is an *Error, or of work.
+// is remembered for the token's later reads; a nil: it is nobody's. The error is an
+// *Error, or of work.
 func (v *Vault) write(ctx context.Context, a *Access, name string, work func(context.Context, pgx.Tx) error) error {
 	p, err := v.AwaitPrimary(ctx, v.primaryWait)
 	if err != nil {
@@ -143,6 +144,9 @@ func (v *Vault) write(ctx context.Context, a *Access, name string, work func(con
 			e.Kind, e.Msg, e.Hint = KindPrimary, "the primary was lost while it committed: the write may have been done", "Read before you write again."
 		}
 		return e
+	}
+	if a == nil {
+		return nil
 	}
 	var position string
 	if found, err := v.one(ctx, conn, []any{&position}, SQLPosition); err != nil || !found {

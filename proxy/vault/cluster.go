@@ -71,6 +71,7 @@ func (v *Vault) Watch(ctx context.Context) {
 	var others sync.WaitGroup
 	others.Go(func() { v.watchPrimary(ctx) })
 	others.Go(func() { v.watchStaleness(ctx) })
+	others.Go(func() { v.tellLocks(ctx) })
 	defer others.Wait()
 	retry, last := watchRetryMin, "nothing yet"
 	for {

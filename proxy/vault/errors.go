@@ -22,7 +22,7 @@ const (
 	KindInvalid              // a name or a value that breaks a rule
 	KindBinary               // not text: only REST can carry it
 	KindDenied               // the client's address may not
-	KindLimited              // too many wrong values were verified
+	KindLimited              // too many wrong values were verified, or unknown tokens sent
 	KindTampered             // a record, or the server's vault id, is not what it should be
 	KindKMS                  // the KMS could not be asked, or refused
 	KindAudit                // the audit record could not be written
@@ -35,6 +35,7 @@ const (
 	KindExists               // REST: there is one already
 	KindChanged              // REST: it is not at the version that the caller has seen
 	KindBusy                 // REST: somebody else is writing it
+	KindInUse                // REST: something else needs it still
 	KindPrimary              // REST: no primary takes the write, or it was lost
 	kindCount
 )
@@ -70,6 +71,8 @@ func (k Kind) SQLState() string {
 		return "42710" // duplicate_object
 	case KindBusy:
 		return "55P03" // lock_not_available
+	case KindInUse:
+		return "55006" // object_in_use
 	case KindPrimary:
 		return "25006" // read_only_sql_transaction
 	case KindInternal, kindCount:
@@ -112,6 +115,8 @@ func (k Kind) String() string {
 		return "changed"
 	case KindBusy:
 		return "busy"
+	case KindInUse:
+		return "in_use"
 	case KindPrimary:
 		return "primary"
 	case KindInternal, kindCount:

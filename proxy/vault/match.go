@@ -59,13 +59,7 @@ func (a Actor) misser() string {
 	if a.Via != ViaREST {
 		return a.Role
 	}
-	addr := a.Addr.Unmap().WithZone("")
-	if addr.Is6() {
-		if p, err := addr.Prefix(64); err == nil {
-			return "\x00" + p.String()
-		}
-	}
-	return "\x00" + addr.String()
+	return "\x00" + networkOf(a.Addr).String()
 }
 
 // matchRefused records and counts a refusal and returns it.

@@ -17,6 +17,7 @@ import (
 type metrics struct {
 	opens, seals, verifies *prometheus.CounterVec
 	opened                 prometheus.Counter // opens that went well
+	lockouts               prometheus.Counter
 }
 
 func newMetrics() *metrics {
@@ -29,6 +30,9 @@ func newMetrics() *metrics {
 		verifies: counter("verifies_total", "Values verified, by outcome."),
 	}
 	m.opened = m.opens.WithLabelValues("ok")
+	m.lockouts = prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: "hyperion_vault", Name: "lockouts_total", Help: "Clients locked by this node for sending unknown tokens by REST.",
+	})
 	return m
 }
 
@@ -61,7 +65,7 @@ func (m *metrics) verify(err error, matched bool) {
 
 // register adds the counters and what the sealer counts.
 func (m *metrics) register(r prometheus.Registerer, v *Vault) error {
-	all := []prometheus.Collector{m.opens, m.seals, m.verifies}
+	all := []prometheus.Collector{m.opens, m.seals, m.verifies, m.lockouts}
 	stat := func(name, help string, value func(envelope.Stats) float64) {
 		read := func() float64 {
 			s := v.sealer.Load()

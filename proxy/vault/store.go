@@ -279,6 +279,13 @@ type Status struct {
 	LastTickAt       *time.Time `json:"last_tick_at"`
 }
 
+// AtLeast says whether the extension is 1.minor or later; false: not known either.
+func (s Status) AtLeast(minor int) bool {
+	text, ours := strings.CutPrefix(s.ExtensionVersion, "1.")
+	n, err := strconv.Atoi(text)
+	return ours && err == nil && n >= minor
+}
+
 var (
 	errStatus      = errors.New("vault.status() returned what this node cannot read")
 	errNoBootstrap = errors.New("vault.meta has no row")

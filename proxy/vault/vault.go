@@ -64,8 +64,9 @@ type Config struct {
 	ReadAuth       ReadAuth
 	PrimaryWait    time.Duration
 
-	MaxMisses  int // wrong values per role and secret in a MissWindow; 0: DefaultMaxMisses
+	MaxMisses  int // wrong values per role and secret in a MissWindow, unknown tokens per address; 0: DefaultMaxMisses
 	MissWindow time.Duration
+	Lockout    time.Duration // of an address with more unknown tokens; 0: none is locked
 
 	// MaxStaleness is how old may be what the local server shows of the primary for
 	// secrets to be opened; 0: as old as it likes.
@@ -121,7 +122,7 @@ type Vault struct {
 
 	allowed     atomic.Pointer[AllowList]
 	restAllowed atomic.Pointer[AllowList]
-	readAuth    ReadAuth
+	readAuth    atomic.Int32 // a ReadAuth
 	primaryWait time.Duration
 	atPrimary   primaryPool
 	seen        seenWrites
@@ -130,6 +131,10 @@ type Vault struct {
 	log     *slog.Logger
 	metrics *metrics
 	misses  *missLimiter
+
+	lockouts    *lockouts
+	locksToTell chan netip.Prefix
+
 	hmacKey [32]byte // compares candidates with values; this process only
 
 	store     *store
@@ -188,12 +193,14 @@ func New(c Config) (*Vault, error) {
 	v := &Vault{
 		node: c.Node, pin: c.Pin, newSealer: c.NewSealer, audit: c.Audit, log: c.Log,
 		metrics: newMetrics(), misses: newMissLimiter(c.MaxMisses, c.MissWindow),
+		lockouts: newLockouts(c.MaxMisses, c.MissWindow, c.Lockout), locksToTell: make(chan netip.Prefix, maxLocksToTell),
 		store: store, local: c.Local, witnesses: witnesses(c.Hosts), maxStaleness: c.MaxStaleness,
 	}
 	_, _ = rand.Read(v.hmacKey[:]) // never returns an error, see crypto/rand
 	v.allowed.Store(c.AllowedIPs)
 	v.restAllowed.Store(c.RESTAllowedIPs)
-	v.readAuth, v.primaryWait = c.ReadAuth, c.PrimaryWait
+	v.SetReadAuth(c.ReadAuth)
+	v.primaryWait = c.PrimaryWait
 	v.health.Store(&Health{Err: v.notReady()})
 	if id, ok := c.Pin.ID(); ok {
 		err = v.start(id)
@@ -254,12 +261,19 @@ func (v *Vault) SetAllowedIPs(sql, rest *AllowList) {
 	v.restAllowed.Store(rest)
 }
 
+// SetReadAuth replaces what REST asks of who reads and verifies.
+func (v *Vault) SetReadAuth(way ReadAuth) { v.readAuth.Store(int32(way)) }
+
 // SetPassword replaces the service role's password for new connections.
 func (v *Vault) SetPassword(password string) { v.store.password.Store(&password) }
 
-// SetMisses replaces how many wrong values each role may verify against a secret
-// within a window. What is counted already stays.
-func (v *Vault) SetMisses(most int, window time.Duration) { v.misses.set(most, window, time.Now()) }
+// SetMisses replaces how many wrong values each role may verify against a secret, and
+// how many unknown tokens an address may send, within a window; and how long that is
+// locked then. What is counted already stays.
+func (v *Vault) SetMisses(most int, window, lockout time.Duration) {
+	v.misses.set(most, window, time.Now())
+	v.lockouts.set(most, window, lockout)
+}
 
 // Flush empties the cache of data keys.
 func (v *Vault) Flush() {
@@ -304,7 +318,9 @@ func (v *Vault) notReady() *Error {
 
 // GenerateValue returns a new value: 32 random bytes in base64url. The caller
 // zeroes it.
-func (v *Vault) GenerateValue() []byte {
+func (v *Vault) GenerateValue() []byte { return randomText() }
+
+func randomText() []byte {
 	out := make([]byte, base64.RawURLEncoding.EncodedLen(generatedBytes))
 	erase.Do(func() {
 		var raw [generatedBytes]byte

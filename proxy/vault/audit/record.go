@@ -32,6 +32,18 @@ const (
 	ActionList   Action = "list"
 )
 
+// What administrators do by REST with roles and tokens; Record.Secret is then the
+// role's or the token's name.
+const (
+	ActionRoleList    Action = "role_list"
+	ActionRoleCreate  Action = "role_create"
+	ActionRoleUpdate  Action = "role_update"
+	ActionRoleDelete  Action = "role_delete"
+	ActionTokenList   Action = "token_list"
+	ActionTokenCreate Action = "token_create"
+	ActionTokenRevoke Action = "token_revoke"
+)
+
 // Outcome is how it ended, as far as this node knows.
 type Outcome string
 
@@ -41,7 +53,7 @@ const (
 	OutcomeOK        Outcome = "ok"
 	OutcomeMismatch  Outcome = "mismatch" // verify: no live version has this value
 	OutcomeDenied    Outcome = "denied"
-	OutcomeLockedOut Outcome = "locked_out" // too many misses of verify
+	OutcomeLockedOut Outcome = "locked_out" // too many misses of verify, or unknown tokens
 	OutcomeFailed    Outcome = "failed"
 )
 

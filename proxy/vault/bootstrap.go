@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vault
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const sqlBootstrapToken = `SELECT vault.bootstrap_token($1)` //nolint:gosec // it has the word, no token
+
+// Bootstrap registers the token with this SHA-256 as an administrator's, if there
+// never was a token; at the primary, so that every node knows it. It tries on until
+// a primary has answered, or ctx ends.
+func (v *Vault) Bootstrap(ctx context.Context, sha256 []byte) {
+	retry, last := watchRetryMin, ""
+	for {
+		lives, err := v.bootstrap(ctx, sha256)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil && lives:
+			v.log.InfoContext(ctx, "the token of VAULT_BOOTSTRAP_TOKEN is an administrator's; make others, then revoke it and unset that")
+			return
+		case err == nil:
+			v.log.WarnContext(ctx, "VAULT_BOOTSTRAP_TOKEN has no effect: there are, or were, tokens, and it is none that lives")
+			return
+		case err.Error() != last:
+			last = err.Error()
+			v.log.LogAttrs(ctx, levelOf(err), "VAULT_BOOTSTRAP_TOKEN is not registered yet", errAttrs(err)...)
+		}
+		timer := time.NewTimer(retry)
+		select {
+		case <-timer.C:
+			retry = min(2*retry, watchEvery)
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+func (v *Vault) bootstrap(ctx context.Context, sha256 []byte) (lives bool, err error) {
+	err = v.write(ctx, nil, "", func(ctx context.Context, tx pgx.Tx) error {
+		_, err := v.one(ctx, tx, []any{&lives}, sqlBootstrapToken, sha256)
+		return err
+	})
+	return lives, err
+}
