@@ -168,14 +168,14 @@ func printHelp(w io.Writer, cluster *devcluster.Cluster) {
 	var b strings.Builder
 	for _, node := range cluster.Nodes {
 		fmt.Fprintf(&b, "\n%s (%s)\n", node.Name, node.Role)
-		fmt.Fprintf(&b, "  SQL      psql %s\n", url(cluster.User, cluster.Password, node.Proxy, cluster.Database))
+		fmt.Fprintf(&b, "  SQL      psql %s\n", serverURL(cluster.User, cluster.Password, node.Proxy, cluster.Database))
 		curl := "curl"
 		if strings.HasPrefix(node.REST, "https:") {
 			curl = "curl -k"
 		}
 		fmt.Fprintf(&b, "  REST     %s %s/readyz\n", curl, node.REST)
 		fmt.Fprintf(&b, "  metrics  curl %s\n", node.Metrics)
-		fmt.Fprintf(&b, "  server   psql %s\n", url(cluster.Superuser, cluster.SuperuserPassword, node.Postgres, cluster.Database))
+		fmt.Fprintf(&b, "  server   psql %s\n", serverURL(cluster.Superuser, cluster.SuperuserPassword, node.Postgres, cluster.Database))
 	}
 	primary := cluster.Primary()
 	fmt.Fprintf(&b, `
@@ -187,13 +187,13 @@ Store a secret and read it back (\prompt keeps the value out of psql's history):
 The same, as the server itself sees it:
   psql %s -c "SELECT vault.read_secret('demo/password')"
 
-`, url(cluster.User, cluster.Password, primary.Proxy, cluster.Database),
-		url(cluster.Superuser, cluster.SuperuserPassword, primary.Postgres, cluster.Database))
+`, serverURL(cluster.User, cluster.Password, primary.Proxy, cluster.Database),
+		serverURL(cluster.Superuser, cluster.SuperuserPassword, primary.Postgres, cluster.Database))
 	fmt.Fprintf(&b, "admin token (REST): %s\nfiles and logs:     %s\nCtrl-C ends and removes it.\n", cluster.AdminToken, cluster.Dir())
 	_, _ = io.WriteString(w, b.String()) // a closed terminal: the signal follows
 }
 
-// url needs no quoting for the shell unless a name has odd characters.
-func url(user, password, address, database string) string {
+// serverURL needs no quoting for the shell unless a name has odd characters.
+func serverURL(user, password, address, database string) string {
 	return fmt.Sprintf("postgresql://%s:%s@%s/%s", user, password, address, database)
 }

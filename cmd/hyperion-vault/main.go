@@ -30,6 +30,10 @@ type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run the node beside a PostgreSQL server."`
 	Dev     devCommand     `cmd:"" help:"Run a scratch PostgreSQL with a node, to try things; everything is removed at the end."`
 	Init    initCommand    `cmd:"" help:"Prepare a cluster: extension, vault id, service role, first admin token. May be run again."`
+	Token   tokenCommand   `cmd:"" help:"Make, list and revoke tokens of REST."`
+	Get     getCommand     `cmd:"" help:"Print a secret's value, by REST."`
+	Put     putCommand     `cmd:"" help:"Give a secret a value, by REST; make the secret if there is none."`
+	Ls      lsCommand      `cmd:"" help:"List names of secrets, by REST."`
 	Status  statusCommand  `cmd:"" help:"Say how the node of this host is, and with --sessions whom it serves."`
 	Flush   flushCommand   `cmd:"" help:"Have the node of this host forget its data keys: each is asked of the KMS again."`
 	Version versionCommand `cmd:"" help:"Print the version and how it was built."`

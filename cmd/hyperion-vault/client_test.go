@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestClientAddress(t *testing.T) {
+	for addr, want := range map[string]string{
+		"http://127.0.0.1:8200": "http://127.0.0.1:8200", "https://vault.example/": "https://vault.example", "http://[::1]:8200": "http://[::1]:8200",
+		"": "", "127.0.0.1:8200": "", "vault.example": "", "ftp://x": "", "http://": "", "http://:8200": "", "http://u:p@x": "", "http://x/v1": "", "http://x?a": "", "http://x#a": "", "http://x:port": "", "unix:///tmp/x": "",
+	} {
+		u, err := (&restClient{Addr: addr}).base()
+		switch {
+		case want == "" && err == nil:
+			t.Errorf("%q is taken for %s", addr, u)
+		case want != "" && (err != nil || u.String() != want):
+			t.Errorf("%q: got %v, %v", addr, u, err)
+		}
+	}
+}
+
+func TestClientToken(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string, mode os.FileMode) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	const name, inFile = tokenVariable + "=", tokenVariable + "_FILE="
+	for _, c := range []struct {
+		environ []string
+		want    string
+		fails   bool
+	}{
+		{nil, "", false},
+		{[]string{name}, "", false},
+		{[]string{name + "hvt_x"}, "hvt_x", false},
+		{[]string{"HYPERION_VAULT_TOKENS=x", name + "a=b"}, "a=b", false},
+		{[]string{inFile + file("good", "hvt_x\n", 0o600)}, "hvt_x", false},
+		{[]string{inFile + file("windows", "hvt_x\r\n", 0o400)}, "hvt_x", false},
+		{[]string{inFile + file("group", "hunter2", 0o640)}, "", true},
+		{[]string{inFile + file("others", "hunter2", 0o604)}, "", true},
+		{[]string{inFile + file("empty", "", 0o600)}, "", true},
+		{[]string{inFile + dir}, "", true},
+		{[]string{inFile + "/none"}, "", true},
+		{[]string{name + "hunter2", inFile + file("both", "hunter2", 0o600)}, "", true},
+		{[]string{name + "hunter2 x"}, "", true},
+		{[]string{name + "hunter2\nX: y"}, "", true},
+		{[]string{inFile + file("lines", "hunter2\nhunter2\n", 0o600)}, "", true},
+	} {
+		got, err := clientToken(c.environ)
+		if got != c.want || (err != nil) != c.fails {
+			t.Errorf("%q: got %q, %v", c.environ, got, err)
+		}
+		if err != nil && strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%q: the error shows it: %v", c.environ, err)
+		}
+	}
+}
+
+func TestValueOf(t *testing.T) {
+	for answer, want := range map[string]string{
+		`{"format":"opaque","value":"a\"\n\u00e9"}`:                       "a\"\né",
+		`{"format":"opaque","value":""}`:                                  "",
+		`{"format":"opaque","value_base64":"AP8="}`:                       "\x00\xff",
+		`{"format":"userpass","username":"u","password":"p\"","value":0}`: "-",
+		`{"format":"userpass","username":"u","password":"p\""}`:           `{"username":"u","password":"p\""}`,
+		`{}`: "-", `[]`: "-", ``: "-", `{"value_base64":"hunter2!"}`: "-", `{"value":["hunter2"]}`: "-",
+	} {
+		value, text, err := valueOf([]byte(answer))
+		if want == "-" {
+			if err == nil || strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("%s: got %q, %v", answer, value, err)
+			}
+			continue
+		}
+		if err != nil || string(value) != want || text == strings.Contains(answer, "base64") {
+			t.Errorf("%s: got %q, %v, %v", answer, value, text, err)
+		}
+	}
+}
+
+func TestPrintable(t *testing.T) {
+	for text, want := range map[string]string{"a/b.c-d@e+f_g": "a/b.c-d@e+f_g", "a b": "a b", "é": "é", "a\x1b[2J": `"a\x1b[2J"`, "a\u202eb": `"a\u202eb"`, `a"b`: `"a\"b"`} {
+		if got := printable(text); got != want {
+			t.Errorf("%q: got %s, want %s", text, got, want)
+		}
+	}
+}
+
+// A list ends, whatever a node says.
+func TestPages(t *testing.T) {
+	var asked []string
+	err := pages(func(after string) (string, bool, error) {
+		asked = append(asked, after)
+		return map[string]string{"": "a", "a": "b", "b": "b"}[after], true, nil
+	})
+	if got := strings.Join(asked, ","); err != nil || got != ",a,b" {
+		t.Errorf("got %s, %v", got, err)
+	}
+}
