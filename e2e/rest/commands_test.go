@@ -235,3 +235,26 @@ func (w *watched) Write(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+// TestInit: the first token is printed once, and is what the database has the hash of.
+func TestInit(t *testing.T) {
+	c := cluster.Start(t, cluster.Spec{Plain: true})
+	r := run{env: c.Libpq(t, c.Nodes[0].Postgres, c.Superuser), args: []string{"init", "--database", c.Database, "--service-password-file", filepath.Join(t.TempDir(), "password")}}
+	out, errs, code := r.do(t)
+	_, made, found := strings.Cut(out, "admin token, shown only now: ")
+	made, _, _ = strings.Cut(made, "\n")
+	if code != 0 || !found || !strings.HasPrefix(made, "hvt_") || len(made) != 47 {
+		t.Fatalf("exit code %d: %s %s", code, out, errs)
+	}
+	super := c.Connect(t, c.SuperDSN(0))
+	const names = "SELECT string_agg(name, ',') FROM vault.admin_tokens WHERE token_sha256 = sha256($1::text::bytea) AND role_id IS NULL"
+	if got := cluster.Text(t, super, names, made); got != "init" {
+		t.Errorf("the token is %q", got)
+	}
+	for range 2 { // also if it was revoked
+		if out, errs, code = r.do(t); code != 0 || strings.Contains(out, "token") || !strings.Contains(out, "everything was there already") {
+			t.Errorf("once more: exit code %d: %s %s", code, out, errs)
+		}
+		cluster.Exec(t, super, "UPDATE vault.admin_tokens SET revoked_at = now()")
+	}
+}
