@@ -54,7 +54,7 @@ var signatures = []signature{
 	{name: "client_addr"},
 	{name: "replayed"},
 
-	// Not for clients: what nodes serve REST with, and tokens.
+	// Not for clients: what nodes serve REST and rotate with, and tokens.
 	{name: "token_role", args: []string{"sha256 bytea"}, internal: true},
 	{name: "add_token", args: []string{"name text", "role text", "sha256 bytea"}, internal: true},
 	{name: "node_read", args: []string{"name text", "wanted int", "actor text"}, internal: true},
@@ -70,6 +70,11 @@ var signatures = []signature{
 	{name: "rest_tokens", args: []string{"caller bytea", "after text", "page int"}, internal: true},
 	{name: "bootstrap_token", args: []string{"sha256 bytea"}, internal: true},
 	{name: "lockout", args: []string{"client inet", "secs int"}, internal: true},
+	{name: "node_reschedule", args: []string{"name text", "next_rotation_at timestamptz", "actor text"}, internal: true},
+	{name: "claim_rotation", args: []string{"node text", "most int"}, internal: true},
+	{name: "complete_rotation", args: []string{"job bigint", "token uuid", "seen int", "record text"}, internal: true},
+	{name: "fail_rotation", args: []string{"job bigint", "token uuid", "reason text"}, internal: true},
+	{name: "rotation_status", internal: true},
 
 	// Not for callers: parts of the type, of triggers and of constraints.
 	{name: "valid_name", args: []string{"name text"}, internal: true},

@@ -21,7 +21,7 @@ var tables = map[string][]string{
 	"secret_versions": strings.Fields("secret_id version envelope_format value_format kms_key_id wrapped_dek nonce " +
 		"ciphertext stage created_at expires_at rewrapped_at"),
 	"grants":           strings.Fields("role_oid role_name pattern actions granted_at granted_by"),
-	"rotation_jobs":    strings.Fields("id secret_id enqueued_at claimed_at claimed_by claim_token attempts completed_at error"),
+	"rotation_jobs":    strings.Fields("id secret_id enqueued_at claimed_at claimed_by claim_token attempts completed_at error retry_at"),
 	"roles":            strings.Fields("id name description is_admin created_at"),
 	"role_permissions": strings.Fields("role_id action path_pattern"),
 	"admin_tokens":     strings.Fields("id name role_id token_sha256 created_at last_used_at revoked_at"),

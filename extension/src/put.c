@@ -193,8 +193,8 @@ bear(const VaultRecord *rec, const VaultRow *row, const VaultTraits *traits)
 	vault_spi_run(&plan,
 				  "UPDATE vault.secrets SET id = $2, kind = $3, format = $8,"
 				  " rotation_interval = $4, grace_period = $5, description = $6,"
-				  " current_version = $7, next_rotation_at ="
-				  " pg_catalog.now() OPERATOR(pg_catalog.+) $4, allowed_cidrs = NULL,"
+				  " current_version = $7, next_rotation_at = " VAULT_NEXT_ROTATION("$4") ","
+				  " allowed_cidrs = NULL,"
 				  " deleted_at = NULL, created_at = pg_catalog.now(), updated_at = pg_catalog.now()"
 				  " WHERE id OPERATOR(pg_catalog.=) $1",
 				  8, types, values, nulls, SPI_OK_UPDATE);
@@ -218,10 +218,28 @@ advance(const VaultRecord *rec, bool current, bool rotated, text *description)
 				  "UPDATE vault.secrets SET"
 				  " current_version = CASE WHEN $3 THEN $2 ELSE current_version END,"
 				  " description = COALESCE($4, description),"
-				  " next_rotation_at = CASE WHEN $5 THEN pg_catalog.now()"
-				  " OPERATOR(pg_catalog.+) rotation_interval ELSE next_rotation_at END,"
+				  " next_rotation_at = CASE WHEN $5 THEN " VAULT_NEXT_ROTATION("rotation_interval")
+				  " ELSE next_rotation_at END,"
 				  " updated_at = pg_catalog.now() WHERE id OPERATOR(pg_catalog.=) $1",
 				  5, types, values, description ? NULL : "   n ", SPI_OK_UPDATE);
+}
+
+/*
+ * What was due is done, whoever did it: a node that has claimed the job comes
+ * too late.
+ */
+static void
+close_job(const VaultRecord *rec)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid types[] = {UUIDOID};
+	Datum		values[1] = {UUIDPGetDatum(&rec->secret)};
+
+	vault_spi_run(&plan,
+				  "UPDATE vault.rotation_jobs SET completed_at = pg_catalog.now(), error = NULL,"
+				  " claim_token = NULL WHERE secret_id OPERATOR(pg_catalog.=) $1"
+				  " AND completed_at IS NULL",
+				  1, types, values, NULL, SPI_OK_UPDATE);
 }
 
 /* Checks and stores one record; returns its version. */
@@ -244,9 +262,12 @@ vault_store(VaultAction action, const char *name, const VaultRecord *rec, const 
 		if (current)
 			supersede(rec);
 		advance(rec, current, action == VAULT_ACTION_ROTATE, traits->description);
+		if (action == VAULT_ACTION_ROTATE)
+			close_job(rec);
 	}
 	insert_version(rec, current);
 	vault_spi_end(&caller);
+	vault_note_changed(&rec->secret, rec->version);
 	return rec->version;
 }
 

@@ -61,6 +61,22 @@ lock_living(const char *name, VaultRow *row)
 		vault_missing(name);
 }
 
+/* A rotation that was put off or called off is no longer to be done. */
+static void
+drop_job_not_due(const VaultRow *row)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid types[] = {UUIDOID};
+	Datum		values[1] = {UUIDPGetDatum(&row->id)};
+
+	vault_spi_run(&plan,
+				  "DELETE FROM vault.rotation_jobs WHERE secret_id OPERATOR(pg_catalog.=) $1"
+				  " AND completed_at IS NULL AND NOT EXISTS (SELECT FROM vault.secrets s"
+				  " WHERE s.id OPERATOR(pg_catalog.=) $1"
+				  " AND s.next_rotation_at OPERATOR(pg_catalog.<=) pg_catalog.now())",
+				  1, types, values, NULL, SPI_OK_DELETE);
+}
+
 Datum
 vault_update_secret(PG_FUNCTION_ARGS)
 {
@@ -93,13 +109,14 @@ vault_update_secret(PG_FUNCTION_ARGS)
 				  " next_rotation_at = CASE WHEN $5 IS NOT NULL THEN $5"
 				  " WHEN $2 IS NULL THEN next_rotation_at"
 				  " WHEN $2 OPERATOR(pg_catalog.=) '0'::pg_catalog.interval THEN NULL"
-				  " ELSE pg_catalog.now() OPERATOR(pg_catalog.+) $2 END,"
+				  " ELSE " VAULT_NEXT_ROTATION("$2") " END,"
 				  " grace_period = CASE WHEN $3 IS NULL THEN grace_period"
 				  " WHEN $3 OPERATOR(pg_catalog.=) '0'::pg_catalog.interval THEN NULL ELSE $3 END,"
 				  " description = CASE WHEN $4 IS NULL THEN description"
 				  " WHEN $4 OPERATOR(pg_catalog.=) '' THEN NULL ELSE $4 END,"
 				  " updated_at = pg_catalog.now() WHERE id OPERATOR(pg_catalog.=) $1",
 				  5, types, values, nulls, SPI_OK_UPDATE);
+	drop_job_not_due(&row);
 	vault_spi_end(&caller);
 	PG_RETURN_VOID();
 }
@@ -148,5 +165,6 @@ vault_delete_secret(PG_FUNCTION_ARGS)
 	vault_spi_begin(&caller);
 	bury(&row);
 	vault_spi_end(&caller);
+	vault_note_changed(&row.id, 0);
 	PG_RETURN_BOOL(true);
 }

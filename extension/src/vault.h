@@ -18,12 +18,14 @@
  *		hold.c		the timer over a held name
  *		put.c		put_secret, create_secret, rotate_secret
  *		update.c	update_secret, delete_secret
+ *		changed.c	notifications on vault_changed
  *		verify.c	verify_begin, verify_secret
  *		login.c		login_verifier
  *		session.c	session_state
  *		client.c	client_addr
  *		replay.c	replayed
  *		node.c		node_read, node_candidates, node_next_version, node_write
+ *		rotate.c	complete_rotation
  *		status.c	status, fail
  *		worker.c	tick, background workers
  *		upgrade.c	what the steps between versions need
@@ -253,7 +255,20 @@ extern int32 vault_reserve(VaultAction action, const char *name, const VaultRow 
 extern VaultClaim vault_claim(VaultAction action, const char *name, const VaultRow *row,
 							  const VaultRecord *rec);
 
+/* ---- changed.c ---- */
+extern void vault_note_changed(const pg_uuid_t *secret, int32 version);
+
 /* ---- put.c ---- */
+
+/*
+ * When a rotation is due that an interval from now asks for: never later, but up
+ * to a tenth of it and at most an hour sooner, so that secrets that were made
+ * together do not rotate together.
+ */
+#define VAULT_NEXT_ROTATION(i) \
+	"pg_catalog.now() OPERATOR(pg_catalog.+) " i " OPERATOR(pg_catalog.-)" \
+	" pg_catalog.make_interval(secs => pg_catalog.random() OPERATOR(pg_catalog.*)" \
+	" LEAST(pg_catalog.date_part('epoch', " i ") OPERATOR(pg_catalog./) 10, 3600))"
 
 /* What is said about a new secret; NULL: not said. */
 typedef struct VaultTraits

@@ -11,7 +11,6 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
-#include "commands/async.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -39,31 +38,11 @@ typedef struct Reservation
 /* Newest first, in TopTransactionContext. */
 static Reservation *reservations = NULL;
 
-/*
- * Tells listeners of each version stored by this transaction. Sent at commit,
- * not by the put: PREPARE TRANSACTION refuses a transaction that has notified.
- */
-static void
-notify_stored(void)
-{
-	for (Reservation *r = reservations; r != NULL; r = r->next)
-	{
-		char	   *id = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&r->id)));
-
-		for (int32 i = 0; i < r->n; i++)
-			if (r->used[i] != InvalidSubTransactionId)
-				Async_Notify("vault_changed", psprintf("%s %d", id, r->first + i));
-	}
-}
-
 static void
 on_xact(XactEvent event, void *arg)
 {
 	switch (event)
 	{
-		case XACT_EVENT_PRE_COMMIT:
-			notify_stored();
-			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:

@@ -68,6 +68,11 @@ vault_tick(PG_FUNCTION_ARGS)
 				 " AND s.deleted_at OPERATOR(pg_catalog.<) (pg_catalog.now()"
 				 " OPERATOR(pg_catalog.-) '1 hour'::pg_catalog.interval)"
 				 " FOR UPDATE SKIP LOCKED)", SPI_OK_DELETE);
+		run_once("DELETE FROM vault.rotation_jobs WHERE id OPERATOR(pg_catalog.=) ANY"
+				 " (SELECT j.id FROM vault.rotation_jobs j"
+				 " WHERE j.completed_at OPERATOR(pg_catalog.<) (pg_catalog.now()"
+				 " OPERATOR(pg_catalog.-) '1 day'::pg_catalog.interval)"
+				 " FOR UPDATE SKIP LOCKED)", SPI_OK_DELETE);
 		run_once("UPDATE vault.meta SET last_tick_at = pg_catalog.now()", SPI_OK_UPDATE);
 	}
 	vault_spi_end(&caller);

@@ -75,6 +75,30 @@ notifications() {
 	[ "$(grep -c 'notification "vault_changed" with payload "[0-9a-f-]\{36\} 1"' <<<"$got")" = 1 ] ||
 		fail "vault_changed: $got"
 	[ "$(grep -c 'notification' <<<"$got")" = 1 ] || fail "vault_changed after a rollback: $got"
+	# In their order, a deletion as version 0; what is taken back is not told.
+	got=$("$BINDIR/psql" -Xq -d "$db" -c 'LISTEN vault_changed' \
+		-c "BEGIN; SELECT t.put('notify/a', 'y'); SAVEPOINT s; SELECT vault.delete_secret('notify/a'); ROLLBACK TO s;
+			SAVEPOINT s; SELECT t.put('notify/a', 'z'); RELEASE s; SELECT vault.delete_secret('notify/a'); COMMIT" |
+		sed -n 's/.*payload "[0-9a-f-]* \([0-9]*\)".*/\1/p' | tr '\n' ' ')
+	[ "$got" = "2 3 0 " ] || fail "vault_changed of a transaction: $got"
+	got=$("$BINDIR/psql" -Xq -d "$db" -c 'LISTEN vault_rotation' -c "SELECT t.auto('notify/b')" -c "SELECT t.due('notify/b')" \
+		-c 'SELECT vault.tick()' -c 'SELECT vault.tick()')
+	[ "$(grep -c 'notification "vault_rotation" with payload "1"' <<<"$got")" = 1 ] || fail "vault_rotation: $got"
+}
+
+# Switched off, nothing is queued, and what is queued is not handed out.
+rotation_off() {
+	run "SELECT t.auto('off/a'), t.auto('off/b'); SELECT t.due('off/a'); SELECT vault.tick()"
+	run "ALTER SYSTEM SET hyperion_vault.rotation_enabled = off" postgres
+	run "SELECT pg_reload_conf()" postgres
+	wait_for false "SELECT vault.status()->>'rotation_enabled'"
+	run "SELECT t.due('off/b'); SELECT vault.tick()"
+	expect 1 "SELECT count(*) FROM t.jobs WHERE name LIKE 'off/%'"
+	expect 0 "SELECT count(*) FROM vault.claim_rotation('n', 1000)"
+	run "ALTER SYSTEM RESET hyperion_vault.rotation_enabled" postgres
+	run "SELECT pg_reload_conf()" postgres
+	wait_for true "SELECT vault.status()->>'rotation_enabled'"
+	expect t "SELECT count(*) > 0 FROM vault.claim_rotation('n', 1000)"
 }
 
 # What psql cannot send: Parse with a name. The text is the client's own.
@@ -234,6 +258,7 @@ hot_standby() {
 	on_standby wait_for 'stand/by v1 f1 x' "SET ROLE regress_hv_bob; SELECT t.read('stand/by')"
 	on_standby expect 25006 "SELECT vault.next_version('stand/by', 1, 'put')"
 	on_standby expect 25006 "SELECT vault.tick()"
+	on_standby expect 25006 "SELECT count(*) FROM vault.claim_rotation('n', 1)"
 	on_standby expect 25006 "SELECT vault.delete_secret('stand/by')"
 	on_standby expect 0A000 "SELECT vault.put_secret('stand/by', 'hunter2')"
 	on_standby expect true "SELECT vault.status()->>'in_recovery'"
@@ -300,7 +325,7 @@ worker() {
 	run "SELECT pg_reload_conf()" postgres
 }
 
-for check in log_holds_no_value two_phase notifications prepared_by_protocol locks_of_others hba_rules upgrade_and_restore dump_and_restore worker hot_standby; do
+for check in log_holds_no_value two_phase notifications rotation_off prepared_by_protocol locks_of_others hba_rules upgrade_and_restore dump_and_restore worker hot_standby; do
 	"$check"
 	echo "ok $check"
 done

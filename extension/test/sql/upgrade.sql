@@ -49,7 +49,7 @@ SELECT r, has_function_privilege(r, 'vault.hba_rules()', 'EXECUTE') AS may,
 -- And for what REST is served with; add_token stays the owner's.
 SELECT r, f, has_function_privilege(r, f::regprocedure, 'EXECUTE') AS may
 	FROM unnest(ARRAY['regress_hv_service', 'regress_hv_bob']) r,
-		unnest(ARRAY['vault.token_role(bytea)', 'vault.node_delete(text,text)', 'vault.rest_admin(bytea,text,text,jsonb)', 'vault.lockout(inet,int)', 'vault.add_token(text,text,bytea)']) f;
+		unnest(ARRAY['vault.token_role(bytea)', 'vault.node_delete(text,text)', 'vault.rest_admin(bytea,text,text,jsonb)', 'vault.lockout(inet,int)', 'vault.claim_rotation(text,int)', 'vault.add_token(text,text,bytea)']) f;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA vault FROM regress_hv_writer;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA vault FROM regress_hv_service;
 :members \gset
