@@ -81,13 +81,15 @@ type body struct {
 	value, encoded, username, password []byte
 	description                        *string
 	interval, grace                    *int64
+	next                               *string
 	cidrs                              *[]string
 }
 
 func (b *body) fields() map[string]any {
 	return map[string]any{
 		"value": &b.value, "value_base64": &b.encoded, "username": &b.username, "password": &b.password,
-		"description": &b.description, "rotation_interval_secs": &b.interval, "grace_period_secs": &b.grace, "allowed_cidrs": &b.cidrs,
+		"description": &b.description, "rotation_interval_secs": &b.interval, "grace_period_secs": &b.grace,
+		"next_rotation_at": &b.next, "allowed_cidrs": &b.cidrs,
 	}
 }
 
@@ -102,6 +104,13 @@ func (b *body) change() (c vault.Change, err error) {
 	c = vault.Change{
 		Value: b.value, Username: b.username, Password: b.password,
 		Description: b.description, RotationInterval: b.interval, GracePeriod: b.grace, AllowedCIDRs: b.cidrs,
+	}
+	if b.next != nil {
+		at, err := time.Parse(time.RFC3339, *b.next)
+		if err != nil {
+			return c, bad("next_rotation_at should be a time as 2027-01-31T03:00:00Z")
+		}
+		c.NextRotationAt = &at
 	}
 	if b.encoded == nil {
 		return c, nil

@@ -117,6 +117,7 @@ func TestFaults(t *testing.T) {
 		{"service link", map[string]string{"VAULT_PG_PORT": "tcp://10.0.0.3:5432"}, `…Kubernetes sets this variable for a service…enableServiceLinks: false…`},
 		{"service link for a text", map[string]string{"VAULT_PG_USER": "tcp://10.0.0.3:5432"}, `…Kubernetes sets this variable for a service…`},
 		{"staleness", map[string]string{"VAULT_MAX_STALENESS": "500ms"}, `VAULT_MAX_STALENESS holds "500ms": it should be 0s, or a time from 1s to 24h`},
+		{"rotation", map[string]string{"VAULT_ROTATION_POLL_SECS": "15s"}, `VAULT_ROTATION_POLL_SECS holds "15s": it should be seconds from 0 to 3600`},
 		{"bool", map[string]string{"VAULT_PG_ALLOW_TRUST": "maybe"}, `VAULT_PG_ALLOW_TRUST holds "maybe": it should be true or false`},
 		{"enum", map[string]string{"VAULT_REQUIRE_TLS": "none"}, `VAULT_REQUIRE_TLS holds "none": it should be all, secrets or off`},
 		{"sslmode", map[string]string{"VAULT_PG_SSLMODE": "verify"}, `…disable, allow, prefer, require, verify-ca or verify-full`},
@@ -235,10 +236,10 @@ func TestConfigFileFaults(t *testing.T) {
 func TestWarnings(t *testing.T) {
 	file := writeConfig(t, 0o600, "VAULT_PG_HOST=a", "AWS_REGION=eu-central-1")
 	env := minimal()
-	env["VAULT_ALLOWED_IP"] = "loopback"                             // two edits
-	env["VAULT_ADDR"] = "http://127.0.0.1:8200"                      // another program's
-	env["VAULT_SERVICE_HOST"] = "10.0.0.3"                           // Kubernetes
-	env["VAULT_ROTATION_POLL_SECS"], env["VAULT_CONFIG"] = "2", file // later; known
+	env["VAULT_ALLOWED_IP"] = "loopback"                          // two edits
+	env["VAULT_ADDR"] = "http://127.0.0.1:8200"                   // another program's
+	env["VAULT_SERVICE_HOST"] = "10.0.0.3"                        // Kubernetes
+	env["VAULT_AUDIT_SYNC"], env["VAULT_CONFIG"] = "always", file // later; known
 	env["VAULT_READ_AUTH"] = "both"
 	_, got, err := parseServe(t, nil, env, file)
 	if err != nil {
@@ -248,7 +249,7 @@ func TestWarnings(t *testing.T) {
 		"AWS_REGION in the configuration file is not a setting and is ignored",
 		"VAULT_ALLOWED_IP is not a setting; did you mean VAULT_ALLOWED_IPS?",
 		"VAULT_PG_HOST is not a setting; did you mean VAULT_PG_HOSTS?",
-		"VAULT_ROTATION_POLL_SECS belongs to a part not built yet and has no effect",
+		"VAULT_AUDIT_SYNC belongs to a part not built yet and has no effect",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)

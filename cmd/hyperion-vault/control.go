@@ -47,6 +47,7 @@ func (n *node) controlHandler() http.Handler {
 				s.Parts["replay"] = fmt.Sprintf("what the server shows is %.1f s old (VAULT_MAX_STALENESS=%s)", seconds, bound)
 			}
 		}
+		s.Parts["rotation"] = n.rotationText()
 		writeJSON(w, http.StatusOK, s)
 	})
 	mux.HandleFunc("POST /flush", func(w http.ResponseWriter, r *http.Request) {
@@ -54,4 +55,15 @@ func (n *node) controlHandler() http.Handler {
 		w.WriteHeader(http.StatusNoContent)
 	})
 	return mux
+}
+
+func (n *node) rotationText() string {
+	r := n.vault.Rotation()
+	switch {
+	case n.config.rotationPoll == 0:
+		return "not by this node (VAULT_ROTATION_POLL_SECS=0)"
+	case r.Err != nil:
+		return publicText(r.Err)
+	}
+	return fmt.Sprintf("%d due, %d secrets failing", r.Open, r.Failing)
 }

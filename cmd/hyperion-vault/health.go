@@ -186,5 +186,6 @@ func (n *node) partGauges() []prometheus.Collector {
 	return []prometheus.Collector{
 		gauge("server", func() bool { return n.vault.Health().Err == nil }),
 		gauge("kms", func() bool { return n.kms.Load().err == nil }),
+		gauge("rotation", func() bool { return n.vault.Rotation().Err == nil }),
 	}
 }

@@ -38,6 +38,7 @@ type nodeConfig struct {
 	park        time.Duration
 
 	maxStaleness time.Duration
+	rotationPoll time.Duration // 0: this node rotates nothing
 
 	masterKey     []byte // of the local KMS; zeroed when that has derived its keys
 	kmsKeyID      string // of the AWS KMS
@@ -305,6 +306,7 @@ func (p *reader) limits(c *nodeConfig) {
 	c.maxMisses = p.number("VAULT_AUTH_MAX_FAILURES", 1, 10_000)
 	c.missWindow = p.seconds("VAULT_AUTH_WINDOW_SECS", 1, 86400)
 	c.lockout = p.seconds("VAULT_AUTH_LOCKOUT_SECS", 0, 86400)
+	c.rotationPoll = p.seconds("VAULT_ROTATION_POLL_SECS", 0, 3600)
 	c.drain = p.seconds("VAULT_DRAIN_SECS", 0, 3600)
 	c.logFormat = p.oneOf("VAULT_LOG_FORMAT", "json", "text")
 	c.logLevel = p.level("VAULT_LOG_LEVEL")

@@ -249,6 +249,16 @@ func (n *node) run(ctx context.Context) error {
 	web := n.serveHTTP(work, listeners, background)
 	background(func() error { n.vault.Watch(work); return nil })
 	background(func() error { n.watchKMS(work); return nil })
+	claiming, stopClaiming := context.WithCancel(ctx)
+	defer stopClaiming()
+	rotated := make(chan struct{})
+	background(func() error {
+		defer close(rotated)
+		if n.config.rotationPoll > 0 {
+			n.vault.KeepRotating(work, n.config.rotationPoll, claiming.Done())
+		}
+		return nil
+	})
 	background(func() error { n.signals(work); return nil })
 	if n.config.bootstrap != nil {
 		if n.config.weakBootstrap {
@@ -268,12 +278,17 @@ func (n *node) run(ctx context.Context) error {
 		n.log.Error("a listener failed", "error", err.Error())
 	}
 	n.draining.Store(true)
+	stopClaiming()
 	drain, endDrain := context.WithTimeout(work, n.config.drain)
 	defer endDrain()
 	if stopErr := n.proxy.Shutdown(drain); stopErr != nil {
 		n.log.Warn("sessions were closed before they had finished")
 	}
 	web.close(work)
+	select {
+	case <-rotated:
+	case <-drain.Done(): // what is under way is done by another node
+	}
 	stopWork()
 	wg.Wait()
 	n.log.Info("ended")

@@ -72,6 +72,7 @@ type settings struct {
 	AuthMaxFailures   *string `env:"VAULT_AUTH_MAX_FAILURES" preset:"5" form:"a number from 1 to 10000" help:"Wrong values that a role, or by REST an address, may verify against one secret within VAULT_AUTH_WINDOW_SECS, and unknown tokens that an address (of IPv6: a /64 network) may send."`
 	AuthWindowSecs    *string `env:"VAULT_AUTH_WINDOW_SECS" preset:"300" form:"seconds from 1 to 86400" help:"Time in which VAULT_AUTH_MAX_FAILURES fill up again."`
 	AuthLockoutSecs   *string `env:"VAULT_AUTH_LOCKOUT_SECS" preset:"900" form:"seconds from 0 to 86400" help:"How long an address is locked that has sent VAULT_AUTH_MAX_FAILURES unknown tokens, by all nodes; valid tokens, and reads without one, are let in all the same. 0: none is locked."`
+	RotationPollSecs  *string `env:"VAULT_ROTATION_POLL_SECS" preset:"15" form:"seconds from 0 to 3600" help:"How often the node looks for rotations that are due, although the primary tells when some were queued; 0: this node rotates nothing."`
 	IdleSecs          *string `env:"VAULT_IDLE_SECS" preset:"0" form:"seconds from 0 to 2592000" help:"How long a session may be idle outside a transaction; 0: for ever. Replication connections are exempt."`
 	MaxQueryBytes     *string `env:"VAULT_MAX_QUERY_BYTES" preset:"67108864" form:"bytes from 65536 to 1073741824" help:"Largest SQL text, or set of bound values, that the node holds to look for vault calls."`
 	MaxHeldBytes      *string `env:"VAULT_MAX_HELD_BYTES" preset:"536870912" form:"bytes from 1048576 to 1099511627776" help:"Most memory that unfinished messages of all sessions may take together."`
@@ -86,7 +87,6 @@ type settings struct {
 // a file written for the whole vault is not called wrong.
 var laterSettings = []string{
 	"VAULT_AUDIT_SYNC", "VAULT_AUDIT_KEEP", "VAULT_AUDIT_SHIP", "VAULT_AUDIT_RETENTION",
-	"VAULT_ROTATION_POLL_SECS",
 }
 
 // A setting is one field of settings.

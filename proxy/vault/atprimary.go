@@ -105,11 +105,22 @@ func (v *Vault) one(ctx context.Context, q querier, into []any, sql string, args
 	return found, rows.Err()
 }
 
-// write runs work in one transaction at the primary, which it makes sure of first:
-// nothing is ever written to a server that another has replaced. What was written
-// is remembered for the token's later reads; a nil: it is nobody's. The error is an
-// *Error, or of work.
+// write runs work in one transaction at the primary. What was written is remembered
+// for the token's later reads. The error is an *Error, or of work.
 func (v *Vault) write(ctx context.Context, a *Access, name string, work func(context.Context, pgx.Tx) error) error {
+	return v.transact(ctx, name, work, func(ctx context.Context, conn *pgxpool.Conn, timeline uint32) {
+		var position string
+		if found, err := v.one(ctx, conn, []any{&position}, SQLPosition); err != nil || !found {
+			position = "" // then no standby will do for a while
+		}
+		v.seen.note(a.Name, position, timeline)
+	})
+}
+
+// transact runs work in one transaction at the primary, which it makes sure of
+// first: nothing is ever written to a server that another has replaced. done, unless
+// nil, is called when that was committed. The error is an *Error, or of work.
+func (v *Vault) transact(ctx context.Context, name string, work func(context.Context, pgx.Tx) error, done func(context.Context, *pgxpool.Conn, uint32)) error {
 	p, err := v.AwaitPrimary(ctx, v.primaryWait)
 	if err != nil {
 		return v.noPrimary(ctx, name, err)
@@ -145,14 +156,9 @@ func (v *Vault) write(ctx context.Context, a *Access, name string, work func(con
 		}
 		return e
 	}
-	if a == nil {
-		return nil
+	if done != nil {
+		done(ctx, conn, timeline)
 	}
-	var position string
-	if found, err := v.one(ctx, conn, []any{&position}, SQLPosition); err != nil || !found {
-		position = "" // then no standby will do for a while
-	}
-	v.seen.note(a.Name, position, timeline)
 	return nil
 }
 

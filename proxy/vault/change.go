@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -25,6 +26,7 @@ type Change struct {
 	Description      *string
 	RotationInterval *int64 // seconds; 0: none
 	GracePeriod      *int64 // seconds
+	NextRotationAt   *time.Time
 	AllowedCIDRs     *[]string
 }
 
@@ -33,6 +35,7 @@ const (
 	sqlNextVersion = `SELECT n.secret_id::pg_catalog.text, n.version, n.kind, n.format, n.current_version FROM vault.node_next_version($1, $2, $3) n`
 	sqlNodeWrite   = `SELECT vault.node_write($1, $2, $3, $4), pg_catalog.now()`
 	sqlNodeUpdate  = `SELECT vault.node_update($1, pg_catalog.make_interval(secs => $2), pg_catalog.make_interval(secs => $3), $4, $5::pg_catalog.text[]::pg_catalog.cidr[], $6)::pg_catalog.text`
+	sqlReschedule  = `SELECT vault.node_reschedule($1, $2::pg_catalog.timestamptz, $3)::pg_catalog.text` // extension 1.5
 	sqlNodeDelete  = `SELECT vault.node_delete($1, $2)`
 )
 
@@ -49,6 +52,7 @@ type reserved struct {
 	kind    string
 	format  string
 	current int32
+	job     *job // the rotation that it is for; nil: somebody asked for it
 }
 
 func (v *Vault) reserve(ctx context.Context, tx pgx.Tx, a *Access, name string, action audit.Action) (r reserved, err error) {
@@ -126,21 +130,29 @@ func (v *Vault) store1(ctx context.Context, tx pgx.Tx, a *Access, key *Key, r re
 	if err := v.NoteSealed(ctx, a.Actor, action, s.Name, r.version); err != nil {
 		return err
 	}
+	if r.job != nil {
+		return v.complete(ctx, tx, r.job, record, s)
+	}
 	_, err = v.one(ctx, tx, []any{&s.Version, &s.CreatedAt}, sqlNodeWrite, string(record), string(action), s.Kind, a.Name)
 	return err
 }
 
 // describe stores what a change says beside the value, if anything.
 func (v *Vault) describe(ctx context.Context, tx pgx.Tx, a *Access, name string, c Change) error {
-	if c.Description == nil && c.RotationInterval == nil && c.GracePeriod == nil && c.AllowedCIDRs == nil {
+	var done *string
+	if c.Description != nil || c.RotationInterval != nil || c.GracePeriod != nil || c.AllowedCIDRs != nil {
+		var cidrs []string
+		if c.AllowedCIDRs != nil {
+			cidrs = append([]string{}, *c.AllowedCIDRs...)
+		}
+		if _, err := v.one(ctx, tx, []any{&done}, sqlNodeUpdate, name, float(c.RotationInterval), float(c.GracePeriod), c.Description, cidrs, a.Name); err != nil {
+			return err
+		}
+	}
+	if c.NextRotationAt == nil {
 		return nil
 	}
-	var cidrs []string
-	if c.AllowedCIDRs != nil {
-		cidrs = append([]string{}, *c.AllowedCIDRs...)
-	}
-	var done *string
-	_, err := v.one(ctx, tx, []any{&done}, sqlNodeUpdate, name, float(c.RotationInterval), float(c.GracePeriod), c.Description, cidrs, a.Name)
+	_, err := v.one(ctx, tx, []any{&done}, sqlReschedule, name, *c.NextRotationAt, a.Name) // last: a new interval counts from now
 	return err
 }
 
@@ -226,47 +238,6 @@ func (v *Vault) replace(ctx context.Context, tx pgx.Tx, a *Access, key *Key, r r
 	s.Format, s.Value = v.newValue(&c)
 	defer s.Value.Zero()
 	return v.store1(ctx, tx, a, key, r, audit.ActionUpdate, &s)
-}
-
-// Rotate gives an automatic secret a new random value, of a userpass a new password,
-// and returns it. The caller zeroes the result. Errors are *Error.
-func (v *Vault) Rotate(ctx context.Context, a *Access, name string) (Secret, error) {
-	if err := CheckName(name); err != nil {
-		return Secret{}, err
-	}
-	if err := v.authorize(ctx, a, audit.ActionRotate, name); err != nil {
-		return Secret{}, err
-	}
-	key, err := v.NewKey(ctx, a.Actor, name)
-	if err != nil {
-		return Secret{}, err
-	}
-	defer key.Destroy()
-	s := Secret{Name: name}
-	err = v.write(ctx, a, name, func(ctx context.Context, tx pgx.Tx) error {
-		r, err := v.reserve(ctx, tx, a, name, audit.ActionRotate)
-		if err != nil {
-			return err
-		}
-		var c Change
-		if r.format == "userpass" {
-			username, password, err := v.currentPair(ctx, tx, a, name)
-			if err != nil {
-				return err
-			}
-			erase.Zero(password)
-			defer erase.Zero(username)
-			c.Username = username
-		}
-		s.Kind = r.kind
-		s.Format, s.Value = v.newValue(&c)
-		return v.store1(ctx, tx, a, key, r, audit.ActionRotate, &s)
-	})
-	if err != nil {
-		s.Value.Zero()
-		return Secret{}, err
-	}
-	return s, nil
 }
 
 // Delete removes a secret with all its versions. ifVersion as for Update. Errors are
@@ -364,6 +335,8 @@ func (c *Change) checkNew(automatic bool) error {
 		return invalid("", "a manual secret needs a value")
 	case !automatic && c.RotationInterval != nil:
 		return invalid("", "a manual secret has no rotation_interval")
+	case !automatic && c.NextRotationAt != nil:
+		return invalid("", "a manual secret has no next_rotation_at")
 	}
 	return nil
 }

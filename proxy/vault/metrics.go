@@ -18,6 +18,8 @@ type metrics struct {
 	opens, seals, verifies *prometheus.CounterVec
 	opened                 prometheus.Counter // opens that went well
 	lockouts               prometheus.Counter
+	rotations              *prometheus.CounterVec
+	ticks                  prometheus.Counter
 }
 
 func newMetrics() *metrics {
@@ -25,9 +27,11 @@ func newMetrics() *metrics {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "hyperion_vault", Name: name, Help: help}, []string{"outcome"})
 	}
 	m := &metrics{
-		opens:    counter("opens_total", "Sealed values opened, by outcome; a failed buffer counts once."),
-		seals:    counter("seals_total", "Values sealed, by outcome."),
-		verifies: counter("verifies_total", "Values verified, by outcome."),
+		opens:     counter("opens_total", "Sealed values opened, by outcome; a failed buffer counts once."),
+		seals:     counter("seals_total", "Values sealed, by outcome."),
+		verifies:  counter("verifies_total", "Values verified, by outcome."),
+		rotations: counter("rotations_total", "Automatic rotations that this node tried, by outcome; overtaken: another did it, or it was called off."),
+		ticks:     prometheus.NewCounter(prometheus.CounterOpts{Namespace: "hyperion_vault", Name: "ticks_total", Help: "Rounds of housekeeping for which this node stood in."}),
 	}
 	m.opened = m.opens.WithLabelValues("ok")
 	m.lockouts = prometheus.NewCounter(prometheus.CounterOpts{
@@ -65,7 +69,16 @@ func (m *metrics) verify(err error, matched bool) {
 
 // register adds the counters and what the sealer counts.
 func (m *metrics) register(r prometheus.Registerer, v *Vault) error {
-	all := []prometheus.Collector{m.opens, m.seals, m.verifies, m.lockouts}
+	all := []prometheus.Collector{m.opens, m.seals, m.verifies, m.rotations, m.ticks, m.lockouts}
+	for name, state := range map[string]func(Rotation) int64{
+		"open":    func(r Rotation) int64 { return r.Open },
+		"failing": func(r Rotation) int64 { return r.Failing },
+	} {
+		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "hyperion_vault", Name: "rotation_jobs", ConstLabels: prometheus.Labels{"state": name},
+			Help: "Rotations that are due and not done, and secrets of which the last attempt failed, in the whole vault.",
+		}, func() float64 { return float64(state(v.Rotation())) }))
+	}
 	stat := func(name, help string, value func(envelope.Stats) float64) {
 		read := func() float64 {
 			s := v.sealer.Load()

@@ -162,6 +162,7 @@ type Vault struct {
 	localSaid claim // the last of the local server
 	health    atomic.Pointer[Health]
 	slots     atomic.Pointer[slotCount]
+	rotation  atomic.Pointer[Rotation]
 }
 
 // New returns a Vault. It makes no connection: a server that is down, a KMS

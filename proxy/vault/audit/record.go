@@ -12,10 +12,11 @@ import (
 // Face is the door through which an operation came.
 type Face string
 
-// The two faces of the vault.
+// The two faces of the vault, and what a node does of itself.
 const (
 	FaceSQL  Face = "sql"
 	FaceREST Face = "rest"
+	FaceNode Face = "node"
 )
 
 // Action is what was asked for.
