@@ -95,6 +95,12 @@ FAULT ?=
 robustness: build install-extension ## break clusters for ROBUSTNESS=20m while clients work, and judge what those saw (SEED=, FAULT=; e2e does each fault once)
 	ROBUSTNESS=$(ROBUSTNESS) SEED=$(SEED) FAULT="$(FAULT)" $(GO) test -tags e2e -count=1 -v -timeout 0 ./e2e/faults -run '^TestRobustness$$'
 
+ROTATION_ARGS ?= -secrets 200 -longest 5s -for 3m
+
+.PHONY: rotation
+rotation: build install-extension ## rotate 200 secrets every 1-5 s on three nodes for 3 min while nodes and the primary are killed or stopped (ROTATION_ARGS=; e2e does it once on 40)
+	$(GO) test -tags e2e -count=1 -v -timeout 0 ./e2e/rotation -run '^TestExactlyOnce$$' $(ROTATION_ARGS)
+
 TEST_STEPS := lint unit installcheck e2e verify
 
 .PHONY: test

@@ -34,6 +34,13 @@ func contents(t *testing.T, conn *pgx.Conn, query string) string {
 	return cluster.Text(t, conn, "SELECT coalesce(string_agg(r::text, E'\n' ORDER BY r::text), '') FROM ("+query+") AS r")
 }
 
+// dueTomorrow queues a rotation that no node does meanwhile.
+const dueTomorrow = `DO $$ BEGIN
+	UPDATE vault.secrets SET next_rotation_at = now() - interval '1 hour' WHERE name = 'dump/auto';
+	PERFORM vault.enqueue_due_rotations();
+	UPDATE vault.rotation_jobs SET retry_at = now() + interval '1 day' WHERE completed_at IS NULL;
+END $$`
+
 // furnish makes one of everything that a dump must carry.
 func furnish(t *testing.T, c *cluster.Cluster) (reader string) {
 	t.Helper()
@@ -47,7 +54,6 @@ func furnish(t *testing.T, c *cluster.Cluster) (reader string) {
 		"SELECT vault.put_secret('dump/read/deleted', 'deleted-c')",
 		"SELECT vault.delete_secret('dump/read/deleted')",
 		"SELECT vault.create_secret('dump/auto', 'automatic', rotation_interval => interval '30 days')",
-		"SELECT vault.update_secret('dump/auto', next_rotation_at => now() - interval '1 hour')",
 		"CREATE VIEW dump_view AS SELECT vault.read_secret('dump/read/a') AS pw",
 		"CREATE FUNCTION dump_reads() RETURNS vault.sealed LANGUAGE sql STABLE RETURN vault.read_secret('dump/read/a')",
 		"GRANT SELECT ON dump_view TO " + reader,
@@ -58,7 +64,7 @@ func furnish(t *testing.T, c *cluster.Cluster) (reader string) {
 		"INSERT INTO vault.roles (name, description) VALUES ('dump-role', 'reads')",
 		"INSERT INTO vault.role_permissions SELECT id, 'read', 'dump/*' FROM vault.roles WHERE name = 'dump-role'",
 		"INSERT INTO vault.admin_tokens (name, role_id, token_sha256) SELECT 'dump-token', id, sha256('dump') FROM vault.roles WHERE name = 'dump-role'",
-		"SELECT vault.enqueue_due_rotations()",
+		dueTomorrow,
 	} {
 		cluster.Exec(t, super, sql)
 	}

@@ -33,6 +33,7 @@ func TestMain(m *testing.M) {
 		Settings: cluster.LogAll(), AWS: cluster.AWS("http://" + before.address),
 		NodeEnv: map[string]string{
 			"VAULT_KMS_KEY_ID": cluster.KMSKey, "VAULT_KMS_DECRYPT_KEY_IDS": cluster.KMSOldKey, "VAULT_KMS_MAX_INFLIGHT": fmt.Sprint(inflight),
+			"VAULT_ROTATION_POLL_SECS": "1",
 		},
 	}, &shared)
 	if err := kms.Stop(); err != nil {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 )
@@ -139,6 +140,17 @@ func TestKinds(t *testing.T) {
 			t.Errorf("in grace: %s", a.text)
 		}
 
+		// When it is rotated next: an interval from now, or as is said.
+		a = want(t, 200, node, admin, "PUT", path+"auto", `{"rotation_interval_secs":3600,"next_rotation_at":"2031-02-03T04:05:06+01:00"}`)
+		if a.field("next_rotation_at") != "2031-02-03T03:05:06Z" || a.fields["rotation_interval_secs"] != 3600.0 {
+			t.Errorf("rescheduled: %s", a.text)
+		}
+		a = want(t, 200, node, admin, "PUT", path+"auto", `{"rotation_interval_secs":7200}`)
+		if next, err := time.Parse(time.RFC3339, a.field("next_rotation_at")); err != nil || time.Until(next) < 105*time.Minute || time.Until(next) > 121*time.Minute {
+			t.Errorf("an interval from now: %s", a.text)
+		}
+		want(t, 400, node, admin, "PUT", path+"auto", `{"next_rotation_at":"tomorrow"}`)
+
 		// A user name and a password, of which the one or the other changes.
 		a = create(201, "pair", `"kind":"automatic","username":"u","password":"rest pair \"1\""`)
 		if a.field("format") != "userpass" || a.field("username") != "u" || a.field("password") != `rest pair "1"` || a.fields["value"] != nil {
@@ -178,7 +190,7 @@ func TestKinds(t *testing.T) {
 		}
 
 		for _, rest := range []string{
-			`"kind":"manual"`, `"kind":"other","value":"s3cret"`, `"value":"s3cret"`, `"kind":"manual","value":"s3cret","value_base64":"eA=="`,
+			`"kind":"manual"`, `"kind":"manual","value":"s3cret","next_rotation_at":"2031-02-03T04:05:06Z"`, `"kind":"other","value":"s3cret"`, `"value":"s3cret"`, `"kind":"manual","value":"s3cret","value_base64":"eA=="`,
 			`"kind":"manual","value":"s3cret","username":"u"`, `"kind":"manual","password":"s3cret"`, `"kind":"manual","username":"u"`,
 			`"kind":"manual","value":""`, `"kind":"manual","value_base64":""`, `"kind":"manual","value_base64":"s3cret!"`, `"kind":"manual","value":"s3cret\u0000"`,
 			`"kind":"manual","value":"s3cret","rotation_interval_secs":60`, `"kind":"automatic","rotation_interval_secs":-1`, `"kind":"manual","value":"s3cret","grace_period_secs":4000000000`,
