@@ -183,6 +183,9 @@ func (v *Vault) Update(ctx context.Context, a *Access, name string, ifVersion in
 		}
 		defer key.Destroy()
 	}
+	if (c.Username == nil) != (c.Password == nil) {
+		v.fetchKey(ctx, a, name)
+	}
 	err = v.write(ctx, a, name, func(ctx context.Context, tx pgx.Tx) error {
 		r, err := v.reserve(ctx, tx, a, name, audit.ActionUpdate)
 		if err != nil {

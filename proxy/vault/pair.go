@@ -8,19 +8,37 @@ import (
 	"encoding/json"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/hyperiondb/hyperion-vault/envelope/erase"
 )
 
-// currentPair opens the current version of a userpass whose row is locked: half of it
-// is kept. It is shown to nobody, so neither address nor allowed_cidrs are asked.
-func (v *Vault) currentPair(ctx context.Context, tx pgx.Tx, a *Access, name string) (username, password []byte, err error) {
+// fetchKey has the data key of what is to be kept of a userpass in the cache before
+// its name is locked, so that nobody waits for the KMS there. What fails here is told
+// where it fails again; a version that comes in between is opened under the lock.
+func (v *Vault) fetchKey(ctx context.Context, a *Access, name string) {
+	p, err := v.AwaitPrimary(ctx, v.primaryWait)
+	if err != nil {
+		return
+	}
+	pool, err := v.atPrimary.to(v.store, p.Server) //nolint:contextcheck // it connects to nothing yet
+	if err != nil {
+		return
+	}
+	username, password, err := v.currentPair(ctx, pool, a, name)
+	if err != nil {
+		return
+	}
+	erase.Zero(username)
+	erase.Zero(password)
+}
+
+// currentPair opens the current version of a userpass, half of which is kept. It is
+// shown to nobody, so neither address nor allowed_cidrs are asked.
+func (v *Vault) currentPair(ctx context.Context, q querier, a *Access, name string) (username, password []byte, err error) {
 	var record []byte
 	var version int32
 	var at time.Time
 	var kind string
-	found, err := v.one(ctx, tx, []any{&record, &version, &at, &kind}, sqlNodeRead, name, nil, a.Name)
+	found, err := v.one(ctx, q, []any{&record, &version, &at, &kind}, sqlNodeRead, name, nil, a.Name)
 	if err != nil {
 		return nil, nil, err
 	}

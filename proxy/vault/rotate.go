@@ -56,6 +56,7 @@ func (v *Vault) Rotate(ctx context.Context, a *Access, name string) (s Secret, e
 		return s, err
 	}
 	defer key.Destroy()
+	v.fetchKey(ctx, a, name)
 	err = v.write(ctx, a, name, func(ctx context.Context, tx pgx.Tx) error {
 		s, err = v.rotate(ctx, tx, a, key, name, nil)
 		return err
@@ -134,6 +135,9 @@ func (v *Vault) tryJob(ctx context.Context, a *Access, j *job) *Error {
 		return v.asError(err)
 	}
 	defer key.Destroy()
+	fetching, fetched := context.WithTimeout(ctx, rotateKeyTimeout)
+	v.fetchKey(fetching, a, j.Name)
+	fetched()
 	err = v.transact(ctx, j.Name, func(ctx context.Context, tx pgx.Tx) error {
 		s, err := v.rotate(ctx, tx, a, key, j.Name, j)
 		s.Value.Zero()
