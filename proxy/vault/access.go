@@ -35,6 +35,9 @@ type Access struct {
 	hash  []byte
 	admin bool
 	rules []rule
+
+	after   Position       // its reads see what is before it
+	onWrite func(Position) // nil: nobody wants to know
 }
 
 // rule is one permission of a role: an action, "write" or "*", on names.
@@ -107,6 +110,15 @@ func (v *Vault) bearer(ctx context.Context, a *Access, sql string, args []any) (
 
 // way is what reading and verifying ask for now.
 func (v *Vault) way() ReadAuth { return ReadAuth(v.readAuth.Load()) }
+
+// Client is whose requests count together: the token's, without one the address's, of
+// IPv6 its network's.
+func (a *Access) Client() string {
+	if a.token {
+		return a.Name
+	}
+	return a.misser()
+}
 
 // Public says what an operator may want to be warned of: who comes without a token
 // may read every secret, from whatever address is listed.

@@ -158,28 +158,3 @@ func TestPair(t *testing.T) {
 		}
 	}
 }
-
-func TestSeenWrites(t *testing.T) {
-	var s seenWrites
-	s.note("a", "0/2000 8192", 1)
-	s.note("a", "0/1000 4096", 1) // asked later, written before
-	if w, ok := s.get("a"); !ok || w.position != "0/2000 8192" {
-		t.Errorf("got %v %v", w, ok)
-	}
-	s.note("a", "0/1000 4096", 2)
-	w, _ := s.get("a")
-	if w.timeline != 2 {
-		t.Errorf("got %v", w)
-	}
-	s.note("a", "0/3000 12288", 2)
-	s.forget("a", w) // not the one of now
-	if _, ok := s.get("a"); !ok {
-		t.Error("a later write was forgotten")
-	}
-	for i := range maxSeen + 10 {
-		s.note(string(rune('b'+i)), "0/1 1", 1)
-	}
-	if len(s.by) != maxSeen {
-		t.Errorf("%d are remembered", len(s.by))
-	}
-}

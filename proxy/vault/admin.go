@@ -124,10 +124,11 @@ func (v *Vault) DeleteRole(ctx context.Context, a *Access, name string) error {
 // Roles returns at most limit roles whose names come after a name, in byte order.
 // more: there are others behind them. Errors are *Error.
 func (v *Vault) Roles(ctx context.Context, a *Access, after string, limit int) (list []Role, more bool, err error) {
-	q, err := v.listing(ctx, a, audit.ActionRoleList, "")
+	q, done, err := v.listing(ctx, a, audit.ActionRoleList, "")
 	if err != nil {
 		return nil, false, err
 	}
+	defer done()
 	if list, err = v.roles(ctx, q, a, nil, after, limit+1); err != nil {
 		return nil, false, v.adminError(ctx, err)
 	}
@@ -136,10 +137,11 @@ func (v *Vault) Roles(ctx context.Context, a *Access, after string, limit int) (
 
 // Role returns one. Errors are *Error.
 func (v *Vault) Role(ctx context.Context, a *Access, name string) (Role, error) {
-	q, err := v.listing(ctx, a, audit.ActionRoleList, name)
+	q, done, err := v.listing(ctx, a, audit.ActionRoleList, name)
 	if err != nil {
 		return Role{}, err
 	}
+	defer done()
 	list, err := v.roles(ctx, q, a, &name, "", 1)
 	switch {
 	case err != nil:
@@ -204,10 +206,11 @@ func (v *Vault) RevokeToken(ctx context.Context, a *Access, name string) error {
 
 // Tokens is Roles for tokens, of which those that were revoked are there still.
 func (v *Vault) Tokens(ctx context.Context, a *Access, after string, limit int) (list []Token, more bool, err error) {
-	q, err := v.listing(ctx, a, audit.ActionTokenList, "")
+	q, done, err := v.listing(ctx, a, audit.ActionTokenList, "")
 	if err != nil {
 		return nil, false, err
 	}
+	defer done()
 	rows, err := v.query(ctx, q, sqlRestTokens, a.hash, after, limit+1)
 	if err == nil {
 		list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Token])
@@ -218,19 +221,24 @@ func (v *Vault) Tokens(ctx context.Context, a *Access, after string, limit int) 
 	return list[:min(limit, len(list))], len(list) > limit, nil
 }
 
-// listing returns where an administrator's list is read, recorded.
-func (v *Vault) listing(ctx context.Context, a *Access, action audit.Action, name string) (querier, error) {
+// listing returns where an administrator's list is read, recorded. Call done after
+// reading.
+func (v *Vault) listing(ctx context.Context, a *Access, action audit.Action, name string) (q querier, done func(), err error) {
 	if err := v.PermitAdmin(ctx, a, action, name); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := checkSent(name); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	q, _, err := v.reader(ctx, a)
+	q, _, done, err = v.reader(ctx, a)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return q, v.Note(ctx, a.Actor, action, audit.OutcomeOK, name, 0)
+	if err := v.Note(ctx, a.Actor, action, audit.OutcomeOK, name, 0); err != nil {
+		done()
+		return nil, nil, err
+	}
+	return q, done, nil
 }
 
 // administer carries a change out, and then what reads it back, if anything does.

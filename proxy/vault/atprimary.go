@@ -21,14 +21,6 @@ const (
 
 	// writeTimeout bounds a whole write.
 	writeTimeout = 20 * time.Second
-
-	// seenWait is how long a read waits for the local server to show what the same
-	// token has written; then it is done at the primary.
-	seenWait  = 300 * time.Millisecond
-	seenEvery = 10 * time.Millisecond
-
-	// maxSeen bounds for how many tokens a node remembers what they wrote.
-	maxSeen = 4096
 )
 
 // primaryPool is the service role's access to the server that is the primary.
@@ -105,15 +97,16 @@ func (v *Vault) one(ctx context.Context, q querier, into []any, sql string, args
 	return found, rows.Err()
 }
 
-// write runs work in one transaction at the primary. What was written is remembered
-// for the token's later reads. The error is an *Error, or of work.
+// write runs work in one transaction at the primary. Up to where it wrote is
+// remembered for the token's later reads, and told. The error is an *Error, or of
+// work.
 func (v *Vault) write(ctx context.Context, a *Access, name string, work func(context.Context, pgx.Tx) error) error {
 	return v.transact(ctx, name, work, func(ctx context.Context, conn *pgxpool.Conn, timeline uint32) {
 		var position string
 		if found, err := v.one(ctx, conn, []any{&position}, SQLPosition); err != nil || !found {
 			position = "" // then no standby will do for a while
 		}
-		v.seen.note(a.Name, position, timeline)
+		a.wrote(v, positionOf(timeline, position))
 	})
 }
 
@@ -235,93 +228,4 @@ func (v *Vault) restError(ctx context.Context, name string, err error) *Error {
 
 func missing(name string) *Error {
 	return &Error{Kind: KindMissing, Secret: name, Msg: "there is no such secret, or no such version any more"}
-}
-
-// seenWrites remembers up to where of the WAL each token has written through this
-// node.
-type seenWrites struct {
-	mu sync.Mutex
-	by map[string]seenWrite
-}
-
-type seenWrite struct {
-	position string // empty: not known
-	timeline uint32
-}
-
-func (s *seenWrites) note(who, position string, timeline uint32) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.by == nil {
-		s.by = map[string]seenWrite{}
-	}
-	old, known := s.by[who]
-	if known && old.timeline == timeline && after(old.position, position) {
-		return // two writes at once: the one that came first asked last
-	}
-	if !known && len(s.by) >= maxSeen {
-		for other := range s.by { // some token's reads may be behind its writes then
-			delete(s.by, other)
-			break
-		}
-	}
-	s.by[who] = seenWrite{position, timeline}
-}
-
-// after compares two positions of a timeline; an unknown one is after all.
-func after(a, b string) bool {
-	x, ok := parsePosition(a)
-	y, ok2 := parsePosition(b)
-	return ok2 && (!ok || x > y)
-}
-
-func (s *seenWrites) get(who string) (seenWrite, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	w, ok := s.by[who]
-	return w, ok
-}
-
-// forget drops what the local server shows by now, if nothing came to it.
-func (s *seenWrites) forget(who string, w seenWrite) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.by[who] == w {
-		delete(s.by, who)
-	}
-}
-
-// reader returns where to read for a, who is to see what it has written: at the
-// local server as soon as that shows it, else at the primary. The Actor says so.
-func (v *Vault) reader(ctx context.Context, a *Access) (*pgxpool.Pool, Actor, error) {
-	w, wrote := v.seen.get(a.Name)
-	if !wrote {
-		return v.store.rest, a.Actor, nil
-	}
-	start := time.Now()
-	for deadline := start.Add(seenWait); w.position != ""; {
-		if v.Replayed(ctx, w.position, w.timeline, start) {
-			v.seen.forget(a.Name, w)
-			return v.store.rest, a.Actor, nil
-		}
-		if time.Now().After(deadline) {
-			break
-		}
-		select {
-		case <-time.After(seenEvery):
-		case <-ctx.Done():
-			return nil, a.Actor, v.noPrimary(ctx, "", ctx.Err())
-		}
-	}
-	p, err := v.Primary(ctx)
-	if err != nil {
-		return nil, a.Actor, v.noPrimary(ctx, "", err)
-	}
-	pool, err := v.atPrimary.to(v.store, p.Server) //nolint:contextcheck // it connects to nothing yet
-	if err != nil {
-		return nil, a.Actor, v.noPrimary(ctx, "", err)
-	}
-	moved := a.Actor
-	moved.Moved = true
-	return pool, moved, nil
 }

@@ -75,10 +75,11 @@ func (v *Vault) Read(ctx context.Context, a *Access, name string, version int32)
 	if err := v.authorize(ctx, a, audit.ActionRead, name); err != nil {
 		return Secret{}, err
 	}
-	q, actor, err := v.reader(ctx, a)
+	q, actor, done, err := v.reader(ctx, a)
 	if err != nil {
 		return Secret{}, err
 	}
+	defer done()
 	var wanted *int32
 	if version != 0 {
 		wanted = &version
@@ -134,10 +135,11 @@ func (v *Vault) ReadMany(ctx context.Context, a *Access, names []string) ([]Secr
 			mine = append(mine, name)
 		}
 	}
-	q, actor, err := v.reader(ctx, a)
+	q, actor, done, err := v.reader(ctx, a)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	rows, err := v.query(ctx, q, sqlNodeReadMany, mine, a.Name)
 	if err != nil {
 		return nil, v.restError(ctx, "", err)
@@ -216,10 +218,11 @@ func (v *Vault) Versions(ctx context.Context, a *Access, name string) ([]Version
 	if err := v.authorize(ctx, a, audit.ActionList, name); err != nil {
 		return nil, err
 	}
-	q, _, err := v.reader(ctx, a)
+	q, _, done, err := v.reader(ctx, a)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	rows, err := v.query(ctx, q, sqlNodeVersions, name, a.Name)
 	if err != nil {
 		return nil, v.restError(ctx, name, err)
@@ -244,10 +247,11 @@ func (v *Vault) List(ctx context.Context, a *Access, prefix, after string, limit
 	if !a.token {
 		return nil, false, v.authorize(ctx, a, audit.ActionList, "")
 	}
-	q, _, err := v.reader(ctx, a)
+	q, _, done, err := v.reader(ctx, a)
 	if err != nil {
 		return nil, false, err
 	}
+	defer done()
 	if err := v.Note(ctx, a.Actor, audit.ActionList, audit.OutcomeOK, prefix, 0); err != nil {
 		return nil, false, err
 	}
@@ -286,10 +290,11 @@ func (v *Vault) Verify(ctx context.Context, a *Access, name string, candidate []
 	if err := v.authorize(ctx, a, audit.ActionVerify, name); err != nil {
 		return 0, err
 	}
-	q, actor, err := v.reader(ctx, a)
+	q, actor, done, err := v.reader(ctx, a)
 	if err != nil {
 		return 0, err
 	}
+	defer done()
 	rows, err := v.query(ctx, q, sqlNodeRecords, name, a.Name)
 	if err != nil {
 		return 0, v.restError(ctx, name, err)

@@ -126,6 +126,7 @@ type Vault struct {
 	primaryWait time.Duration
 	atPrimary   primaryPool
 	seen        seenWrites
+	moved       chan struct{} // reads at the primary
 
 	audit   audit.Sink
 	log     *slog.Logger
@@ -202,6 +203,7 @@ func New(c Config) (*Vault, error) {
 	v.restAllowed.Store(c.RESTAllowedIPs)
 	v.SetReadAuth(c.ReadAuth)
 	v.primaryWait = c.PrimaryWait
+	v.moved = make(chan struct{}, max(store.most/4, 1)) // half of that pool
 	v.health.Store(&Health{Err: v.notReady()})
 	if id, ok := c.Pin.ID(); ok {
 		err = v.start(id)

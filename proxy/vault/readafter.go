@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const (
+	// seenWait is how long a read waits for the local server to show what it is to
+	// see; then it is done at the primary.
+	seenWait  = 300 * time.Millisecond
+	seenEvery = 10 * time.Millisecond
+
+	// maxSeen bounds for how many tokens a node remembers what they wrote.
+	maxSeen = 4096
+
+	// movedWait is how long a read waits for its turn at the primary.
+	movedWait = 2 * time.Second
+)
+
+// seenWrites remembers up to where of the WAL each token has written through this
+// node.
+type seenWrites struct {
+	mu sync.Mutex
+	by map[string]Position
+}
+
+func (s *seenWrites) note(who string, p Position) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.by == nil {
+		s.by = map[string]Position{}
+	}
+	old, known := s.by[who]
+	if known && p.before(old) {
+		return // two writes at once: the one that came first asked last
+	}
+	if !known && len(s.by) >= maxSeen {
+		for other := range s.by { // some token's reads may be behind its writes then
+			delete(s.by, other)
+			break
+		}
+	}
+	s.by[who] = p
+}
+
+// get returns the zero Position for who has written nothing.
+func (s *seenWrites) get(who string) Position {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.by[who]
+}
+
+// forget drops what the local server shows by now, if nothing came to it.
+func (s *seenWrites) forget(who string, p Position) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.by[who] == p {
+		delete(s.by, who)
+	}
+}
+
+// ReadAfter makes the reads of this access see what is before a position, whoever
+// wrote that.
+func (a *Access) ReadAfter(p Position) { a.after = p }
+
+// OnWrite has f called with the position up to which each write of this access went.
+func (a *Access) OnWrite(f func(Position)) { a.onWrite = f }
+
+func (a *Access) wrote(v *Vault, p Position) {
+	v.seen.note(a.Name, p)
+	if a.onWrite != nil {
+		a.onWrite(p)
+	}
+}
+
+// reader returns where to read for a, who is to see what its token has written here,
+// and what is before the position that it sent: at the local server as soon as that
+// shows it, else at the primary. The Actor says so. Call done after reading.
+func (v *Vault) reader(ctx context.Context, a *Access) (q *pgxpool.Pool, as Actor, done func(), err error) {
+	seen := v.seen.get(a.Name)
+	want := seen
+	if want.before(a.after) {
+		want = a.after
+	}
+	if want == (Position{}) {
+		return v.store.rest, a.Actor, func() {}, nil
+	}
+	shown, err := v.awaitShown(ctx, want)
+	if err != nil {
+		return nil, a.Actor, nil, err
+	}
+	if shown {
+		v.seen.forget(a.Name, seen)
+		return v.store.rest, a.Actor, func() {}, nil
+	}
+	return v.atThePrimary(ctx, a, want)
+}
+
+// awaitShown waits until the local server shows a position, for a moment. One asks
+// the server for all who wait.
+func (v *Vault) awaitShown(ctx context.Context, p Position) (bool, error) {
+	start := time.Now()
+	for deadline := start.Add(seenWait); ; {
+		r := v.replay.Load()
+		if !r.after(start) || !r.shown(p) {
+			r = v.askLocal(ctx, start)
+		}
+		switch {
+		case r.after(start) && r.shown(p):
+			return true, nil
+		case time.Now().After(deadline):
+			return false, nil
+		}
+		select {
+		case <-time.After(seenEvery):
+		case <-ctx.Done():
+			return false, v.noPrimary(ctx, "", ctx.Err())
+		}
+	}
+}
+
+// atThePrimary is reader for what the local server does not show. Such reads have
+// half of the connections, so that they keep no write waiting. A position of a
+// timeline that no primary is on yet, as far as this node knows, is not to be had.
+func (v *Vault) atThePrimary(ctx context.Context, a *Access, want Position) (*pgxpool.Pool, Actor, func(), error) {
+	select {
+	case v.moved <- struct{}{}:
+	case <-time.After(movedWait):
+		return nil, a.Actor, nil, v.behind(errTurn)
+	case <-ctx.Done():
+		return nil, a.Actor, nil, v.noPrimary(ctx, "", ctx.Err())
+	}
+	done := func() { <-v.moved }
+	p, err := v.Primary(ctx)
+	if err == nil && p.Timeline < want.timeline {
+		err = errTimeline
+	}
+	var pool *pgxpool.Pool
+	if err == nil {
+		pool, err = v.atPrimary.to(v.store, p.Server) //nolint:contextcheck // it connects to nothing yet
+	}
+	if err != nil {
+		done()
+		return nil, a.Actor, nil, v.behind(err)
+	}
+	moved := a.Actor
+	moved.Moved = true
+	return pool, moved, done, nil
+}
+
+var (
+	errTurn     = errors.New("as many as may are reading at the primary")
+	errTimeline = errors.New("no primary of that timeline is known")
+)
+
+func (v *Vault) behind(err error) *Error {
+	return &Error{
+		Kind: KindStale, Wait: time.Second, Err: err,
+		Msg:  fmt.Sprintf("the server beside node %q does not show yet what this read is to see, nor could the primary be asked", v.node),
+		Hint: "Try again in a moment.",
+	}
+}
