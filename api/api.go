@@ -9,6 +9,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -23,25 +24,25 @@ import (
 // requestTime bounds what is done for a request, whatever waits for whatever.
 const requestTime = 30 * time.Second
 
-// maxBodies bounds how many request bodies are held at once.
-const maxBodies = 64
-
 // Config is what the API needs. Vault has no default.
 type Config struct {
 	Vault      *vault.Vault
 	Hosts      []string         // names by which clients may call this node, beside addresses and localhost
 	TrustProxy *vault.AllowList // whose X-Forwarded-For is believed; nil: nobody's
+	Draining   func() bool      // the node ends: nothing new is begun; nil: never
 	Log        *slog.Logger     // nil: nothing is logged
 }
 
-// Handler serves /v1. Safe for concurrent use. Make it with New.
+// Handler serves everything that the description has. Safe for concurrent use. Make it
+// with New.
 type Handler struct {
-	vault  *vault.Vault
-	log    *slog.Logger
-	front  atomic.Pointer[front]
-	bodies chan struct{}
-	public sync.Once // warned that everybody may read everything
-	served http.Handler
+	vault    *vault.Vault
+	log      *slog.Logger
+	front    atomic.Pointer[front]
+	draining func() bool
+	bodies   *slots
+	public   sync.Once // warned that everybody may read everything
+	served   http.Handler
 }
 
 // front is what a request has to come through.
@@ -53,12 +54,27 @@ type front struct {
 // An operation answers a request. An error that it returns is not answered yet.
 type operation func(w http.ResponseWriter, r *request) error
 
-// A resource has an operation for each method that it takes.
+// A resource has an operation for each method that it takes, beside OPTIONS, and HEAD
+// where it takes GET.
 type resource map[string]operation
 
-// methods that httprouter is asked for; any other is answered as an unknown path.
-var methods = []string{
-	http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions,
+// paths is what is served under /v1, each as the description writes it: a test
+// compares the two.
+func (h *Handler) paths() map[string]resource {
+	return map[string]resource{
+		"/v1/secrets":                 {http.MethodGet: h.list, http.MethodPost: h.create},
+		"/v1/secrets/{name}":          {http.MethodGet: h.read, http.MethodPut: h.update, http.MethodDelete: h.remove},
+		"/v1/secrets/{name}/versions": {http.MethodGet: h.versions},
+		"/v1/secrets/{name}/verify":   {http.MethodPost: h.verify},
+		"/v1/secrets/{name}/rotate":   {http.MethodPost: h.rotate},
+		"/v1/batch/secrets":           {http.MethodPost: h.readMany},
+
+		"/v1/roles":                    {http.MethodGet: h.listRoles, http.MethodPost: h.createRole},
+		"/v1/roles/{name}":             {http.MethodGet: h.readRole, http.MethodDelete: h.deleteRole},
+		"/v1/roles/{name}/permissions": {http.MethodPut: h.setPermissions},
+		"/v1/tokens":                   {http.MethodGet: h.listTokens, http.MethodPost: h.createToken},
+		"/v1/tokens/{name}":            {http.MethodDelete: h.revokeToken},
+	}
 }
 
 // ServeHTTP answers a request.
@@ -73,91 +89,137 @@ func (h *Handler) SetFront(hosts []string, trustProxy *vault.AllowList) {
 	h.front.Store(f)
 }
 
-// New returns the handler of everything under /v1; any other path is 404.
+// New returns the handler of everything under /v1, and of the description; any other
+// path is 404.
 func New(c Config) *Handler {
-	h := &Handler{vault: c.Vault, log: c.Log, bodies: make(chan struct{}, maxBodies)}
+	h := &Handler{vault: c.Vault, log: c.Log, draining: c.Draining, bodies: newSlots()}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}
+	if h.draining == nil {
+		h.draining = func() bool { return false }
+	}
 	h.SetFront(c.Hosts, c.TrustProxy)
-	router := httprouter.New()
-	router.RedirectTrailingSlash, router.RedirectFixedPath = false, false // a name is what was sent
-	router.HandleMethodNotAllowed, router.HandleOPTIONS = false, false    // a resource says what it takes
-	// One resource, or of a path that ends in /*name those that the name's end chooses.
-	route := func(path string, choose func(rest string) (res resource, name string)) {
-		handle := func(w http.ResponseWriter, r *http.Request, p httprouter.Params) {
-			res, name := choose(strings.TrimPrefix(p.ByName("name"), "/"))
-			h.run(w, r, res, name)
+	router := h.router()
+	h.served = h.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		serve, params, _ := router.Lookup(http.MethodGet, r.URL.Path) // cleans nothing: a name is what was sent
+		if serve == nil {
+			writeError(w, http.StatusNotFound, "not_found", "there is no such path")
+			return
 		}
-		for _, m := range methods {
-			router.Handle(m, path, handle)
-		}
-	}
-	one := func(res resource) func(string) (resource, string) {
-		return func(name string) (resource, string) { return res, name }
-	}
-	route("/v1/secrets", one(resource{http.MethodGet: h.list, http.MethodPost: h.create}))
-	verbs := map[string]resource{
-		"":         {http.MethodGet: h.read, http.MethodPut: h.update, http.MethodDelete: h.remove},
-		"versions": {http.MethodGet: h.versions},
-		"verify":   {http.MethodPost: h.verify},
-		"rotate":   {http.MethodPost: h.rotate},
-	}
-	route("/v1/secrets/*name", func(rest string) (resource, string) {
-		name, verb := splitVerb(rest)
-		return verbs[verb], name
-	})
-	route("/v1/batch/secrets", one(resource{http.MethodPost: h.readMany}))
-	route("/v1/roles", one(resource{http.MethodGet: h.listRoles, http.MethodPost: h.createRole}))
-	role, rules := resource{http.MethodGet: h.readRole, http.MethodDelete: h.deleteRole}, resource{http.MethodPut: h.setPermissions}
-	route("/v1/roles/*name", func(rest string) (resource, string) {
-		if name, ok := strings.CutSuffix(rest, "/permissions"); ok {
-			return rules, name
-		}
-		return role, rest
-	})
-	route("/v1/tokens", one(resource{http.MethodGet: h.listTokens, http.MethodPost: h.createToken}))
-	route("/v1/tokens/*name", one(resource{http.MethodDelete: h.revokeToken}))
-	router.NotFound = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		writeError(w, http.StatusNotFound, "not_found", "there is no such path")
-	})
-	h.served = h.guard(router)
+		serve(w, r, params)
+	}))
 	return h
 }
 
-// splitVerb takes a path behind /v1/secrets/ apart. No name ends in a verb.
-func splitVerb(path string) (name, verb string) {
-	if i := strings.LastIndexByte(path, '/'); i >= 0 && slices.Contains([]string{"rotate", "verify", "versions"}, path[i+1:]) {
+// router has each path once, as GET's: a resource says which methods it takes.
+func (h *Handler) router() *httprouter.Router {
+	router := httprouter.New()
+	router.GET(descriptionPath, func(w http.ResponseWriter, r *http.Request, _ httprouter.Params) {
+		if do := choose(w, r, resource{http.MethodGet: describe}); do != nil {
+			_ = do(w, &request{Request: r}) // it has no error
+		}
+	})
+	named := map[string]map[string]resource{} // by what stands before the name, and behind it
+	for path, res := range h.paths() {
+		before, verb, ok := strings.Cut(path, "{name}")
+		if !ok {
+			router.GET(path, func(w http.ResponseWriter, r *http.Request, _ httprouter.Params) { h.run(w, r, res, "") })
+			continue
+		}
+		if named[before] == nil {
+			named[before] = map[string]resource{}
+		}
+		named[before][strings.TrimPrefix(verb, "/")] = res
+	}
+	for before, verbs := range named {
+		router.GET(before+"*name", func(w http.ResponseWriter, r *http.Request, p httprouter.Params) {
+			name, verb := splitVerb(strings.TrimPrefix(p.ByName("name"), "/"), verbs)
+			h.run(w, r, verbs[verb], name)
+		})
+	}
+	return router
+}
+
+// splitVerb takes a path apart at one of the verbs. No name of a secret ends in one
+// of its own.
+func splitVerb(path string, verbs map[string]resource) (name, verb string) {
+	if i := strings.LastIndexByte(path, '/'); i >= 0 && path[i+1:] != "" && verbs[path[i+1:]] != nil {
 		return path[:i], path[i+1:]
 	}
 	return path, ""
 }
 
+// choose returns the operation that a request asks for; nil: it has been answered.
+func choose(w http.ResponseWriter, r *http.Request, res resource) operation {
+	do := res[r.Method]
+	if r.Method == http.MethodHead {
+		do = res[http.MethodGet] // the server leaves its body out
+	}
+	if do != nil {
+		return do
+	}
+	allow := []string{http.MethodOptions}
+	for m := range res {
+		if allow = append(allow, m); m == http.MethodGet {
+			allow = append(allow, http.MethodHead)
+		}
+	}
+	slices.Sort(allow)
+	w.Header().Set("Allow", strings.Join(allow, ", "))
+	if r.Method == http.MethodOptions {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	writeError(w, http.StatusMethodNotAllowed, "method", "this path does not take this method")
+	return nil
+}
+
+// headerAfter has the position up to which a write went, and one from which on a
+// request's reads may be answered.
+const headerAfter = "Vault-Read-After"
+
+// readAfter reads that header; the zero Position: it is not there.
+func readAfter(sent []string) (p vault.Position, err error) {
+	if len(sent) == 0 {
+		return p, nil
+	}
+	p, ok := vault.ParsePosition(sent[0])
+	if !ok || len(sent) > 1 {
+		return p, bad("Vault-Read-After should be what a write was answered with: 5/0/3000148")
+	}
+	return p, nil
+}
+
 // run answers a request for a resource.
 func (h *Handler) run(w http.ResponseWriter, r *http.Request, res resource, name string) {
-	do := res[r.Method]
+	do := choose(w, r, res)
 	if do == nil {
-		allow := make([]string, 0, len(res))
-		for m := range res {
-			allow = append(allow, m)
-		}
-		slices.Sort(allow)
-		w.Header().Set("Allow", strings.Join(allow, ", "))
-		writeError(w, http.StatusMethodNotAllowed, "method", "this path does not take this method")
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), requestTime)
 	defer cancel()
 	r = r.WithContext(ctx)
 	client, err := h.front.Load().client(r)
-	var access *vault.Access
 	if err == nil {
-		access, err = h.authenticate(r, client)
-	}
-	if err == nil {
-		err = do(w, &request{Request: r, access: access, name: name})
+		err = h.as(w, r, client, do, name)
 	}
 	if err != nil {
 		h.fail(w, r, client, err)
 	}
+}
+
+// as runs an operation for whoever sends the request.
+func (h *Handler) as(w http.ResponseWriter, r *http.Request, client netip.Addr, do operation, name string) error {
+	after, err := readAfter(r.Header.Values(headerAfter))
+	if err != nil {
+		return err
+	}
+	access, err := h.authenticate(r, client)
+	if err != nil {
+		return err
+	}
+	access.ReadAfter(after)
+	access.OnWrite(func(p vault.Position) { w.Header().Set(headerAfter, p.String()) })
+	return do(w, &request{Request: r, access: access, name: name})
 }

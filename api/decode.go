@@ -22,21 +22,14 @@ const maxBody = 4 << 20
 
 // decode reads a request's body as one JSON object. fields name what it may have:
 // *[]byte for a value that the caller zeroes, **string, **bool, **int64, **[]string,
-// **[]vault.Permission. What is null is as if it were not there. Strict: one object, no other field, none twice,
-// valid UTF-8, no half of a surrogate pair. The body is erased; no value is ever a
-// string. Errors quote nothing.
-func (h *Handler) decode(r *http.Request, fields map[string]any) error {
-	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if charset := params["charset"]; err != nil || kind != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") || r.Header.Get("Content-Encoding") != "" {
+// **[]vault.Permission. What is null is as if it were not there. Strict: one object, no
+// other field, none twice, valid UTF-8, no half of a surrogate pair. The body is
+// erased; no value is ever a string. Errors quote nothing.
+func (h *Handler) decode(r *request, fields map[string]any) error {
+	if !isJSON(r.Header) {
 		return &problem{http.StatusUnsupportedMediaType, "media_type", "the body should be JSON: Content-Type: application/json"}
 	}
-	select {
-	case h.bodies <- struct{}{}:
-		defer func() { <-h.bodies }()
-	case <-r.Context().Done():
-		return bad("the request was given up")
-	}
-	body, err := readBody(r)
+	body, err := h.readBody(r)
 	defer func() { erase.Zero(body) }()
 	if err != nil {
 		return err
@@ -45,33 +38,59 @@ func (h *Handler) decode(r *http.Request, fields map[string]any) error {
 	return err
 }
 
-// firstRoom is what a body gets before any of it has come: what is announced costs
-// its client nothing.
-const firstRoom = 64 << 10
+// isJSON says whether a body is, by its headers, JSON in UTF-8, as it is.
+func isJSON(header http.Header) bool {
+	sent := header.Values("Content-Type")
+	if len(sent) != 1 || strings.Join(header.Values("Content-Encoding"), "") != "" {
+		return false
+	}
+	kind, params, err := mime.ParseMediaType(sent[0])
+	charset := params["charset"]
+	return err == nil && kind == "application/json" && (charset == "" || strings.EqualFold(charset, "utf-8"))
+}
 
-// readBody reads all of a body into memory that the caller zeroes.
-func readBody(r *http.Request) ([]byte, error) {
+// readBody reads all of a body into memory that the caller zeroes, and that grows
+// with what has come: what is announced costs its client nothing. What is larger than
+// smallBody waits for a slot.
+func (h *Handler) readBody(r *request) ([]byte, error) {
 	if r.ContentLength > maxBody {
-		return nil, tooLarge(r)
+		return nil, tooLarge(r.Request)
 	}
-	body := make([]byte, 0, min(max(r.ContentLength+1, 512), firstRoom))
+	body, ended, err := readInto(make([]byte, 0, smallBody+1), r.Body)
+	if err != nil || ended {
+		return body, err
+	}
+	giveBack, err := h.bodies.take(r.Context(), r.access.Client())
+	if err != nil {
+		return body, err
+	}
+	defer giveBack()
 	for {
-		n, err := r.Body.Read(body[len(body):cap(body)])
-		body = body[:len(body)+n]
+		grown := append(make([]byte, 0, min(2*cap(body), maxBody+1)), body...)
+		erase.Zero(body)
+		body, ended, err = readInto(grown, r.Body)
 		switch {
+		case err != nil || ended:
+			return body, err
 		case len(body) > maxBody:
-			return body, tooLarge(r)
-		case errors.Is(err, io.EOF):
-			return body, nil
-		case err != nil:
-			return body, bad("the body could not be read to its end")
-		}
-		if len(body) == cap(body) {
-			grown := append(make([]byte, 0, 2*cap(body)), body...)
-			erase.Zero(body)
-			body = grown
+			return body, tooLarge(r.Request)
 		}
 	}
+}
+
+// readInto fills a buffer. ended: there is no more.
+func readInto(into []byte, body io.Reader) (read []byte, ended bool, err error) {
+	for len(into) < cap(into) {
+		n, err := body.Read(into[len(into):cap(into)])
+		into = into[:len(into)+n]
+		switch {
+		case errors.Is(err, io.EOF):
+			return into, true, nil
+		case err != nil:
+			return into, false, bad("the body could not be read to its end")
+		}
+	}
+	return into, false, nil
 }
 
 // tooLarge takes a little more of what is on its way, or a client that has not sent it

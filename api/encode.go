@@ -164,3 +164,17 @@ func utc(t *time.Time) *time.Time {
 	u := t.UTC()
 	return &u
 }
+
+// versionMeta is vault.VersionMeta as a client gets it.
+type versionMeta struct {
+	Version   int32      `json:"version"`
+	Stage     string     `json:"stage"`
+	CreatedAt time.Time  `json:"created_at"`
+	ExpiresAt *time.Time `json:"expires_at"`
+}
+
+// verdict is what verifying says.
+type verdict struct {
+	Valid   bool   `json:"valid"`
+	Version *int32 `json:"version"`
+}

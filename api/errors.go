@@ -71,8 +71,8 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, client netip.Addr
 	case e.Hint != "":
 		text += ". " + e.Hint
 	}
-	if code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests {
-		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(e.Wait/time.Second))))
+	if e.Wait > time.Second {
+		w.Header().Set("Retry-After", strconv.Itoa(int((e.Wait+time.Second-1)/time.Second)))
 	}
 	writeError(w, code, e.Kind.String(), text)
 }
@@ -80,6 +80,9 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, client netip.Addr
 func writeError(w http.ResponseWriter, status int, code, text string) {
 	if status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="hyperion-vault"`)
+	}
+	if later := status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests; later && w.Header().Get("Retry-After") == "" {
+		w.Header().Set("Retry-After", "1")
 	}
 	writeJSON(w, status, map[string]string{"error": text, "code": code})
 }

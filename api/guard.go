@@ -45,6 +45,9 @@ func (h *Handler) guard(next http.Handler) http.Handler {
 			writeError(w, http.StatusForbidden, "host", "this node is not called so; an administrator lists names in VAULT_API_HOSTS")
 		case crossSite(r):
 			writeError(w, http.StatusForbidden, "cross_site", "requests of other sites' pages are not answered")
+		case h.draining():
+			header.Set("Connection", "close") // the next one goes to another node
+			writeError(w, http.StatusServiceUnavailable, vault.KindNotReady.String(), "this node is shutting down. Connect to another node.")
 		default:
 			next.ServeHTTP(w, r)
 		}
@@ -80,10 +83,10 @@ func (f *front) knownHost(hostport string) bool {
 
 // crossSite says whether a browser sends this for another site's page.
 func crossSite(r *http.Request) bool {
-	switch r.Header.Get("Sec-Fetch-Site") {
-	case "", "same-origin", "none":
-	default:
-		return true
+	for _, site := range r.Header.Values("Sec-Fetch-Site") {
+		if site != "same-origin" && site != "none" {
+			return true
+		}
 	}
 	origins := r.Header.Values("Origin")
 	if len(origins) == 0 {

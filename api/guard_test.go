@@ -58,6 +58,16 @@ func TestCrossSite(t *testing.T) {
 			t.Errorf("%s: got %d, want %d", name, w.Code, c.want)
 		}
 	}
+	for name, header := range map[string]http.Header{
+		"two origins":     {"Origin": {"http://127.0.0.1:8200", "http://evil.example"}},
+		"one twice":       {"Origin": {"http://127.0.0.1:8200", "http://127.0.0.1:8200"}},
+		"two sites":       {"Sec-Fetch-Site": {"same-origin", "cross-site"}},
+		"nothing to read": {"Sec-Fetch-Site": {""}},
+	} {
+		if w := ask(t, http.MethodGet, "/", func(r *http.Request) { r.Header = header }); w.Code != 403 {
+			t.Errorf("%s: got %d, want 403", name, w.Code)
+		}
+	}
 }
 
 func TestEveryAnswer(t *testing.T) {
@@ -70,23 +80,33 @@ func TestEveryAnswer(t *testing.T) {
 		{"GET", "/v1", 404, ""},
 		{"GET", "/v1/sys/health", 404, ""},
 		{"GET", "/v1/secret/a", 404, ""},
-		{"BREW", "/v1/secrets", 404, ""},
-		{"DELETE", "/v1/secrets", 405, "GET, POST"},
-		{"OPTIONS", "/v1/secrets", 405, "GET, POST"},
-		{"POST", "/v1/secrets/a/b", 405, "DELETE, GET, PUT"},
-		{"PATCH", "/v1/secrets/a", 405, "DELETE, GET, PUT"},
-		{"HEAD", "/v1/secrets/a", 405, "DELETE, GET, PUT"},
-		{"GET", "/v1/secrets/a/verify", 405, "POST"},
-		{"GET", "/v1/secrets/a%2Frotate", 405, "POST"},
-		{"POST", "/v1/secrets/a/b/versions", 405, "GET"},
-		{"GET", "/v1/batch/secrets", 405, "POST"},
-		{"DELETE", "/v1/roles", 405, "GET, POST"},
-		{"PUT", "/v1/roles/a", 405, "DELETE, GET"},
-		{"GET", "/v1/roles/a/permissions", 405, "PUT"},
-		{"DELETE", "/v1/roles/a%2Fpermissions", 405, "PUT"},
-		{"POST", "/v1/roles/permissions", 405, "DELETE, GET"},
-		{"PUT", "/v1/tokens", 405, "GET, POST"},
-		{"GET", "/v1/tokens/a", 405, "DELETE"},
+		{"GET", "/v1/batch/secrets/", 404, ""},
+		{"GET", "//v1/secrets", 404, ""},
+		{"GET", "/v1//secrets", 404, ""},
+		{"GET", "/V1/secrets", 404, ""},
+		{"POST", "/v1/secrets/../roles", 405, "DELETE, GET, HEAD, OPTIONS, PUT"}, // a name, that would be refused
+		{"POST", "/v1/secrets/%2e%2e/roles", 405, "DELETE, GET, HEAD, OPTIONS, PUT"},
+		{"BREW", "/v1/secrets", 405, "GET, HEAD, OPTIONS, POST"},
+		{"TRACE", "/v1/secrets", 405, "GET, HEAD, OPTIONS, POST"},
+		{"get", "/v1/secrets", 405, "GET, HEAD, OPTIONS, POST"},
+		{"DELETE", "/v1/secrets", 405, "GET, HEAD, OPTIONS, POST"},
+		{"POST", "/v1/secrets/a/b", 405, "DELETE, GET, HEAD, OPTIONS, PUT"},
+		{"PATCH", "/v1/secrets/a", 405, "DELETE, GET, HEAD, OPTIONS, PUT"},
+		{"PATCH", "/v1/secrets/", 405, "DELETE, GET, HEAD, OPTIONS, PUT"},
+		{"HEAD", "/v1/secrets/a/verify", 405, "OPTIONS, POST"},
+		{"GET", "/v1/secrets/a/verify", 405, "OPTIONS, POST"},
+		{"GET", "/v1/secrets/a%2Frotate", 405, "OPTIONS, POST"},
+		{"POST", "/v1/secrets/a/b/versions", 405, "GET, HEAD, OPTIONS"},
+		{"POST", "/v1/secrets/a/permissions", 405, "DELETE, GET, HEAD, OPTIONS, PUT"}, // a name
+		{"GET", "/v1/batch/secrets", 405, "OPTIONS, POST"},
+		{"PUT", "/v1/roles", 405, "GET, HEAD, OPTIONS, POST"},
+		{"DELETE", "/v1/roles/a%2Fpermissions", 405, "OPTIONS, PUT"},
+		{"POST", "/v1/roles/permissions", 405, "DELETE, GET, HEAD, OPTIONS"},
+		{"PUT", "/v1/tokens", 405, "GET, HEAD, OPTIONS, POST"},
+		{"PUT", "/v1/roles/a", 405, "DELETE, GET, HEAD, OPTIONS"},
+		{"POST", "/v1/roles/a/permissions", 405, "OPTIONS, PUT"},
+		{"GET", "/v1/tokens/a", 405, "DELETE, OPTIONS"},
+		{"PUT", "/openapi.json", 405, "GET, HEAD, OPTIONS"},
 	} {
 		w := ask(t, c.method, c.path, nil)
 		h := w.Header()
@@ -96,6 +116,52 @@ func TestEveryAnswer(t *testing.T) {
 		if h.Get("Cache-Control") != "no-store" || h.Get("Content-Type") != "application/json" || len(h.Get("X-Request-Id")) != 24 || !strings.HasPrefix(w.Body.String(), `{"code":"`) {
 			t.Errorf("%s %s: got %v %s", c.method, c.path, h, w.Body)
 		}
+	}
+}
+
+// TestOptions: what a path takes is told to who asks, without a token.
+func TestOptions(t *testing.T) {
+	for path, allow := range map[string]string{
+		"/v1/secrets": "GET, HEAD, OPTIONS, POST", "/v1/secrets/a": "DELETE, GET, HEAD, OPTIONS, PUT", "/v1/secrets/a/rotate": "OPTIONS, POST", "/openapi.json": "GET, HEAD, OPTIONS",
+	} {
+		w := ask(t, http.MethodOptions, path, nil)
+		if w.Code != 204 || w.Header().Get("Allow") != allow || w.Body.Len() != 0 || w.Header().Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("%s: got %d %v", path, w.Code, w.Header())
+		}
+	}
+	if w := ask(t, http.MethodOptions, "/v1/secrets", func(r *http.Request) { r.Header.Set("Origin", "http://evil.example") }); w.Code != 403 {
+		t.Errorf("of another site: got %d", w.Code)
+	}
+	if w := ask(t, http.MethodOptions, "/none", nil); w.Code != 404 {
+		t.Errorf("an unknown path: got %d", w.Code)
+	}
+}
+
+// TestDraining: a node that ends begins nothing.
+func TestDraining(t *testing.T) {
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/secrets/a", nil)
+	r.Host = "localhost"
+	w := httptest.NewRecorder()
+	New(Config{Draining: func() bool { return true }}).ServeHTTP(w, r)
+	if h := w.Header(); w.Code != 503 || h.Get("Connection") != "close" || h.Get("Retry-After") != "1" || !strings.Contains(w.Body.String(), `"not_ready"`) {
+		t.Errorf("got %d %v %s", w.Code, h, w.Body)
+	}
+}
+
+// TestReadAfter: what is no position is told apart from none, before anybody is
+// asked.
+func TestReadAfter(t *testing.T) {
+	for _, sent := range [][]string{{""}, {"x"}, {"0/0/1"}, {"5/0/3000148 "}, {"5/0/3000148", "5/0/3000148"}, {"5/0/3000148, 5/0/1"}, {strings.Repeat("9", 1000)}} {
+		w := ask(t, http.MethodGet, "/v1/secrets/a", func(r *http.Request) { r.Header["Vault-Read-After"] = sent })
+		if w.Code != 400 || !strings.Contains(w.Body.String(), `"invalid"`) {
+			t.Errorf("%q: got %d %s", sent, w.Code, w.Body)
+		}
+	}
+	if p, err := readAfter(nil); err != nil || p != (vault.Position{}) {
+		t.Errorf("none: %v, %v", p, err)
+	}
+	if p, err := readAfter([]string{"5/0/3000148"}); err != nil || p.String() != "5/0/3000148" {
+		t.Errorf("got %v, %v", p, err)
 	}
 }
 
@@ -132,11 +198,12 @@ func TestBearer(t *testing.T) {
 }
 
 func TestSplitVerb(t *testing.T) {
+	verbs := map[string]resource{"": {}, "rotate": {}, "verify": {}, "versions": {}}
 	for path, want := range map[string][2]string{
-		"a": {"a", ""}, "a/b": {"a/b", ""}, "a/verify": {"a", "verify"}, "a/b/rotate": {"a/b", "rotate"}, "verify": {"verify", ""},
-		"a/versions/": {"a/versions/", ""}, "a/verify/verify": {"a/verify", "verify"}, "": {"", ""}, "a/Verify": {"a/Verify", ""},
+		"a": {"a", ""}, "a/b": {"a/b", ""}, "a/verify": {"a", "verify"}, "a/b/rotate": {"a/b", "rotate"}, "verify": {"verify", ""}, "/verify": {"", "verify"},
+		"a/versions/": {"a/versions/", ""}, "a/verify/verify": {"a/verify", "verify"}, "": {"", ""}, "a/Verify": {"a/Verify", ""}, "a/permissions": {"a/permissions", ""},
 	} {
-		name, verb := splitVerb(path)
+		name, verb := splitVerb(path, verbs)
 		if name != want[0] || verb != want[1] {
 			t.Errorf("%q: got %q, %q", path, name, verb)
 		}

@@ -39,7 +39,7 @@ func (h *Handler) createRole(w http.ResponseWriter, r *request) error {
 	var name, description *string
 	var admin *bool
 	var permissions *[]vault.Permission
-	err := h.decode(r.Request, map[string]any{"name": &name, "description": &description, "is_admin": &admin, "permissions": &permissions})
+	err := h.decode(r, map[string]any{"name": &name, "description": &description, "is_admin": &admin, "permissions": &permissions})
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (h *Handler) setPermissions(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	var permissions *[]vault.Permission
-	if err := h.decode(r.Request, map[string]any{"permissions": &permissions}); err != nil {
+	if err := h.decode(r, map[string]any{"permissions": &permissions}); err != nil {
 		return err
 	}
 	if permissions == nil {

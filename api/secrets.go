@@ -63,7 +63,7 @@ func (h *Handler) readMany(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	var names *[]string
-	if err := h.decode(r.Request, map[string]any{"names": &names}); err != nil {
+	if err := h.decode(r, map[string]any{"names": &names}); err != nil {
 		return err
 	}
 	if names == nil {
@@ -138,7 +138,7 @@ func (h *Handler) create(w http.ResponseWriter, r *request) error {
 	fields := b.fields()
 	fields["name"], fields["kind"] = &name, &kind
 	defer b.zero()
-	if err := h.decode(r.Request, fields); err != nil {
+	if err := h.decode(r, fields); err != nil {
 		return err
 	}
 	switch {
@@ -187,7 +187,7 @@ func (h *Handler) update(w http.ResponseWriter, r *request) error {
 	}
 	var b body
 	defer b.zero()
-	if err := h.decode(r.Request, b.fields()); err != nil {
+	if err := h.decode(r, b.fields()); err != nil {
 		return err
 	}
 	c, err := b.change()
@@ -241,7 +241,7 @@ func (h *Handler) verify(w http.ResponseWriter, r *request) error {
 	}
 	var b body
 	defer b.zero()
-	if err := h.decode(r.Request, map[string]any{"value": &b.value, "value_base64": &b.encoded}); err != nil {
+	if err := h.decode(r, map[string]any{"value": &b.value, "value_base64": &b.encoded}); err != nil {
 		return err
 	}
 	c, err := b.change()
@@ -255,10 +255,7 @@ func (h *Handler) verify(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	answer := struct {
-		Valid   bool   `json:"valid"`
-		Version *int32 `json:"version"`
-	}{Valid: version != 0}
+	answer := verdict{Valid: version != 0}
 	if answer.Valid {
 		answer.Version = &version
 	}
@@ -275,15 +272,9 @@ func (h *Handler) versions(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	type version struct {
-		Version   int32      `json:"version"`
-		Stage     string     `json:"stage"`
-		CreatedAt time.Time  `json:"created_at"`
-		ExpiresAt *time.Time `json:"expires_at"`
-	}
-	out := make([]version, len(list))
+	out := make([]versionMeta, len(list))
 	for i, v := range list {
-		out[i] = version{v.Version, v.Stage, v.CreatedAt.UTC(), utc(v.ExpiresAt)}
+		out[i] = versionMeta{v.Version, v.Stage, v.CreatedAt.UTC(), utc(v.ExpiresAt)}
 	}
 	writeJSON(w, http.StatusOK, out)
 	return nil

@@ -29,7 +29,7 @@ func (h *Handler) createToken(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	var name, role *string
-	if err := h.decode(r.Request, map[string]any{"name": &name, "role": &role}); err != nil {
+	if err := h.decode(r, map[string]any{"name": &name, "role": &role}); err != nil {
 		return err
 	}
 	switch {

@@ -41,6 +41,8 @@ func (n *node) serveHTTP(ctx context.Context, l *listeners, background func(func
 			IdleTimeout: httpIdleTimeout, MaxHeaderBytes: httpHeaderBytes,
 			ErrorLog:    slog.NewLogLogger(n.log.Handler(), slog.LevelDebug), // strangers' broken requests
 			BaseContext: func(net.Listener) context.Context { return ctx },
+
+			DisableGeneralOptionsHandler: true, // OPTIONS * is answered as all else
 		}
 		w.servers = append(w.servers, s)
 		background(func() error {
@@ -60,8 +62,14 @@ func (n *node) serveHTTP(ctx context.Context, l *listeners, background func(func
 	return w
 }
 
-func (w *web) close(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, httpEnd)
+// close lets requests that are under way be answered, for as long as sessions may
+// finish, and for a moment at least.
+func (w *web) close(ctx context.Context, drained time.Time) {
+	end := time.Now().Add(httpEnd)
+	if drained.After(end) {
+		end = drained
+	}
+	ctx, cancel := context.WithDeadline(ctx, end)
 	defer cancel()
 	for _, s := range w.servers {
 		if err := s.Shutdown(ctx); err != nil {
@@ -70,21 +78,34 @@ func (w *web) close(ctx context.Context) {
 	}
 }
 
-// apiHandler serves REST, and what tells of the node's own state.
+// apiHandler serves REST, and what tells of the node's own state: by any name, for
+// who asks for that often names none.
 func (n *node) apiHandler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
-	})
-	mux.HandleFunc("GET /readyz", n.readyz)
+	own := n.healthPaths()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case "/healthz", "/readyz":
-			mux.ServeHTTP(w, r)
-		default: // past the mux, which would clean a path before anybody could refuse it
+		tell := own[r.URL.Path]
+		if tell == nil {
 			n.rest.ServeHTTP(w, r)
+			return
+		}
+		switch r.Method {
+		case http.MethodGet, http.MethodHead, http.MethodOptions: // the last one as HAProxy asks
+			tell(w, r)
+		default:
+			w.Header().Set("Allow", "GET, HEAD, OPTIONS")
+			writeJSON(w, http.StatusMethodNotAllowed, map[string]string{"error": "this path does not take this method", "code": "method"})
 		}
 	})
+}
+
+// healthPaths are the paths that tell of the node's state.
+func (n *node) healthPaths() map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
+		"/healthz": func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, readiness{Status: "ok"}) },
+		"/readyz":  n.readyz,
+		"/primary": func(w http.ResponseWriter, r *http.Request) { n.is("primary", w, r) },
+		"/replica": func(w http.ResponseWriter, r *http.Request) { n.is("replica", w, r) },
+	}
 }
 
 func writeJSON(w http.ResponseWriter, status int, body any) {
@@ -98,13 +119,43 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 // nodes share) or "unavailable" (this node should get no client).
 type readiness struct {
 	Status string            `json:"status"`
-	Parts  map[string]string `json:"parts"`
+	Role   string            `json:"role,omitempty"`
+	Parts  map[string]string `json:"parts,omitempty"`
 }
 
+// healthTimeout bounds how long a question about the node's state takes.
+const healthTimeout = 5 * time.Second
+
+// parts are what readyz can be asked to require.
+var parts = []string{"server", "kms", "primary", "lag"}
+
 func (n *node) readyz(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
 	defer cancel()
-	answer, status := n.ready(ctx, strings.Split(r.URL.Query().Get("require"), ","))
+	var require []string
+	for part := range strings.SplitSeq(r.URL.Query().Get("require"), ",") {
+		switch {
+		case slices.Contains(parts, part):
+			require = append(require, part)
+		case part != "":
+			writeJSON(w, http.StatusBadRequest, map[string]string{"error": "require should be some of " + strings.Join(parts, ", "), "code": "invalid"})
+			return
+		}
+	}
+	answer, status := n.ready(ctx, require)
+	writeJSON(w, status, answer)
+}
+
+// is answers as Patroni does: 200 if this node can be used, and its server is what is
+// asked for. Of a standby that shows too old things nothing is opened.
+func (n *node) is(role string, w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
+	defer cancel()
+	answer, status := n.ready(ctx, []string{"lag"})
+	answer.Role = n.probe.role()
+	if answer.Role != role {
+		status = http.StatusServiceUnavailable
+	}
 	writeJSON(w, status, answer)
 }
 
@@ -126,12 +177,20 @@ func (n *node) ready(ctx context.Context, require []string) (readiness, int) {
 	}
 	if err := n.probe.ask(ctx, n.vault); err != nil {
 		fault("server", publicText(err), true)
+	} else if n.vault.LocalReplaced() {
+		fault("server", "another server has replaced it as the primary", true)
 	}
 	if err := n.kms.Load().err; err != nil {
 		fault("kms", publicText(err), false)
 	}
 	if _, err := n.vault.Primary(ctx); err != nil {
 		fault("primary", "not found", false)
+	}
+	if bound := n.config.maxStaleness; bound > 0 {
+		r.Parts["lag"] = "ok"
+		if age, known := n.vault.Staleness(); !known || age > bound {
+			fault("lag", "the standby is too far behind the primary", false)
+		}
 	}
 	return r, status
 }
@@ -142,9 +201,23 @@ const probeEvery = time.Second
 // A serverProbe remembers the last answer for a moment. Callers wait for each
 // other, so that there is one question at a time.
 type serverProbe struct {
-	mu  sync.Mutex
-	at  time.Time
-	err error
+	mu      sync.Mutex
+	at      time.Time
+	standby bool
+	err     error
+}
+
+// role is what the server was when it was asked; empty: it does not answer.
+func (p *serverProbe) role() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.err != nil || p.at.IsZero():
+		return ""
+	case p.standby:
+		return "replica"
+	}
+	return "primary"
 }
 
 func (p *serverProbe) ask(ctx context.Context, v *vault.Vault) error {
@@ -153,9 +226,9 @@ func (p *serverProbe) ask(ctx context.Context, v *vault.Vault) error {
 	if time.Since(p.at) < probeEvery {
 		return p.err
 	}
-	_, err := v.Status(ctx)
+	st, err := v.Status(ctx)
 	if ctx.Err() == nil { // a caller that left says nothing of the server
-		p.at, p.err = time.Now(), err
+		p.at, p.standby, p.err = time.Now(), st.InRecovery, err
 	}
 	return err
 }

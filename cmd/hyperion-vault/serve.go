@@ -141,7 +141,7 @@ func newNode(ctx context.Context, c *nodeConfig, log *slog.Logger) (*node, error
 		n.vault.Close()
 		return nil, err
 	}
-	n.rest = api.New(api.Config{Vault: n.vault, Hosts: c.apiHosts, TrustProxy: c.trustProxy, Log: log})
+	n.rest = api.New(api.Config{Vault: n.vault, Hosts: c.apiHosts, TrustProxy: c.trustProxy, Draining: n.draining.Load, Log: log})
 	n.registry.MustRegister(n.partGauges()...)
 	return n, nil
 }
@@ -284,7 +284,8 @@ func (n *node) run(ctx context.Context) error {
 	if stopErr := n.proxy.Shutdown(drain); stopErr != nil {
 		n.log.Warn("sessions were closed before they had finished")
 	}
-	web.close(work)
+	drained, _ := drain.Deadline()
+	web.close(work, drained)
 	select {
 	case <-rotated:
 	case <-drain.Done(): // what is under way is done by another node

@@ -13,7 +13,7 @@ import (
 // like. A secret has no flag.
 type settings struct {
 	ProxyListen   *string `env:"VAULT_PROXY_LISTEN" preset:"0.0.0.0:6432" form:"addresses host:port or socket directories, with commas between" help:"Where clients connect as to PostgreSQL."`
-	APIListen     *string `env:"VAULT_API_LISTEN" preset:"0.0.0.0:8200" form:"an address host:port" help:"Where REST is served, and /healthz and /readyz."`
+	APIListen     *string `env:"VAULT_API_LISTEN" preset:"0.0.0.0:8200" form:"an address host:port" help:"Where REST is served, and /healthz, /readyz, /primary and /replica."`
 	MetricsListen *string `env:"VAULT_METRICS_LISTEN" preset:"127.0.0.1:9632" form:"an address host:port, or off" help:"Where Prometheus fetches /metrics."`
 
 	LocalPG       *string `env:"VAULT_LOCAL_PG" preset:"127.0.0.1:5432" form:"an address host:port or a socket directory" help:"The PostgreSQL server beside this node. A socket directory takes its port from VAULT_PG_PORT."`
@@ -78,7 +78,7 @@ type settings struct {
 	MaxHeldBytes      *string `env:"VAULT_MAX_HELD_BYTES" preset:"536870912" form:"bytes from 1048576 to 1099511627776" help:"Most memory that unfinished messages of all sessions may take together."`
 	KeepAliveSecs     *string `env:"VAULT_TCP_KEEPALIVE_SECS" preset:"60" form:"seconds from 1 to 32767" help:"How long a client or the server may be silent before TCP asks whether it lives; it is given up a minute later."`
 	UserTimeoutSecs   *string `env:"VAULT_TCP_USER_TIMEOUT_SECS" preset:"0" form:"seconds from 0 to 86400" help:"How long sent data may stay unacknowledged; 0: as the system does it, some 15 minutes. It also ends a peer that lives but has not read for so long."`
-	DrainSecs         *string `env:"VAULT_DRAIN_SECS" preset:"20" form:"seconds from 0 to 3600" help:"How long sessions may finish their transactions at shutdown."`
+	DrainSecs         *string `env:"VAULT_DRAIN_SECS" preset:"20" form:"seconds from 0 to 3600" help:"How long sessions may finish their transactions, and requests be answered, at shutdown."`
 	LogFormat         *string `env:"VAULT_LOG_FORMAT" preset:"json" form:"json or text" help:"Form of the log on stderr."`
 	LogLevel          *string `env:"VAULT_LOG_LEVEL" preset:"info" form:"debug, info, warn or error" help:"Least level that is logged."`
 }

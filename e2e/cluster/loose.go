@@ -87,6 +87,7 @@ func (n *Node) StartUnready(tb testing.TB, settings map[string]string) *Loose {
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}
+	loose.PID = cmd.Process.Pid
 	tb.Cleanup(func() {
 		cancel()
 		_ = cmd.Wait() // it was told to end

@@ -29,6 +29,7 @@ func TestRoles(t *testing.T) {
 		create(403, reader, "other")
 		create(401, "", "other")
 		create(401, "hvt_none", "other")
+		shared.WaitReplayed(t, 1) // others than who wrote them read them
 		path := "/v1/secrets/" + prefix
 		for _, c := range []struct {
 			status              int

@@ -7,7 +7,6 @@
 package rest
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/json"
 	"io"
@@ -52,6 +51,12 @@ func call(t *testing.T, c *cluster.Cluster, node int, token, method, path, body 
 // callAt is call for whoever serves REST at an address.
 func callAt(t *testing.T, base, token, method, path, body string, headers ...string) answer {
 	t.Helper()
+	return send(t, client, base, token, method, path, body, headers...)
+}
+
+// send is callAt with a client of one's own.
+func send(t *testing.T, client http.Client, base, token, method, path, body string, headers ...string) answer {
+	t.Helper()
 	var reader io.Reader
 	if body != "" {
 		reader = strings.NewReader(body)
@@ -67,6 +72,9 @@ func callAt(t *testing.T, base, token, method, path, body string, headers ...str
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
 	for i := 0; i < len(headers); i += 2 {
+		if headers[i] == "Host" {
+			r.Host = headers[i+1]
+		}
 		r.Header.Set(headers[i], headers[i+1])
 	}
 	response, err := client.Do(r)
@@ -79,10 +87,8 @@ func callAt(t *testing.T, base, token, method, path, body string, headers ...str
 		t.Fatalf("%s %s: %v", method, path, err)
 	}
 	a := answer{status: response.StatusCode, header: response.Header, text: string(text)}
-	if bytes.HasPrefix(text, []byte("{")) {
-		if err := json.Unmarshal(text, &a.fields); err != nil {
-			t.Errorf("%s %s: %v: %s", method, path, err, text)
-		}
+	if strings.HasPrefix(a.text, "{") {
+		a.fields = fields(t, a.text)
 	}
 	if a.header.Get("Cache-Control") != "no-store" || a.header.Get("X-Request-Id") == "" {
 		t.Errorf("%s %s: headers %v", method, path, a.header)
@@ -91,6 +97,15 @@ func callAt(t *testing.T, base, token, method, path, body string, headers ...str
 		t.Errorf("%s %s: an error of another form: %s", method, path, text)
 	}
 	return a
+}
+
+// fields are those of a JSON object.
+func fields(t *testing.T, text string) (f map[string]any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), &f); err != nil {
+		t.Errorf("%v: %s", err, text)
+	}
+	return f
 }
 
 // want is call of the shared cluster, with the status that it should have.

@@ -55,7 +55,7 @@ func TestPrimaryAway(t *testing.T) {
 		}
 		return a
 	}
-	wants(201, 1, "POST", "/v1/secrets", `{"name":"a","kind":"manual","value":"one"}`)
+	after := wants(201, 1, "POST", "/v1/secrets", `{"name":"a","kind":"manual","value":"one"}`).header.Get(readAfter)
 	c.WaitReplayed(t, 1)
 	wants(200, 1, "GET", "/v1/secrets/a", "")
 	if err := c.Nodes[0].KillServer(t.Context()); err != nil {
@@ -66,6 +66,10 @@ func TestPrimaryAway(t *testing.T) {
 		t.Errorf("no primary: %s", a.text)
 	}
 	wants(503, 0, "GET", "/v1/secrets/a", "")
+	a = call(t, c, 1, c.AdminToken, "GET", "/v1/secrets/a", "", readAfter, "1/FFFFFFFF/0")
+	if a.status != 503 || a.field("code") != "stale" || a.header.Get("Retry-After") == "" {
+		t.Errorf("what only the primary has: got %d %s", a.status, a.text)
+	}
 	if a := wants(200, 1, "GET", "/v1/secrets/a", ""); a.field("value") != "one" {
 		t.Errorf("got %s", a.text)
 	}
@@ -77,5 +81,15 @@ func TestPrimaryAway(t *testing.T) {
 	})
 	if a := wants(200, 1, "GET", "/v1/secrets/a", ""); a.field("value") != "three" {
 		t.Errorf("got %s", a.text)
+	}
+	// On the new timeline what was written on the old one is shown, as far as it is
+	// not lost.
+	for _, position := range []string{after, "1/FFFFFFFF/0"} {
+		if a := call(t, c, 1, c.AdminToken, "GET", "/v1/secrets/a", "", readAfter, position); a.status != 200 || a.field("value") != "three" {
+			t.Errorf("after %s: got %d %s", position, a.status, a.text)
+		}
+	}
+	if after := wants(200, 1, "PUT", "/v1/secrets/a", `{"value":"four"}`).header.Get(readAfter); !strings.HasPrefix(after, "2/") {
+		t.Errorf("a position of the new timeline: %s", after)
 	}
 }

@@ -284,7 +284,7 @@ func TestMany(t *testing.T) {
 
 // TestMethods: what a path does not take, it says.
 func TestMethods(t *testing.T) {
-	if a := want(t, 405, 0, shared.AdminToken, "PATCH", "/v1/secrets/a", ""); a.header.Get("Allow") != "DELETE, GET, PUT" {
+	if a := want(t, 405, 0, shared.AdminToken, "PATCH", "/v1/secrets/a", ""); a.header.Get("Allow") != "DELETE, GET, HEAD, OPTIONS, PUT" {
 		t.Errorf("Allow: %q", a.header.Get("Allow"))
 	}
 	want(t, 404, 0, shared.AdminToken, "GET", "/v1/secret/data/a", "")
