@@ -24,6 +24,10 @@ import (
 // requestTime bounds what is done for a request, whatever waits for whatever.
 const requestTime = 30 * time.Second
 
+// maxMany bounds how many answers of many values are held at once, each of which may
+// take 100 MiB while its client reads.
+const maxMany = 8
+
 // Config is what the API needs. Vault has no default.
 type Config struct {
 	Vault      *vault.Vault
@@ -41,6 +45,7 @@ type Handler struct {
 	front    atomic.Pointer[front]
 	draining func() bool
 	bodies   *slots
+	many     chan struct{}
 	public   sync.Once // warned that everybody may read everything
 	served   http.Handler
 }
@@ -92,7 +97,7 @@ func (h *Handler) SetFront(hosts []string, trustProxy *vault.AllowList) {
 // New returns the handler of everything under /v1, and of the description; any other
 // path is 404.
 func New(c Config) *Handler {
-	h := &Handler{vault: c.Vault, log: c.Log, draining: c.Draining, bodies: newSlots()}
+	h := &Handler{vault: c.Vault, log: c.Log, draining: c.Draining, bodies: newSlots(), many: make(chan struct{}, maxMany)}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}

@@ -34,6 +34,9 @@ func (h *Handler) decode(r *request, fields map[string]any) error {
 	if err != nil {
 		return err
 	}
+	if c := connOf(r.Context()); c != nil {
+		c.whole = true
+	}
 	erase.Do(func() { err = decodeObject(body, fields) })
 	return err
 }

@@ -126,7 +126,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil || !bytes.Equal(got, other) {
 			t.Fatalf("%q: got %s, want %s", in, got, other)
 		}
-		written := append(appendText([]byte(`{"value":`), g.value), '}')
+		written := append(vault.AppendJSON([]byte(`{"value":`), g.value), '}')
 		var again target
 		if err := decodeObject(written, again.fields()); err != nil || !bytes.Equal(again.value, g.value) {
 			t.Fatalf("%q was written as %s and read as %q, %v", g.value, written, again.value, err)

@@ -7,14 +7,13 @@ import (
 	"net/http"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"github.com/hyperiondb/hyperion-vault/envelope/erase"
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 )
 
 // sendSecret answers with a value and zeroes it and what it was written into.
-func sendSecret(w http.ResponseWriter, status int, s *vault.Secret) error {
+func sendSecret(w http.ResponseWriter, r *request, status int, s *vault.Secret) error {
 	defer s.Value.Zero()
 	var text []byte
 	ok := true
@@ -27,12 +26,12 @@ func sendSecret(w http.ResponseWriter, status int, s *vault.Secret) error {
 		return noPair(s)
 	}
 	w.Header().Set("ETag", etag(s.Version))
-	send(w, status, text)
+	sendValue(w, r.Request, status, text)
 	return nil
 }
 
 // sendSecrets is sendSecret for an array.
-func sendSecrets(w http.ResponseWriter, list []vault.Secret) (err error) {
+func sendSecrets(w http.ResponseWriter, r *request, list []vault.Secret) (err error) {
 	room := 8
 	for i := range list {
 		defer list[i].Value.Zero()
@@ -55,7 +54,7 @@ func sendSecrets(w http.ResponseWriter, list []vault.Secret) (err error) {
 	})
 	defer erase.Zero(text)
 	if err == nil {
-		send(w, http.StatusOK, text)
+		sendValue(w, r.Request, http.StatusOK, text)
 	}
 	return err
 }
@@ -66,11 +65,32 @@ func noPair(s *vault.Secret) error {
 
 func etag(version int32) string { return `"` + strconv.Itoa(int(version)) + `"` }
 
-// encodedLen is the room that an answer takes at most, so that it is never moved.
-func encodedLen(s *vault.Secret) int { return 6*(s.Value.Len()+len(s.Name)) + 256 }
+// encodedLen is the room that an answer takes, so that it is never moved. Of a
+// userpass the text that is sealed has its own quotes.
+func encodedLen(s *vault.Secret) int {
+	n := len(s.Name) + 256
+	if s.Format == vault.FormatBytes {
+		return n + base64.StdEncoding.EncodedLen(s.Value.Len())
+	}
+	for _, c := range s.Value.Bytes() {
+		n += escapedLen(c)
+	}
+	return n
+}
+
+// escapedLen is how many bytes vault.AppendJSON writes for one.
+func escapedLen(c byte) int {
+	switch {
+	case c == '"' || c == '\\' || c == '\n' || c == '\t' || c == '\r':
+		return 2
+	case c < 0x20 || c == 0x7f:
+		return 6
+	}
+	return 1
+}
 
 func appendSecret(b []byte, s *vault.Secret) ([]byte, bool) {
-	b = appendText(append(b, `{"name":`...), []byte(s.Name))
+	b = vault.AppendJSON(append(b, `{"name":`...), []byte(s.Name))
 	b = append(b, `,"kind":"`...)
 	b = append(b, s.Kind...)
 	b = append(b, `","format":"`...)
@@ -89,47 +109,18 @@ func appendSecret(b []byte, s *vault.Secret) ([]byte, bool) {
 		if !ok {
 			return b, false
 		}
-		b = appendText(append(b, `,"username":`...), username)
-		b = appendText(append(b, `,"password":`...), password)
+		b = vault.AppendJSON(append(b, `,"username":`...), username)
+		b = vault.AppendJSON(append(b, `,"password":`...), password)
 	case vault.FormatBytes:
 		b = append(b, `,"value_base64":"`...)
 		b = base64.StdEncoding.AppendEncode(b, s.Value.Bytes())
 		b = append(b, '"')
 	default:
-		b = appendText(append(b, `,"value":`...), s.Value.Bytes())
+		b = vault.AppendJSON(append(b, `,"value":`...), s.Value.Bytes())
 	}
 	b = append(b, `,"created_at":"`...)
 	b = s.CreatedAt.UTC().AppendFormat(b, time.RFC3339Nano)
 	return append(b, "\"}"...), true
-}
-
-// appendText appends a JSON string; what is not UTF-8 is replaced.
-func appendText(b, text []byte) []byte {
-	const digits = "0123456789abcdef"
-	b = append(b, '"')
-	for i := 0; i < len(text); {
-		switch c := text[i]; {
-		case c == '"' || c == '\\':
-			b = append(b, '\\', c)
-		case c == '\n':
-			b = append(b, '\\', 'n')
-		case c == '\t':
-			b = append(b, '\\', 't')
-		case c == '\r':
-			b = append(b, '\\', 'r')
-		case c < 0x20 || c == 0x7f:
-			b = append(b, '\\', 'u', '0', '0', digits[c>>4], digits[c&15])
-		case c < utf8.RuneSelf:
-			b = append(b, c)
-		default:
-			r, n := utf8.DecodeRune(text[i:])
-			b = utf8.AppendRune(b, r)
-			i += n
-			continue
-		}
-		i++
-	}
-	return append(b, '"')
 }
 
 // meta is vault.Meta as a client gets it.

@@ -100,10 +100,14 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 const answerTime = 15 * time.Second
 
 func send(w http.ResponseWriter, status int, text []byte) {
+	sendHead(w, status, len(text))
+	_, _ = w.Write(text) // the client went away
+}
+
+func sendHead(w http.ResponseWriter, status, length int) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime)) // a recorder in a test has none
 	header := w.Header()
 	header.Set("Content-Type", "application/json")
-	header.Set("Content-Length", strconv.Itoa(len(text)))
+	header.Set("Content-Length", strconv.Itoa(length))
 	w.WriteHeader(status)
-	_, _ = w.Write(text) // the client went away
 }

@@ -51,7 +51,7 @@ func (h *Handler) read(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	return sendSecret(w, http.StatusOK, &s)
+	return sendSecret(w, r, http.StatusOK, &s)
 }
 
 // POST /v1/batch/secrets
@@ -69,11 +69,17 @@ func (h *Handler) readMany(w http.ResponseWriter, r *request) error {
 	if names == nil {
 		return bad("the names are missing")
 	}
+	select {
+	case h.many <- struct{}{}:
+		defer func() { <-h.many }()
+	case <-r.Context().Done():
+		return &vault.Error{Kind: vault.KindBusy, Msg: "others are reading many secrets at once", Hint: "Try again in a moment."}
+	}
 	list, err := h.vault.ReadMany(r.Context(), r.access, *names)
 	if err != nil {
 		return err
 	}
-	return sendSecrets(w, list)
+	return sendSecrets(w, r, list)
 }
 
 // body is what requests that write have in common.
@@ -156,7 +162,7 @@ func (h *Handler) create(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	w.Header().Set("Location", "/v1/secrets/"+(&url.URL{Path: s.Name}).EscapedPath())
-	return sendSecret(w, http.StatusCreated, &s)
+	return sendSecret(w, r, http.StatusCreated, &s)
 }
 
 // ifMatch is the version that a client has seen; 0: it does not say.
@@ -228,7 +234,7 @@ func (h *Handler) rotate(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	return sendSecret(w, http.StatusOK, &s)
+	return sendSecret(w, r, http.StatusOK, &s)
 }
 
 // POST /v1/secrets/{name}/verify

@@ -45,12 +45,12 @@ func (h *Handler) createToken(w http.ResponseWriter, r *request) error {
 	defer erase.Zero(made)
 	text := make([]byte, 0, 6*(len(*name)+len(*role)+len(made))+64) // never moved
 	defer func() { erase.Zero(text) }()
-	text = appendText(append(text, `{"name":`...), []byte(*name))
-	text = appendText(append(text, `,"role":`...), []byte(*role))
-	text = appendText(append(text, `,"token":`...), made)
+	text = vault.AppendJSON(append(text, `{"name":`...), []byte(*name))
+	text = vault.AppendJSON(append(text, `,"role":`...), []byte(*role))
+	text = vault.AppendJSON(append(text, `,"token":`...), made)
 	text = append(text, "}\n"...)
 	w.Header().Set("Location", "/v1/tokens/"+url.PathEscape(*name))
-	send(w, http.StatusCreated, text)
+	sendValue(w, r.Request, http.StatusCreated, text)
 	return nil
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/hyperiondb/hyperion-vault/api"
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 )
 
@@ -40,7 +41,7 @@ func (n *node) serveHTTP(ctx context.Context, l *listeners, background func(func
 			Handler: h, ReadHeaderTimeout: httpHeaderTimeout, ReadTimeout: httpTimeout, WriteTimeout: answer,
 			IdleTimeout: httpIdleTimeout, MaxHeaderBytes: httpHeaderBytes,
 			ErrorLog:    slog.NewLogLogger(n.log.Handler(), slog.LevelDebug), // strangers' broken requests
-			BaseContext: func(net.Listener) context.Context { return ctx },
+			BaseContext: func(net.Listener) context.Context { return ctx }, ConnContext: api.ConnContext,
 
 			DisableGeneralOptionsHandler: true, // OPTIONS * is answered as all else
 		}
@@ -52,7 +53,7 @@ func (n *node) serveHTTP(ctx context.Context, l *listeners, background func(func
 			return nil
 		})
 	}
-	serve(l.api, n.apiHandler(), apiTimeout)
+	serve(api.Listen(l.api), n.apiHandler(), apiTimeout)
 	serve(l.control, n.controlHandler(), httpTimeout)
 	if l.metrics != nil {
 		mux := http.NewServeMux()

@@ -66,7 +66,7 @@ func (n *node) listenHTTP(ctx context.Context, variable string, e endpoint) (net
 	}
 	if n.certificate.Load() != nil && e.beyondLoopback() {
 		config := n.tlsConfig()
-		config.NextProtos = []string{"h2", "http/1.1"}
+		config.NextProtos = []string{"http/1.1"}
 		return tls.NewListener(l, config), nil
 	}
 	return l, nil

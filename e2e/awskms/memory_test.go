@@ -35,12 +35,7 @@ const operations = 300
 // key derived from one, no value and no ClientKey of a session that has ended.
 func TestMemory(t *testing.T) {
 	n := shared.Nodes[0]
-	// Without root, or over a stricter ptrace_scope, nobody may look.
-	if mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", n.PID)); err == nil {
-		_ = mem.Close() // it was only tried
-	} else {
-		t.Skipf("NOT TESTED: the node's memory cannot be read here: %v", err)
-	}
+	readable(t, n.PID)
 	user := shared.AddUser(t, "memory", "*", "*")
 	before.count()
 	values := map[string]string{}
@@ -66,7 +61,27 @@ func TestMemory(t *testing.T) {
 	for name, value := range values {
 		h.add("the value of "+name, []byte(value))
 	}
+	h.addKeys(t)
+	h.nothingLeft(t, n.PID)
+}
+
+// readable skips a test where nobody may look: without root, or over a stricter
+// ptrace_scope.
+func readable(t *testing.T, pid int) {
+	t.Helper()
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	if err != nil {
+		t.Skipf("NOT TESTED: the node's memory cannot be read here: %v", err)
+	}
+	_ = mem.Close() // it was only tried
+}
+
+// addKeys adds the data keys that the KMS has answered, and the keys derived from
+// them.
+func (h *haystack) addKeys(t *testing.T) {
+	t.Helper()
 	before.mu.Lock()
+	defer before.mu.Unlock()
 	for i, dek := range before.keys {
 		h.add(fmt.Sprintf("data key %d", i), dek)
 		const info = "\x01\x01" // the record's format and algorithm (docs/ENVELOPE.md)
@@ -76,19 +91,22 @@ func TestMemory(t *testing.T) {
 		}
 		h.add(fmt.Sprintf("the encryption key of data key %d", i), okm[:32])
 	}
-	keys := len(before.keys)
-	before.mu.Unlock()
-	if keys < operations {
+	if keys := len(before.keys); keys < operations {
 		t.Fatalf("%d data keys were seen, want %d", keys, operations)
 	}
-	if found := h.search(t, n.PID); !strings.Contains(found, "encryption key") {
+}
+
+// nothingLeft empties the cache and waits until nothing is found any more.
+func (h *haystack) nothingLeft(t *testing.T, pid int) {
+	t.Helper()
+	if found := h.search(t, pid); !strings.Contains(found, "encryption key") {
 		t.Fatal("the keys that are in use were not found: the search finds nothing")
 	}
 	flush(t)
-	began, found := time.Now(), h.search(t, n.PID)
+	began, found := time.Now(), h.search(t, pid)
 	for found != "" && time.Since(began) < 2*time.Minute {
 		t.Logf("%v after the flush: %d places", time.Since(began).Round(time.Millisecond), strings.Count(found, "\n"))
-		found = h.search(t, n.PID)
+		found = h.search(t, pid)
 	}
 	if found != "" {
 		t.Fatalf("the node's memory still holds\n%s", found)

@@ -3,10 +3,10 @@
 package vault
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"time"
+	"unicode/utf8"
 
 	"github.com/hyperiondb/hyperion-vault/envelope/erase"
 )
@@ -77,15 +77,42 @@ type pair struct {
 // pairOf encodes a user name and a password.
 func pairOf(username, password []byte) (p Plain) {
 	erase.Do(func() {
-		u, w := string(username), string(password)
-		var text bytes.Buffer
-		e := json.NewEncoder(&text)
-		e.SetEscapeHTML(false)
-		if e.Encode(pair{&u, &w}) == nil { // strings always can be
-			p.b = bytes.TrimSuffix(text.Bytes(), []byte("\n"))
-		}
+		text := make([]byte, 0, 6*(len(username)+len(password))+64) // never moved
+		text = AppendJSON(append(text, `{"username":`...), username)
+		text = AppendJSON(append(text, `,"password":`...), password)
+		p.b = append(text, '}')
 	})
 	return p
+}
+
+// AppendJSON appends a text as JSON has it; what is not UTF-8 is replaced. The encoder of
+// encoding/json keeps what it has written, in buffers that nobody erases.
+func AppendJSON(b, text []byte) []byte {
+	const digits = "0123456789abcdef"
+	b = append(b, '"')
+	for i := 0; i < len(text); {
+		switch c := text[i]; {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c == '\n':
+			b = append(b, '\\', 'n')
+		case c == '\t':
+			b = append(b, '\\', 't')
+		case c == '\r':
+			b = append(b, '\\', 'r')
+		case c < 0x20 || c == 0x7f:
+			b = append(b, '\\', 'u', '0', '0', digits[c>>4], digits[c&15])
+		case c < utf8.RuneSelf:
+			b = append(b, c)
+		default:
+			r, n := utf8.DecodeRune(text[i:])
+			b = utf8.AppendRune(b, r)
+			i += n
+			continue
+		}
+		i++
+	}
+	return append(b, '"')
 }
 
 // SplitPair takes the value of a userpass apart. The caller zeroes both.

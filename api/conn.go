@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package api
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+
+	"github.com/hyperiondb/hyperion-vault/envelope/erase"
+)
+
+// Listen returns a listener whose connections leave no value in the buffers of the
+// HTTP server that reads and writes them. That server takes them for plain ones, so
+// that it speaks HTTP/1.1 whatever is below.
+func Listen(l net.Listener) net.Listener { return listener{l} }
+
+type listener struct{ net.Listener }
+
+func (l listener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &conn{Conn: c}, nil
+}
+
+// conn is used by one goroutine of the HTTP server at a time, but for reads of one
+// byte, by which that notices that a client leaves.
+type conn struct {
+	net.Conn
+	buffer []byte // the server's, for what it reads
+	whole  bool   // the request's body was read to its end
+	held   bool   // what is written waits for a value
+	head   []byte
+}
+
+type connKey struct{}
+
+// ConnContext is for the HTTP server: handlers find their connection by it.
+func ConnContext(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+// connOf returns the connection of a request; nil: it is none of Listen's.
+func connOf(ctx context.Context) *conn {
+	c, _ := ctx.Value(connKey{}).(*conn)
+	return c
+}
+
+// serverBuffer is the size of the HTTP server's buffer.
+const serverBuffer = 4 << 10
+
+// Read erases what it may overwrite (see [io.Reader]): in the server's buffer that is
+// what was read before and has been used.
+func (c *conn) Read(p []byte) (int, error) {
+	if c.buffer == nil && len(p) > 1 {
+		c.buffer = p // the first is the whole
+	}
+	if len(p) <= serverBuffer { // else it is a body's, and its reader erases it
+		erase.Zero(p)
+	}
+	n, err := c.Conn.Read(p)
+	var plain tls.RecordHeaderError
+	if errors.As(err, &plain) && plain.Conn != nil {
+		_, _ = io.WriteString(plain.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nThis port speaks TLS: write https.\n") // it is closed then
+	}
+	return n, err
+}
+
+// forget erases what was read for a request that is the connection's last.
+func (c *conn) forget(w http.ResponseWriter, r *http.Request) {
+	if r.Close && (c.whole || r.Body == http.NoBody || refuse(w, r)) {
+		erase.Zero(c.buffer)
+	}
+}
+
+// maxRefused is how much of a body is read that nobody wants: what the HTTP server
+// itself would read.
+const maxRefused = 256 << 10
+
+// refuse answers, and reads what is left of a body; false: it may still come.
+func refuse(w http.ResponseWriter, r *http.Request) bool {
+	if r.Header.Get("Expect") != "" || http.NewResponseController(w).Flush() != nil {
+		return false
+	}
+	var piece [512]byte
+	for n := 0; n < maxRefused; {
+		got, err := r.Body.Read(piece[:])
+		erase.Zero(piece[:])
+		if err != nil {
+			return errors.Is(err, io.EOF)
+		}
+		n += got
+	}
+	return false
+}
+
+// Write keeps the head of an answer until its value comes.
+func (c *conn) Write(p []byte) (int, error) {
+	if c.held {
+		c.head = append(c.head, p...)
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
+}
+
+// sendAlong is for how small a value it pays to send it in one piece with the head.
+const sendAlong = 16 << 10
+
+// ReadFrom writes a value past all buffers.
+func (c *conn) ReadFrom(r io.Reader) (int64, error) {
+	value, ok := r.(*answer)
+	if !ok {
+		return io.Copy(struct{ io.Writer }{c}, r)
+	}
+	head := c.release()
+	if value.Len() <= sendAlong {
+		whole := append(make([]byte, 0, len(head)+value.Len()), head...)
+		whole = append(whole, value.text...)
+		defer erase.Zero(whole)
+		n, err := c.Conn.Write(whole)
+		return int64(max(0, n-len(head))), err
+	}
+	if _, err := c.Conn.Write(head); err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Write(value.text)
+	return int64(n), err
+}
+
+// hold has the head of an answer wait for its value.
+func (c *conn) hold() { c.held = true }
+
+// release returns what waits, and has nothing more wait.
+func (c *conn) release() []byte {
+	head := c.head
+	c.held, c.head = false, nil
+	return head
+}
+
+// CloseWrite lets a client read an answer to the end of what it has not sent yet.
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+// answer is the body of an answer that holds a value.
+type answer struct {
+	*bytes.Reader
+	text []byte
+}
+
+// sendValue is send for what holds a value: it goes past the buffers of the HTTP
+// server, which nobody erases.
+func sendValue(w http.ResponseWriter, r *http.Request, status int, text []byte) {
+	c, past := connOf(r.Context()), io.ReaderFrom(nil)
+	if c != nil && r.Method != http.MethodHead { // which is answered without the value
+		past, _ = w.(io.ReaderFrom)
+	}
+	if past == nil {
+		send(w, status, text)
+		return
+	}
+	sendHead(w, status, len(text))
+	c.hold()
+	err := http.NewResponseController(w).Flush()
+	if err == nil {
+		_, err = past.ReadFrom(&answer{bytes.NewReader(text), text})
+	}
+	if head := c.release(); err != nil || head != nil {
+		_ = c.Close() // the client has left
+	}
+}
