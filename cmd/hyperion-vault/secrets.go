@@ -164,8 +164,9 @@ func (c *putCommand) send(ctx context.Context, std *streams, method, path string
 // caller zeroes it, also after an error.
 func readValue(ctx context.Context, std *streams, name string) (value []byte, err error) {
 	if f, ok := std.in.(*os.File); ok && isTerminal(f) {
-		_, _ = fmt.Fprintf(std.err, "value of %s (not shown): ", name) // the answer is waited for all the same
-		value, err = readHidden(ctx, f)
+		value, err = readHidden(ctx, f, func() {
+			_, _ = fmt.Fprintf(std.err, "value of %s (not shown): ", name) // the answer is waited for all the same
+		})
 		_, _ = fmt.Fprintln(std.err)
 	} else {
 		value = make([]byte, envelope.MaxValue+1)

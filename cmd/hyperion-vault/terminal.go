@@ -27,9 +27,9 @@ func isTerminal(stream any) bool {
 	return err == nil
 }
 
-// readHidden reads a line from a terminal that does not show it, without its end. The
-// caller zeroes it.
-func readHidden(ctx context.Context, f *os.File) (line []byte, err error) {
+// readHidden reads a line from a terminal that does not show it, without its end. It
+// is asked for when the terminal shows nothing any more. The caller zeroes it.
+func readHidden(ctx context.Context, f *os.File, ask func()) (line []byte, err error) {
 	fd := int(f.Fd())
 	before, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	if err != nil {
@@ -42,6 +42,7 @@ func readHidden(ctx context.Context, f *os.File) (line []byte, err error) {
 		return nil, fmt.Errorf("the terminal cannot be kept from showing the value: %w", err)
 	}
 	defer func() { err = errors.Join(err, unix.IoctlSetTermios(fd, unix.TCSETS, before)) }()
+	ask()
 	type reading struct {
 		line []byte
 		err  error

@@ -222,7 +222,7 @@ func TestDrain(t *testing.T) {
 	want(t, 201, 0, shared.AdminToken, "POST", "/v1/secrets", `{"name":"drain/a","kind":"manual","value":"one"}`)
 	loose := shared.Nodes[0].StartLoose(t, map[string]string{"VAULT_DRAIN_SECS": "20"})
 	node, address := loose.REST, strings.TrimPrefix(loose.REST, "http://")
-	idle := dialTo(t, address)
+	idle := dialAt(t, address, 40*time.Second)
 
 	// One writes the name by SQL and waits; another one by REST waits for it.
 	holder, super := shared.Connect(t, shared.DSN(0, shared.User)), shared.Connect(t, shared.SuperDSN(0))
@@ -232,7 +232,7 @@ func TestDrain(t *testing.T) {
 	session := shared.Connect(t, shared.AddressDSN(loose.Proxy, shared.User))
 	cluster.Exec(t, session, "BEGIN")
 	cluster.Text(t, session, "SELECT 'x'")
-	put := dialTo(t, address)
+	put := dialAt(t, address, 40*time.Second)
 	body := `{"value":"three"}`
 	if _, err := fmt.Fprintf(put, "PUT /v1/secrets/drain/a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
 		shared.AdminToken, len(body), body); err != nil {

@@ -93,3 +93,30 @@ func TestPrimaryAway(t *testing.T) {
 		t.Errorf("a position of the new timeline: %s", after)
 	}
 }
+
+// TestWritesAskThePrimary: a node beside a standby that has fallen behind writes for nobody
+// whose token or right is gone by now.
+func TestWritesAskThePrimary(t *testing.T) {
+	revoked, narrowed := token(t, "*", "behind/*"), token(t, "*", "behind/*")
+	for _, name := range []string{"behind/a", "behind/b"} {
+		want(t, 201, 1, revoked, "POST", "/v1/secrets", `{"name":"`+name+`","kind":"automatic"}`)
+	}
+	standby, super := shared.Connect(t, shared.SuperDSN(1)), shared.Connect(t, shared.SuperDSN(0))
+	cluster.Exec(t, standby, "SELECT pg_wal_replay_pause()")
+	defer cluster.Exec(t, standby, "SELECT pg_wal_replay_resume()")
+	cluster.Eventually(t, "replay to be paused", func() bool {
+		return cluster.Text(t, standby, "SELECT pg_get_wal_replay_pause_state()") == "paused"
+	})
+	cluster.Exec(t, super, "UPDATE vault.admin_tokens SET revoked_at = now() WHERE token_sha256 = sha256($1::text::bytea)", revoked)
+	cluster.Exec(t, super, "DELETE FROM vault.role_permissions WHERE role_id = (SELECT role_id FROM vault.admin_tokens WHERE token_sha256 = sha256($1::text::bytea))", narrowed)
+	for _, c := range []struct {
+		status int
+		token  string
+	}{{401, revoked}, {403, narrowed}} {
+		want(t, c.status, 1, c.token, "POST", "/v1/secrets/behind/a/rotate", "")
+		want(t, c.status, 1, c.token, "PUT", "/v1/secrets/behind/a", `{"value":"x"}`)
+		want(t, c.status, 1, c.token, "POST", "/v1/secrets", `{"name":"behind/c","kind":"automatic"}`)
+		want(t, c.status, 1, c.token, "DELETE", "/v1/secrets/behind/b", "")
+	}
+	want(t, 200, 1, shared.AdminToken, "PUT", "/v1/secrets/behind/a", `{"value":"x"}`)
+}

@@ -11,6 +11,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net"
 	"net/http"
@@ -102,6 +103,19 @@ func TestTLS(t *testing.T) {
 	}
 	if a := send(t, old, address, shared.AdminToken, "PUT", "/v1/secrets/tls/a", `{"value":"rest tls 2"}`); a.status != 200 || !position.MatchString(a.header.Get(readAfter)) {
 		t.Errorf("over TLS: got %d %s %v", a.status, a.text, a.header)
+	}
+	for i := range 3 { // of which the last is written by itself
+		value, name := strings.Repeat("tls value", 1+i*1000), fmt.Sprintf("tls/long%d", i)
+		if a := send(t, old, address, shared.AdminToken, "POST", "/v1/secrets", `{"name":"`+name+`","kind":"manual","value":"`+value+`"}`); a.status != 201 {
+			t.Errorf("got %d %.200s", a.status, a.text)
+		}
+		if a := send(t, old, address, shared.AdminToken, "GET", "/v1/secrets/"+name, ""); a.status != 200 || a.field("value") != value {
+			t.Errorf("got %d %.200s", a.status, a.text)
+		}
+	}
+	h2 := tls.Client(dialAt(t, "127.0.0.1:"+port, 10*time.Second), &tls.Config{RootCAs: old.Transport.(*http.Transport).TLSClientConfig.RootCAs, ServerName: "127.0.0.1", NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12})
+	if err := h2.HandshakeContext(t.Context()); err == nil {
+		t.Error("HTTP/2 is spoken")
 	}
 	one := old
 	one.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: old.Transport.(*http.Transport).TLSClientConfig.RootCAs, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true, TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}

@@ -31,8 +31,8 @@ const nobody = "ip"
 // makes one for each request.
 type Access struct {
 	Actor
-	token bool // it has one
-	hash  []byte
+	token bool   // it has one
+	hash  []byte // of that
 	admin bool
 	rules []rule
 
@@ -70,7 +70,7 @@ func (v *Vault) Authenticate(ctx context.Context, token string, addr netip.Addr)
 			sql, args = sqlBearerOrLock, append(args, networkOf(a.Addr).String())
 		}
 	}
-	known, left, err := v.bearer(ctx, a, sql, args)
+	known, left, err := v.bearer(ctx, v.store.rest, a, sql, args)
 	switch {
 	case err != nil:
 		return nil, v.restError(ctx, "", err)
@@ -82,14 +82,14 @@ func (v *Vault) Authenticate(ctx context.Context, token string, addr netip.Addr)
 }
 
 // bearer fills a in with who it is. Not known: left is how long its network is locked.
-func (v *Vault) bearer(ctx context.Context, a *Access, sql string, args []any) (known bool, left time.Duration, err error) {
+func (v *Vault) bearer(ctx context.Context, q querier, a *Access, sql string, args []any) (known bool, left time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	var name, role *string
 	var admin *bool
 	var rules [][]string
 	var secs *int64
-	found, err := v.one(ctx, v.store.rest, []any{&name, &role, &admin, &rules, &secs}, sql, args...)
+	found, err := v.one(ctx, q, []any{&name, &role, &admin, &rules, &secs}, sql, args...)
 	if err != nil || !found || role == nil || admin == nil {
 		if secs != nil {
 			left = time.Duration(*secs) * time.Second
@@ -118,6 +118,23 @@ func (a *Access) Client() string {
 		return a.Name
 	}
 	return a.misser()
+}
+
+// stillMay asks the primary what the local server has said of who writes: that may be
+// behind, for as long as it likes, and a token revoked meanwhile.
+func (v *Vault) stillMay(ctx context.Context, q querier, a *Access, action audit.Action, name string) error {
+	now := &Access{Actor: a.Actor, token: a.token, hash: a.hash}
+	switch known, _, err := v.bearer(ctx, q, now, sqlBearer, []any{a.hash}); {
+	case err != nil:
+		return err
+	case !known:
+		return v.refuse(ctx, a, action, name, notKnown())
+	}
+	return v.authorize(ctx, now, action, name)
+}
+
+func notKnown() *Error {
+	return &Error{Kind: KindUnknown, Msg: "the token is not known, or was revoked"}
 }
 
 // Public says what an operator may want to be warned of: who comes without a token

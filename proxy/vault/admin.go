@@ -253,7 +253,7 @@ func (v *Vault) administer(ctx context.Context, a *Access, action audit.Action, 
 	if err != nil {
 		return &Error{Kind: KindInternal, Msg: "the vault failed unexpectedly", Err: err}
 	}
-	return v.write(ctx, a, "", func(ctx context.Context, tx pgx.Tx) error {
+	return v.transact(ctx, "", nil, func(ctx context.Context, tx pgx.Tx) error {
 		var done *string
 		_, err := v.one(ctx, tx, []any{&done}, sqlRestAdmin, a.hash, change, name, string(text))
 		if err == nil && then != nil {
@@ -269,7 +269,7 @@ func (v *Vault) administer(ctx context.Context, a *Access, action audit.Action, 
 			return err
 		}
 		return v.Note(ctx, a.Actor, action, audit.OutcomeOK, name, 0)
-	})
+	}, v.wroteBy(a))
 }
 
 // authorityError is what the extension says of roles and tokens, in its own words;

@@ -6,12 +6,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
 )
 
 const (
@@ -97,23 +100,37 @@ func (v *Vault) one(ctx context.Context, q querier, into []any, sql string, args
 	return found, rows.Err()
 }
 
-// write runs work in one transaction at the primary. Up to where it wrote is
-// remembered for the token's later reads, and told. The error is an *Error, or of
-// work.
-func (v *Vault) write(ctx context.Context, a *Access, name string, work func(context.Context, pgx.Tx) error) error {
-	return v.transact(ctx, name, work, func(ctx context.Context, conn *pgxpool.Conn, timeline uint32) {
+// write runs work of a token's in one transaction at the primary, by what that server
+// knows of the token's rights. Who writes the same name waits without a connection. The
+// error is an *Error, or of work.
+func (v *Vault) write(ctx context.Context, a *Access, action audit.Action, name string, work func(context.Context, pgx.Tx) error) error {
+	done, err := v.turns.take(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer done()
+	may := func(ctx context.Context, q querier) error { return v.stillMay(ctx, q, a, action, name) }
+	return v.transact(ctx, name, may, work, v.wroteBy(a))
+}
+
+// wroteBy remembers up to where a token has written, for its later reads, and tells it.
+func (v *Vault) wroteBy(a *Access) func(context.Context, querier, uint32) {
+	return func(ctx context.Context, q querier, timeline uint32) {
 		var position string
-		if found, err := v.one(ctx, conn, []any{&position}, SQLPosition); err != nil || !found {
+		if found, err := v.one(ctx, q, []any{&position}, SQLPosition); err != nil || !found {
 			position = "" // then no standby will do for a while
 		}
 		a.wrote(v, positionOf(timeline, position))
-	})
+	}
 }
 
 // transact runs work in one transaction at the primary, which it makes sure of
-// first: nothing is ever written to a server that another has replaced. done, unless
-// nil, is called when that was committed. The error is an *Error, or of work.
-func (v *Vault) transact(ctx context.Context, name string, work func(context.Context, pgx.Tx) error, done func(context.Context, *pgxpool.Conn, uint32)) error {
+// first: nothing is ever written to a server that another has replaced. Unless nil,
+// before is asked on the same connection, and after is called when all was committed.
+// The error is an *Error, or of work.
+func (v *Vault) transact(ctx context.Context, name string, before func(context.Context, querier) error,
+	work func(context.Context, pgx.Tx) error, after func(context.Context, querier, uint32),
+) error {
 	p, err := v.AwaitPrimary(ctx, v.primaryWait)
 	if err != nil {
 		return v.noPrimary(ctx, name, err)
@@ -130,17 +147,18 @@ func (v *Vault) transact(ctx context.Context, name string, work func(context.Con
 		return v.noPrimary(ctx, name, err)
 	}
 	defer conn.Release()
+	if before != nil {
+		if err := before(ctx, conn); err != nil {
+			return v.asWriteError(ctx, p, name, err)
+		}
+	}
 	tx, err := conn.Begin(ctx)
 	if err != nil {
 		return v.writeError(ctx, p, name, err)
 	}
 	if err := work(ctx, tx); err != nil {
 		_ = tx.Rollback(context.WithoutCancel(ctx)) // its failure closes the connection, which is the same
-		var told *Error
-		if errors.As(err, &told) {
-			return err
-		}
-		return v.writeError(ctx, p, name, err)
+		return v.asWriteError(ctx, p, name, err)
 	}
 	if err := tx.Commit(ctx); err != nil {
 		e := v.writeError(ctx, p, name, err)
@@ -149,8 +167,8 @@ func (v *Vault) transact(ctx context.Context, name string, work func(context.Con
 		}
 		return e
 	}
-	if done != nil {
-		done(ctx, conn, timeline)
+	if after != nil {
+		after(ctx, conn, timeline)
 	}
 	return nil
 }
@@ -193,6 +211,15 @@ func (v *Vault) noPrimary(ctx context.Context, name string, err error) *Error {
 	}
 }
 
+// asWriteError returns an *Error as it is, and says of any other what it means.
+func (v *Vault) asWriteError(ctx context.Context, p Primary, name string, err error) error {
+	var told *Error
+	if errors.As(err, &told) {
+		return err
+	}
+	return v.writeError(ctx, p, name, err)
+}
+
 // writeError says what a statement at the primary failed with.
 func (v *Vault) writeError(ctx context.Context, p Primary, name string, err error) *Error {
 	var pg *pgconn.PgError
@@ -200,7 +227,7 @@ func (v *Vault) writeError(ctx context.Context, p Primary, name string, err erro
 	case !errors.As(err, &pg):
 		v.DoubtPrimary(p)
 		return v.noPrimary(ctx, name, err)
-	case pg.Code == "25006" || pg.Code[:2] == "57" && pg.Code != "57014":
+	case pg.Code == "25006" || strings.HasPrefix(pg.Code, "57") && pg.Code != "57014":
 		v.DoubtPrimary(p)
 		return v.noPrimary(ctx, name, err)
 	}
@@ -219,11 +246,17 @@ func (v *Vault) restError(ctx context.Context, name string, err error) *Error {
 	case pg.Code == "42710":
 		return &Error{Kind: KindExists, Secret: name, Msg: "the secret exists already", Hint: "PUT gives it a new value."}
 	case pg.Code == "55P03" || pg.Code == "40001" || pg.Code == "40P01":
-		return &Error{Kind: KindBusy, Secret: name, Err: err, Msg: "another transaction is writing this secret", Hint: "Try again in a moment."}
+		return busy(name, err)
+	case pg.Code == "22021" || pg.Code == "22P05":
+		return invalid(name, "a text has a character that the database cannot hold")
 	case pg.Code == "22023": // the extension's own words, which quote no argument
 		return &Error{Kind: KindInvalid, Secret: name, Err: err, Msg: pg.Message}
 	}
 	return v.serverError(err)
+}
+
+func busy(name string, err error) *Error {
+	return &Error{Kind: KindBusy, Secret: name, Err: err, Msg: "another transaction is writing this secret", Hint: "Try again in a moment."}
 }
 
 func missing(name string) *Error {

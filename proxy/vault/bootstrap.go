@@ -43,7 +43,7 @@ func (v *Vault) Bootstrap(ctx context.Context, sha256 []byte) {
 }
 
 func (v *Vault) bootstrap(ctx context.Context, sha256 []byte) (lives bool, err error) {
-	err = v.transact(ctx, "", func(ctx context.Context, tx pgx.Tx) error {
+	err = v.transact(ctx, "", nil, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := v.one(ctx, tx, []any{&lives}, sqlBootstrapToken, sha256)
 		return err
 	}, nil)

@@ -83,7 +83,7 @@ func (v *Vault) Create(ctx context.Context, a *Access, name string, automatic bo
 		s.Value.Zero()
 		return Secret{}, err
 	}
-	err = v.write(ctx, a, name, func(ctx context.Context, tx pgx.Tx) error {
+	err = v.write(ctx, a, audit.ActionCreate, name, func(ctx context.Context, tx pgx.Tx) error {
 		r, err := v.reserve(ctx, tx, a, name, audit.ActionCreate)
 		if err != nil {
 			return err
@@ -186,7 +186,7 @@ func (v *Vault) Update(ctx context.Context, a *Access, name string, ifVersion in
 	if (c.Username == nil) != (c.Password == nil) {
 		v.fetchKey(ctx, a, name)
 	}
-	err = v.write(ctx, a, name, func(ctx context.Context, tx pgx.Tx) error {
+	err = v.write(ctx, a, audit.ActionUpdate, name, func(ctx context.Context, tx pgx.Tx) error {
 		r, err := v.reserve(ctx, tx, a, name, audit.ActionUpdate)
 		if err != nil {
 			return err
@@ -252,7 +252,7 @@ func (v *Vault) Delete(ctx context.Context, a *Access, name string, ifVersion in
 	if err := v.authorize(ctx, a, audit.ActionDelete, name); err != nil {
 		return err
 	}
-	return v.write(ctx, a, name, func(ctx context.Context, tx pgx.Tx) error {
+	return v.write(ctx, a, audit.ActionDelete, name, func(ctx context.Context, tx pgx.Tx) error {
 		r, err := v.reserve(ctx, tx, a, name, audit.ActionUpdate) // locks, and says which version there is
 		if err != nil {
 			return err

@@ -154,7 +154,7 @@ func (v *Vault) unknownToken(ctx context.Context, a *Access, left time.Duration)
 		}
 	}
 	if left <= 0 {
-		return v.refuse(ctx, a, audit.ActionRead, "", &Error{Kind: KindUnknown, Msg: "the token is not known, or was revoked"})
+		return v.refuse(ctx, a, audit.ActionRead, "", notKnown())
 	}
 	wait := time.Duration(math.Ceil(left.Seconds())) * time.Second
 	return v.refuse(ctx, a, audit.ActionRead, "", &Error{
@@ -188,7 +188,7 @@ func (v *Vault) tellLock(ctx context.Context, network netip.Prefix) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	err := v.transact(ctx, "", func(ctx context.Context, tx pgx.Tx) error {
+	err := v.transact(ctx, "", nil, func(ctx context.Context, tx pgx.Tx) error {
 		var secs int
 		_, err := v.one(ctx, tx, []any{&secs}, sqlLock, network.String(), int(math.Ceil(left.Seconds())))
 		return err

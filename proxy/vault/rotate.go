@@ -57,7 +57,7 @@ func (v *Vault) Rotate(ctx context.Context, a *Access, name string) (s Secret, e
 	}
 	defer key.Destroy()
 	v.fetchKey(ctx, a, name)
-	err = v.write(ctx, a, name, func(ctx context.Context, tx pgx.Tx) error {
+	err = v.write(ctx, a, audit.ActionRotate, name, func(ctx context.Context, tx pgx.Tx) error {
 		s, err = v.rotate(ctx, tx, a, key, name, nil)
 		return err
 	})
@@ -138,7 +138,7 @@ func (v *Vault) tryJob(ctx context.Context, a *Access, j *job) *Error {
 	fetching, fetched := context.WithTimeout(ctx, rotateKeyTimeout)
 	v.fetchKey(fetching, a, j.Name)
 	fetched()
-	err = v.transact(ctx, j.Name, func(ctx context.Context, tx pgx.Tx) error {
+	err = v.transact(ctx, j.Name, nil, func(ctx context.Context, tx pgx.Tx) error {
 		s, err := v.rotate(ctx, tx, a, key, j.Name, j)
 		s.Value.Zero()
 		var pg *pgconn.PgError
@@ -175,7 +175,7 @@ func (v *Vault) failJob(ctx context.Context, j *job, reason *Error) (ours, given
 		text += " (" + reason.Detail + ")"
 	}
 	ended := &givenUp
-	err := v.transact(ctx, j.Name, func(ctx context.Context, tx pgx.Tx) error {
+	err := v.transact(ctx, j.Name, nil, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := v.one(ctx, tx, []any{&ended}, sqlFailJob, j.ID, j.Token, text)
 		return err
 	}, nil)
@@ -184,7 +184,7 @@ func (v *Vault) failJob(ctx context.Context, j *job, reason *Error) (ours, given
 
 // claimJobs takes jobs for this node, as many as it does at once.
 func (v *Vault) claimJobs(ctx context.Context) (jobs []*job, err error) {
-	err = v.transact(ctx, "", func(ctx context.Context, tx pgx.Tx) error {
+	err = v.transact(ctx, "", nil, func(ctx context.Context, tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, sqlClaimJobs, v.node, rotateAtOnce)
 		if err != nil {
 			return err

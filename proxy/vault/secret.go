@@ -105,18 +105,19 @@ func (v *Vault) Read(ctx context.Context, a *Access, name string, version int32)
 	return s, nil
 }
 
-// Bounds of ReadMany.
-const (
-	MaxNames      = 256
-	maxManyValues = 8 << 20
-)
+// MaxNames is how many secrets are read at once.
+const MaxNames = 256
+
+// maxRecords is how long the records may be that one request opens: 8 MiB of values
+// and what is sealed with them, in base64.
+const maxRecords = (8<<20 + 64<<10) / 3 * 4
 
 const sqlNodeReadMany = `SELECT n.name, r.record, r.version, r.created_at, r.kind FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY n(name, at),
  LATERAL vault.node_read(n.name, NULL, $2) r WHERE r.record IS NOT NULL ORDER BY n.at`
 
-// ReadMany opens the current versions of secrets. Those that do not exist, or that
-// this one may not read, are left out alike; an address or a missing token refuses
-// all. The caller zeroes the result. Errors are *Error.
+// ReadMany opens the current versions of secrets, each once. Those that do not exist,
+// or that this one may not read, are left out alike; an address or a missing token
+// refuses all. The caller zeroes the result. Errors are *Error.
 func (v *Vault) ReadMany(ctx context.Context, a *Access, names []string) ([]Secret, error) {
 	if len(names) > MaxNames {
 		return nil, invalid("", fmt.Sprintf("at most %d names are read at once", MaxNames))
@@ -130,8 +131,8 @@ func (v *Vault) ReadMany(ctx context.Context, a *Access, names []string) ([]Secr
 		return nil, v.refuse(ctx, a, audit.ActionRead, "", err)
 	}
 	mine := make([]string, 0, len(names))
-	for _, name := range names {
-		if v.authorize(ctx, a, audit.ActionRead, name) == nil {
+	for i, name := range names {
+		if !slices.Contains(names[:i], name) && v.authorize(ctx, a, audit.ActionRead, name) == nil {
 			mine = append(mine, name)
 		}
 	}
@@ -140,7 +141,9 @@ func (v *Vault) ReadMany(ctx context.Context, a *Access, names []string) ([]Secr
 		return nil, err
 	}
 	defer done()
-	rows, err := v.query(ctx, q, sqlNodeReadMany, mine, a.Name)
+	asking, cancel := context.WithCancel(ctx)
+	defer cancel()
+	rows, err := v.query(asking, q, sqlNodeReadMany, mine, a.Name)
 	if err != nil {
 		return nil, v.restError(ctx, "", err)
 	}
@@ -154,7 +157,8 @@ func (v *Vault) ReadMany(ctx context.Context, a *Access, names []string) ([]Secr
 			rows.Close()
 			return nil, v.restError(ctx, "", err)
 		}
-		if size += len(record); size > maxManyValues/3*4 {
+		if size += len(record); size > maxRecords {
+			cancel() // what it would still send is not waited for
 			rows.Close()
 			return nil, invalid("", "these are more than 8 MiB of values: ask for fewer at once")
 		}
@@ -237,7 +241,7 @@ func (v *Vault) Versions(ctx context.Context, a *Access, name string) ([]Version
 	return list, v.Note(ctx, a.Actor, audit.ActionList, audit.OutcomeOK, name, 0)
 }
 
-// listPage is how many rows are fetched at a time; of these some may be hidden.
+// listPage is how many rows are fetched at a time.
 const listPage = 500
 
 // List returns metadata of at most limit secrets whose names begin with prefix and
@@ -255,29 +259,36 @@ func (v *Vault) List(ctx context.Context, a *Access, prefix, after string, limit
 	if err := v.Note(ctx, a.Actor, audit.ActionList, audit.OutcomeOK, prefix, 0); err != nil {
 		return nil, false, err
 	}
-	for {
-		rows, err := v.query(ctx, q, sqlNodeList, prefix, after, listPage)
-		if err != nil {
-			return nil, false, v.restError(ctx, "", err)
+	for _, s := range a.listed(prefix) {
+		page := listPage
+		if s.exact {
+			page = 1 // itself, if it is there
 		}
-		page, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Meta])
-		if err != nil {
-			return nil, false, v.restError(ctx, "", err)
-		}
-		for _, m := range page {
-			if !a.may(audit.ActionList, m.Name) {
-				continue
+		for from := after; !s.before(from); {
+			rows, err := v.query(ctx, q, sqlNodeList, s.begin, from, page)
+			if err != nil {
+				return nil, false, v.restError(ctx, "", err)
 			}
-			if len(list) == limit {
-				return list, true, nil
+			found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Meta])
+			if err != nil {
+				return nil, false, v.restError(ctx, "", err)
 			}
-			list = append(list, m)
+			for i := range found {
+				switch {
+				case !a.may(audit.ActionList, found[i].Name): // one behind an exact name
+				case len(list) == limit:
+					return list, true, nil
+				default:
+					list = append(list, found[i])
+				}
+			}
+			if s.exact || len(found) < page {
+				break
+			}
+			from = found[len(found)-1].Name
 		}
-		if len(page) < listPage {
-			return list, false, nil
-		}
-		after = page[len(page)-1].Name
 	}
+	return list, false, nil
 }
 
 // Verify says which version of a secret, current or in grace, has the candidate as
@@ -290,18 +301,42 @@ func (v *Vault) Verify(ctx context.Context, a *Access, name string, candidate []
 	if err := v.authorize(ctx, a, audit.ActionVerify, name); err != nil {
 		return 0, err
 	}
+	defer even()()
 	q, actor, done, err := v.reader(ctx, a)
 	if err != nil {
 		return 0, err
 	}
 	defer done()
-	rows, err := v.query(ctx, q, sqlNodeRecords, name, a.Name)
+	records, err := v.candidates(ctx, q, a, name)
 	if err != nil {
-		return 0, v.restError(ctx, name, err)
+		return 0, err
 	}
-	records, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
+	return v.Match(ctx, actor, name, records, candidate)
+}
+
+// candidates are the live records of a secret, newest first. The error is an *Error.
+func (v *Vault) candidates(ctx context.Context, q querier, a *Access, name string) (records [][]byte, err error) {
+	asking, cancel := context.WithCancel(ctx)
+	defer cancel()
+	rows, err := v.query(asking, q, sqlNodeRecords, name, a.Name)
 	if err != nil {
-		return 0, v.restError(ctx, name, err)
+		return nil, v.restError(ctx, name, err)
 	}
-	return v.Match(ctx, actor, name, slices.Clip(records), candidate)
+	defer rows.Close()
+	size := 0
+	for rows.Next() {
+		var record []byte
+		if err := rows.Scan(&record); err != nil {
+			return nil, v.restError(ctx, name, err)
+		}
+		if size += len(record); size > maxRecords {
+			cancel() // what it would still send is not waited for
+			return nil, invalid(name, "more than 8 MiB of values of this secret are valid: too many to compare")
+		}
+		records = append(records, record)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, v.restError(ctx, name, err)
+	}
+	return records, nil
 }

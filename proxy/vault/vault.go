@@ -127,6 +127,7 @@ type Vault struct {
 	atPrimary   primaryPool
 	seen        seenWrites
 	moved       chan struct{} // reads at the primary
+	turns       turns
 
 	audit   audit.Sink
 	log     *slog.Logger
