@@ -58,6 +58,9 @@ func (n *Node) StartUnready(tb testing.TB, settings map[string]string) *Loose {
 	if listen, given := settings["VAULT_PROXY_LISTEN"]; given {
 		loose.Proxy, _, _ = strings.Cut(listen, ",") // the first of them
 	}
+	if listen, given := settings["VAULT_API_LISTEN"]; given {
+		loose.REST = "http://" + listen
+	}
 	values := n.Settings(tb)
 	maps.Copy(values, map[string]string{
 		"VAULT_PROXY_LISTEN": loose.Proxy, "VAULT_API_LISTEN": rest, "VAULT_METRICS_LISTEN": "off", "VAULT_AUDIT_DIR": filepath.Join(dir, "audit"),
