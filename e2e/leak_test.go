@@ -35,8 +35,8 @@ type leakRun struct {
 
 type shown struct{ place, text string }
 
-// TestLeak sends canaries by every door through the nodes and looks for them
-// wherever PostgreSQL and the nodes write. The same doors straight at the
+// TestLeak sends canaries by every door through the nodes, and by every one of REST,
+// and looks for them wherever PostgreSQL and the nodes write. The same doors straight at the
 // server, where nothing seals, and a canary stored in clear show in the same
 // scan that it would have seen them.
 func TestLeak(t *testing.T) {
@@ -48,6 +48,7 @@ func TestLeak(t *testing.T) {
 	clear := &leakRun{c: c, run: "clear", direct: true, stranger: stranger}
 	sealed.through(t)
 	sealed.readBack(t)
+	sealed.rest(t)
 	clear.through(t)
 	planted := plant(t, c)
 
@@ -228,8 +229,8 @@ func plantedPlaces(c *cluster.Cluster) []string {
 func lookEverywhere(t *testing.T, c *cluster.Cluster, scanner *canary.Scanner, seen []shown) {
 	t.Helper()
 	out := t.TempDir()
-	c.WaitReplayed(t, 1)
 	for i := range c.Nodes {
+		c.WaitReplayed(t, 1) // a standby's own follows one that it has replayed
 		cluster.Exec(t, c.Connect(t, c.SuperDSN(i)), "CHECKPOINT")
 	}
 	views := []string{
