@@ -36,7 +36,8 @@ type options struct {
 
 func main() {
 	o := &options{}
-	var only string
+	var only, bare string
+	flag.StringVar(&bare, "bare", "", "serve, at this address, what REST is compared with; for this program itself")
 	flag.BoolVar(&o.quick, "quick", false, "fewer rows, shorter runs")
 	flag.StringVar(&only, "only", "", "run only the rows whose id matches this expression")
 	flag.IntVar(&o.pairs, "pairs", 0, "pairs of runs a row (default 7, quick 3)")
@@ -49,7 +50,11 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM) //nolint:forbidigo // the root of all
 	err := o.defaults(only)
-	if err == nil {
+	switch {
+	case err != nil:
+	case bare != "":
+		err = serveBare(ctx, bare)
+	default:
 		err = run(ctx, o)
 	}
 	stop()

@@ -68,6 +68,7 @@ func rows(o *options) []row {
 		row{"read-secret-1", false, func(ctx context.Context, w *world, o *options) ([]line, error) { return measureRead(ctx, w, o, 1) }},
 		row{"read-secret-8", true, func(ctx context.Context, w *world, o *options) ([]line, error) { return measureRead(ctx, w, o, 8) }},
 		row{"open-many", true, measureMany},
+		row{"rest", true, measureREST},
 		row{"idle", true, measureIdle},
 	)
 	return slices.DeleteFunc(all, func(r row) bool {
