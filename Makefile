@@ -144,6 +144,17 @@ SWITCHOVERS ?= 4
 bench-switchover: build install-extension ## how long writes stop when Patroni changes the primary, through a node and through HAProxy, 6 min; writes docs/BENCHMARKS.md and switchover.json
 	$(GO) test -tags e2e -count=1 -v -timeout 1h ./e2e/switchover -rounds $(SWITCHOVERS) -document
 
+.PHONY: timing
+timing: build install-extension ## how long a verify takes tells nothing: 20,000 calls, 4 min; nothing else may run meanwhile
+	$(GO) test -tags e2e -count=1 -v -timeout 30m -run '^TestTiming$$|^TestDifference$$' ./e2e/rest -timing 20000
+
+# Random requests against REST; e2e sends 5,000.
+REQUESTS ?= 100000
+
+.PHONY: hostile-rest
+hostile-rest: build install-extension ## send REQUESTS=100000 random requests to REST (SEED= repeats a run)
+	$(GO) test -tags e2e -count=1 -v -timeout 2h -run '^TestRandomRequests$$' ./e2e/rest -requests $(REQUESTS) $(if $(SEED),-seed $(SEED))
+
 .PHONY: lint
 lint: $(GOLANGCI) ## golangci-lint and shellcheck
 	$(GOLANGCI) run
