@@ -51,9 +51,9 @@ install-extension: ## build the extension and install it into the server of PG_C
 	$(SUDO) $(MAKE) -C extension PG_CONFIG="$(PG_CONFIG)" install
 
 .PHONY: unit
-unit: ## Go tests that need no server (race detector, shuffled; allocations without it)
+unit: ## Go tests that need no server (race detector, shuffled; allocations, and faults at every call of the disk, without it)
 	$(GO) test -race -shuffle=on ./...
-	$(GO) test -count=1 -run Alloc ./proxy/... ./rewrite/... ./envelope/...
+	$(GO) test -count=1 -run 'Alloc|EveryCall' ./proxy/... ./rewrite/... ./envelope/...
 	$(GO) test -run '^$$' -bench '^BenchmarkUntouched' -benchtime 2000x -benchmem ./proxy | $(NO_ALLOCATIONS)
 
 # Fails unless each benchmark of the three forms of the protocol shows 0 allocs/op.

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Package audit holds what is recorded of every operation on secrets, and the
-// place where the records go. No record ever holds a value.
+// Package audit records every operation on secrets in this node's [Spool]:
+// append-only files of records that are chained by hash, with heads of the chain
+// that the node signs. A [Cursor] hands them out for shipping, [Verify] finds what
+// was done to them. No record ever holds a value.
+//
+// docs/AUDIT.md describes every byte.
 package audit
 
 import (
@@ -12,7 +16,8 @@ import (
 // Face is the door through which an operation came.
 type Face string
 
-// The two faces of the vault, and what a node does of itself.
+// The two faces of the vault, and what a node does of itself: it rotates, and says what
+// became of its spool.
 const (
 	FaceSQL  Face = "sql"
 	FaceREST Face = "rest"
@@ -45,6 +50,13 @@ const (
 	ActionTokenRevoke Action = "token_revoke"
 )
 
+// What the node records of itself: FaceNode.
+const (
+	ActionStart Action = "start" // the spool was opened; Reason says how it was left
+	ActionStop  Action = "stop"  // it was closed: nothing is missing
+	ActionClock Action = "clock" // the clock was set; Reason says by how much
+)
+
 // Outcome is how it ended, as far as this node knows.
 type Outcome string
 
@@ -59,8 +71,12 @@ const (
 )
 
 // Record is one operation on one secret. A field that is not known is zero.
+//
+// A text that a table could not hold is cleaned as it is appended: what is not
+// UTF-8, and zero bytes, become U+FFFD, and what is longer than MaxText is cut and
+// ends in an ellipsis. An operation is not left out because of a strange name.
 type Record struct {
-	At          time.Time
+	At          time.Time  // to the microsecond; zero: when it is appended
 	Actor       string     // who logged in: a PostgreSQL role, or a token's name
 	SessionRole string     // the PostgreSQL role in whose name it ran
 	Addr        netip.Addr // the socket's peer; zero: a unix socket
@@ -72,4 +88,5 @@ type Record struct {
 	Outcome     Outcome
 	Direct      bool   // the statement's own text names a vault function
 	Reason      string // why it was not OK: a kind of error, never its text
+	Change      int64  // the server's own note of a change: vault.changes.id
 }

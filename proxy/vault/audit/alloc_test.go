@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build !race
+
+package audit
+
+import "testing"
+
+// The buffer of a Spool is reused: a record costs no memory. (What a sync allocates
+// has nothing to do with how many records it is for.)
+func TestAllocAppend(t *testing.T) {
+	s := openOS(t, t.TempDir(), Options{})
+	for _, n := range []int{1, 1024} {
+		records := make([]Record, n)
+		for i := range records {
+			records[i] = read("db/password")
+		}
+		allocs := testing.AllocsPerRun(100, func() {
+			if err := s.Append(t.Context(), records); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if allocs > 0 {
+			t.Errorf("%d records: %v allocations", n, allocs)
+		}
+	}
+}

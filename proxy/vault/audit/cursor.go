@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+)
+
+// Cursor hands out what is durable of the chain, in order, to be shipped. It is for
+// one goroutine; Close it before the Spool.
+type Cursor struct {
+	s      *Spool
+	number uint64 // of the segment
+	f      file
+	scan   *scanner
+	given  []Position // by the last Next
+}
+
+// Batch is a piece of the chain, and a head over its last record.
+type Batch struct {
+	Rows []Row
+	Head Head
+}
+
+// Cursor returns one that goes on behind a record: the last one that the vault has
+// of this node, or the zero Position. What is behind it counts as not shipped from
+// now on, also if more was before: the vault may have been restored to an earlier
+// state.
+//
+// ErrForked: this chain has another record there, or none yet, so another node
+// writes under this one's name, or this one was restored. ErrGone: the records that
+// the vault needs next were deleted, as shipped.
+func (s *Spool) Cursor(after Position) (*Cursor, error) {
+	c := &Cursor{s: s}
+	s.turn <- struct{}{}
+	durable := s.durable
+	i := len(s.segments) - 1
+	for i > 0 && s.segments[i].start.Seq > after.Seq {
+		i--
+	}
+	g := s.segments[i]
+	<-s.turn
+	switch {
+	case after.Seq > durable.Seq:
+		return nil, failed("ship", "", fmt.Errorf("%w: the vault has %d records of this node, which itself has %d", ErrForked, after.Seq, durable.Seq))
+	case after.Seq < g.start.Seq:
+		return nil, failed("ship", "", fmt.Errorf("%w: %d to %d", ErrGone, after.Seq+1, g.start.Seq))
+	}
+	err := c.enter(g.number)
+	for err == nil && c.scan.last.Seq < after.Seq {
+		_, _, err = c.step()
+	}
+	if err == nil && c.scan.last.Hash != after.Hash {
+		err = failed("ship", "", fmt.Errorf("%w %d", ErrForked, after.Seq))
+	}
+	if err == nil {
+		err = s.mark(after)
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Close closes the file that is being read.
+func (c *Cursor) Close() {
+	if c.f != nil {
+		_ = c.f.Close() // nothing was written
+	}
+	c.f = nil
+}
+
+// Next returns the next rows that are durable, at most so many; none: everything
+// was handed out. An error leaves the cursor of no use.
+func (c *Cursor) Next(most int) (b Batch, err error) {
+	c.given = c.given[:0]
+	for len(b.Rows) < most {
+		row, head, err := c.step()
+		switch {
+		case errors.Is(err, io.EOF):
+			most = 0
+		case err != nil:
+			return Batch{}, err
+		case head == nil:
+			b.Rows = append(b.Rows, row)
+			c.given = append(c.given, row.Position())
+		}
+	}
+	if len(c.given) > 0 {
+		now, _ := c.s.sys.Now()
+		b.Head = c.s.id.sign(c.given[len(c.given)-1], now)
+	}
+	return b, nil
+}
+
+// step returns what is next, in whichever segment it is. io.EOF: no more is
+// durable.
+func (c *Cursor) step() (Row, *Head, error) {
+	for {
+		end, ended, err := c.end()
+		if err != nil {
+			return Row{}, nil, err
+		}
+		c.scan.end = end
+		row, head, err := c.scan.next()
+		switch {
+		case errors.Is(err, errNoFrame):
+			return row, nil, damaged(c.scan.name, c.scan.pos, "record %d is not whole", c.scan.last.Seq+1)
+		case !errors.Is(err, io.EOF) || !ended:
+			return row, head, err
+		}
+		last := c.scan.last
+		if err := c.enter(c.number + 1); err != nil {
+			return row, nil, err
+		}
+		if c.scan.last != last {
+			return row, nil, damaged(c.scan.name, 0, "it does not continue the chain, which the segment before leaves at record %d", last.Seq)
+		}
+	}
+}
+
+// end is up to where the cursor's segment is durable, and whether another follows.
+func (c *Cursor) end() (end int64, ended bool, err error) {
+	c.s.turn <- struct{}{}
+	defer func() { <-c.s.turn }()
+	if g := c.s.current(); g.number == c.number {
+		return c.s.synced, false, nil
+	}
+	for i := range c.s.segments {
+		if c.s.segments[i].number == c.number {
+			return c.s.segments[i].end, true, nil
+		}
+	}
+	return 0, false, failed("ship", c.scan.name, ErrGone)
+}
+
+// enter opens a segment.
+func (c *Cursor) enter(number uint64) error {
+	c.Close()
+	path := filepath.Join(c.s.dir, segmentName(number))
+	f, err := c.s.sys.Open(path)
+	if err != nil {
+		return failed("open", path, err)
+	}
+	c.f, c.number = f, number
+	b := make([]byte, headerSize)
+	if n, err := f.ReadAt(b, 0); n < len(b) {
+		return failed("read", path, err)
+	}
+	h, err := decodeHeader(b)
+	if err != nil {
+		return damaged(path, 0, "%w", err)
+	}
+	if h.node != c.s.id.node || h.number != number {
+		return damaged(path, 0, "it is segment %d of node %v", h.number, h.node)
+	}
+	c.scan = newScanner(f, path, &h, headerSize)
+	return nil
+}
+
+// Shipped says that the vault has the chain up to one of the rows that the last
+// Next returned: it was read back, with this hash. ErrForked: the hash is not the
+// row's.
+func (c *Cursor) Shipped(p Position) error {
+	if !slices.Contains(c.given, p) {
+		return failed("ship", "", fmt.Errorf("%w: record %d was not shipped as it was read back", ErrForked, p.Seq))
+	}
+	return c.s.mark(p)
+}
+
+// mark stores up to where the vault has the chain.
+func (s *Spool) mark(p Position) error {
+	s.turn <- struct{}{}
+	known := s.shipped == p
+	if p.Seq < s.shipped.Seq {
+		s.shipped = p // nothing behind it is deleted from now on, whatever becomes of the file
+	}
+	<-s.turn
+	if known {
+		return nil
+	}
+	if err := replaceFile(s.sys, s.dir, filepath.Join(s.dir, shippedFile), shippedText(p)); err != nil {
+		return err
+	}
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	s.shipped = p
+	s.note()
+	return nil
+}

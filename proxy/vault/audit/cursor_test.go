@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package audit
+
+import (
+	"errors"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func openMem(t *testing.T, sys system, o Options) *Spool {
+	t.Helper()
+	o.sys = sys
+	s, err := Open(testRoot, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// Only what is durable is handed out: what the vault has must never be lost here.
+func TestOnlyDurableRecordsAreShipped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		s := openMem(t, g, Options{})
+		defer s.Close()
+		g.watch("sync")
+		mustAppend(t, s, read("a"))
+		<-g.reached
+		c, err := s.Cursor(Position{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if b, err := c.Next(10); err != nil || len(b.Rows) != 1 {
+			t.Errorf("got %+v, %v, want the start alone", b.Rows, err)
+		}
+		g.watch("")
+		g.through <- nil
+		synctest.Wait()
+		if b, err := c.Next(10); err != nil || len(b.Rows) != 1 || b.Head.Position != b.Rows[0].Position() || !b.Head.Valid() {
+			t.Errorf("got %+v, %v, want a and a head", b, err)
+		}
+		if b, err := c.Next(10); err != nil || len(b.Rows) != 0 || b.Head != (Head{}) {
+			t.Errorf("got %+v, %v, want nothing", b, err)
+		}
+	})
+}
+
+// A node that is not the one that the vault knows is told so.
+func TestForks(t *testing.T) {
+	sys := newMemSystem()
+	s := openMem(t, sys, Options{})
+	mustAppend(t, s, read("a"), read("b"))
+	rows := rowsOf(t, s)
+	clone := openMem(t, sys.killed(), Options{})
+	defer clone.Close()
+	_ = s.Close()
+	mustAppend(t, clone, read("c"), read("d"))
+	if got := rowsOf(t, clone); got[2] != rows[2] || got[3] == rows[2] {
+		t.Fatalf("got %+v, want a clone of %+v", got, rows)
+	}
+	for name, p := range map[string]Position{
+		"another record": {4, rows[2].Hash},
+		"a later one":    {100, rows[2].Hash},
+		"no such hash":   {0, rows[2].Hash},
+	} {
+		if _, err := clone.Cursor(p); !errors.Is(err, ErrForked) {
+			t.Errorf("%s: got %v, want ErrForked", name, err)
+		}
+	}
+	if got := clone.Status().Shipped; got != 0 {
+		t.Errorf("got %d shipped records, want 0", got)
+	}
+	c, err := clone.Cursor(rows[1].Position())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	b, err := c.Next(2)
+	if err != nil || len(b.Rows) != 2 || b.Rows[0].Seq != 3 {
+		t.Fatalf("got %+v, %v", b, err)
+	}
+	for name, p := range map[string]Position{
+		"another hash":       {3, rows[0].Hash},
+		"not of the batch":   rows[0].Position(),
+		"not handed out yet": {5, rows[0].Hash},
+	} {
+		if err := c.Shipped(p); !errors.Is(err, ErrForked) {
+			t.Errorf("%s: got %v, want ErrForked", name, err)
+		}
+	}
+	if err := c.Shipped(b.Rows[0].Position()); err != nil || clone.Status().Shipped != 3 {
+		t.Errorf("got %v, %+v", err, clone.Status())
+	}
+}
+
+// Segments are kept until their records were shipped and VAULT_AUDIT_KEEP has
+// passed; a vault that was restored to an earlier state gets them again.
+func TestKeeping(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sys := newMemSystem()
+		s := openMem(t, sys, Options{SegmentBytes: 1, Keep: time.Hour})
+		defer func() { _ = s.Close() }()
+		for range 4 {
+			mustAppend(t, s, read("a"))
+			if err := settle(s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		segments := func() int { return s.Status().Segments }
+		<-time.After(2 * time.Hour)
+		many := segments()
+		if many < 5 {
+			t.Fatalf("got %d segments, and nothing was shipped", many)
+		}
+		rows := rowsOf(t, s)
+		c, err := s.Cursor(rows[3].Position())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		sys.on(func(op, path string) fate {
+			if op == "create" && strings.Contains(path, shippedFile) {
+				return fate{err: syscall.EIO}
+			}
+			return fate{}
+		})
+		if _, err = s.Cursor(rows[1].Position()); !errors.Is(err, syscall.EIO) { // restored
+			t.Fatal(err)
+		}
+		sys.on(nil)
+		<-time.After(tick + time.Second)
+		if got := segments(); got < many-3 || got >= many {
+			t.Errorf("got %d of %d segments, want those from record 3 on", got, many)
+		}
+		if c, err = s.Cursor(rows[1].Position()); err != nil {
+			t.Fatalf("what the vault needs again was deleted: %v", err)
+		}
+		if _, err := s.Cursor(Position{}); !errors.Is(err, ErrGone) {
+			t.Errorf("got %v, want ErrGone", err)
+		}
+		b, err := c.Next(100)
+		if err != nil || len(b.Rows) != 3 || b.Rows[0] != rows[2] {
+			t.Fatalf("got %+v, %v, want the rows from 3 on", b.Rows, err)
+		}
+		mustAppend(t, s, read("young"))
+		if err := settle(s); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Shipped(b.Head.Position); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(tick + time.Second)
+		if got := segments(); got != 2 {
+			t.Errorf("got %d segments, want the one that was ended a moment ago and the open one", got)
+		}
+		if b, err = c.Next(100); err != nil || len(b.Rows) != 1 || b.Rows[0].Secret != "young" {
+			t.Errorf("got %+v, %v, want the youngest", b.Rows, err)
+		}
+		for _, step := range []struct {
+			wait time.Duration
+			want int
+		}{{tick + time.Second, 2}, {time.Hour, 1}} {
+			if err := c.Shipped(b.Head.Position); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(step.wait)
+			if got := segments(); got != step.want {
+				t.Errorf("got %d segments after %v, want %d", got, step.wait, step.want)
+			}
+		}
+		c.Close()
+		_ = s.Close()
+		s = openMem(t, sys, Options{SegmentBytes: 1, Keep: time.Hour})
+		if _, err := s.Cursor(b.Head.Position); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A full segment is ended, and one that a day does not fill.
+func TestSegmentsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openMem(t, newMemSystem(), Options{SegmentBytes: 5_000})
+		defer s.Close()
+		for range 100 {
+			mustAppend(t, s, read("a"))
+			if err := settle(s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := s.Status().Segments; got < 4 || got > 6 { // a record has about 200 bytes
+			t.Errorf("got %d segments", got)
+		}
+		before := s.Status().Segments
+		<-time.After(23 * time.Hour)
+		if got := s.Status().Segments; got != before {
+			t.Errorf("got %d segments after 23 hours, want %d", got, before)
+		}
+		<-time.After(24 * time.Hour)
+		if got := s.Status().Segments; got != before+1 {
+			t.Errorf("got %d segments after 47 hours, want %d: an empty one is not ended", got, before+1)
+		}
+		if rows := rowsOf(t, s); len(rows) != 101 {
+			t.Errorf("got %d rows", len(rows))
+		}
+	})
+}
+
+// Damage that comes later is found when the records are shipped.
+func TestDamageIsNotShipped(t *testing.T) {
+	sys := newMemSystem()
+	s := openMem(t, sys, Options{SegmentBytes: 1})
+	defer s.Close()
+	for range 3 {
+		mustAppend(t, s, read("a"))
+		if err := settle(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := segmentOf(t, sys, 2)
+	n.data[len(n.data)-1] ^= 1
+	c, err := s.Cursor(Position{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Next(100); !errors.Is(err, ErrDamaged) {
+		t.Errorf("got %v, want ErrDamaged", err)
+	}
+}
