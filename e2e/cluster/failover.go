@@ -240,6 +240,6 @@ func (c *Cluster) WaitStreaming(tb testing.TB) {
 func (c *Cluster) WaitReady(tb testing.TB) {
 	tb.Helper()
 	for _, n := range c.Nodes {
-		Eventually(tb, n.Name+"'s readiness", func() bool { return ready(tb, strings.TrimPrefix(n.REST, "http://")) })
+		Eventually(tb, n.Name+"'s readiness", func() bool { return ready(tb, n.REST) })
 	}
 }
