@@ -88,16 +88,9 @@ func refuse(w http.ResponseWriter, r *http.Request) bool {
 	if r.Header.Get("Expect") != "" || http.NewResponseController(w).Flush() != nil {
 		return false
 	}
-	var piece [512]byte
-	for n := 0; n < maxRefused; {
-		got, err := r.Body.Read(piece[:])
-		erase.Zero(piece[:])
-		if err != nil {
-			return errors.Is(err, io.EOF)
-		}
-		n += got
-	}
-	return false
+	whole := false
+	erase.Do(func() { whole = drain(r.Body, maxRefused) })
+	return whole
 }
 
 // Write keeps the head of an answer until its value comes.
@@ -172,7 +165,7 @@ func sendValue(w http.ResponseWriter, r *http.Request, status int, text []byte) 
 	c.hold()
 	err := http.NewResponseController(w).Flush()
 	if err == nil {
-		_, err = past.ReadFrom(&answer{bytes.NewReader(text), text})
+		erase.Do(func() { _, err = past.ReadFrom(&answer{bytes.NewReader(text), text}) })
 	}
 	if head := c.release(); err != nil || head != nil {
 		_ = c.Close() // the client has left

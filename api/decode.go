@@ -29,15 +29,17 @@ func (h *Handler) decode(r *request, fields map[string]any) error {
 	if !isJSON(r.Header) {
 		return &problem{http.StatusUnsupportedMediaType, "media_type", "the body should be JSON: Content-Type: application/json"}
 	}
-	body, err := h.readBody(r)
-	defer func() { erase.Zero(body) }()
-	if err != nil {
-		return err
-	}
-	if c := connOf(r.Context()); c != nil {
-		c.whole = true
-	}
-	erase.Do(func() { err = decodeObject(body, fields) })
+	var err error
+	erase.Do(func() { // copying leaves bytes in registers, too
+		var body []byte
+		if body, err = h.readBody(r); err == nil {
+			if c := connOf(r.Context()); c != nil {
+				c.whole = true
+			}
+			err = decodeObject(body, fields)
+		}
+		erase.Zero(body)
+	})
 	return err
 }
 
@@ -99,8 +101,23 @@ func readInto(into []byte, body io.Reader) (read []byte, ended bool, err error) 
 // tooLarge takes a little more of what is on its way, or a client that has not sent it
 // all would hear that the connection broke instead of why.
 func tooLarge(r *http.Request) error {
-	_, _ = io.CopyN(io.Discard, r.Body, maxBody) // the answer is the same
+	_ = drain(r.Body, maxBody) // the answer is the same
 	return &problem{http.StatusRequestEntityTooLarge, "too_large", "the body is larger than 4 MiB"}
+}
+
+// drain reads what is left of a body, in pieces that it erases, but not more than most;
+// false: there may be more.
+func drain(r io.Reader, most int) bool {
+	var piece [4 << 10]byte
+	for n := 0; n < most; {
+		got, err := r.Read(piece[:])
+		erase.Zero(piece[:])
+		if err != nil {
+			return errors.Is(err, io.EOF)
+		}
+		n += got
+	}
+	return false
 }
 
 // A parser reads JSON. It stops at the first error.

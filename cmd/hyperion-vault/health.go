@@ -131,7 +131,8 @@ const healthTimeout = 5 * time.Second
 var parts = []string{"server", "kms", "primary", "lag"}
 
 func (n *node) readyz(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
+	// A client that has closed its half of the connection waits for the answer.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), healthTimeout)
 	defer cancel()
 	var require []string
 	for part := range strings.SplitSeq(r.URL.Query().Get("require"), ",") {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -235,4 +236,26 @@ func (r *races) saw(t *testing.T, a answer, written string, statuses ...int) {
 		t.Errorf("version %v was %q, and is %q", version, had, value)
 	}
 	r.values[version] = value
+}
+
+// TestHalfClosed: a client that closes its half behind its question hears how the node
+// is, not that it left.
+func TestHalfClosed(t *testing.T) {
+	var asking sync.WaitGroup
+	for range 8 { // so that some wait for others
+		asking.Go(func() {
+			for range 50 {
+				conn := dial(t, 0)
+				_, err := io.WriteString(conn, "GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+				if tcp, ok := conn.(*net.TCPConn); ok && err == nil {
+					err = tcp.CloseWrite()
+				}
+				if text, readErr := io.ReadAll(conn); err != nil || readErr != nil || !strings.HasPrefix(string(text), "HTTP/1.1 200 ") {
+					t.Errorf("%v, %v: got %q", err, readErr, text)
+				}
+				_ = conn.Close() // it was answered
+			}
+		})
+	}
+	asking.Wait()
 }
