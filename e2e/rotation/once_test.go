@@ -89,16 +89,25 @@ func (w *world) freezeInClaim(t *testing.T, n *cluster.Node, others []*cluster.N
 	for _, other := range others {
 		other.Freeze(t) // so that the claim is n's
 	}
+	queue, err := w.super(t).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster.Exec(t, queue.Conn(), "LOCK TABLE vault.rotation_jobs IN EXCLUSIVE MODE") // none is queued or claimed while the secret is due and not locked
+	cluster.Exec(t, conn, "UPDATE vault.secrets SET next_rotation_at = now() WHERE name = $1", secret)
 	tx, err := holder.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	var id string
-	if err := tx.QueryRow(t.Context(), "UPDATE vault.secrets SET next_rotation_at = now() WHERE name = $1 RETURNING id::text", secret).Scan(&id); err != nil {
+	if err := tx.QueryRow(t.Context(), "SELECT id::text FROM vault.secrets WHERE name = $1 FOR UPDATE", secret).Scan(&id); err != nil {
 		t.Fatal(err)
 	}
-	cluster.Exec(t, conn, "INSERT INTO vault.rotation_jobs (secret_id) VALUES ($1::text::uuid)", id)
-	cluster.Exec(t, conn, "SELECT pg_notify('vault_rotation', '1')")
+	cluster.Exec(t, queue.Conn(), "INSERT INTO vault.rotation_jobs (secret_id) VALUES ($1::text::uuid)", id)
+	cluster.Exec(t, queue.Conn(), "SELECT pg_notify('vault_rotation', '1')")
+	if err := queue.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	cluster.Eventually(t, "a claim that waits for the secret's lock", func() bool {
 		return cluster.Text(t, conn, "SELECT count(*)::text FROM pg_stat_activity WHERE $1::int = ANY (pg_blocking_pids(pid))", holder.PgConn().PID()) == "1"
 	})

@@ -49,6 +49,12 @@ BEGIN
 	IF NOT (vault.status() ->> 'rotation_enabled')::bool THEN
 		RETURN;
 	END IF;
+	-- Of a secret that was deleted, rotated or put off by a transaction that is older
+	-- than the job, and did not see it.
+	DELETE FROM vault.rotation_jobs j WHERE j.id IN (SELECT o.id FROM vault.rotation_jobs o
+		WHERE o.completed_at IS NULL AND NOT EXISTS (SELECT FROM vault.secrets s
+			WHERE s.id = o.secret_id AND s.next_rotation_at <= now())
+		FOR UPDATE OF o SKIP LOCKED);
 	UPDATE vault.rotation_jobs j SET completed_at = now(), claim_token = NULL,
 			error = coalesce(j.error, 'no node has finished it')
 		WHERE j.id IN (SELECT o.id FROM vault.rotation_jobs o

@@ -31,7 +31,9 @@ claim_holds(Datum job, Datum token, Datum seen, const pg_uuid_t *secret)
 						  " AND j.claim_token OPERATOR(pg_catalog.=) $2 AND j.completed_at IS NULL"
 						  " AND j.secret_id OPERATOR(pg_catalog.=) $4"
 						  " AND s.id OPERATOR(pg_catalog.=) $4"
-						  " AND s.current_version OPERATOR(pg_catalog.=) $3 FOR UPDATE OF j",
+						  " AND s.current_version OPERATOR(pg_catalog.=) $3"
+						  " AND s.next_rotation_at OPERATOR(pg_catalog.<=) pg_catalog.now()"
+						  " FOR UPDATE OF j",
 						  4, types, values, NULL, SPI_OK_SELECT) == 1;
 	vault_spi_end(&caller);
 	return holds;

@@ -36,6 +36,22 @@ check_interval(FunctionCallInfo fcinfo, int argno, const char *min, const char *
 				 errhint("It is 0, or between %s and 100 years.", min)));
 }
 
+/* What dates in RFC 3339 can say: REST shows it, also beside others' secrets. */
+static void
+check_date(TimestampTz date)
+{
+	Datum		first = DirectFunctionCall3(timestamptz_in, CStringGetDatum("0001-01-01 00:00:00+00"),
+										ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	Datum		end = DirectFunctionCall3(timestamptz_in, CStringGetDatum("10000-01-01 00:00:00+00"),
+									  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+
+	if (date < DatumGetTimestampTz(first) || date >= DatumGetTimestampTz(end))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("next_rotation_at is out of range"),
+				 errhint("It is in the years 1 to 9999; rotation_interval => '0' calls rotations off.")));
+}
+
 static void
 check_update(FunctionCallInfo fcinfo, const VaultRow *row)
 {
@@ -46,6 +62,8 @@ check_update(FunctionCallInfo fcinfo, const VaultRow *row)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a manual secret has no rotation_interval and no next_rotation_at"),
 				 errhint("The kind of a secret is fixed when it is created.")));
+	if (!PG_ARGISNULL(4))
+		check_date(PG_GETARG_TIMESTAMPTZ(4));
 	if (!PG_ARGISNULL(3) && VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(3)) > VAULT_DESCRIPTION_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

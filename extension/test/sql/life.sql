@@ -39,6 +39,10 @@ SELECT t.try_hint(q) FROM unnest(ARRAY[
 	$$SELECT vault.update_secret('life/hand', rotation_interval => '1 day')$$,
 	$$SELECT vault.update_secret('life/hand', next_rotation_at => now())$$,
 	$$SELECT vault.update_secret('life/auto', rotation_interval => '1 millisecond')$$,
+	$$SELECT vault.update_secret('life/auto', next_rotation_at => 'infinity')$$,
+	$$SELECT vault.update_secret('life/auto', next_rotation_at => '-infinity')$$,
+	$$SELECT vault.update_secret('life/auto', next_rotation_at => '9999-12-31 23:59:59-01')$$,
+	$$SELECT vault.update_secret('life/auto', next_rotation_at => '0001-12-31 00:00+00 BC')$$,
 	$$SELECT vault.update_secret('life/auto', grace_period => '-1 day')$$,
 	$$SELECT vault.update_secret('life/auto', description => repeat('x', 4097))$$]) q;
 SET ROLE regress_hv_app;
