@@ -5,6 +5,7 @@
 package rotation
 
 import (
+	"context"
 	"os"
 	"strings"
 	"testing"
@@ -37,6 +38,19 @@ func TestStandIn(t *testing.T) {
 	cluster.Eventually(t, "the node to count what it did", func() bool {
 		return node.Metric(t, "hyperion_vault_ticks_total") >= 2 && node.Metric(t, "hyperion_vault_rotations_total", `outcome="ok"`) >= 2
 	})
+	// Any role may wake the node: that is no reason to stand in no more.
+	flooding, stop := context.WithCancel(t.Context())
+	flood, flooded := c.Connect(t, c.DSN(0, c.User)), make(chan struct{})
+	go func() {
+		defer close(flooded)
+		for flooding.Err() == nil {
+			_, _ = flood.Exec(flooding, "NOTIFY vault_rotation", pgx.QueryExecModeSimpleProtocol) // stopped in the middle
+		}
+	}()
+	before := node.Metric(t, "hyperion_vault_ticks_total")
+	cluster.Eventually(t, "ticks beside notifications", func() bool { return node.Metric(t, "hyperion_vault_ticks_total") >= before+2 })
+	stop()
+	<-flooded
 
 	id := cluster.Text(t, super, "SELECT vault_id::text FROM vault.meta")
 	// At once, so that the node never sees a database without the extension.

@@ -23,6 +23,9 @@ const (
 	listenConfirm  = 5 * time.Second
 	listenRetryMin = 500 * time.Millisecond
 	listenRetryMax = 15 * time.Second
+
+	// wakeEvery is the least time from one look to the next: any role may notify.
+	wakeEvery = 250 * time.Millisecond
 )
 
 // Rotation is what this node last saw of automatic rotation.
@@ -59,20 +62,31 @@ func (v *Vault) KeepRotating(ctx context.Context, every time.Duration, stop <-ch
 			}
 		})
 	})
-	for looked := false; ; {
-		v.noteRotation(ctx, v.rotateDue(ctx, !looked, stop))
-		timer := time.NewTimer(jittered(every))
+	tick := time.NewTimer(0)
+	defer tick.Stop()
+	rest := time.NewTimer(0)
+	defer rest.Stop()
+	for {
+		ticked := false
 		select {
+		case <-tick.C: // whoever wakes it, however often, does not put this off
+			ticked = true
+			tick.Reset(jittered(every))
 		case <-wake:
-			looked = true
-		case <-timer.C:
-			looked = false
 		case <-stop:
 			return
 		case <-ctx.Done():
 			return
 		}
-		timer.Stop()
+		select {
+		case <-rest.C:
+			rest.Reset(wakeEvery)
+		case <-stop:
+			return
+		case <-ctx.Done():
+			return
+		}
+		v.noteRotation(ctx, v.rotateDue(ctx, ticked, stop))
 	}
 }
 
