@@ -113,7 +113,7 @@ func (b *body) change() (c vault.Change, err error) {
 	}
 	if b.next != nil {
 		at, err := time.Parse(time.RFC3339, *b.next)
-		if err != nil {
+		if year := at.UTC().Year(); err != nil || year < 1 || year > 9999 {
 			return c, bad("next_rotation_at should be a time as 2027-01-31T03:00:00Z")
 		}
 		c.NextRotationAt = &at

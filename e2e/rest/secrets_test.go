@@ -150,6 +150,12 @@ func TestKinds(t *testing.T) {
 			t.Errorf("an interval from now: %s", a.text)
 		}
 		want(t, 400, node, admin, "PUT", path+"auto", `{"next_rotation_at":"tomorrow"}`)
+		want(t, 400, node, admin, "PUT", path+"auto", `{"next_rotation_at":"9999-12-31T23:59:59-01:00"}`) // 10000
+		cluster.Exec(t, shared.Connect(t, shared.SuperDSN(0)), "UPDATE vault.secrets SET next_rotation_at = 'infinity' WHERE name = '"+prefix+"auto'")
+		if a = want(t, 200, node, admin, "PUT", path+"auto", `{"description":"dated by a superuser"}`); a.fields["next_rotation_at"] != nil {
+			t.Errorf("a date that JSON cannot say: %s", a.text)
+		}
+		want(t, 200, node, admin, "GET", "/v1/secrets?prefix="+prefix, "")
 
 		// A user name and a password, of which the one or the other changes.
 		a = create(201, "pair", `"kind":"automatic","username":"u","password":"rest pair \"1\""`)

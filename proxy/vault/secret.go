@@ -63,7 +63,11 @@ const (
 	sqlNodeRead     = `SELECT r.record, r.version, r.created_at, r.kind FROM vault.node_read($1, $2, $3) r WHERE r.record IS NOT NULL`
 	sqlNodeVersions = `SELECT c.version, c.stage, c.created_at, c.expires_at FROM vault.node_candidates($1, $2) c`
 	sqlNodeRecords  = `SELECT c.record FROM vault.node_candidates($1, $2) c`
-	sqlNodeList     = `SELECT l.* FROM vault.node_list($1, $2, $3) l`
+
+	// Of a date that RFC 3339 cannot say, as a superuser may have set it, nothing.
+	sqlNodeList = `SELECT l.name, l.kind, l.format, l.description, l.current_version, l.rotation_interval_secs, l.grace_period_secs,
+ CASE WHEN l.next_rotation_at >= '0001-01-01 00:00:00+00' AND l.next_rotation_at < '10000-01-01 00:00:00+00' THEN l.next_rotation_at END,
+ l.allowed_cidrs, l.created_at, l.updated_at FROM vault.node_list($1, $2, $3) l`
 )
 
 // Read opens a version of a secret, the current one if version is 0, in the way the
