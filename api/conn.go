@@ -153,8 +153,12 @@ type answer struct {
 // sendValue is send for what holds a value: it goes past the buffers of the HTTP
 // server, which nobody erases.
 func sendValue(w http.ResponseWriter, r *http.Request, status int, text []byte) {
+	if r.Method == http.MethodHead { // answered without the value, and none is buffered first
+		sendHead(w, status, len(text))
+		return
+	}
 	c, past := connOf(r.Context()), io.ReaderFrom(nil)
-	if c != nil && r.Method != http.MethodHead { // which is answered without the value
+	if c != nil {
 		past, _ = w.(io.ReaderFrom)
 	}
 	if past == nil {
