@@ -143,7 +143,7 @@ func (v *Vault) transact(ctx context.Context, name string, before func(context.C
 	defer cancel()
 	conn, timeline, err := v.confirmed(ctx, pool, p)
 	if err != nil {
-		v.DoubtPrimary(p)
+		v.doubt(ctx, p)
 		return v.noPrimary(ctx, name, err)
 	}
 	defer conn.Release()
@@ -220,12 +220,20 @@ func (v *Vault) asWriteError(ctx context.Context, p Primary, name string, err er
 	return v.writeError(ctx, p, name, err)
 }
 
+// doubt is DoubtPrimary, unless it was the client who has left: whoever does that
+// over and over would have every write look for the primary first.
+func (v *Vault) doubt(ctx context.Context, p Primary) {
+	if !errors.Is(context.Cause(ctx), context.Canceled) {
+		v.DoubtPrimary(p)
+	}
+}
+
 // writeError says what a statement at the primary failed with.
 func (v *Vault) writeError(ctx context.Context, p Primary, name string, err error) *Error {
 	var pg *pgconn.PgError
 	switch {
 	case !errors.As(err, &pg):
-		v.DoubtPrimary(p)
+		v.doubt(ctx, p)
 		return v.noPrimary(ctx, name, err)
 	case pg.Code == "25006" || strings.HasPrefix(pg.Code, "57") && pg.Code != "57014":
 		v.DoubtPrimary(p)
