@@ -72,9 +72,18 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// forget erases what was read for a request that is the connection's last.
+// forget reads what nobody wanted of a body, and erases what was read for a request
+// that is the connection's last.
 func (c *conn) forget(w http.ResponseWriter, r *http.Request) {
-	if r.Close && (c.whole || r.Body == http.NoBody || refuse(w, r)) {
+	whole := c.whole || r.Body == http.NoBody
+	switch {
+	case whole:
+	case r.Close:
+		whole = refuse(w, r)
+	case r.Header.Get("Expect") == "": // else the HTTP server closes
+		drain(r.Body, maxBody) // or that would, into buffers that nobody erases
+	}
+	if r.Close && whole {
 		erase.Zero(c.buffer)
 	}
 }

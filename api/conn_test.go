@@ -3,8 +3,12 @@
 package api
 
 import (
+	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -18,5 +22,48 @@ func TestSendValueHead(t *testing.T) {
 	}
 	if got := w.Result().Header.Get("Content-Length"); got != "19" {
 		t.Errorf("Content-Length: got %q, want 19", got)
+	}
+}
+
+// ended tells whether a body was read to its end.
+type ended struct {
+	io.ReadCloser
+	told *atomic.Bool
+}
+
+func (e ended) Read(p []byte) (int, error) {
+	n, err := e.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		e.told.Store(true)
+	}
+	return n, err
+}
+
+// TestRefusedBody: what the HTTP server would read of it is in buffers that nobody
+// erases.
+func TestRefusedBody(t *testing.T) {
+	h := New(Config{})
+	var whole atomic.Bool
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = ended{r.Body, &whole}
+		h.ServeHTTP(w, r)
+	}))
+	s.Listener, s.Config.ConnContext = Listen(s.Listener), ConnContext
+	s.Start()
+	defer s.Close()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, s.URL+"/nowhere", strings.NewReader(strings.Repeat("hunter2 ", 20_000)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := s.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	if answer.StatusCode != http.StatusNotFound {
+		t.Errorf("got %d, want 404", answer.StatusCode)
+	}
+	if !whole.Load() {
+		t.Error("the body was left to the HTTP server")
 	}
 }
