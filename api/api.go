@@ -25,8 +25,11 @@ import (
 const requestTime = 30 * time.Second
 
 // maxMany bounds how many answers of many values are held at once, each of which may
-// take 100 MiB while its client reads.
-const maxMany = 8
+// take 100 MiB while its client reads; shareMany, how many of them are one client's.
+const (
+	maxMany   = 8
+	shareMany = 2
+)
 
 // Config is what the API needs. Vault has no default.
 type Config struct {
@@ -45,7 +48,7 @@ type Handler struct {
 	front    atomic.Pointer[front]
 	draining func() bool
 	bodies   *slots
-	many     chan struct{}
+	many     *slots
 	public   sync.Once // warned that everybody may read everything
 	served   http.Handler
 }
@@ -97,7 +100,7 @@ func (h *Handler) SetFront(hosts []string, trustProxy *vault.AllowList) {
 // New returns the handler of everything under /v1, and of the description; any other
 // path is 404.
 func New(c Config) *Handler {
-	h := &Handler{vault: c.Vault, log: c.Log, draining: c.Draining, bodies: newSlots(), many: make(chan struct{}, maxMany)}
+	h := &Handler{vault: c.Vault, log: c.Log, draining: c.Draining, bodies: newSlots(maxBodies, maxShare), many: newSlots(maxMany, shareMany)}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}

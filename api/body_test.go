@@ -52,7 +52,7 @@ func TestMediaType(t *testing.T) {
 
 // TestReadBody: bodies of any length come whole, or are refused.
 func TestReadBody(t *testing.T) {
-	h := &Handler{bodies: newSlots()}
+	h := &Handler{bodies: newSlots(maxBodies, maxShare)}
 	for _, n := range []int{0, 1, smallBody - 1, smallBody, smallBody + 1, 2*smallBody + 2, 2*smallBody + 3, 100_000, maxBody - 1, maxBody} {
 		sent := strings.Repeat("x", n)
 		for _, length := range []int64{int64(n), -1} {
@@ -105,7 +105,7 @@ func (w waiting) Read([]byte) (int, error) {
 // TestSlowShare: who sends large bodies slowly keeps himself waiting, and nobody
 // else; small ones wait for nobody.
 func TestSlowShare(t *testing.T) {
-	h := &Handler{bodies: newSlots()}
+	h := &Handler{bodies: newSlots(maxBodies, maxShare)}
 	waits, more, done := make(chan struct{}), make(chan struct{}), make(chan error)
 	decode := func(r *request) error {
 		var v []byte

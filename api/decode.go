@@ -3,6 +3,7 @@
 package api
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"io"
@@ -65,7 +66,9 @@ func (h *Handler) readBody(r *request) ([]byte, error) {
 	if err != nil || ended {
 		return body, err
 	}
-	giveBack, err := h.bodies.take(r.Context(), r.access.Client())
+	ctx, cancel := context.WithTimeout(r.Context(), slotWait)
+	defer cancel()
+	giveBack, err := h.bodies.take(ctx, r.access.Client())
 	if err != nil {
 		return body, err
 	}

@@ -69,12 +69,11 @@ func (h *Handler) readMany(w http.ResponseWriter, r *request) error {
 	if names == nil {
 		return bad("the names are missing")
 	}
-	select {
-	case h.many <- struct{}{}:
-		defer func() { <-h.many }()
-	case <-r.Context().Done():
+	giveBack, err := h.many.take(r.Context(), r.access.Client())
+	if err != nil {
 		return &vault.Error{Kind: vault.KindBusy, Msg: "others are reading many secrets at once", Hint: "Try again in a moment."}
 	}
+	defer giveBack()
 	list, err := h.vault.ReadMany(r.Context(), r.access, *names)
 	if err != nil {
 		return err

@@ -23,11 +23,13 @@ const (
 	slotWait = 5 * time.Second
 )
 
-// slots hands out what maxBodies and maxShare allow. Safe for concurrent use.
+// slots hands out so many at once, and of them so many to one client. Safe for
+// concurrent use.
 type slots struct {
-	all chan struct{}
-	mu  sync.Mutex
-	by  map[string]*share
+	all  chan struct{}
+	each int
+	mu   sync.Mutex
+	by   map[string]*share
 }
 
 // A share is one client's slots.
@@ -36,14 +38,14 @@ type share struct {
 	users int // holders and those who wait; guarded by slots.mu
 }
 
-func newSlots() *slots { return &slots{all: make(chan struct{}, maxBodies), by: map[string]*share{}} }
+func newSlots(all, each int) *slots {
+	return &slots{all: make(chan struct{}, all), each: each, by: map[string]*share{}}
+}
 
 var errNoSlot = &problem{http.StatusServiceUnavailable, "busy", "this node is reading as many large bodies as it may; try again in a moment"}
 
-// take waits for a slot. The caller gives it back.
+// take waits for a slot until ctx ends. The caller gives it back.
 func (s *slots) take(ctx context.Context, client string) (giveBack func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, slotWait)
-	defer cancel()
 	mine := s.join(client)
 	select {
 	case mine.taken <- struct{}{}:
@@ -70,7 +72,7 @@ func (s *slots) join(client string) *share {
 	defer s.mu.Unlock()
 	mine := s.by[client]
 	if mine == nil {
-		mine = &share{taken: make(chan struct{}, maxShare)}
+		mine = &share{taken: make(chan struct{}, s.each)}
 		s.by[client] = mine
 	}
 	mine.users++

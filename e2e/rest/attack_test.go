@@ -110,7 +110,7 @@ func TestOneNameManyTimes(t *testing.T) {
 }
 
 // TestHungryClients: who asks for much and does not read it costs the node little,
-// and keeps nobody else waiting for one secret.
+// and keeps nobody else waiting, for one secret or for many.
 func TestHungryClients(t *testing.T) {
 	names := []string{}
 	for i := range 15 {
@@ -127,6 +127,11 @@ func TestHungryClients(t *testing.T) {
 		if _, err := io.WriteString(dial(t, 0), request); err != nil {
 			t.Fatal(err)
 		}
+	}
+	began := time.Now()
+	want(t, 200, 0, shared.AdminToken, "POST", "/v1/batch/secrets", `{"names":["hungry/1"]}`)
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("another client's batch took %v", took)
 	}
 	most := before
 	for range 30 {
