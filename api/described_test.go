@@ -231,7 +231,7 @@ func (s source) fields(t *testing.T, handler string) (found []string, decodes bo
 // asked are the parameters of the query that a handler knows.
 func (s source) asked(handler string) (found []string) {
 	ast.Inspect(s[handler], func(n ast.Node) bool {
-		if call, ok := n.(*ast.CallExpr); ok && called(call) == "query" {
+		if call, ok := n.(*ast.CallExpr); ok && (called(call) == "query" || called(call) == "pageOf") {
 			for _, arg := range call.Args[1:] {
 				if name, ok := literal(arg); ok {
 					found = append(found, name)

@@ -5,6 +5,7 @@ package api
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -75,6 +76,18 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, client netip.Addr
 		w.Header().Set("Retry-After", strconv.Itoa(int((e.Wait+time.Second-1)/time.Second)))
 	}
 	writeError(w, code, e.Kind.String(), text)
+}
+
+// rescue keeps a panic within its request: the connection closes, the process goes on.
+// net/http would log what it was about, which may hold a client's bytes.
+func (h *Handler) rescue(r *http.Request) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	h.log.LogAttrs(r.Context(), slog.LevelError, "internal error; the connection was closed",
+		slog.String("request_id", r.Header.Get(headerID)), slog.String("type", fmt.Sprintf("%T", p)), slog.String("at", vault.PanicSite()))
+	panic(http.ErrAbortHandler) // which net/http does not log
 }
 
 func writeError(w http.ResponseWriter, status int, code, text string) {

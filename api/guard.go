@@ -34,6 +34,7 @@ type request struct {
 // which somebody points at this node (DNS rebinding) is none.
 func (h *Handler) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer h.rescue(r)
 		if c := connOf(r.Context()); c != nil {
 			c.whole = false
 			defer c.forget(w, r)

@@ -3,6 +3,8 @@
 package api
 
 import (
+	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -23,6 +25,24 @@ func ask(t *testing.T, method, path string, change func(*http.Request)) *httptes
 	w := httptest.NewRecorder()
 	New(Config{Hosts: []string{"vault.example."}}).ServeHTTP(w, r)
 	return w
+}
+
+// TestPanic: a panic ends its connection, and its text is not logged.
+func TestPanic(t *testing.T) {
+	var log strings.Builder
+	h := New(Config{Log: slog.New(slog.NewTextHandler(&log, nil)), Draining: func() bool { panic("panic canary") }})
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/secrets/a", nil)
+	r.Host = "localhost"
+	defer func() {
+		if err, ok := recover().(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
+			t.Errorf("net/http would log %v", err)
+		}
+		if got := log.String(); strings.Contains(got, "canary") || !strings.Contains(got, "internal error") || !strings.Contains(got, "at=github.com/hyperiondb/hyperion-vault/api.TestPanic") {
+			t.Errorf("got %s", got)
+		}
+	}()
+	h.ServeHTTP(httptest.NewRecorder(), r)
+	t.Error("it did not panic")
 }
 
 func TestHosts(t *testing.T) {

@@ -63,11 +63,7 @@ func (h *Handler) createRole(w http.ResponseWriter, r *request) error {
 
 // GET /v1/roles
 func (h *Handler) listRoles(w http.ResponseWriter, r *request) error {
-	q, err := query(r, "after", "limit")
-	if err != nil {
-		return err
-	}
-	limit, err := limitOf(q)
+	q, limit, err := pageOf(r, "after", "limit")
 	if err != nil {
 		return err
 	}

@@ -287,11 +287,7 @@ func (h *Handler) versions(w http.ResponseWriter, r *request) error {
 
 // GET /v1/secrets
 func (h *Handler) list(w http.ResponseWriter, r *request) error {
-	q, err := query(r, "prefix", "after", "limit")
-	if err != nil {
-		return err
-	}
-	limit, err := limitOf(q)
+	q, limit, err := pageOf(r, "prefix", "after", "limit")
 	if err != nil {
 		return err
 	}
@@ -313,17 +309,21 @@ func (h *Handler) list(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// limitOf is how many are listed.
-func limitOf(q map[string]string) (int, error) {
+// pageOf is query for a list, with how many are listed.
+func pageOf(r *request, names ...string) (q map[string]string, limit int, err error) {
+	q, err = query(r, names...)
+	if err != nil {
+		return nil, 0, err
+	}
 	text, ok := q["limit"]
 	if !ok {
-		return maxPage, nil
+		return q, maxPage, nil
 	}
-	limit, err := strconv.Atoi(text)
+	limit, err = strconv.Atoi(text)
 	if err != nil || limit < 1 || limit > math.MaxInt32 {
-		return 0, bad("limit should be a number from 1 up")
+		return nil, 0, bad("limit should be a number from 1 up")
 	}
-	return min(limit, maxPage), nil
+	return q, min(limit, maxPage), nil
 }
 
 // next says where a list goes on.

@@ -56,11 +56,7 @@ func (h *Handler) createToken(w http.ResponseWriter, r *request) error {
 
 // GET /v1/tokens
 func (h *Handler) listTokens(w http.ResponseWriter, r *request) error {
-	q, err := query(r, "after", "limit")
-	if err != nil {
-		return err
-	}
-	limit, err := limitOf(q)
+	q, limit, err := pageOf(r, "after", "limit")
 	if err != nil {
 		return err
 	}

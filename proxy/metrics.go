@@ -4,9 +4,6 @@ package proxy
 
 import (
 	"errors"
-	"fmt"
-	"runtime"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -54,19 +51,4 @@ func (m *metrics) register(r prometheus.Registerer, s *Server) error {
 		errs = append(errs, r.Register(c))
 	}
 	return errors.Join(errs...)
-}
-
-// panicSite names the first frame of ours below a panic.
-func panicSite() string {
-	var pcs [32]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
-	for {
-		f, more := frames.Next()
-		if strings.Contains(f.Function, "hyperion-vault") && !strings.HasSuffix(f.Function, "recovered") && !strings.HasSuffix(f.Function, "rescue") {
-			return fmt.Sprintf("%s:%d", f.Function, f.Line)
-		}
-		if !more {
-			return "unknown"
-		}
-	}
 }

@@ -312,7 +312,7 @@ func (s *Server) recovered(where string) {
 
 func (s *Server) panicked(where string, p any) {
 	s.metrics.panics.Inc()
-	s.cfg.Log.Error("internal error; the session was closed", "where", where, "type", fmt.Sprintf("%T", p), "at", panicSite())
+	s.cfg.Log.Error("internal error; the session was closed", "where", where, "type", fmt.Sprintf("%T", p), "at", vault.PanicSite())
 }
 
 // register makes a logged-in session known for cancel and drain, and draws its

@@ -133,10 +133,6 @@ func (v *Vault) stillMay(ctx context.Context, q querier, a *Access, action audit
 	return v.authorize(ctx, now, action, name)
 }
 
-func notKnown() *Error {
-	return &Error{Kind: KindUnknown, Msg: "the token is not known, or was revoked"}
-}
-
 // Public says what an operator may want to be warned of: who comes without a token
 // may read every secret, from whatever address is listed.
 func (a *Access) Public() bool { return !a.token && a.may(audit.ActionRead, "*") }
@@ -226,10 +222,6 @@ func (v *Vault) admit(a *Access, action audit.Action) *Error {
 		return needsToken()
 	}
 	return nil
-}
-
-func needsToken() *Error {
-	return &Error{Kind: KindUnknown, Msg: "this needs a token", Hint: "Send the header Authorization: Bearer TOKEN."}
 }
 
 // checkRESTAddr is checkAddr for REST.

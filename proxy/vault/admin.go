@@ -309,8 +309,8 @@ func (r *Role) check() error {
 	if r.Name == nobody && r.Admin {
 		return invalid("", "the role ip is never an administrator's")
 	}
-	if r.Description != nil && (len(*r.Description) > maxDescription || strings.ContainsRune(*r.Description, 0)) {
-		return invalid("", "the description is too long, or has a zero byte")
+	if err := checkDescription("", r.Description); err != nil {
+		return err
 	}
 	if err := checkLabel(r.Name); err != nil {
 		return err
@@ -318,10 +318,12 @@ func (r *Role) check() error {
 	return checkPermissions(r.Permissions)
 }
 
+// labelCharacters are those of names of roles and tokens; a secret's may have a / too.
+const labelCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._@+-"
+
 // checkLabel is for names of new roles and tokens, which stand in paths and logs.
 func checkLabel(name string) error {
-	const characters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._@+-"
-	if name == "" || len(name) > envelope.MaxName || strings.Trim(name, characters) != "" || name == "." || name == ".." {
+	if name == "" || len(name) > envelope.MaxName || strings.Trim(name, labelCharacters) != "" || name == "." || name == ".." {
 		return invalid("", "a role or token is named by 1 to 255 of the characters A-Z a-z 0-9 . _ @ + -, and not . or ..")
 	}
 	return nil
@@ -357,8 +359,7 @@ func validPattern(pattern string) bool {
 	if !open {
 		return envelope.CheckName(pattern) == nil
 	}
-	const characters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/@+-"
-	return len(prefix) <= envelope.MaxName && strings.Trim(prefix, characters) == ""
+	return len(prefix) <= envelope.MaxName && strings.Trim(prefix, labelCharacters+"/") == ""
 }
 
 // ruleActions are what a rule may allow.

@@ -202,7 +202,7 @@ func (v *Vault) confirmed(ctx context.Context, pool *pgxpool.Pool, p Primary) (*
 
 func (v *Vault) noPrimary(ctx context.Context, name string, err error) *Error {
 	if ctx.Err() != nil {
-		return &Error{Kind: KindCanceled, Secret: name, Msg: "canceling statement due to user request", Err: err}
+		return canceled(name, err)
 	}
 	return &Error{
 		Kind: KindPrimary, Secret: name, Err: err,
@@ -247,7 +247,7 @@ func (v *Vault) restError(ctx context.Context, name string, err error) *Error {
 	var pg *pgconn.PgError
 	switch {
 	case ctx.Err() != nil && errors.Is(context.Cause(ctx), context.Canceled):
-		return &Error{Kind: KindCanceled, Secret: name, Msg: "canceling statement due to user request", Err: err}
+		return canceled(name, err)
 	case !errors.As(err, &pg):
 	case pg.Code == "P0002":
 		return missing(name)
@@ -261,12 +261,4 @@ func (v *Vault) restError(ctx context.Context, name string, err error) *Error {
 		return &Error{Kind: KindInvalid, Secret: name, Err: err, Msg: pg.Message}
 	}
 	return v.serverError(err)
-}
-
-func busy(name string, err error) *Error {
-	return &Error{Kind: KindBusy, Secret: name, Err: err, Msg: "another transaction is writing this secret", Hint: "Try again in a moment."}
-}
-
-func missing(name string) *Error {
-	return &Error{Kind: KindMissing, Secret: name, Msg: "there is no such secret, or no such version any more"}
 }

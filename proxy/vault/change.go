@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -88,7 +89,7 @@ func (v *Vault) Create(ctx context.Context, a *Access, name string, automatic bo
 		if err != nil {
 			return err
 		}
-		if err := v.store1(ctx, tx, a, key, r, audit.ActionCreate, &s); err != nil {
+		if err := v.storeVersion(ctx, tx, a, key, r, audit.ActionCreate, &s); err != nil {
 			return err
 		}
 		return v.describe(ctx, tx, a, name, c)
@@ -121,8 +122,8 @@ func (v *Vault) newValue(c *Change) (f Format, p Plain) {
 	return f, p
 }
 
-// store1 seals a secret's value for a reserved version and stores it.
-func (v *Vault) store1(ctx context.Context, tx pgx.Tx, a *Access, key *Key, r reserved, action audit.Action, s *Secret) error {
+// storeVersion seals a secret's value for a reserved version and stores it.
+func (v *Vault) storeVersion(ctx context.Context, tx pgx.Tx, a *Access, key *Key, r reserved, action audit.Action, s *Secret) error {
 	record, err := v.sealAs(key, s.Format, s.Name, r.id, r.version, s.Value.Bytes())
 	if err != nil {
 		return err
@@ -240,7 +241,7 @@ func (v *Vault) replace(ctx context.Context, tx pgx.Tx, a *Access, key *Key, r r
 	s := Secret{Name: name, Kind: r.kind}
 	s.Format, s.Value = v.newValue(&c)
 	defer s.Value.Zero()
-	return v.store1(ctx, tx, a, key, r, audit.ActionUpdate, &s)
+	return v.storeVersion(ctx, tx, a, key, r, audit.ActionUpdate, &s)
 }
 
 // Delete removes a secret with all its versions. ifVersion as for Update. Errors are
@@ -274,13 +275,6 @@ func (v *Vault) Delete(ctx context.Context, a *Access, name string, ifVersion in
 	})
 }
 
-func changed(name string, current int32) *Error {
-	return &Error{
-		Kind: KindChanged, Secret: name,
-		Msg: fmt.Sprintf("the secret is at version %d", current), Hint: "Read it again.",
-	}
-}
-
 // check is what holds for every change. Whether it fits the secret is known later.
 func (c *Change) check(name string) error {
 	if err := CheckName(name); err != nil {
@@ -307,11 +301,18 @@ func (c *Change) check(name string) error {
 			return invalid(name, "an interval is 0 seconds to 100 years")
 		}
 	}
-	if c.Description != nil && len(*c.Description) > maxDescription {
-		return invalid(name, "the description is too long")
+	if err := checkDescription(name, c.Description); err != nil {
+		return err
 	}
 	if c.AllowedCIDRs != nil {
 		return checkCIDRTexts(name, *c.AllowedCIDRs)
+	}
+	return nil
+}
+
+func checkDescription(name string, text *string) error {
+	if text != nil && (len(*text) > maxDescription || strings.ContainsRune(*text, 0)) {
+		return invalid(name, "the description is too long, or has a zero byte")
 	}
 	return nil
 }
@@ -354,5 +355,3 @@ func (c *Change) checkFormat(name, format string) error {
 	}
 	return nil
 }
-
-func invalid(name, text string) *Error { return &Error{Kind: KindInvalid, Secret: name, Msg: text} }

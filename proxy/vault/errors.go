@@ -188,7 +188,7 @@ func (v *Vault) sealerError(gaveUp error, secret string, err error) *Error {
 	case errors.Is(err, envelope.ErrTampered):
 		return tampered(secret, err)
 	case gaveUp != nil:
-		return &Error{Kind: KindCanceled, Secret: secret, Msg: "canceling statement due to user request", Err: err}
+		return canceled(secret, err)
 	case errors.As(err, &kms):
 		return kmsError(secret, kms)
 	case errors.Is(err, envelope.ErrName):
@@ -216,10 +216,39 @@ func kmsError(secret string, err *envelope.KMSError) *Error {
 	return e
 }
 
-func invalidName(err error) *Error {
-	return &Error{Kind: KindInvalid, Msg: err.Error()} // states the rule, never the name
-}
+func invalidName(err error) *Error { return invalid("", err.Error()) }
 
 func invalidValue(secret string) *Error {
-	return &Error{Kind: KindInvalid, Secret: secret, Msg: fmt.Sprintf("a secret's value must have 1 to %d bytes", envelope.MaxValue)}
+	return invalid(secret, fmt.Sprintf("a secret's value must have 1 to %d bytes", envelope.MaxValue))
+}
+
+// invalid is for what is wrong with a request; text states the rule, never what was
+// sent.
+func invalid(name, text string) *Error { return &Error{Kind: KindInvalid, Secret: name, Msg: text} }
+
+func canceled(name string, err error) *Error {
+	return &Error{Kind: KindCanceled, Secret: name, Err: err, Msg: "canceling statement due to user request"}
+}
+
+func busy(name string, err error) *Error {
+	return &Error{Kind: KindBusy, Secret: name, Err: err, Msg: "another transaction is writing this secret", Hint: "Try again in a moment."}
+}
+
+func missing(name string) *Error {
+	return &Error{Kind: KindMissing, Secret: name, Msg: "there is no such secret, or no such version any more"}
+}
+
+func changed(name string, current int32) *Error {
+	return &Error{
+		Kind: KindChanged, Secret: name,
+		Msg: fmt.Sprintf("the secret is at version %d", current), Hint: "Read it again.",
+	}
+}
+
+func needsToken() *Error {
+	return &Error{Kind: KindUnknown, Msg: "this needs a token", Hint: "Send the header Authorization: Bearer TOKEN."}
+}
+
+func notKnown() *Error {
+	return &Error{Kind: KindUnknown, Msg: "the token is not known, or was revoked"}
 }

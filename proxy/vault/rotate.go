@@ -23,7 +23,7 @@ type job struct {
 	Seen  int32 // the current version then
 }
 
-// Every statement of rotation's; the last three are of extension 1.5.
+// Every statement of rotation's; all but the tick are of extension 1.5.
 const (
 	// A tick for which somebody has to stand in: the last is three intervals ago.
 	sqlStandIn = `SELECT vault.tick()::pg_catalog.text FROM (SELECT vault.status() AS s OFFSET 0) x
@@ -88,7 +88,7 @@ func (v *Vault) rotate(ctx context.Context, tx pgx.Tx, a *Access, key *Key, name
 	}
 	s = Secret{Name: name, Kind: r.kind}
 	s.Format, s.Value = v.newValue(&c)
-	err = v.store1(ctx, tx, a, key, r, audit.ActionRotate, &s)
+	err = v.storeVersion(ctx, tx, a, key, r, audit.ActionRotate, &s)
 	return s, err
 }
 
@@ -103,6 +103,7 @@ func (v *Vault) complete(ctx context.Context, tx pgx.Tx, j *job, record []byte, 
 // claimed again later, by whichever node. Of a node that dies in between, or cannot
 // say it, the claim ends by itself.
 func (v *Vault) rotateJob(ctx context.Context, j *job) {
+	defer v.rescue(ctx, "rotation") // the claim ends by itself
 	// It is in nobody's name: the service role is who is there.
 	a := &Access{Actor: Actor{Name: v.store.user, Via: audit.FaceNode, Database: v.store.database}}
 	err := v.tryJob(ctx, a, j)

@@ -138,7 +138,7 @@ func (v *Vault) checkFresh(ctx context.Context, a Actor) *Error {
 	case known && age <= v.maxStaleness:
 		return nil
 	case ctx.Err() != nil:
-		return &Error{Kind: KindCanceled, Msg: "canceling statement due to user request", Err: ctx.Err()}
+		return canceled("", ctx.Err())
 	}
 	return v.stale(age, known)
 }

@@ -40,7 +40,7 @@ func (t *turns) take(ctx context.Context, name string) (done func(), err error) 
 	}
 	t.leave(name, mine)
 	if errors.Is(context.Cause(ctx), context.Canceled) {
-		return nil, &Error{Kind: KindCanceled, Secret: name, Msg: "canceling statement due to user request", Err: ctx.Err()}
+		return nil, canceled(name, ctx.Err())
 	}
 	return nil, busy(name, nil)
 }
