@@ -100,11 +100,23 @@ func (r *restUser) life(name string, i int) map[string]string {
 	return all
 }
 
+// ask is try, with the status that the answer should have.
 func (r *restUser) ask(status int, method, path, body string) []byte {
+	r.t.Helper()
+	got, text := r.try(method, path, body)
+	if got != status {
+		r.t.Fatalf("%s %s: got %d %.200s, want %d", method, path, got, text, status)
+	}
+	return text
+}
+
+// try returns status 0 where there was no answer: then the test has failed.
+func (r *restUser) try(method, path, body string) (status int, text []byte) {
 	r.t.Helper()
 	request, err := http.NewRequestWithContext(r.t.Context(), method, r.node+path, strings.NewReader(body))
 	if err != nil {
-		r.t.Fatal(err)
+		r.t.Error(err)
+		return 0, nil
 	}
 	request.Header.Set("Content-Type", "application/json")
 	if r.token != "" {
@@ -112,12 +124,13 @@ func (r *restUser) ask(status int, method, path, body string) []byte {
 	}
 	response, err := r.client.Do(request)
 	if err != nil {
-		r.t.Fatal(err)
+		r.t.Error(err)
+		return 0, nil
 	}
 	defer func() { _ = response.Body.Close() }() // read to its end
-	text, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != status {
-		r.t.Fatalf("%s %s: %v, got %d %.200s, want %d", method, path, err, response.StatusCode, text, status)
+	if text, err = io.ReadAll(response.Body); err != nil {
+		r.t.Error(err)
+		return 0, nil
 	}
-	return text
+	return response.StatusCode, text
 }

@@ -12,35 +12,11 @@ import (
 	"testing"
 )
 
-// rest sends a request as the administrator.
-func rest(t *testing.T, method, path, body string) (status int, text string) {
-	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, shared.Nodes[0].REST+path, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Authorization", "Bearer "+shared.AdminToken)
-	if body != "" {
-		r.Header.Set("Content-Type", "application/json")
-	}
-	answer, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	all, err := io.ReadAll(answer.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer.StatusCode, string(all)
-}
-
 // TestHalfAPair: while the KMS is asked for what is to be kept of a user name and
 // password, the name is not locked.
 func TestHalfAPair(t *testing.T) {
-	if status, text := rest(t, "POST", "/v1/secrets", `{"name":"half/a","kind":"automatic","username":"u","password":"old"}`); status != 201 {
-		t.Fatalf("create: got %d %s", status, text)
-	}
+	admin := &restUser{t, http.DefaultClient, shared.Nodes[0].REST, shared.AdminToken}
+	admin.ask(201, "POST", "/v1/secrets", `{"name":"half/a","kind":"automatic","username":"u","password":"old"}`)
 	for name, change := range map[string][3]string{
 		"the password":  {"PUT", "/v1/secrets/half/a", `{"password":"new"}`},
 		"the user name": {"PUT", "/v1/secrets/half/a", `{"username":"v"}`},
@@ -65,11 +41,11 @@ func TestHalfAPair(t *testing.T) {
 		})
 		done := make(chan int)
 		go func() {
-			status, _ := rest(t, change[0], change[1], change[2])
+			status, _ := admin.try(change[0], change[1], change[2])
 			done <- status
 		}()
 		<-asked
-		if status, text := rest(t, "PUT", "/v1/secrets/half/a", `{"description":"written meanwhile"}`); status != 200 {
+		if status, text := admin.try("PUT", "/v1/secrets/half/a", `{"description":"written meanwhile"}`); status != 200 {
 			t.Errorf("%s: another write meanwhile: got %d %s", name, status, text)
 		}
 		before.heal()
@@ -77,7 +53,7 @@ func TestHalfAPair(t *testing.T) {
 			t.Errorf("%s: got %d", name, status)
 		}
 	}
-	if _, text := rest(t, "GET", "/v1/secrets/half/a", ""); !strings.Contains(text, `"username":"v"`) || !strings.Contains(text, `"version":4`) {
+	if text := string(admin.ask(200, "GET", "/v1/secrets/half/a", "")); !strings.Contains(text, `"username":"v"`) || !strings.Contains(text, `"version":4`) {
 		t.Errorf("got %s", text)
 	}
 }
