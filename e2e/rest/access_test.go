@@ -157,21 +157,16 @@ func TestOriginal(t *testing.T) {
 // TestNobodyListed: without an allowlist nothing is read by either face, whoever asks;
 // and VAULT_READ_AUTH=both.
 func TestNobodyListed(t *testing.T) {
-	c := cluster.Start(t, cluster.Spec{NodeEnv: map[string]string{"VAULT_ALLOWED_IPS": "", "VAULT_READ_AUTH": "both"}})
-	status := func(status int, token, method, path, body string) {
-		t.Helper()
-		if a := call(t, c, 0, token, method, path, body); a.status != status {
-			t.Errorf("%s %s: got %d %s, want %d", method, path, a.status, a.text, status)
-		}
-	}
-	status(201, c.AdminToken, "POST", "/v1/secrets", `{"name":"a","kind":"manual","value":"x"}`)
-	status(403, c.AdminToken, "GET", "/v1/secrets/a", "")
-	status(403, c.AdminToken, "GET", "/v1/secrets/none", "")
-	status(403, "", "GET", "/v1/secrets/a", "")
-	status(403, c.AdminToken, "POST", "/v1/secrets/a/verify", `{"value":"x"}`)
-	conn := c.Connect(t, c.DSN(0, c.User))
+	node := shared.Nodes[0].StartLoose(t, map[string]string{"VAULT_ALLOWED_IPS": "", "VAULT_READ_AUTH": "both"})
+	const path = "/v1/secrets/unlisted/a"
+	wantAt(t, 201, node.REST, shared.AdminToken, "POST", "/v1/secrets", `{"name":"unlisted/a","kind":"manual","value":"x"}`)
+	wantAt(t, 403, node.REST, shared.AdminToken, "GET", path, "")
+	wantAt(t, 403, node.REST, shared.AdminToken, "GET", "/v1/secrets/unlisted/none", "")
+	wantAt(t, 403, node.REST, "", "GET", path, "")
+	wantAt(t, 403, node.REST, shared.AdminToken, "POST", path+"/verify", `{"value":"x"}`)
+	conn := shared.Connect(t, shared.AddressDSN(node.Proxy, shared.User))
 	var value string
-	if err := conn.QueryRow(t.Context(), "SELECT vault.read_secret('a')").Scan(&value); err == nil || !strings.Contains(err.Error(), "42501") {
+	if err := conn.QueryRow(t.Context(), "SELECT vault.read_secret('unlisted/a')").Scan(&value); err == nil || !strings.Contains(err.Error(), "42501") {
 		t.Errorf("by SQL: %v", err)
 	}
 }

@@ -7,12 +7,12 @@ package rest
 import (
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 )
@@ -22,12 +22,11 @@ const bootstrapToken = "a-bootstrap-token-of-the-tests"
 // TestBootstrapToken: it becomes an administrator's at every node, once: while there
 // never was a token, however late a primary comes, whichever nodes have it.
 func TestBootstrapToken(t *testing.T) {
+	t.Parallel() // it mostly waits
 	c := cluster.Start(t, cluster.Spec{Standbys: 1, Settings: cluster.LogAll(), NodeEnv: map[string]string{"VAULT_BOOTSTRAP_TOKEN": bootstrapToken, "VAULT_AUTH_LOCKOUT_SECS": "0"}})
 	wants := func(status, node int, token string) {
 		t.Helper()
-		if a := call(t, c, node, token, "GET", "/v1/tokens", ""); a.status != status {
-			t.Errorf("at node %d: got %d %s, want %d", node, a.status, a.text, status)
-		}
+		wantAt(t, status, c.Nodes[node].REST, token, "GET", "/v1/tokens", "")
 	}
 	restart := func() {
 		t.Helper()
@@ -72,9 +71,7 @@ func TestBootstrapToken(t *testing.T) {
 		t.Errorf("the tokens are %s", got)
 	}
 	// Revoked is revoked, whatever starts with it.
-	if a := call(t, c, 0, bootstrapToken, "DELETE", "/v1/tokens/bootstrap", ""); a.status != 204 {
-		t.Fatalf("revoke: %d %s", a.status, a.text)
-	}
+	wantAt(t, 204, c.Nodes[0].REST, bootstrapToken, "DELETE", "/v1/tokens/bootstrap", "")
 	restart()
 	says(first, "VAULT_BOOTSTRAP_TOKEN has no effect", 2)
 	wants(401, 0, bootstrapToken)
@@ -86,16 +83,31 @@ func TestBootstrapToken(t *testing.T) {
 	}
 }
 
+// otherVault makes a vault in a database of its own, and returns a superuser's
+// connection there. version is the extension's; empty: the newest.
+func otherVault(t *testing.T, database, version string) *pgx.Conn {
+	t.Helper()
+	cluster.Exec(t, shared.Connect(t, shared.SuperDSN(0)), "CREATE DATABASE "+database)
+	conn := shared.Connect(t, shared.SuperDSN(0), func(c *pgx.ConnConfig) { c.Database = database })
+	create := "CREATE EXTENSION hyperion_vault"
+	if version != "" {
+		create += " VERSION '" + version + "'"
+	}
+	service := shared.Nodes[0].Settings(t)["VAULT_PG_USER"]
+	for _, sql := range []string{create, "INSERT INTO vault.meta (vault_id) VALUES (gen_random_uuid())", "SELECT vault.grant_service_role('" + service + "')"} {
+		cluster.Exec(t, conn, sql)
+	}
+	return conn
+}
+
 // TestBootstrapAtOnce: of nodes with different tokens that start together one makes
 // its own the first.
 func TestBootstrapAtOnce(t *testing.T) {
-	c := cluster.Start(t, cluster.Spec{})
-	super := c.Connect(t, c.SuperDSN(0))
-	cluster.Exec(t, super, "DELETE FROM vault.admin_tokens")
+	super := otherVault(t, "together", "")
 	const nodes = 6
 	var logs []string
 	for i := range nodes {
-		logs = append(logs, c.Nodes[0].StartUnready(t, map[string]string{"VAULT_BOOTSTRAP_TOKEN": fmt.Sprintf("%s-%d", bootstrapToken, i)}).Log)
+		logs = append(logs, shared.Nodes[0].StartUnready(t, map[string]string{"VAULT_PG_DBNAME": "together", "VAULT_BOOTSTRAP_TOKEN": fmt.Sprintf("%s-%d", bootstrapToken, i)}).Log)
 	}
 	first, late := 0, 0
 	for _, path := range logs {
@@ -121,40 +133,23 @@ func TestBootstrapAtOnce(t *testing.T) {
 // TestOlderExtension: with 1.3 the node does what it did, and says what it cannot;
 // after the upgrade it does all.
 func TestOlderExtension(t *testing.T) {
-	super := shared.Connect(t, shared.SuperDSN(0))
-	cluster.Exec(t, super, "CREATE DATABASE old")
-	dsn := strings.Replace(shared.SuperDSN(0), "dbname="+shared.Database, "dbname=old", 1)
-	old := shared.Connect(t, dsn)
-	settings := shared.Nodes[0].Settings(t)
-	for _, sql := range []string{
-		"CREATE EXTENSION hyperion_vault VERSION '1.3'", "INSERT INTO vault.meta (vault_id) VALUES (gen_random_uuid())",
-		"SELECT vault.grant_service_role('" + settings["VAULT_PG_USER"] + "')", "SELECT vault.add_token('x', NULL, sha256('old-token'::bytea))",
-	} {
-		cluster.Exec(t, old, sql)
-	}
+	old := otherVault(t, "old", "1.3")
+	cluster.Exec(t, old, "SELECT vault.add_token('x', NULL, sha256('old-token'::bytea))")
 	node := shared.Nodes[0].StartLoose(t, map[string]string{"VAULT_PG_DBNAME": "old", "VAULT_AUTH_MAX_FAILURES": "2", "VAULT_BOOTSTRAP_TOKEN": bootstrapToken, "VAULT_AUTH_LOCKOUT_SECS": "900"})
-	wants := func(status int, token, method, path, body string) answer {
-		t.Helper()
-		a := callAt(t, node.REST, token, method, path, body)
-		if a.status != status {
-			t.Errorf("%s %s: got %d %s, want %d", method, path, a.status, a.text, status)
-		}
-		return a
-	}
-	wants(201, "old-token", "POST", "/v1/secrets", `{"name":"a","kind":"manual","value":"x"}`)
-	wants(200, "old-token", "GET", "/v1/secrets/a", "")
-	wants(503, "old-token", "GET", "/v1/roles", "")
-	wants(503, "old-token", "POST", "/v1/roles", `{"name":"r","permissions":[]}`)
-	if a := wants(503, "old-token", "POST", "/v1/tokens", `{"name":"t","role":"admin"}`); !strings.Contains(a.text, "ALTER EXTENSION hyperion_vault UPDATE") {
+	wantAt(t, 201, node.REST, "old-token", "POST", "/v1/secrets", `{"name":"a","kind":"manual","value":"x"}`)
+	wantAt(t, 200, node.REST, "old-token", "GET", "/v1/secrets/a", "")
+	wantAt(t, 503, node.REST, "old-token", "GET", "/v1/roles", "")
+	wantAt(t, 503, node.REST, "old-token", "POST", "/v1/roles", `{"name":"r","permissions":[]}`)
+	if a := wantAt(t, 503, node.REST, "old-token", "POST", "/v1/tokens", `{"name":"t","role":"admin"}`); !strings.Contains(a.text, "ALTER EXTENSION hyperion_vault UPDATE") {
 		t.Errorf("got %s", a.text)
 	}
-	wants(401, "hvt_none", "GET", "/v1/secrets", "")
-	wants(401, "hvt_none", "GET", "/v1/secrets", "")
-	wants(429, "hvt_none", "GET", "/v1/secrets", "")
-	wants(200, "old-token", "GET", "/v1/secrets", "")
+	wantAt(t, 401, node.REST, "hvt_none", "GET", "/v1/secrets", "")
+	wantAt(t, 401, node.REST, "hvt_none", "GET", "/v1/secrets", "")
+	wantAt(t, 429, node.REST, "hvt_none", "GET", "/v1/secrets", "")
+	wantAt(t, 200, node.REST, "old-token", "GET", "/v1/secrets", "")
 	cluster.Exec(t, old, "ALTER EXTENSION hyperion_vault UPDATE")
-	wants(201, "old-token", "POST", "/v1/roles", `{"name":"r","permissions":[]}`)
-	wants(200, "old-token", "GET", "/v1/roles/r", "")
+	wantAt(t, 201, node.REST, "old-token", "POST", "/v1/roles", `{"name":"r","permissions":[]}`)
+	wantAt(t, 200, node.REST, "old-token", "GET", "/v1/roles/r", "")
 }
 
 // TestReload: what SIGHUP changes of REST.
@@ -162,26 +157,14 @@ func TestReload(t *testing.T) {
 	want(t, 201, 0, shared.AdminToken, "POST", "/v1/secrets", `{"name":"reload/a","kind":"manual","value":"x"}`)
 	node := shared.Nodes[0].StartLoose(t, map[string]string{"VAULT_ALLOWED_IPS": "127.0.0.1, 198.51.100.0/24", "VAULT_AUTH_MAX_FAILURES": "2"})
 	const path = "/v1/secrets/reload/a"
-	ask := func(status int, token string, headers ...string) {
+	ask := func(status int, token string, headers ...string) answer {
 		t.Helper()
-		if a := callAt(t, node.REST, token, "GET", path, "", headers...); a.status != status {
-			t.Errorf("%v: got %d %s, want %d", headers, a.status, a.text, status)
-		}
+		return wantAt(t, status, node.REST, token, "GET", path, "", headers...)
 	}
 	byName := func(code string) {
 		t.Helper()
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, node.REST+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Host = "vault.example"
-		response, err := client.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer response.Body.Close()
-		if text, _ := io.ReadAll(response.Body); !strings.Contains(string(text), `"code":"`+code+`"`) {
-			t.Errorf("by name: got %s, want %s", text, code)
+		if a := ask(403, "", "Host", "vault.example"); a.field("code") != code {
+			t.Errorf("by name: got %s, want %s", a.text, code)
 		}
 	}
 	ask(200, "")

@@ -169,16 +169,12 @@ func TestNobodyThere(t *testing.T) {
 
 // TestCommandTLS: the node's certificate is asked for.
 func TestCommandTLS(t *testing.T) {
-	c := cluster.Start(t, cluster.Spec{Listen: "0.0.0.0"})
-	rest := c.Nodes[0].REST
-	if !strings.HasPrefix(rest, "https://") {
-		t.Fatalf("REST is at %s", rest)
-	}
-	r := run{env: []string{"HYPERION_VAULT_ADDR=" + rest, "HYPERION_VAULT_TOKEN=" + c.AdminToken}, args: []string{"ls", "--cacert", c.Certificate()}}
+	node := startTLS(t)
+	r := run{env: []string{"HYPERION_VAULT_ADDR=" + node.REST, "HYPERION_VAULT_TOKEN=" + shared.AdminToken}, args: []string{"ls", "none/", "--cacert", node.cert}}
 	r.prints(t, "")
 	r.args = []string{"ls"}
 	r.fails(t, 1, "--cacert")
-	r.args = []string{"ls", "--addr", "http" + strings.TrimPrefix(rest, "https")}
+	r.args = []string{"ls", "--addr", "http" + strings.TrimPrefix(node.REST, "https")}
 	r.fails(t, 1, "http or https")
 }
 
@@ -238,6 +234,7 @@ func (w *watched) Write(p []byte) (int, error) {
 
 // TestInit: the first token is printed once, and is what the database has the hash of.
 func TestInit(t *testing.T) {
+	t.Parallel() // it mostly waits
 	c := cluster.Start(t, cluster.Spec{Plain: true})
 	r := run{env: c.Libpq(t, c.Nodes[0].Postgres, c.Superuser), args: []string{"init", "--database", c.Database, "--service-password-file", filepath.Join(t.TempDir(), "password")}}
 	out, errs, code := r.do(t)

@@ -45,7 +45,7 @@ func TestHealth(t *testing.T) {
 		}
 	}
 	// HAProxy's check says neither a version nor a name.
-	if text := exchange(t, 0, "OPTIONS /primary HTTP/1.0\r\n\r\n"); !strings.HasPrefix(text, "HTTP/1.0 200") || !strings.Contains(text, `"role":"primary"`) {
+	if text := exchange(t, shared.Nodes[0].REST, "OPTIONS /primary HTTP/1.0\r\n\r\n"); !strings.HasPrefix(text, "HTTP/1.0 200") || !strings.Contains(text, `"role":"primary"`) {
 		t.Errorf("HAProxy's check: %s", text)
 	}
 }

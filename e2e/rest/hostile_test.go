@@ -35,6 +35,7 @@ var (
 // keeps it busy, none gets a value that its sender may not have, none shows what
 // goes on inside, and nothing is left of them.
 func TestRandomRequests(t *testing.T) {
+	t.Parallel() // on a cluster of its own
 	h := newHostile(t)
 	if *only >= 0 {
 		t.Logf("%q is answered %q", generate(h.seed, *only, h.generator).text, h.send(t, *only))
@@ -88,7 +89,7 @@ func newHostile(t *testing.T) *hostile {
 	settings := cluster.LogAll()
 	settings["fsync"] = "off" // nothing here survives the test
 	h.c = cluster.Start(t, cluster.Spec{Standbys: 1, Settings: settings, NodeEnv: map[string]string{
-		"VAULT_READ_AUTH": "both", "VAULT_LOG_LEVEL": "debug", // the HTTP server logs a panic there
+		"VAULT_READ_AUTH": "both", "VAULT_LOG_LEVEL": "debug", // which has all that the HTTP server says
 		"VAULT_AUTH_LOCKOUT_SECS": "0", // all come from one address
 	}})
 	h.admin, h.limited, h.other = h.c.AdminToken, "hvt_limited4Gc8Wq", "hvt_revoked2Vb6Np"
@@ -107,7 +108,7 @@ func newHostile(t *testing.T) *hostile {
 		`{"name":"hostile/pair","kind":"automatic","username":"u","password":"` + pairCanary + `"}`,
 		`{"name":"hostile/bytes","kind":"manual","value_base64":"` + base64.StdEncoding.EncodeToString([]byte(bytesCanary)) + `"}`,
 	} {
-		if a := call(t, h.c, 0, h.admin, "POST", "/v1/secrets", body); a.status != 201 {
+		if a := call(t, h.c.Nodes[0].REST, h.admin, "POST", "/v1/secrets", body); a.status != 201 {
 			t.Fatalf("create: %d %s", a.status, a.text)
 		}
 	}
@@ -239,7 +240,7 @@ func (h *hostile) untouched(t *testing.T) {
 	t.Helper()
 	for node := range h.c.Nodes {
 		for name, value := range map[string]string{"open": openCanary, "private": privateCanary, "pair": pairCanary, "bytes": base64.StdEncoding.EncodeToString([]byte(bytesCanary))} {
-			a := call(t, h.c, node, h.admin, "GET", "/v1/secrets/hostile/"+name, "")
+			a := call(t, h.c.Nodes[node].REST, h.admin, "GET", "/v1/secrets/hostile/"+name, "")
 			if a.status != 200 || !strings.Contains(a.text, value) || a.fields["version"] != 1.0 {
 				t.Errorf("%s: got %d %s", name, a.status, a.text)
 			}
@@ -257,7 +258,7 @@ func (h *hostile) logs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, text := range append(hidden, "panic") {
+		for _, text := range append(hidden, "panic", "internal error") {
 			if at := strings.Index(string(log), text); at >= 0 {
 				t.Errorf("the log of %s has %q: %.1000s", n.Name, text, log[max(0, at-200):])
 			}
@@ -267,10 +268,11 @@ func (h *hostile) logs(t *testing.T) {
 
 // TestSlowClients: who does not send on is not waited for.
 func TestSlowClients(t *testing.T) {
+	t.Parallel() // it mostly waits
 	body := "POST /v1/secrets HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + shared.AdminToken + "\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
 	conns := []net.Conn{}
 	for _, request := range []string{"GET /v1/sec", body} {
-		conn := dial(t, 0)
+		conn := dial(t, shared.Nodes[0].REST)
 		if _, err := conn.Write([]byte(request)); err != nil {
 			t.Fatal(err)
 		}

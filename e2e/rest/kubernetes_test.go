@@ -150,7 +150,7 @@ func TestExternalSecrets(t *testing.T) {
 		for name, value := range store.Headers {
 			headers = append(headers, name, render(t, value, raw))
 		}
-		a := call(t, shared, 1, "", method, asked.RequestURI(), render(t, store.Body, raw), headers...)
+		a := call(t, shared.Nodes[1].REST, "", method, asked.RequestURI(), render(t, store.Body, raw), headers...)
 		if a.status != 200 {
 			t.Errorf("%s %s: got %d %s", method, asked, a.status, a.text)
 		}

@@ -5,19 +5,14 @@
 package rest
 
 import (
-	"context"
 	"fmt"
-	"io"
 	"maps"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 )
@@ -28,20 +23,10 @@ var fronted = map[string]string{
 	"VAULT_TRUST_PROXY": "127.0.0.1", "VAULT_ALLOWED_IPS": "198.51.100.0/24, 2001:db8::/32", "VAULT_AUTH_MAX_FAILURES": "3", "VAULT_AUTH_LOCKOUT_SECS": "900",
 }
 
-// from asks a node for a client at an address.
-func from(t *testing.T, base, address, token, path string) answer {
-	t.Helper()
-	return callAt(t, base, token, "GET", path, "", "X-Forwarded-For", address)
-}
-
-// wantFrom is from, with the status that it should have.
+// wantFrom is wantAt for who asks from an address, as the proxy says.
 func wantFrom(t *testing.T, status int, base, address, token, path string) answer {
 	t.Helper()
-	a := from(t, base, address, token, path)
-	if a.status != status {
-		t.Errorf("%s from %s: got %d %s, want %d", path, address, a.status, a.text, status)
-	}
-	return a
+	return wantAt(t, status, base, token, "GET", path, "", "X-Forwarded-For", address)
 }
 
 // TestLockout: from an address that sends unknown tokens nothing but valid ones and
@@ -94,18 +79,7 @@ func TestLockoutAtOnce(t *testing.T) {
 	got := map[int]int{}
 	var wg sync.WaitGroup
 	ask := func(token string) int {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, node.REST+"/v1/tokens", nil)
-		if err != nil {
-			return 0
-		}
-		r.Header.Set("X-Forwarded-For", "198.51.100.20")
-		r.Header.Set("Authorization", "Bearer "+token)
-		response, err := client.Do(r)
-		if err != nil {
-			return 0
-		}
-		_ = response.Body.Close() // the status is what counts
-		return response.StatusCode
+		return call(t, node.REST, token, "GET", "/v1/tokens", "", "X-Forwarded-For", "198.51.100.20").status
 	}
 	for range 16 {
 		wg.Go(func() {
@@ -130,6 +104,7 @@ func TestLockoutAtOnce(t *testing.T) {
 // TestLockoutWithoutPrimary: a lost primary neither keeps an unknown token waiting
 // nor lets it try for longer.
 func TestLockoutWithoutPrimary(t *testing.T) {
+	t.Parallel() // it mostly waits
 	env := maps.Clone(fronted)
 	env["VAULT_PRIMARY_WAIT"] = "5m" // longer than any client waits
 	c := cluster.Start(t, cluster.Spec{Standbys: 1, NodeEnv: env})
@@ -164,15 +139,13 @@ func TestTrustedProxy(t *testing.T) {
 	} {
 		wantFrom(t, status, node.REST, address, "", a)
 	}
-	if got := callAt(t, node.REST, shared.AdminToken, "GET", "/v1/tokens", ""); got.status != 403 || got.field("code") != "denied" {
-		t.Errorf("a proxy that does not say for whom: %d %s", got.status, got.text)
+	if got := wantAt(t, 403, node.REST, shared.AdminToken, "GET", "/v1/tokens", ""); got.field("code") != "denied" {
+		t.Errorf("a proxy that does not say for whom: %s", got.text)
 	}
 	wantFrom(t, 200, node.REST, "198.51.100.65", "", b)
 	wantFrom(t, 403, node.REST, "198.51.100.7", "", b)
 	// Who is not trusted has no word.
-	if got := callAt(t, shared.Nodes[0].REST, "", "GET", b, "", "X-Forwarded-For", "198.51.100.65"); got.status != 403 {
-		t.Errorf("a header that nobody asked for: %d %s", got.status, got.text)
-	}
+	wantFrom(t, 403, shared.Nodes[0].REST, "198.51.100.65", "", b)
 	bomb := strings.Repeat("127.0.0.1,", 1400)
 	wantFrom(t, 403, node.REST, "198.51.100.7,"+bomb+"127.0.0.1", "", a)
 }
@@ -200,26 +173,14 @@ func TestHAProxy(t *testing.T) {
 	cluster.Eventually(t, "haproxy", func() bool { return cluster.Listens(t, address) })
 	for source, status := range map[string]int{"127.0.0.9": 200, "127.0.0.8": 403, "127.0.0.1": 403} {
 		for _, forged := range []string{"", "127.0.0.9"} {
-			dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
-			client := http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-				return dialer.DialContext(ctx, network, address)
-			}}}
-			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/v1/secrets/haproxy/a", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			var headers []string
 			if forged != "" {
-				r.Header.Set("X-Forwarded-For", forged)
+				headers = []string{"X-Forwarded-For", forged}
 			}
-			response, err := client.Do(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			text, _ := io.ReadAll(response.Body) // for the message
-			_ = response.Body.Close()
+			a := send(t, clientFrom(source), "http://"+address, "", "GET", "/v1/secrets/haproxy/a", "", headers...)
 			// The proxy's own host is trusted, and so is what it says before itself.
-			if want := map[bool]int{true: 200, false: status}[source == "127.0.0.1" && forged != ""]; response.StatusCode != want {
-				t.Errorf("from %s, forged %q: got %d %s, want %d", source, forged, response.StatusCode, text, want)
+			if want := map[bool]int{true: 200, false: status}[source == "127.0.0.1" && forged != ""]; a.status != want {
+				t.Errorf("from %s, forged %q: got %d %s, want %d", source, forged, a.status, a.text, want)
 			}
 		}
 	}

@@ -9,6 +9,7 @@ package rest
 import (
 	"crypto/rand"
 	"encoding/json"
+	"flag"
 	"io"
 	"net/http"
 	"strings"
@@ -21,6 +22,9 @@ import (
 var shared *cluster.Cluster
 
 func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "4"); err != nil { // those that are parallel mostly wait
+		panic(err)
+	}
 	// Tests send unknown tokens, all from one address.
 	cluster.Main(m, cluster.Spec{Standbys: 1, Settings: cluster.LogAll(), NodeEnv: map[string]string{"VAULT_AUTH_LOCKOUT_SECS": "0"}}, &shared)
 }
@@ -41,20 +45,15 @@ func (a answer) field(name string) string {
 // client keeps no connections, so that no answer is one of a node that has died.
 var client = http.Client{Timeout: 40 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 
-// call sends a request to a node of c. headers are names and values in turn; a body
-// is JSON unless they say otherwise.
-func call(t *testing.T, c *cluster.Cluster, node int, token, method, path, body string, headers ...string) answer {
-	t.Helper()
-	return callAt(t, c.Nodes[node].REST, token, method, path, body, headers...)
-}
-
-// callAt is call for whoever serves REST at an address.
-func callAt(t *testing.T, base, token, method, path, body string, headers ...string) answer {
+// call sends a request to whoever serves REST at an address. headers are names and
+// values in turn; a body is JSON unless they say otherwise. Many may call at once;
+// status 0: there was no answer, and the test has failed.
+func call(t *testing.T, base, token, method, path, body string, headers ...string) answer {
 	t.Helper()
 	return send(t, client, base, token, method, path, body, headers...)
 }
 
-// send is callAt with a client of one's own.
+// send is call with a client of one's own.
 func send(t *testing.T, client http.Client, base, token, method, path, body string, headers ...string) answer {
 	t.Helper()
 	var reader io.Reader
@@ -63,7 +62,8 @@ func send(t *testing.T, client http.Client, base, token, method, path, body stri
 	}
 	r, err := http.NewRequestWithContext(t.Context(), method, base+path, reader)
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return answer{}
 	}
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
@@ -79,12 +79,14 @@ func send(t *testing.T, client http.Client, base, token, method, path, body stri
 	}
 	response, err := client.Do(r)
 	if err != nil {
-		t.Fatalf("%s %s: %v", method, path, err)
+		t.Errorf("%s %s: %v", method, path, err)
+		return answer{}
 	}
 	defer func() { _ = response.Body.Close() }() // read to its end
 	text, err := io.ReadAll(response.Body)
 	if err != nil {
-		t.Fatalf("%s %s: %v", method, path, err)
+		t.Errorf("%s %s: %v", method, path, err)
+		return answer{}
 	}
 	a := answer{status: response.StatusCode, header: response.Header, text: string(text)}
 	if strings.HasPrefix(a.text, "{") {
@@ -108,14 +110,20 @@ func fields(t *testing.T, text string) (f map[string]any) {
 	return f
 }
 
-// want is call of the shared cluster, with the status that it should have.
-func want(t *testing.T, status int, node int, token, method, path, body string, headers ...string) answer {
+// wantAt is call, with the status that the answer should have.
+func wantAt(t *testing.T, status int, base, token, method, path, body string, headers ...string) answer {
 	t.Helper()
-	a := call(t, shared, node, token, method, path, body, headers...)
+	a := call(t, base, token, method, path, body, headers...)
 	if a.status != status {
-		t.Errorf("%s %s at node %d: got %d %s, want %d", method, path, node, a.status, a.text, status)
+		t.Errorf("%s %s at %s: got %d %s, want %d", method, path, base, a.status, a.text, status)
 	}
 	return a
+}
+
+// want is wantAt for a node of the shared cluster.
+func want(t *testing.T, status int, node int, token, method, path, body string, headers ...string) answer {
+	t.Helper()
+	return wantAt(t, status, shared.Nodes[node].REST, token, method, path, body, headers...)
 }
 
 // token makes a token of a role that has these rules: actions and patterns in turn.

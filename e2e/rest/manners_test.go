@@ -35,7 +35,7 @@ const last = "PUT /openapi.json HTTP/1.1\r\nHost: localhost\r\nConnection: close
 // talk sends bytes, and last, and returns what comes back until the node closes.
 func talk(t *testing.T, sent string) string {
 	t.Helper()
-	conn := dial(t, 0)
+	conn := dial(t, shared.Nodes[0].REST)
 	defer conn.Close()
 	_, _ = conn.Write([]byte(sent + last)) // it may close before it has read all
 	text, _ := io.ReadAll(conn)            // what came counts
@@ -119,7 +119,7 @@ func TestBrokenBodies(t *testing.T) {
 		"in chunks":     "Transfer-Encoding: chunked\r\n\r\n" + chunk(whole),
 		"in a chunk":    "Transfer-Encoding: chunked\r\n\r\n" + chunk(whole) + "5\r\nab",
 	} {
-		if text := exchange(t, 0, head+sent); statuses(text) == "201" {
+		if text := exchange(t, shared.Nodes[0].REST, head+sent); statuses(text) == "201" {
 			t.Errorf("%s: got %s", name, text)
 		}
 	}
@@ -164,14 +164,14 @@ func TestExpect(t *testing.T) {
 	head := func(token string) string {
 		return "POST /v1/secrets HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 100\r\nAuthorization: Bearer " + token + "\r\n\r\n"
 	}
-	conn := dial(t, 0)
+	conn := dial(t, shared.Nodes[0].REST)
 	if _, err := conn.Write([]byte(head("hvt_none"))); err != nil {
 		t.Fatal(err)
 	}
 	if text, err := io.ReadAll(conn); err != nil || statuses(string(text)) != "401" {
 		t.Errorf("an unknown token: %v: %s", err, text)
 	}
-	conn = dial(t, 0)
+	conn = dial(t, shared.Nodes[0].REST)
 	if _, err := conn.Write([]byte(head(shared.AdminToken))); err != nil {
 		t.Fatal(err)
 	}
@@ -191,13 +191,14 @@ func TestExpect(t *testing.T) {
 // TestSlowBodies: who sends large bodies slowly, as many as one may, keeps no other
 // client waiting.
 func TestSlowBodies(t *testing.T) {
+	t.Parallel() // it mostly waits
 	slow, other := token(t, "*", "slow/*"), token(t, "*", "slow/*")
 	head := func(token, name string, length int) string {
 		return fmt.Sprintf("POST /v1/secrets HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n", token, length) +
 			`{"name":"slow/` + name + `","kind":"manual","value":"`
 	}
 	for range 100 {
-		conn := dial(t, 0)
+		conn := dial(t, shared.Nodes[0].REST)
 		if _, err := conn.Write([]byte(head(slow, "none", 1<<20) + strings.Repeat("x", 8<<10))); err != nil {
 			t.Fatal(err)
 		}
@@ -219,10 +220,11 @@ func TestSlowBodies(t *testing.T) {
 
 // TestDrain: a node that is told to end answers what it has begun, and begins nothing.
 func TestDrain(t *testing.T) {
+	t.Parallel() // it mostly waits
 	want(t, 201, 0, shared.AdminToken, "POST", "/v1/secrets", `{"name":"drain/a","kind":"manual","value":"one"}`)
 	loose := shared.Nodes[0].StartLoose(t, map[string]string{"VAULT_DRAIN_SECS": "20"})
 	node, address := loose.REST, strings.TrimPrefix(loose.REST, "http://")
-	idle := dialAt(t, address, 40*time.Second)
+	idle := dial(t, address)
 
 	// One writes the name by SQL and waits; another one by REST waits for it.
 	holder, super := shared.Connect(t, shared.DSN(0, shared.User)), shared.Connect(t, shared.SuperDSN(0))
@@ -232,7 +234,7 @@ func TestDrain(t *testing.T) {
 	session := shared.Connect(t, shared.AddressDSN(loose.Proxy, shared.User))
 	cluster.Exec(t, session, "BEGIN")
 	cluster.Text(t, session, "SELECT 'x'")
-	put := dialAt(t, address, 40*time.Second)
+	put := dial(t, address)
 	body := `{"value":"three"}`
 	if _, err := fmt.Fprintf(put, "PUT /v1/secrets/drain/a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
 		shared.AdminToken, len(body), body); err != nil {
@@ -245,7 +247,7 @@ func TestDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	cluster.Eventually(t, "the node to drain", func() bool { return plainly(t, "GET", node+"/readyz") == 503 })
-	a := callAt(t, node, shared.AdminToken, "GET", "/v1/secrets/drain/a", "")
+	a := call(t, node, shared.AdminToken, "GET", "/v1/secrets/drain/a", "")
 	if a.status != 503 || a.field("code") != "not_ready" || a.header.Get("Retry-After") == "" {
 		t.Errorf("a new request: got %d %s %v", a.status, a.text, a.header)
 	}

@@ -205,7 +205,7 @@ func TestExamples(t *testing.T) {
 	operations := d.operations()
 	admin := shared.AdminToken
 	for _, name := range []string{"db/password", "api/key", "db/app", "tls/key.der", "db/admin"} {
-		call(t, shared, 0, admin, "DELETE", "/v1/secrets/"+name, "") // another test's
+		call(t, shared.Nodes[0].REST, admin, "DELETE", "/v1/secrets/"+name, "") // another test's
 	}
 	order := []string{
 		"createRole", "listRoles", "readRole", "setPermissions", "createToken", "listTokens",
@@ -219,7 +219,7 @@ func TestExamples(t *testing.T) {
 		o := operations[id]
 		for name, body := range d.bodies(t, o) {
 			if strings.HasPrefix(o.path, "/v1/") || id == "describe" {
-				a := call(t, shared, 0, admin, strings.ToUpper(o.method), d.target(t, o), body)
+				a := call(t, shared.Nodes[0].REST, admin, strings.ToUpper(o.method), d.target(t, o), body)
 				d.answered(t, o, name, a)
 				if a.status >= 300 {
 					t.Errorf("%s %s: got %d %s", id, name, a.status, a.text)
@@ -258,7 +258,7 @@ func (d *description) errors(t *testing.T, operations map[string]operation) {
 		}
 		try := func(what, token, path, body string, headers ...string) answer {
 			t.Helper()
-			a := call(t, shared, 0, token, method, path, body, headers...)
+			a := call(t, shared.Nodes[0].REST, token, method, path, body, headers...)
 			d.answered(t, o, what, a)
 			return a
 		}

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -178,7 +177,7 @@ func (p *policy) ask(t *testing.T, what string, f []string) {
 func (p *policy) arrange(t *testing.T, action, name string) {
 	t.Helper()
 	cidrs, listed := p.secrets[name]
-	status := call(t, shared, 0, shared.AdminToken, "GET", "/v1/secrets/"+name+"/versions", "").status
+	status := call(t, shared.Nodes[0].REST, shared.AdminToken, "GET", "/v1/secrets/"+name+"/versions", "").status
 	switch {
 	case action == "create" && status == 200:
 		want(t, 204, 0, shared.AdminToken, "DELETE", "/v1/secrets/"+name, "")
@@ -188,22 +187,6 @@ func (p *policy) arrange(t *testing.T, action, name string) {
 			t.Fatal(err)
 		}
 		want(t, 201, 0, shared.AdminToken, "POST", "/v1/secrets", string(body))
-	}
-}
-
-// dialFrom dials the node from an address, which the node listens on as well.
-func dialFrom(address string) func(context.Context, string, string) (net.Conn, error) {
-	return func(ctx context.Context, network, to string) (net.Conn, error) {
-		_, port, err := net.SplitHostPort(to)
-		if err != nil {
-			return nil, err
-		}
-		server := "127.0.0.1"
-		if strings.Contains(address, ":") {
-			server = "::1"
-		}
-		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
-		return d.DialContext(ctx, network, net.JoinHostPort(server, port))
 	}
 }
 
@@ -218,7 +201,7 @@ func (p *policy) byREST(t *testing.T, who, action, name, address string) bool {
 		"rotate": {"POST", "/v1/secrets/" + name + "/rotate", ""},
 		"delete": {"DELETE", "/v1/secrets/" + name, ""},
 	}[action]
-	a := send(t, http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialFrom(address)}}, p.node.REST, p.tokens[who], request[0], request[1], request[2])
+	a := send(t, clientFrom(address), p.node.REST, p.tokens[who], request[0], request[1], request[2])
 	switch {
 	case a.status == 401 || a.status == 403:
 		if strings.Contains(a.text, "policy canary") {
@@ -296,7 +279,7 @@ func TestOthersPages(t *testing.T) {
 			for _, request := range [][3]string{
 				{"GET", "/v1/secrets/pages/a", ""}, {"POST", "/v1/batch/secrets", `{"names":["pages/a"]}`}, {"POST", "/v1/secrets/pages/a/verify", `{"value":"pages canary"}`},
 			} {
-				a := call(t, shared, 0, token, request[0], request[1], request[2], c.headers...)
+				a := call(t, shared.Nodes[0].REST, token, request[0], request[1], request[2], c.headers...)
 				if a.status != c.status || c.status != 200 && strings.Contains(a.text, "canary") {
 					t.Errorf("%s: %s %s: got %d %s, want %d", c.what, request[0], request[1], a.status, a.text, c.status)
 				}

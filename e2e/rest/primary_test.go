@@ -17,12 +17,8 @@ func TestReadsItsWrites(t *testing.T) {
 	admin, other := shared.AdminToken, token(t, "read", "own/*")
 	want(t, 201, 1, admin, "POST", "/v1/secrets", `{"name":"own/a","kind":"manual","value":"one"}`)
 	want(t, 200, 1, admin, "GET", "/v1/secrets/own/a", "") // the standby has it now
-	standby := shared.Connect(t, shared.SuperDSN(1))
-	cluster.Exec(t, standby, "SELECT pg_wal_replay_pause()")
-	defer cluster.Exec(t, standby, "SELECT pg_wal_replay_resume()")
-	cluster.Eventually(t, "replay to be paused", func() bool {
-		return cluster.Text(t, standby, "SELECT pg_get_wal_replay_pause_state()") == "paused"
-	})
+	resume := pauseReplay(t)
+	defer resume()
 	want(t, 200, 1, admin, "PUT", "/v1/secrets/own/a", `{"value":"two"}`)
 	if a := want(t, 200, 1, admin, "GET", "/v1/secrets/own/a", ""); a.field("value") != "two" {
 		t.Errorf("its own write: got %s", a.text)
@@ -34,7 +30,7 @@ func TestReadsItsWrites(t *testing.T) {
 	if a := want(t, 200, 1, other, "GET", "/v1/secrets/own/a", ""); a.field("value") != "one" {
 		t.Errorf("the standby's own: got %s", a.text)
 	}
-	cluster.Exec(t, standby, "SELECT pg_wal_replay_resume()")
+	resume()
 	shared.WaitReplayed(t, 1)
 	for _, who := range []string{admin, other} {
 		if a := want(t, 200, 1, who, "GET", "/v1/secrets/own/a", ""); a.field("value") != "two" {
@@ -46,50 +42,43 @@ func TestReadsItsWrites(t *testing.T) {
 // TestPrimaryAway: without a primary writes are refused in bounded time, reads go on
 // at the standby, and after a promotion writes follow.
 func TestPrimaryAway(t *testing.T) {
+	t.Parallel() // it mostly waits
 	c := cluster.Start(t, cluster.Spec{Standbys: 1})
-	wants := func(status int, node int, method, path, body string) answer {
-		t.Helper()
-		a := call(t, c, node, c.AdminToken, method, path, body)
-		if a.status != status {
-			t.Errorf("%s %s at node %d: got %d %s, want %d", method, path, node, a.status, a.text, status)
-		}
-		return a
-	}
-	after := wants(201, 1, "POST", "/v1/secrets", `{"name":"a","kind":"manual","value":"one"}`).header.Get(readAfter)
+	after := wantAt(t, 201, c.Nodes[1].REST, c.AdminToken, "POST", "/v1/secrets", `{"name":"a","kind":"manual","value":"one"}`).header.Get(readAfter)
 	c.WaitReplayed(t, 1)
-	wants(200, 1, "GET", "/v1/secrets/a", "")
+	wantAt(t, 200, c.Nodes[1].REST, c.AdminToken, "GET", "/v1/secrets/a", "")
 	if err := c.Nodes[0].KillServer(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	a := wants(503, 1, "PUT", "/v1/secrets/a", `{"value":"two"}`)
+	a := wantAt(t, 503, c.Nodes[1].REST, c.AdminToken, "PUT", "/v1/secrets/a", `{"value":"two"}`)
 	if a.header.Get("Retry-After") == "" || a.field("code") != "primary" {
 		t.Errorf("no primary: %s", a.text)
 	}
-	wants(503, 0, "GET", "/v1/secrets/a", "")
-	a = call(t, c, 1, c.AdminToken, "GET", "/v1/secrets/a", "", readAfter, "1/FFFFFFFF/0")
+	wantAt(t, 503, c.Nodes[0].REST, c.AdminToken, "GET", "/v1/secrets/a", "")
+	a = call(t, c.Nodes[1].REST, c.AdminToken, "GET", "/v1/secrets/a", "", readAfter, "1/FFFFFFFF/0")
 	if a.status != 503 || a.field("code") != "stale" || a.header.Get("Retry-After") == "" {
 		t.Errorf("what only the primary has: got %d %s", a.status, a.text)
 	}
-	if a := wants(200, 1, "GET", "/v1/secrets/a", ""); a.field("value") != "one" {
+	if a := wantAt(t, 200, c.Nodes[1].REST, c.AdminToken, "GET", "/v1/secrets/a", ""); a.field("value") != "one" {
 		t.Errorf("got %s", a.text)
 	}
 	if err := c.Nodes[1].Promote(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	cluster.Eventually(t, "a write at the new primary", func() bool {
-		return call(t, c, 1, c.AdminToken, "PUT", "/v1/secrets/a", `{"value":"three"}`).status == 200
+		return call(t, c.Nodes[1].REST, c.AdminToken, "PUT", "/v1/secrets/a", `{"value":"three"}`).status == 200
 	})
-	if a := wants(200, 1, "GET", "/v1/secrets/a", ""); a.field("value") != "three" {
+	if a := wantAt(t, 200, c.Nodes[1].REST, c.AdminToken, "GET", "/v1/secrets/a", ""); a.field("value") != "three" {
 		t.Errorf("got %s", a.text)
 	}
 	// On the new timeline what was written on the old one is shown, as far as it is
 	// not lost.
 	for _, position := range []string{after, "1/FFFFFFFF/0"} {
-		if a := call(t, c, 1, c.AdminToken, "GET", "/v1/secrets/a", "", readAfter, position); a.status != 200 || a.field("value") != "three" {
+		if a := call(t, c.Nodes[1].REST, c.AdminToken, "GET", "/v1/secrets/a", "", readAfter, position); a.status != 200 || a.field("value") != "three" {
 			t.Errorf("after %s: got %d %s", position, a.status, a.text)
 		}
 	}
-	if after := wants(200, 1, "PUT", "/v1/secrets/a", `{"value":"four"}`).header.Get(readAfter); !strings.HasPrefix(after, "2/") {
+	if after := wantAt(t, 200, c.Nodes[1].REST, c.AdminToken, "PUT", "/v1/secrets/a", `{"value":"four"}`).header.Get(readAfter); !strings.HasPrefix(after, "2/") {
 		t.Errorf("a position of the new timeline: %s", after)
 	}
 }
@@ -101,12 +90,8 @@ func TestWritesAskThePrimary(t *testing.T) {
 	for _, name := range []string{"behind/a", "behind/b"} {
 		want(t, 201, 1, revoked, "POST", "/v1/secrets", `{"name":"`+name+`","kind":"automatic"}`)
 	}
-	standby, super := shared.Connect(t, shared.SuperDSN(1)), shared.Connect(t, shared.SuperDSN(0))
-	cluster.Exec(t, standby, "SELECT pg_wal_replay_pause()")
-	defer cluster.Exec(t, standby, "SELECT pg_wal_replay_resume()")
-	cluster.Eventually(t, "replay to be paused", func() bool {
-		return cluster.Text(t, standby, "SELECT pg_get_wal_replay_pause_state()") == "paused"
-	})
+	super := shared.Connect(t, shared.SuperDSN(0))
+	defer pauseReplay(t)()
 	cluster.Exec(t, super, "UPDATE vault.admin_tokens SET revoked_at = now() WHERE token_sha256 = sha256($1::text::bytea)", revoked)
 	cluster.Exec(t, super, "DELETE FROM vault.role_permissions WHERE role_id = (SELECT role_id FROM vault.admin_tokens WHERE token_sha256 = sha256($1::text::bytea))", narrowed)
 	for _, c := range []struct {

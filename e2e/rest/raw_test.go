@@ -5,44 +5,45 @@
 package rest
 
 import (
+	"context"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 )
 
-// dial connects to a node.
-func dial(t *testing.T, node int) net.Conn {
+// dial connects to who serves REST at an address, for as long as a test may take.
+func dial(t *testing.T, base string) net.Conn {
 	t.Helper()
-	return dialAt(t, strings.TrimPrefix(shared.Nodes[node].REST, "http://"), 40*time.Second)
-}
-
-// dialAt connects to an address for so long.
-func dialAt(t *testing.T, address string, patience time.Duration) net.Conn {
-	t.Helper()
-	var d net.Dialer
-	conn, err := d.DialContext(t.Context(), "tcp", address)
+	conn, err := connect(t, base)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
 	return conn
 }
 
-// exchange sends bytes and returns what comes back until the node closes.
-func exchange(t *testing.T, node int, request string) string {
+func connect(t *testing.T, base string) (net.Conn, error) {
 	t.Helper()
-	return say(t, strings.TrimPrefix(shared.Nodes[node].REST, "http://"), request)
+	var d net.Dialer
+	conn, err := d.DialContext(t.Context(), "tcp", strings.TrimPrefix(base, "http://"))
+	if err != nil {
+		return nil, err
+	}
+	return conn, conn.SetDeadline(time.Now().Add(40 * time.Second))
 }
 
-// say is exchange with whoever listens at an address.
-func say(t *testing.T, address, request string) string {
+// exchange sends bytes and returns what comes back until the connection is closed. Many
+// may do it at once.
+func exchange(t *testing.T, base, request string) string {
 	t.Helper()
-	conn := dialAt(t, address, 40*time.Second)
+	conn, err := connect(t, base)
+	if err != nil {
+		t.Error(err)
+		return ""
+	}
 	defer conn.Close()
 	_, _ = io.WriteString(conn, request) // it may close before it has read all
 	if tcp, ok := conn.(*net.TCPConn); ok {
@@ -50,4 +51,25 @@ func say(t *testing.T, address, request string) string {
 	}
 	text, _ := io.ReadAll(conn) // what came counts
 	return string(text)
+}
+
+// dialFrom dials from an address of this host, on which others listen as well.
+func dialFrom(address string) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, to string) (net.Conn, error) {
+		_, port, err := net.SplitHostPort(to)
+		if err != nil {
+			return nil, err
+		}
+		server := "127.0.0.1"
+		if strings.Contains(address, ":") {
+			server = "::1"
+		}
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+		return d.DialContext(ctx, network, net.JoinHostPort(server, port))
+	}
+}
+
+// clientFrom is a client that asks from an address of this host.
+func clientFrom(address string) http.Client {
+	return http.Client{Timeout: client.Timeout, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialFrom(address)}}
 }

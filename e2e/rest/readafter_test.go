@@ -50,6 +50,7 @@ func TestReadAfter(t *testing.T) {
 	if a := want(t, 200, 1, other, "GET", "/v1/secrets/after/a", ""); a.field("value") != "one" || a.header.Get(readAfter) != "" {
 		t.Errorf("what the standby shows: got %s %v", a.text, a.header)
 	}
+	var reads sync.WaitGroup // each waits for the standby first
 	for _, c := range []struct{ method, path, body, want string }{
 		{"GET", "/v1/secrets/after/a", "", `"value":"two"`},
 		{"HEAD", "/v1/secrets/after/a", "", ""},
@@ -59,11 +60,14 @@ func TestReadAfter(t *testing.T) {
 		{"POST", "/v1/batch/secrets", `{"names":["after/a"]}`, `"value":"two"`},
 	} {
 		for _, who := range []string{admin, other} {
-			if a := want(t, 200, 1, who, c.method, c.path, c.body, readAfter, after); !strings.Contains(a.text, c.want) {
-				t.Errorf("%s %s after the write: got %s", c.method, c.path, a.text)
-			}
+			reads.Go(func() {
+				if a := want(t, 200, 1, who, c.method, c.path, c.body, readAfter, after); !strings.Contains(a.text, c.want) {
+					t.Errorf("%s %s after the write: got %s", c.method, c.path, a.text)
+				}
+			})
 		}
 	}
+	reads.Wait()
 	if a := want(t, 200, 1, "", "GET", "/v1/secrets/after/a", "", readAfter, after); a.field("value") != "two" {
 		t.Errorf("without a token: got %s", a.text)
 	}
@@ -73,7 +77,7 @@ func TestReadAfter(t *testing.T) {
 	for _, c := range []struct{ method, path, body string }{
 		{"PUT", "/v1/secrets/after/a", `{"description":"x"}`}, {"POST", "/v1/secrets/after/a/rotate", ""}, {"DELETE", "/v1/secrets/after/a", ""},
 	} {
-		a := call(t, shared, 1, admin, c.method, c.path, c.body)
+		a := call(t, shared.Nodes[1].REST, admin, c.method, c.path, c.body)
 		if a.status > 204 || !position.MatchString(a.header.Get(readAfter)) {
 			t.Errorf("%s: got %d, position %q", c.method, a.status, a.header.Get(readAfter))
 		}
@@ -116,7 +120,7 @@ func TestReadAfterNowhere(t *testing.T) {
 	statuses := make([]int, 100)
 	for i := range statuses {
 		flood.Go(func() {
-			statuses[i] = call(t, shared, 1, reader, "GET", "/v1/secrets/nowhere/a", "", readAfter, ahead).status
+			statuses[i] = call(t, shared.Nodes[1].REST, reader, "GET", "/v1/secrets/nowhere/a", "", readAfter, ahead).status
 		})
 	}
 	for i := range 5 {
@@ -137,7 +141,7 @@ func TestStale(t *testing.T) {
 	shared.WaitReplayed(t, 1)
 	node := shared.Nodes[1].StartLoose(t, map[string]string{"VAULT_MAX_STALENESS": "2s"}).REST
 	get := func(path string, headers ...string) answer {
-		return callAt(t, node, shared.AdminToken, "GET", path, "", headers...)
+		return call(t, node, shared.AdminToken, "GET", path, "", headers...)
 	}
 	cluster.Eventually(t, "the standby to be fresh", func() bool {
 		return get("/v1/secrets/stale/a").status == 200 && plainly(t, "GET", node+"/replica") == 200
@@ -153,7 +157,7 @@ func TestStale(t *testing.T) {
 	if a.status != 503 || a.field("code") != "stale" || a.header.Get("Retry-After") == "" {
 		t.Errorf("stale: got %d %s %v", a.status, a.text, a.header)
 	}
-	if a := callAt(t, node, shared.AdminToken, "POST", "/v1/secrets/stale/a/verify", `{"value":"one"}`); a.status != 503 {
+	if a := call(t, node, shared.AdminToken, "POST", "/v1/secrets/stale/a/verify", `{"value":"one"}`); a.status != 503 {
 		t.Errorf("verify: got %d %s", a.status, a.text)
 	}
 	if a := get("/v1/secrets/stale/a", readAfter, after); a.status != 200 || a.field("value") != "two" {

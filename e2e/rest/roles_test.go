@@ -153,12 +153,7 @@ func TestRevokedBehind(t *testing.T) {
 	want(t, 201, 1, shared.AdminToken, "POST", "/v1/tokens", `{"name":"behind","role":"admin"}`)
 	late := want(t, 201, 1, shared.AdminToken, "POST", "/v1/tokens", `{"name":"late","role":"admin"}`).field("token")
 	shared.WaitReplayed(t, 1)
-	standby := shared.Connect(t, shared.SuperDSN(1))
-	cluster.Exec(t, standby, "SELECT pg_wal_replay_pause()")
-	defer cluster.Exec(t, standby, "SELECT pg_wal_replay_resume()")
-	cluster.Eventually(t, "replay to be paused", func() bool {
-		return cluster.Text(t, standby, "SELECT pg_get_wal_replay_pause_state()") == "paused"
-	})
+	defer pauseReplay(t)()
 	want(t, 204, 0, shared.AdminToken, "DELETE", "/v1/tokens/late", "")
 	want(t, 401, 1, late, "POST", "/v1/tokens", `{"name":"later","role":"admin"}`)
 	want(t, 401, 1, late, "DELETE", "/v1/tokens/behind", "")
@@ -249,11 +244,12 @@ func TestPages(t *testing.T) {
 // TestAtOnce: of many who make one name one does; and no role goes while a token of
 // it is made.
 func TestAtOnce(t *testing.T) {
+	admin := shared.AdminToken
 	statuses := make([]int, 16)
 	var wg sync.WaitGroup
 	for i := range statuses {
 		wg.Go(func() {
-			statuses[i] = status(i%2, "POST", "/v1/roles", `{"name":"once","permissions":[{"action":"read","path":"once"}]}`)
+			statuses[i] = call(t, shared.Nodes[i%2].REST, admin, "POST", "/v1/roles", `{"name":"once","permissions":[{"action":"read","path":"once"}]}`).status
 		})
 	}
 	wg.Wait()
@@ -272,8 +268,10 @@ func TestAtOnce(t *testing.T) {
 		role := fmt.Sprintf("race-%d", i)
 		want(t, 201, 0, shared.AdminToken, "POST", "/v1/roles", fmt.Sprintf(`{"name":%q,"permissions":[]}`, role))
 		var token, gone int
-		wg.Go(func() { token = status(0, "POST", "/v1/tokens", fmt.Sprintf(`{"name":%q,"role":%q}`, role, role)) })
-		wg.Go(func() { gone = status(1, "DELETE", "/v1/roles/"+role, "") })
+		wg.Go(func() {
+			token = call(t, shared.Nodes[0].REST, admin, "POST", "/v1/tokens", fmt.Sprintf(`{"name":%q,"role":%q}`, role, role)).status
+		})
+		wg.Go(func() { gone = call(t, shared.Nodes[1].REST, admin, "DELETE", "/v1/roles/"+role, "").status })
 		wg.Wait()
 		if !(token == 201 && gone == 409 || token == 400 && gone == 204) {
 			t.Errorf("token %d, role gone %d", token, gone)
@@ -284,20 +282,4 @@ func TestAtOnce(t *testing.T) {
 		AND NOT EXISTS (SELECT FROM vault.roles r WHERE r.id = t.role_id)`); n != "0" {
 		t.Errorf("%s tokens have a role that is gone", n)
 	}
-}
-
-// status is call without a test, for many at once; 0: no answer.
-func status(node int, method, path, body string) int {
-	r, err := http.NewRequest(method, shared.Nodes[node].REST+path, strings.NewReader(body))
-	if err != nil {
-		return 0
-	}
-	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Authorization", "Bearer "+shared.AdminToken)
-	response, err := client.Do(r)
-	if err != nil {
-		return 0
-	}
-	_ = response.Body.Close() // the status is what counts
-	return response.StatusCode
 }

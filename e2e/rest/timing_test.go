@@ -63,7 +63,10 @@ type verifying struct {
 // compare measures n calls, and compares each two kinds of them.
 func compare(t *testing.T, node *cluster.Loose, n int, kinds []verifying) {
 	t.Helper()
-	conn := dialAt(t, node.REST, time.Hour)
+	conn := dial(t, node.REST)
+	if err := conn.SetDeadline(time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
 	reader := bufio.NewReader(conn)
 	requests := make([]string, len(kinds))
 	for i, k := range kinds {

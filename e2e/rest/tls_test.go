@@ -68,73 +68,91 @@ func trusting(t *testing.T, certs ...*x509.Certificate) http.Client {
 	return http.Client{Timeout: 20 * time.Second, Transport: transport}
 }
 
-// TestTLS: beyond loopback REST is encrypted, by HTTP/1.1 also for who knows better,
-// and a new certificate counts from the next connection on.
-func TestTLS(t *testing.T) {
-	want(t, 201, 0, shared.AdminToken, "POST", "/v1/secrets", `{"name":"tls/a","kind":"manual","value":"rest tls"}`)
+// A tlsNode is one whose REST is encrypted, since it listens beyond loopback.
+type tlsNode struct {
+	*cluster.Loose
+	cert, key string // paths
+	made      *x509.Certificate
+}
+
+func startTLS(t *testing.T) tlsNode {
+	t.Helper()
 	dir := t.TempDir()
-	cert, key := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
-	first := writeCertificate(t, 1, cert, key)
+	n := tlsNode{cert: filepath.Join(dir, "tls.crt"), key: filepath.Join(dir, "tls.key")}
+	n.made = writeCertificate(t, 1, n.cert, n.key)
 	_, port, err := net.SplitHostPort(cluster.FreeAddress(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	loose := shared.Nodes[0].StartUnready(t, map[string]string{"VAULT_API_LISTEN": "0.0.0.0:" + port, "VAULT_TLS_CERT": cert, "VAULT_TLS_KEY": key})
-	address := "https://127.0.0.1:" + port
-	old := trusting(t, first)
-	ready := func(c http.Client) (proto string, status int) {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address+"/readyz", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		response, err := c.Do(r)
-		if err != nil {
-			return err.Error(), 0
-		}
-		response.Body.Close()
-		return response.Proto, response.StatusCode
+	n.Loose = shared.Nodes[0].StartUnready(t, map[string]string{"VAULT_API_LISTEN": "0.0.0.0:" + port, "VAULT_TLS_CERT": n.cert, "VAULT_TLS_KEY": n.key})
+	n.REST = "https://127.0.0.1:" + port
+	client := trusting(t, n.made)
+	cluster.Eventually(t, "the node", func() bool { _, status := n.ready(t, client); return status == 200 })
+	return n
+}
+
+// ready asks whether it is, and says by which protocol it was answered.
+func (n tlsNode) ready(t *testing.T, client http.Client) (proto string, status int) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, n.REST+"/readyz", nil)
+	if err != nil {
+		t.Fatal(err)
 	}
-	cluster.Eventually(t, "the node", func() bool { _, status := ready(old); return status == 200 })
-	if proto, _ := ready(old); proto != "HTTP/1.1" {
+	response, err := client.Do(r)
+	if err != nil {
+		return err.Error(), 0
+	}
+	response.Body.Close()
+	return response.Proto, response.StatusCode
+}
+
+// TestTLS: beyond loopback REST is encrypted, by HTTP/1.1 also for who knows better,
+// and a new certificate counts from the next connection on.
+func TestTLS(t *testing.T) {
+	want(t, 201, 0, shared.AdminToken, "POST", "/v1/secrets", `{"name":"tls/a","kind":"manual","value":"rest tls"}`)
+	node := startTLS(t)
+	old := trusting(t, node.made)
+	if proto, _ := node.ready(t, old); proto != "HTTP/1.1" {
 		t.Errorf("spoken is %s", proto)
 	}
-	if a := send(t, old, address, shared.AdminToken, "GET", "/v1/secrets/tls/a", ""); a.status != 200 || a.field("value") != "rest tls" {
+	if a := send(t, old, node.REST, shared.AdminToken, "GET", "/v1/secrets/tls/a", ""); a.status != 200 || a.field("value") != "rest tls" {
 		t.Errorf("over TLS: got %d %s", a.status, a.text)
 	}
-	if a := send(t, old, address, shared.AdminToken, "PUT", "/v1/secrets/tls/a", `{"value":"rest tls 2"}`); a.status != 200 || !position.MatchString(a.header.Get(readAfter)) {
+	if a := send(t, old, node.REST, shared.AdminToken, "PUT", "/v1/secrets/tls/a", `{"value":"rest tls 2"}`); a.status != 200 || !position.MatchString(a.header.Get(readAfter)) {
 		t.Errorf("over TLS: got %d %s %v", a.status, a.text, a.header)
 	}
 	for i := range 3 { // of which the last is written by itself
 		value, name := strings.Repeat("tls value", 1+i*1000), fmt.Sprintf("tls/long%d", i)
-		if a := send(t, old, address, shared.AdminToken, "POST", "/v1/secrets", `{"name":"`+name+`","kind":"manual","value":"`+value+`"}`); a.status != 201 {
+		if a := send(t, old, node.REST, shared.AdminToken, "POST", "/v1/secrets", `{"name":"`+name+`","kind":"manual","value":"`+value+`"}`); a.status != 201 {
 			t.Errorf("got %d %.200s", a.status, a.text)
 		}
-		if a := send(t, old, address, shared.AdminToken, "GET", "/v1/secrets/"+name, ""); a.status != 200 || a.field("value") != value {
+		if a := send(t, old, node.REST, shared.AdminToken, "GET", "/v1/secrets/"+name, ""); a.status != 200 || a.field("value") != value {
 			t.Errorf("got %d %.200s", a.status, a.text)
 		}
 	}
-	h2 := tls.Client(dialAt(t, "127.0.0.1:"+port, 10*time.Second), &tls.Config{RootCAs: old.Transport.(*http.Transport).TLSClientConfig.RootCAs, ServerName: "127.0.0.1", NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12})
+	address := strings.TrimPrefix(node.REST, "https://")
+	h2 := tls.Client(dial(t, address), &tls.Config{RootCAs: old.Transport.(*http.Transport).TLSClientConfig.RootCAs, ServerName: "127.0.0.1", NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12})
 	if err := h2.HandshakeContext(t.Context()); err == nil {
 		t.Error("HTTP/2 is spoken")
 	}
 	one := old
 	one.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: old.Transport.(*http.Transport).TLSClientConfig.RootCAs, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true, TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}
-	if proto, status := ready(one); proto != "HTTP/1.1" || status != 200 {
+	if proto, status := node.ready(t, one); proto != "HTTP/1.1" || status != 200 {
 		t.Errorf("by HTTP/1.1: %s, %d", proto, status)
 	}
-	if text := say(t, "127.0.0.1:"+port, "GET /v1/secrets/tls/a HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"); statuses(text) != "400" || strings.Contains(text, "rest tls") {
+	if text := exchange(t, address, "GET /v1/secrets/tls/a HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"); statuses(text) != "400" || strings.Contains(text, "rest tls") {
 		t.Errorf("in clear: %s", text)
 	}
 
-	second := writeCertificate(t, 2, cert, key)
-	if err := syscall.Kill(loose.PID, syscall.SIGHUP); err != nil {
+	second := writeCertificate(t, 2, node.cert, node.key)
+	if err := syscall.Kill(node.PID, syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	cluster.Eventually(t, "the new certificate", func() bool { _, status := ready(trusting(t, second)); return status == 200 })
-	if _, status := ready(old); status != 200 {
+	cluster.Eventually(t, "the new certificate", func() bool { _, status := node.ready(t, trusting(t, second)); return status == 200 })
+	if _, status := node.ready(t, old); status != 200 {
 		t.Errorf("a connection from before: got %d", status)
 	}
-	if proto, status := ready(one); status != 0 {
+	if proto, status := node.ready(t, one); status != 0 {
 		t.Errorf("the old certificate is still shown: %s", proto)
 	}
 }

@@ -19,6 +19,7 @@ import (
 // stopped in the middle of a claim and continued when that is long over, and the
 // primary is killed and a standby promoted.
 func TestExactlyOnce(t *testing.T) {
+	t.Parallel() // it mostly waits
 	w := newWorld(t)
 	w.create(t)
 	stop, observed := make(chan struct{}), make(chan []observation)

@@ -18,6 +18,7 @@ import (
 // TestStandIn: where the extension is not preloaded the node stands in for the
 // worker; where it is older than rotation the node says so once and waits.
 func TestStandIn(t *testing.T) {
+	t.Parallel() // it mostly waits
 	c := cluster.Start(t, cluster.Spec{
 		Settings: map[string]string{"shared_preload_libraries": "", "hyperion_vault.scan_interval_secs": "1"},
 		NodeEnv:  map[string]string{"VAULT_ROTATION_POLL_SECS": "1"},
