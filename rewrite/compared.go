@@ -27,6 +27,9 @@ func (b *builder) compared(m any) {
 	case *pg.MinMaxExpr:
 		b.together(hintVerify, n.Args...)
 	case *pg.SubLink:
+		if n.Testexpr == nil { // EXISTS, a value: nothing is compared
+			return
+		}
 		all := []*pg.Node{n.Testexpr}
 		for _, t := range n.Subselect.GetSelectStmt().GetTargetList() {
 			all = append(all, t.GetResTarget().GetVal())
@@ -43,6 +46,7 @@ const (
 // together refuses operands of which one is a call of read_secret and another one
 // holds a string.
 func (b *builder) together(hint string, operands ...*pg.Node) {
+	operands = elements(nil, operands)
 	var call *pg.FuncCall
 	for _, n := range operands {
 		if c := sealedCall(n); c != nil {
@@ -58,6 +62,23 @@ func (b *builder) together(hint string, operands ...*pg.Node) {
 			return
 		}
 	}
+}
+
+// elements takes lists, arrays and rows apart.
+func elements(out, list []*pg.Node) []*pg.Node {
+	for _, n := range list {
+		switch {
+		case n.GetList() != nil:
+			out = elements(out, n.GetList().Items)
+		case n.GetAArrayExpr() != nil:
+			out = elements(out, n.GetAArrayExpr().Elements)
+		case n.GetRowExpr() != nil:
+			out = elements(out, n.GetRowExpr().Args)
+		default:
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 // sealedCall is the call of read_secret that an operand is, whatever it is cast to;
