@@ -5,6 +5,7 @@ package envelope
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -133,10 +134,21 @@ func (g *flights) enter(ctx context.Context, j *job) (*flight, error) {
 	return f, nil
 }
 
+// recovered makes an error of a panic, which on a flight's own goroutine would end the
+// process. What it is about is not told: it may be bytes of a key.
+func recovered(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("the KMS's answer led to a panic of type %T", p)
+	}
+}
+
 func (g *flights) run(ctx context.Context, f *flight, j *job) {
 	defer g.ended.Done()
 	erase.Do(func() {
-		f.err = g.call(ctx, func() error { return j.unwrap(ctx, &f.keys) })
+		f.err = g.call(ctx, func() (err error) {
+			defer recovered(&err)
+			return j.unwrap(ctx, &f.keys)
+		})
 		g.land(f, j)
 	})
 	f.cancel()

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -278,5 +279,33 @@ func TestClose(t *testing.T) {
 		s.Flush()
 		s.Close()
 		_ = s.Stats()
+	})
+}
+
+// panickingKMS panics in a call, if it is to.
+type panickingKMS struct {
+	*testKMS
+	on bool
+}
+
+func (k *panickingKMS) Unwrap(ctx context.Context, keyID string, wrapped []byte, c envelope.Context) ([]byte, error) {
+	if k.on {
+		panic("key canary")
+	}
+	return k.testKMS.Unwrap(ctx, keyID, wrapped, c)
+}
+
+// TestFlightPanics: what the KMS answers may fail an opening, not the process.
+func TestFlightPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kms := &panickingKMS{testKMS: newTestKMS(t), on: true}
+		s := newSealer(t, kms, kms.KeyID(), nil)
+		r := seal(t, s, "a", []byte("value"))
+		if _, err := s.Open(t.Context(), r, nil); err == nil || strings.Contains(err.Error(), "canary") || !strings.Contains(err.Error(), "string") {
+			t.Errorf("got %v", err)
+		}
+		kms.on = false
+		pass(time.Second) // failures are remembered
+		mustOpen(t, s, kms.testKMS, r, 1)
 	})
 }

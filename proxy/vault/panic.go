@@ -4,6 +4,7 @@ package vault
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -26,9 +27,14 @@ func PanicSite() string {
 	}
 }
 
-// rescue keeps a panic within what a goroutine does for one job.
-func (v *Vault) rescue(ctx context.Context, where string) {
+// errPanic stands for a panic that rescue has logged.
+var errPanic = errors.New("a panic")
+
+// rescue keeps a panic within what a goroutine does for one job; then says that it
+// failed.
+func (v *Vault) rescue(ctx context.Context, where string, then func()) {
 	if p := recover(); p != nil {
 		v.log.LogAttrs(ctx, slog.LevelError, "internal error", slog.String("where", where), slog.String("type", fmt.Sprintf("%T", p)), slog.String("at", PanicSite()))
+		then()
 	}
 }

@@ -103,7 +103,7 @@ func (v *Vault) complete(ctx context.Context, tx pgx.Tx, j *job, record []byte, 
 // claimed again later, by whichever node. Of a node that dies in between, or cannot
 // say it, the claim ends by itself.
 func (v *Vault) rotateJob(ctx context.Context, j *job) {
-	defer v.rescue(ctx, "rotation") // the claim ends by itself
+	defer v.rescue(ctx, "rotation", func() {}) // the claim ends by itself
 	// It is in nobody's name: the service role is who is there.
 	a := &Access{Actor: Actor{Name: v.store.user, Via: audit.FaceNode, Database: v.store.database}}
 	err := v.tryJob(ctx, a, j)

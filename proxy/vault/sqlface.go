@@ -249,7 +249,13 @@ func (v *Vault) openRest(ctx context.Context, s *envelope.Sealer, o *opening, ne
 	share := max(1, s.MaxInflight()/int(v.waiting.Add(1)))
 	defer v.waiting.Add(-1)
 	for range min(share, len(spaces)) {
-		workers.Go(func() { erase.Do(work) })
+		workers.Go(func() {
+			defer v.rescue(ctx, "opening", func() {
+				first.Do(func() { at, err = next, v.sealerError(nil, o.records[next].Name, errPanic) })
+				cancel()
+			})
+			erase.Do(work)
+		})
 	}
 	workers.Wait()
 	return at, err
