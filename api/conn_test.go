@@ -67,3 +67,24 @@ func TestRefusedBody(t *testing.T) {
 		t.Error("the body was left to the HTTP server")
 	}
 }
+
+// TestPanicIsNoAnswer: a client whose request met a panic hears nothing that could be
+// taken for success.
+func TestPanicIsNoAnswer(t *testing.T) {
+	h := New(Config{Draining: func() bool { panic("panic canary") }})
+	s := httptest.NewUnstartedServer(h)
+	s.Listener, s.Config.ConnContext = Listen(s.Listener), ConnContext
+	s.Start()
+	defer s.Close()
+	for _, last := range []bool{false, true} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, s.URL+"/v1/secrets/a", strings.NewReader(`{"value":"hunter2"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close = last
+		if answer, err := s.Client().Do(r); err == nil {
+			_ = answer.Body.Close()
+			t.Errorf("the connection's last request %v: got %d", last, answer.StatusCode)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/hyperiondb/hyperion-vault/envelope/erase"
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 )
 
@@ -87,6 +88,9 @@ func (h *Handler) rescue(r *http.Request) {
 	}
 	h.log.LogAttrs(r.Context(), slog.LevelError, "internal error; the connection was closed",
 		slog.String("request_id", r.Header.Get(headerID)), slog.String("type", fmt.Sprintf("%T", p)), slog.String("at", vault.PanicSite()))
+	if c := connOf(r.Context()); c != nil {
+		erase.Zero(c.buffer) // nothing else is read by it
+	}
 	panic(http.ErrAbortHandler) // which net/http does not log
 }
 

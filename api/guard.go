@@ -35,28 +35,36 @@ type request struct {
 func (h *Handler) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer h.rescue(r)
-		if c := connOf(r.Context()); c != nil {
+		c := connOf(r.Context())
+		if c != nil {
 			c.whole = false
-			defer c.forget(w, r)
 		}
-		id := requestID(r.Header.Values(headerID))
-		r.Header.Set(headerID, id) // for the log
-		header := w.Header()
-		header.Set(headerID, id)
-		header.Set("Cache-Control", "no-store")
-		header.Set("X-Content-Type-Options", "nosniff")
-		switch {
-		case !h.front.Load().knownHost(r.Host):
-			writeError(w, http.StatusForbidden, "host", "this node is not called so; an administrator lists names in VAULT_API_HOSTS")
-		case crossSite(r):
-			writeError(w, http.StatusForbidden, "cross_site", "requests of other sites' pages are not answered")
-		case h.draining():
-			header.Set("Connection", "close") // the next one goes to another node
-			writeError(w, http.StatusServiceUnavailable, vault.KindNotReady.String(), "this node is shutting down. Connect to another node.")
-		default:
-			next.ServeHTTP(w, r)
+		h.admit(w, r, next)
+		if c != nil { // not after a panic, to which it would answer
+			c.forget(w, r)
 		}
 	})
+}
+
+// admit is what guard does for one request.
+func (h *Handler) admit(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	id := requestID(r.Header.Values(headerID))
+	r.Header.Set(headerID, id) // for the log
+	header := w.Header()
+	header.Set(headerID, id)
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	switch {
+	case !h.front.Load().knownHost(r.Host):
+		writeError(w, http.StatusForbidden, "host", "this node is not called so; an administrator lists names in VAULT_API_HOSTS")
+	case crossSite(r):
+		writeError(w, http.StatusForbidden, "cross_site", "requests of other sites' pages are not answered")
+	case h.draining():
+		header.Set("Connection", "close") // the next one goes to another node
+		writeError(w, http.StatusServiceUnavailable, vault.KindNotReady.String(), "this node is shutting down. Connect to another node.")
+	default:
+		next.ServeHTTP(w, r)
+	}
 }
 
 // requestID is what the client calls its request, if that can stand in a log, else a
