@@ -54,7 +54,7 @@ var signatures = []signature{
 	{name: "client_addr"},
 	{name: "replayed"},
 
-	// Not for clients: what nodes serve REST and rotate with, and tokens.
+	// Not for clients: what nodes serve REST, rotate and ship with, and tokens.
 	{name: "token_role", args: []string{"sha256 bytea"}, internal: true},
 	{name: "add_token", args: []string{"name text", "role text", "sha256 bytea"}, internal: true},
 	{name: "node_read", args: []string{"name text", "wanted int", "actor text"}, internal: true},
@@ -75,6 +75,9 @@ var signatures = []signature{
 	{name: "complete_rotation", args: []string{"job bigint", "token uuid", "seen int", "record text"}, internal: true},
 	{name: "fail_rotation", args: []string{"job bigint", "token uuid", "reason text"}, internal: true},
 	{name: "rotation_status", internal: true},
+	{name: "audit_position", args: []string{"node uuid"}, internal: true},
+	{name: "audit_append", args: []string{"node uuid", "first bigint", "prev bytea", "gap bool", "at timestamptz[]", "actor text[]", "session_role text[]", "client_ip inet[]", "face text[]", "database text[]", "action text[]", "secret_name text[]", "version int[]", "outcome text[]", "direct bool[]", "reason text[]", "change bigint[]", "statement bigint[]", "hashes bytea[]", "head_at timestamptz", "public_key bytea", "signature bytea"}, internal: true},
+	{name: "prune_audit", args: []string{"before timestamptz"}, internal: true},
 
 	// Not for callers: parts of the type, of triggers and of constraints.
 	{name: "valid_name", args: []string{"name text"}, internal: true},

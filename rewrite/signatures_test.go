@@ -102,9 +102,14 @@ func TestTablesMatchExtension(t *testing.T) {
 		}
 		if a := s.Stmt.GetAlterTableStmt(); a.GetRelation().GetSchemaname() == schemaVault {
 			for _, c := range a.Cmds {
-				if d := c.GetAlterTableCmd().GetDef().GetColumnDef(); d != nil && c.GetAlterTableCmd().Subtype == pg.AlterTableType_AT_AddColumn {
-					found[a.Relation.Relname] = append(found[a.Relation.Relname], d.Colname)
+				columns := found[a.Relation.Relname]
+				switch cmd := c.GetAlterTableCmd(); cmd.Subtype { //nolint:exhaustive // the others change no list
+				case pg.AlterTableType_AT_AddColumn:
+					columns = append(columns, cmd.GetDef().GetColumnDef().Colname)
+				case pg.AlterTableType_AT_DropColumn:
+					columns = slices.DeleteFunc(columns, func(name string) bool { return name == cmd.Name })
 				}
+				found[a.Relation.Relname] = columns
 			}
 		}
 	}

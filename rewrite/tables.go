@@ -27,9 +27,10 @@ var tables = map[string][]string{
 	"admin_tokens":     strings.Fields("id name role_id token_sha256 created_at last_used_at revoked_at"),
 	"auth_lockouts":    strings.Fields("client_ip failures window_start locked_until"),
 	"audit_log": strings.Fields("node_id seq at actor session_role client_ip face action secret_name version outcome " +
-		"detail prev_hash hash"),
-	"audit_heads": strings.Fields("node_id seq hash public_key signature at"),
-	"changes":     strings.Fields("id secret_id version action session_role current_role at"),
+		"prev_hash hash database direct reason change statement"),
+	"audit_heads":   strings.Fields("node_id seq hash public_key signature at"),
+	"audit_anchors": strings.Fields("node_id seq hash public_key signature at kept_at"),
+	"changes":       strings.Fields("id secret_id version action session_role current_role at"),
 }
 
 // writes looks at the table and the columns that a statement writes.

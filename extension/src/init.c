@@ -21,6 +21,7 @@ int			vault_lock_wait = 5000;
 int			vault_lock_hold = 5000;
 int			vault_proxy_login = VAULT_LOGIN_USERS;
 char	   *vault_client_addr_setting;
+int			vault_audit_min_age = 90 * 86400;
 bool		vault_preloaded = false;
 
 static bool joined;
@@ -88,6 +89,16 @@ define_login_settings(void)
 							   PGC_BACKEND, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
 }
 
+/* Nobody who can call prune_audit() may shorten it. */
+static void
+define_audit_settings(void)
+{
+	DefineCustomIntVariable("hyperion_vault.audit_min_age",
+							"Age from which on audit records may be deleted.",
+							NULL, &vault_audit_min_age, 90 * 86400, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+}
+
 /*
  * All settings are defined in every process: a reserved prefix with a setting
  * that is not defined warns in each session.
@@ -98,6 +109,7 @@ _PG_init(void)
 	define_worker_settings();
 	define_lock_settings();
 	define_login_settings();
+	define_audit_settings();
 #if PG_VERSION_NUM >= 150000
 	MarkGUCPrefixReserved("hyperion_vault");
 #else

@@ -22,12 +22,13 @@ PG_FUNCTION_INFO_V1(vault_fail);
 Datum
 vault_status(PG_FUNCTION_ARGS)
 {
-	static Oid types[] = {BOOLOID, TEXTOID, BOOLOID, INT4OID};
-	Datum		values[4] = {
+	static Oid types[] = {BOOLOID, TEXTOID, BOOLOID, INT4OID, INT4OID};
+	Datum		values[5] = {
 		BoolGetDatum(vault_preloaded),
 		CStringGetTextDatum(vault_database),
 		BoolGetDatum(vault_rotation_enabled),
-		Int32GetDatum(vault_scan_interval_secs)
+		Int32GetDatum(vault_scan_interval_secs),
+		Int32GetDatum(vault_audit_min_age)
 	};
 	VaultCaller caller;
 	bool		isnull;
@@ -45,11 +46,12 @@ vault_status(PG_FUNCTION_ARGS)
 							  "'preloaded', $1, 'worker_database', $2,"
 							  "'database', pg_catalog.current_database(),"
 							  "'rotation_enabled', $3, 'scan_interval_secs', $4,"
+							  "'audit_min_age_secs', $5,"
 							  "'kms_key_ids', m.kms_key_ids,"
 							  "'bootstrapped_at', m.bootstrapped_at,"
 							  "'last_tick_at', m.last_tick_at)"
 							  " FROM (SELECT 1) one LEFT JOIN vault.meta m ON true",
-							  4, types, values, NULL, true, 1) != SPI_OK_SELECT ||
+							  5, types, values, NULL, true, 1) != SPI_OK_SELECT ||
 		SPI_processed != 1)
 		elog(ERROR, "could not read vault.meta");
 	spi = MemoryContextSwitchTo(outer);

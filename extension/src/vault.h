@@ -82,6 +82,7 @@ extern int	vault_lock_wait;
 extern int	vault_lock_hold;
 extern int	vault_proxy_login;
 extern char *vault_client_addr_setting;
+extern int	vault_audit_min_age;
 extern bool vault_preloaded;
 
 /* ---- catalog.c ---- */

@@ -184,7 +184,7 @@ upgrade_and_restore() {
 contents() {
 	q "SELECT 'meta', count(*), md5(string_agg(m::text, ',' ORDER BY vault_id)) FROM (SELECT vault_id, kms_key_ids, bootstrapped_at FROM vault.meta) m" "$1"
 	for t in secrets secret_versions grants rotation_jobs roles role_permissions admin_tokens auth_lockouts \
-		audit_log audit_heads changes; do
+		audit_log audit_heads audit_anchors changes; do
 		q "SELECT '$t', count(*), md5(string_agg(x::text, ',' ORDER BY x::text)) FROM vault.$t x" "$1"
 	done
 	q "SELECT nextval('vault.rotation_jobs_id_seq') > 1, has_function_privilege('regress_hv_service', 'vault.tick()', 'EXECUTE')" "$1"
@@ -198,6 +198,7 @@ dump_and_restore() {
 	run "SELECT count(t.put('dump/' || i, 'v' || i)) FROM generate_series(1, 2000) i"
 	run "INSERT INTO vault.rotation_jobs (secret_id) SELECT id FROM vault.secrets WHERE name LIKE 'dump/1%'"
 	run "CREATE VIEW t.a_view AS SELECT vault.read_secret('dump/1') AS s"
+	run "SELECT t.ship(7, 1, 20), t.ship(7, 30, 40, gap => true)"
 	"${as_user[@]}" mkdir "$dump"
 	for role in regress_hv_dumper regress_hv_reader; do
 		run "CREATE ROLE $role LOGIN IN ROLE pg_read_all_data"
@@ -260,6 +261,8 @@ hot_standby() {
 	on_standby expect 25006 "SELECT vault.tick()"
 	on_standby expect 25006 "SELECT count(*) FROM vault.claim_rotation('n', 1)"
 	on_standby expect 25006 "SELECT vault.delete_secret('stand/by')"
+	on_standby expect 40 "SELECT seq FROM vault.audit_position(t.node(7))"
+	on_standby expect "25006:" "SELECT split_part(t.ship(7, 41, 41), ' ', 1)"
 	on_standby expect 0A000 "SELECT vault.put_secret('stand/by', 'hunter2')"
 	on_standby expect true "SELECT vault.status()->>'in_recovery'"
 	on_standby expect 0 "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'hyperion_vault%'"

@@ -25,7 +25,7 @@ SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'vault'::regnam
 SELECT extnamespace::regnamespace, extrelocatable FROM pg_extension WHERE extname = 'hyperion_vault';
 
 -- Who may run what.
-SELECT p.oid::regprocedure, p.prosecdef, p.provolatile, p.proparallel,
+SELECT left(p.oid::regprocedure::text, 75) AS function, p.prosecdef, p.provolatile, p.proparallel,
 	has_function_privilege('regress_hv_app', p.oid, 'EXECUTE') AS anybody
 	FROM pg_proc p WHERE p.pronamespace = 'vault'::regnamespace ORDER BY p.oid::regprocedure::text;
 SELECT has_schema_privilege('regress_hv_app', 'vault', 'USAGE') AS usage,

@@ -1,0 +1,129 @@
+-- What nodes ship: audit_position, audit_append, prune_audit. A node here is a
+-- number, and the hash of its record n a function of both.
+SELECT vault.grant_service_role('regress_hv_service');
+CREATE FUNCTION t.node(int) RETURNS uuid LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+	RETURN ('00000000-0000-4000-8000-' || lpad($1::text, 12, '0'))::uuid;
+CREATE FUNCTION t.hash(node int, seq bigint) RETURNS bytea LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+	RETURN CASE WHEN seq = 0 THEN decode(repeat('00', 32), 'hex') ELSE sha256(convert_to(node || '/' || seq, 'UTF8')) END;
+-- Records a to b of a node, a millisecond apart, the head at the time of the last. Answers
+-- with the number at which the table is then, and whose hash that is.
+CREATE FUNCTION t.ship(node int, a bigint, b bigint, start timestamptz = '2026-01-01 00:00+00', prev bytea = NULL,
+		gap bool = false, face text = 'sql') RETURNS text
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n int = b - a + 1;
+	r record;
+BEGIN
+	SELECT p.* INTO r FROM (SELECT array_agg(i ORDER BY i) AS i, array_agg(t.hash(node, i) ORDER BY i) AS h,
+			array_agg(start + make_interval(secs => i / 1000.0) ORDER BY i) AS at FROM generate_series(a, b) i) s,
+		vault.audit_append(t.node(node), a, coalesce(prev, t.hash(node, a - 1)), gap, s.at, array_fill('app'::text, ARRAY[n]),
+			array_fill(''::text, ARRAY[n]), array_fill('10.0.0.1'::inet, ARRAY[n]), array_fill(face, ARRAY[n]),
+			array_fill('db'::text, ARRAY[n]), array_fill('read'::text, ARRAY[n]), array_fill('app/db'::text, ARRAY[n]),
+			array_fill(0, ARRAY[n]), array_fill('ok'::text, ARRAY[n]), array_fill(true, ARRAY[n]), array_fill(''::text, ARRAY[n]),
+			array_fill(0::bigint, ARRAY[n]), array_fill((-1)::bigint, ARRAY[n]), s.h, start + make_interval(secs => b / 1000.0),
+			sha256('key'), sha512('signature')) p;
+	RETURN r.seq || CASE WHEN r.hash = t.hash(node, r.seq) THEN '' ELSE ' of another' END;
+EXCEPTION WHEN OTHERS THEN
+	RETURN SQLSTATE || ': ' || SQLERRM;
+END
+$$;
+
+-- Nobody but the service role, and the tables are the owner's.
+SET ROLE regress_hv_app;
+SELECT vault.audit_position(t.node(1));
+SELECT t.ship(1, 1, 2);
+SELECT vault.prune_audit('2026-01-01');
+SELECT count(*) FROM vault.audit_anchors;
+SET SESSION AUTHORIZATION regress_hv_service;
+SELECT count(*) FROM vault.audit_log;
+SELECT count(*) FROM vault.audit_anchors;
+
+-- In order, exactly once: what does not go on from where the table stands is not stored.
+SELECT seq, encode(hash, 'hex') AS hash FROM vault.audit_position(t.node(1));
+SELECT t.ship(1, 2, 3) AS too_early, t.ship(1, 1, 2, prev => t.hash(2, 1)) AS of_another;
+SELECT t.ship(1, 1, 3) AS first, t.ship(1, 1, 3) AS again, t.ship(1, 3, 5) AS overlapping, t.ship(1, 4, 5) AS next, t.ship(1, 7, 8) AS missing;
+SELECT t.ship(1, 6, 6, prev => t.hash(1, 4)) AS other_prev;
+SELECT p.seq, p.hash = t.hash(1, 5) AS same FROM vault.audit_position(t.node(1)) p;
+-- With nothing to store it only asks.
+SELECT p.seq, p.hash = t.hash(1, 5) AS same FROM vault.audit_append(t.node(1), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+	NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{}', NULL, NULL, NULL) p;
+SELECT p.seq FROM vault.audit_append(t.node(9), 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+	NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL) p;
+-- A gap is a node's word that what is missing is gone.
+SELECT t.ship(1, 6, 7, gap => true) AS no_gap, t.ship(1, 5, 7, gap => true) AS overlapping, t.ship(1, 9, 10, gap => true) AS gap, t.ship(2, 4, 5, gap => true) AS first_of_all;
+RESET SESSION AUTHORIZATION;
+SELECT count(*) FROM vault.audit_heads WHERE node_id = t.node(9);
+SELECT seq, at, actor, session_role, client_ip, face, database, action, secret_name, version, outcome, direct, reason, change, statement,
+	prev_hash = t.hash(1, seq - 1) AS prev, hash = t.hash(1, seq) AS hash FROM vault.audit_log WHERE node_id = t.node(1) ORDER BY seq;
+SELECT node_id, seq, at, octet_length(public_key) AS key, octet_length(signature) AS signature FROM vault.audit_heads ORDER BY node_id;
+
+-- What is no batch.
+SELECT t.try_hint(format('SELECT vault.audit_append(%L, %s, %L, false, %s, %L, %s, %L)', t.node(1), a, t.hash(1, 10), c, now(), k, sha512('')))
+	FROM (VALUES
+	('11', $$ARRAY[now()], '{a,b}', '{r}', '{10.0.0.1}', '{sql}', '{d}', '{read}', '{s}', '{1}', '{ok}', '{t}', '{""}', '{0}', '{0}', ARRAY[sha256('')]$$, $$sha256('')$$),
+	('11', $$ARRAY[now()], NULL, '{r}', '{10.0.0.1}', '{sql}', '{d}', '{read}', '{s}', '{1}', '{ok}', '{t}', '{""}', '{0}', '{0}', ARRAY[sha256('')]$$, $$sha256('')$$),
+	('0', $$ARRAY[now()], '{a}', '{r}', '{10.0.0.1}', '{sql}', '{d}', '{read}', '{s}', '{1}', '{ok}', '{t}', '{""}', '{0}', '{0}', ARRAY[sha256('')]$$, $$sha256('')$$)) v(a, c, k);
+SELECT t.ship(1, 11, 11, NULL) AS no_time, t.ship(1, 11, 11, face => NULL) AS no_face, t.ship(1, 11, 10011) AS too_many;
+
+-- A planted row is an alarm, and nothing of the batch is stored; an equal one may stay.
+INSERT INTO vault.audit_log (node_id, seq, at, face, action, outcome, direct, prev_hash, hash)
+	VALUES (t.node(1), 12, now(), 'sql', 'read', 'ok', true, t.hash(1, 11), t.hash(1, 12));
+SELECT t.ship(1, 11, 13);
+SELECT max(seq), (SELECT seq FROM vault.audit_position(t.node(1))) FROM vault.audit_log WHERE node_id = t.node(1) AND seq <> 12;
+UPDATE vault.audit_log l SET (at, actor, client_ip, database, secret_name, statement) =
+	(SELECT at + interval '2 milliseconds', actor, client_ip, database, secret_name, statement FROM vault.audit_log WHERE node_id = t.node(1) AND seq = 10)
+	WHERE node_id = t.node(1) AND seq = 12;
+SELECT t.ship(1, 11, 13);
+SELECT count(*) FROM vault.audit_log WHERE node_id = t.node(1) AND seq > 10;
+-- Restored to before its last records: the node ships them again.
+DELETE FROM vault.audit_log WHERE node_id = t.node(1) AND seq > 5;
+UPDATE vault.audit_heads SET seq = 5, hash = t.hash(1, 5) WHERE node_id = t.node(1);
+SELECT t.ship(1, 14, 14) AS where_it_stands, t.ship(1, 6, 14) AS again;
+
+-- Every hour of the node's time, and every 50,000 records, a head is an anchor.
+SELECT t.ship(3, 1, 10), t.ship(3, 11, 20, '2026-01-01 00:59+00'), t.ship(3, 21, 30, '2026-01-01 01:00+00'), t.ship(3, 31, 40, '2025-12-31 23:00+00');
+SELECT count(t.ship(4, i * 10000 + 1, (i + 1) * 10000)) FROM generate_series(0, 12) i;
+SELECT node_id, seq, at, hash = t.hash(right(node_id::text, 3)::int, seq) AS hash FROM vault.audit_anchors
+	WHERE node_id >= t.node(3) ORDER BY 1, 2;
+
+-- Deleting by age: not sooner than the configuration says, and a session cannot say so.
+SET SESSION AUTHORIZATION regress_hv_service;
+SELECT t.try_hint(format('SELECT vault.prune_audit(%s)', a)) FROM unnest(ARRAY['now()', 'NULL', $$now() - interval '89 days'$$]) a;
+SET hyperion_vault.audit_min_age = 0;
+-- All was kept just now, whatever the nodes say of its age.
+SELECT vault.prune_audit(now() - interval '91 days');
+RESET SESSION AUTHORIZATION;
+SELECT count(*) FROM vault.audit_log;
+UPDATE vault.audit_anchors SET kept_at = '2026-01-02' WHERE node_id >= t.node(3);
+UPDATE vault.audit_anchors SET at = now(), kept_at = now() WHERE node_id = t.node(3) AND seq = 40;
+UPDATE vault.audit_heads SET at = now() WHERE node_id IN (t.node(1), t.node(3));
+INSERT INTO vault.audit_log (node_id, seq, at, face, action, outcome, direct, prev_hash, hash)
+	VALUES (t.node(4), 130001, now(), 'sql', 'read', 'ok', true, t.hash(4, 130000), t.hash(4, 130001));
+DELETE FROM vault.changes;
+INSERT INTO vault.changes (secret_id, action, at) SELECT gen_random_uuid(), 'x', i FROM unnest(ARRAY[
+	'2025-12-01', '2026-01-01', '2026-01-03', now() - interval '1 day']::timestamptz[]) i;
+SET SESSION AUTHORIZATION regress_hv_service;
+-- Node by node up to an anchor, about 100,000 rows a call; the changes come last.
+SELECT vault.prune_audit(now() - interval '91 days') FROM generate_series(1, 4);
+RESET SESSION AUTHORIZATION;
+SELECT node_id, min(seq), max(seq), count(*) FROM vault.audit_log GROUP BY 1 ORDER BY 1;
+SELECT node_id, seq FROM vault.audit_anchors ORDER BY 1, 2;
+SELECT seq, (SELECT seq FROM vault.audit_position(t.node(4))) AS position FROM vault.audit_heads WHERE node_id = t.node(4);
+SELECT at < '2026-01-01' AS old FROM vault.changes ORDER BY at;
+SELECT t.ship(4, 130001, 130002) AS planted, t.ship(3, 41, 41) AS goes_on;
+
+DELETE FROM vault.audit_log;
+DELETE FROM vault.audit_heads;
+DELETE FROM vault.audit_anchors;
+DELETE FROM vault.changes;
+REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA vault FROM regress_hv_service;
+-- Another encoding could not hold what was hashed.
+CREATE DATABASE regress_hv_latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C';
+\c regress_hv_latin
+CREATE EXTENSION hyperion_vault;
+\set VERBOSITY terse
+SELECT vault.audit_append(gen_random_uuid(), 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+	NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+\c contrib_regression
+DROP DATABASE regress_hv_latin;
