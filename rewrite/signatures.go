@@ -82,6 +82,7 @@ var signatures = []signature{
 	// Not for callers: parts of the type, of triggers and of constraints.
 	{name: "valid_name", args: []string{"name text"}, internal: true},
 	{name: "valid_pattern", args: []string{"pattern text"}, internal: true},
+	{name: "log_change", args: []string{"action text", "subject text"}, internal: true},
 	{name: "forget_cached", internal: true},
 	{name: "refuse_sealed_columns", internal: true},
 	{name: "sealed_in", args: []string{"cstring"}, internal: true},

@@ -30,7 +30,7 @@ var tables = map[string][]string{
 		"prev_hash hash database direct reason change statement"),
 	"audit_heads":   strings.Fields("node_id seq hash public_key signature at"),
 	"audit_anchors": strings.Fields("node_id seq hash public_key signature at kept_at"),
-	"changes":       strings.Fields("id secret_id version action session_role current_role at"),
+	"changes":       strings.Fields("id secret_id version action session_role current_role at subject"),
 }
 
 // writes looks at the table and the columns that a statement writes.

@@ -22,15 +22,48 @@ typedef struct GrantArgs
 	uint32		mask;
 } GrantArgs;
 
+static const char *
+subject(const char *role_name, const text *pattern)
+{
+	return psprintf("%s %.*s", role_name, (int) VARSIZE_ANY_EXHDR(pattern), VARDATA_ANY(pattern));
+}
+
+/* The same of arguments that nobody has looked at: nothing, unless they can be told. */
+static const char *
+subject_arg(FunctionCallInfo fcinfo)
+{
+	char	   *role_name = PG_ARGISNULL(0) ? NULL : GetUserNameFromId(PG_GETARG_OID(0), true);
+	text	   *pattern = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
+
+	if (role_name == NULL || pattern == NULL ||
+		vault_pattern_fault(VARDATA_ANY(pattern), VARSIZE_ANY_EXHDR(pattern)) != NULL)
+		return "";
+	return subject(role_name, pattern);
+}
+
 /* Only who has the rights of the extension's owner hands out rights. */
 static void
-require_owner(void)
+require_owner(FunctionCallInfo fcinfo, const char *action)
 {
-	if (!has_privs_of_role(GetUserId(), vault_owner()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to change access to secrets"),
-				 errhint("Only a superuser or a role that has the privileges of the extension's owner may do this.")));
+	if (has_privs_of_role(GetUserId(), vault_owner()))
+		return;
+	vault_report(action, "denied", "denied", subject_arg(fcinfo));
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied to change access to secrets"),
+			 errhint("Only a superuser or a role that has the privileges of the extension's owner may do this.")));
+}
+
+static void
+log_change(const char *action, const GrantArgs *a)
+{
+	VaultChange change = {
+		.action = action,
+		.subject = subject(a->role_name, a->pattern),
+		.role = GetUserId()
+	};
+
+	vault_log_change(&change);
 }
 
 static void
@@ -134,18 +167,21 @@ vault_grant_access(PG_FUNCTION_ARGS)
 	GrantArgs	a;
 	VaultCaller caller;
 	bool		same_role;
-	uint32		old;
+	uint32		old = 0;
 
 	PreventCommandIfReadOnly("vault.grant_access()");
-	require_owner();
+	require_owner(fcinfo, "grant");
 	grant_args(fcinfo, &a);
 
 	vault_spi_begin(&caller);
 	/* What a dropped role of this name was given does not come back. */
-	if (stored_mask(&a, &same_role, &old) && same_role)
-		a.mask |= old;
-	store_mask(&a, a.mask);
+	if (!stored_mask(&a, &same_role, &old) || !same_role)
+		old = 0;
+	if ((a.mask & ~old) != 0)
+		store_mask(&a, a.mask | old);
 	vault_spi_end(&caller);
+	if ((a.mask & ~old) != 0)
+		log_change("grant", &a);
 	PG_RETURN_VOID();
 }
 
@@ -156,19 +192,21 @@ vault_revoke_access(PG_FUNCTION_ARGS)
 	VaultCaller caller;
 	bool		same_role;
 	uint32		old = 0;
-	bool		found;
+	bool		changes;
 
 	PreventCommandIfReadOnly("vault.revoke_access()");
-	require_owner();
+	require_owner(fcinfo, "revoke");
 	grant_args(fcinfo, &a);
 
 	vault_spi_begin(&caller);
-	found = stored_mask(&a, &same_role, &old);
-	if (found && same_role && (old & ~a.mask) != 0)
+	changes = stored_mask(&a, &same_role, &old) && (!same_role || (old & a.mask) != 0);
+	if (changes && same_role && (old & ~a.mask) != 0)
 		store_mask(&a, old & ~a.mask);
-	else if (found)
+	else if (changes)
 		remove_row(&a);
 	vault_spi_end(&caller);
+	if (changes)
+		log_change("revoke", &a);
 
 	/* Other patterns and other roles' grants stay: say so rather than let the
 	 * caller believe that a right is gone. */

@@ -296,6 +296,8 @@ vault_require(uint32 action, const char *name)
 	for (int i = 0; i < BASIC_ACTIONS; i++)
 		if ((action & actions[i].mask) && vault_allowed(actions[i].mask, name))
 			return;
+	/* A put: whether there is such a secret is not known here. */
+	vault_report(action == VAULT_WRITE ? "update" : action_word(action), "denied", "denied", name);
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("permission denied: role \"%s\" may not %s this secret",

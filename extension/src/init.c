@@ -21,6 +21,7 @@ int			vault_lock_wait = 5000;
 int			vault_lock_hold = 5000;
 int			vault_proxy_login = VAULT_LOGIN_USERS;
 char	   *vault_client_addr_setting;
+bool		vault_node_session = false;
 int			vault_audit_min_age = 90 * 86400;
 bool		vault_preloaded = false;
 
@@ -75,6 +76,18 @@ define_lock_settings(void)
 							 PGC_USERSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
 }
 
+/*
+ * Nodes send it with each connection, with an empty value if there is no address;
+ * nobody else has a reason to. From there it can come but once.
+ */
+static bool
+check_client_addr(char **newval, void **extra, GucSource source)
+{
+	if (source == PGC_S_CLIENT)
+		vault_node_session = true;
+	return true;
+}
+
 static void
 define_login_settings(void)
 {
@@ -86,7 +99,7 @@ define_login_settings(void)
 	DefineCustomStringVariable("hyperion_vault.client_addr",
 							   "Address of the client behind the node.",
 							   NULL, &vault_client_addr_setting, "",
-							   PGC_BACKEND, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
+							   PGC_BACKEND, GUC_NOT_IN_SAMPLE, check_client_addr, NULL, NULL);
 }
 
 /* Nobody who can call prune_audit() may shorten it. */

@@ -66,6 +66,21 @@ static const int secret_cols[] = {
 	Anum_secrets_next_rotation_at, Anum_secrets_created_at, Anum_secrets_updated_at
 };
 
+/* With the prefix, if names can begin with it. */
+static void
+report_list(const text *prefix)
+{
+	char	   *pattern = psprintf("%.*s*", (int) Min(VARSIZE_ANY_EXHDR(prefix), VAULT_NAME_MAX + 1),
+								   VARDATA_ANY(prefix));
+	int			len = strlen(pattern);
+
+	if (vault_pattern_fault(pattern, len) == NULL)
+		pattern[len - 1] = '\0';
+	else
+		pattern[0] = '\0';
+	vault_report("list", "ok", "-", pattern);
+}
+
 /* By name in byte order, from the prefix on. */
 Datum
 vault_list_secrets(PG_FUNCTION_ARGS)
@@ -100,6 +115,7 @@ vault_list_secrets(PG_FUNCTION_ARGS)
 	systable_endscan_ordered(scan);
 	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
+	report_list(prefix);
 	return (Datum) 0;
 }
 
@@ -121,9 +137,14 @@ vault_list_versions(PG_FUNCTION_ARGS)
 	char	   *name = vault_name_arg(fcinfo, 0);
 	VaultRows	out = vault_begin_rows(fcinfo);
 	VaultSecret secret;
+	bool		allowed = vault_allowed(VAULT_LIST, name);
 
-	if (!vault_allowed(VAULT_LIST, name) || !vault_fetch_secret(name, &secret))
+	if (!allowed || !vault_fetch_secret(name, &secret))
+	{
+		vault_report_absent("list", allowed, name);
 		vault_missing(name);
+	}
 	vault_walk_versions(&secret.id, 0, list_version, &out);
+	vault_report("list", "ok", "-", name);
 	return (Datum) 0;
 }

@@ -91,6 +91,17 @@ vault_name_arg(FunctionCallInfo fcinfo, int argno)
 	return text_to_cstring(t);
 }
 
+/* The same where it is only to be told: nothing in place of what is no name. */
+const char *
+vault_name_or_empty(FunctionCallInfo fcinfo, int argno)
+{
+	text	   *t = PG_ARGISNULL(argno) ? NULL : PG_GETARG_TEXT_PP(argno);
+
+	if (t == NULL || vault_name_fault(VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t)) != NULL)
+		return "";
+	return text_to_cstring(t);
+}
+
 Datum
 vault_valid_name(PG_FUNCTION_ARGS)
 {

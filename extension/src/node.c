@@ -185,7 +185,7 @@ vault_node_write(PG_FUNCTION_ARGS)
 	VaultTraits traits = {.node = true};
 	VaultAction action;
 
-	vault_record_arg(fcinfo, 0, &rec);
+	vault_record_arg(fcinfo, 0, &rec, NULL);
 	PreventCommandIfReadOnly("vault.node_write()");
 	action = action_arg(fcinfo, 1);
 	if (action == VAULT_ACTION_CREATE)

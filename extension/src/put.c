@@ -19,8 +19,6 @@ PG_FUNCTION_INFO_V1(vault_put_secret);
 PG_FUNCTION_INFO_V1(vault_create_secret);
 PG_FUNCTION_INFO_V1(vault_rotate_secret);
 
-static VAULT_NORETURN void refuse_value(void);
-
 static void
 refuse_value(void)
 {
@@ -32,20 +30,24 @@ refuse_value(void)
 			 VAULT_HIDE));
 }
 
-/* The value argument as a record; anything else is refused. */
+/* The value argument as a record; anything else is refused. action: of a client's call. */
 void
-vault_record_arg(FunctionCallInfo fcinfo, int argno, VaultRecord *rec)
+vault_record_arg(FunctionCallInfo fcinfo, int argno, VaultRecord *rec, const char *action)
 {
 	text	   *t = PG_GETARG_TEXT_PP(argno);
 
-	if (!vault_record_parse(VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t), rec))
-		refuse_value();
+	if (vault_record_parse(VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t), rec))
+		return;
+	if (action != NULL)
+		vault_report(action, "failed", "unsealed", vault_name_or_empty(fcinfo, 0));
+	refuse_value();
 }
 
 /* NULL asks the node to make a value; here it means that there is no node. */
 static void
-refuse_null_value(const char *function)
+refuse_null_value(FunctionCallInfo fcinfo, const char *function, const char *action)
 {
+	vault_report(action, "failed", "unsealed", vault_name_or_empty(fcinfo, 0));
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			 errmsg("%s without a value did not come through a node", function),
@@ -76,9 +78,10 @@ check_format(const VaultRecord *rec, const VaultRow *row)
 				 VAULT_HIDE));
 }
 
-/* Locks, checks the right again and takes the reservation. */
+/* Locks, checks the right again and takes the reservation, with its change. */
 static void
-claim(VaultAction action, const char *name, const VaultRecord *rec, bool node, VaultRow *row)
+claim(VaultAction action, const char *name, const VaultRecord *rec, bool node, VaultRow *row,
+	  int64 *change)
 {
 	VaultClaim	result = VAULT_CLAIM_NONE;
 
@@ -104,7 +107,7 @@ claim(VaultAction action, const char *name, const VaultRecord *rec, bool node, V
 			vault_check_state(action, name, row);
 			check_format(rec, row);
 		}
-		result = vault_claim(action, name, row, rec);
+		result = vault_claim(action, name, row, rec, change);
 	}
 	if (result == VAULT_CLAIM_USED)
 		ereport(ERROR,
@@ -248,10 +251,17 @@ vault_store(VaultAction action, const char *name, const VaultRecord *rec, const 
 {
 	VaultRow	row;
 	VaultCaller caller;
+	VaultChange change = {
+		.subject = name,
+		.secret = &rec->secret,
+		.version = rec->version,
+		.role = GetUserId()
+	};
 	bool		current;
 
 	PreventCommandIfParallelMode("writing a secret");
-	claim(action, name, rec, traits->node, &row);
+	claim(action, name, rec, traits->node, &row, &change.reserved);
+	change.action = action == VAULT_ACTION_ROTATE ? "rotate" : row.live ? "update" : "create";
 	current = !row.live || rec->version > row.current_version;
 
 	vault_spi_begin(&caller);
@@ -267,6 +277,7 @@ vault_store(VaultAction action, const char *name, const VaultRecord *rec, const 
 	}
 	insert_version(rec, current);
 	vault_spi_end(&caller);
+	vault_log_change(&change);
 	vault_note_changed(&rec->secret, rec->version);
 	return rec->version;
 }
@@ -290,7 +301,7 @@ vault_put_secret(PG_FUNCTION_ARGS)
 				 errmsg("the value of a secret must not be NULL"),
 				 errhint("Use vault.delete_secret() to remove a secret, vault.rotate_secret() for a new random value."),
 				 VAULT_HIDE));
-	vault_record_arg(fcinfo, 1, &rec);
+	vault_record_arg(fcinfo, 1, &rec, "update");
 	PreventCommandIfReadOnly("vault.put_secret()");
 	name = vault_name_arg(fcinfo, 0);
 	traits.description = optional_text(fcinfo, 2);
@@ -349,8 +360,8 @@ vault_create_secret(PG_FUNCTION_ARGS)
 
 	traits.automatic = vault_kind_arg(fcinfo, 1);
 	if (PG_ARGISNULL(2))
-		refuse_null_value("vault.create_secret()");
-	vault_record_arg(fcinfo, 2, &rec);
+		refuse_null_value(fcinfo, "vault.create_secret()", "create");
+	vault_record_arg(fcinfo, 2, &rec, "create");
 	PreventCommandIfReadOnly("vault.create_secret()");
 	name = vault_name_arg(fcinfo, 0);
 	traits.rotation_interval = interval_arg(fcinfo, 3, "1 second", "rotation_interval");
@@ -374,8 +385,8 @@ vault_rotate_secret(PG_FUNCTION_ARGS)
 	char	   *name;
 
 	if (PG_ARGISNULL(1))
-		refuse_null_value("vault.rotate_secret()");
-	vault_record_arg(fcinfo, 1, &rec);
+		refuse_null_value(fcinfo, "vault.rotate_secret()", "rotate");
+	vault_record_arg(fcinfo, 1, &rec, "rotate");
 	PreventCommandIfReadOnly("vault.rotate_secret()");
 	name = vault_name_arg(fcinfo, 0);
 	PG_RETURN_INT32(vault_store(VAULT_ACTION_ROTATE, name, &rec, &traits));

@@ -172,6 +172,7 @@ vault_read_secret(PG_FUNCTION_ARGS)
 	ReadState	state = {0};
 	bool		missing_ok = !PG_ARGISNULL(2) && PG_GETARG_BOOL(2);
 	int32		version = 0;
+	bool		allowed;
 
 	/* No name, no secret: as in any outer join. */
 	if (PG_ARGISNULL(0))
@@ -185,7 +186,8 @@ vault_read_secret(PG_FUNCTION_ARGS)
 	}
 	state.name = text_to_cstring(t);
 
-	if (vault_allowed(VAULT_READ, state.name) && vault_fetch_secret(state.name, &state.secret))
+	allowed = vault_allowed(VAULT_READ, state.name);
+	if (allowed && vault_fetch_secret(state.name, &state.secret))
 	{
 		version = PG_ARGISNULL(1) ? state.secret.current_version : PG_GETARG_INT32(1);
 		if (version > 0)
@@ -193,6 +195,7 @@ vault_read_secret(PG_FUNCTION_ARGS)
 	}
 	if (state.sealed != NULL)
 		PG_RETURN_POINTER(state.sealed);
+	vault_report_absent("read", allowed, state.name);
 	if (!missing_ok)
 		vault_missing(state.name);
 	PG_RETURN_NULL();

@@ -49,7 +49,7 @@ vault_complete_rotation(PG_FUNCTION_ARGS)
 	VaultRecord rec;
 	VaultTraits traits = {.node = true};
 
-	vault_record_arg(fcinfo, 3, &rec);
+	vault_record_arg(fcinfo, 3, &rec, NULL);
 	PreventCommandIfReadOnly("vault.complete_rotation()");
 	if (!claim_holds(PG_GETARG_DATUM(0), PG_GETARG_DATUM(1), PG_GETARG_DATUM(2), &rec.secret))
 		ereport(ERROR,

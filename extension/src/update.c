@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * update.c
- *		update_secret and delete_secret.
+ *		update_secret and delete_secret, and the same for a node: node_update,
+ *		node_reschedule, node_delete.
  */
 #include "vault.h"
 
@@ -12,20 +13,47 @@
 
 PG_FUNCTION_INFO_V1(vault_update_secret);
 PG_FUNCTION_INFO_V1(vault_delete_secret);
+PG_FUNCTION_INFO_V1(vault_node_update);
+PG_FUNCTION_INFO_V1(vault_node_reschedule);
+PG_FUNCTION_INFO_V1(vault_node_delete);
 
 #define INTERVAL_LITERAL(s) \
 	DirectFunctionCall3(interval_in, CStringGetDatum(s), \
 						ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))
 
-/* NULL leaves a column as it is; '0' clears an interval, '' the description. */
-static void
-check_interval(FunctionCallInfo fcinfo, int argno, const char *min, const char *what)
+/* What an update says; where it says nothing a column stays as it is. */
+enum
 {
-	Datum		value;
+	ROTATION_INTERVAL,
+	GRACE_PERIOD,
+	DESCRIPTION,
+	NEXT_ROTATION_AT,
+	ALLOWED_CIDRS,
+	COLUMNS
+};
 
-	if (PG_ARGISNULL(argno))
+typedef struct Update
+{
+	Datum		value[COLUMNS];
+	bool		given[COLUMNS];
+} Update;
+
+static void
+take(Update *u, int column, FunctionCallInfo fcinfo, int argno)
+{
+	u->given[column] = !PG_ARGISNULL(argno);
+	if (u->given[column])
+		u->value[column] = PG_GETARG_DATUM(argno);
+}
+
+/* '0' clears an interval, '' the description, '{}' the networks. */
+static void
+check_interval(const Update *u, int column, const char *min, const char *what)
+{
+	Datum		value = u->value[column];
+
+	if (!u->given[column])
 		return;
-	value = PG_GETARG_DATUM(argno);
 	if (DatumGetBool(DirectFunctionCall2(interval_eq, value, INTERVAL_LITERAL("0"))))
 		return;
 	if (DatumGetBool(DirectFunctionCall2(interval_lt, value, INTERVAL_LITERAL(min))) ||
@@ -53,18 +81,19 @@ check_date(TimestampTz date)
 }
 
 static void
-check_update(FunctionCallInfo fcinfo, const VaultRow *row)
+check_update(const Update *u, const VaultRow *row)
 {
-	check_interval(fcinfo, 1, "1 second", "rotation_interval");
-	check_interval(fcinfo, 2, "0 seconds", "grace_period");
-	if (!row->automatic && (!PG_ARGISNULL(1) || !PG_ARGISNULL(4)))
+	check_interval(u, ROTATION_INTERVAL, "1 second", "rotation_interval");
+	check_interval(u, GRACE_PERIOD, "0 seconds", "grace_period");
+	if (!row->automatic && (u->given[ROTATION_INTERVAL] || u->given[NEXT_ROTATION_AT]))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a manual secret has no rotation_interval and no next_rotation_at"),
 				 errhint("The kind of a secret is fixed when it is created.")));
-	if (!PG_ARGISNULL(4))
-		check_date(PG_GETARG_TIMESTAMPTZ(4));
-	if (!PG_ARGISNULL(3) && VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(3)) > VAULT_DESCRIPTION_MAX)
+	if (u->given[NEXT_ROTATION_AT])
+		check_date(DatumGetTimestampTz(u->value[NEXT_ROTATION_AT]));
+	if (u->given[DESCRIPTION] &&
+		VARSIZE_ANY_EXHDR(DatumGetTextPP(u->value[DESCRIPTION])) > VAULT_DESCRIPTION_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the description is too long"),
@@ -73,10 +102,13 @@ check_update(FunctionCallInfo fcinfo, const VaultRow *row)
 
 /* Locks a living secret, else P0002. */
 static void
-lock_living(const char *name, VaultRow *row)
+lock_living(const char *name, bool node, VaultRow *row)
 {
-	if (!vault_lock_name(name, false, row) || !row->live)
-		vault_missing(name);
+	if (vault_lock_name(name, false, row) && row->live)
+		return;
+	if (!node)
+		vault_report_absent("update", true, name);
+	vault_missing(name);
 }
 
 /* A rotation that was put off or called off is no longer to be done. */
@@ -95,31 +127,20 @@ drop_job_not_due(const VaultRow *row)
 				  1, types, values, NULL, SPI_OK_DELETE);
 }
 
-Datum
-vault_update_secret(PG_FUNCTION_ARGS)
+/* A new interval counts from now, unless the next date is given as well. */
+static void
+store_update(const VaultRow *row, const Update *u)
 {
 	static SPIPlanPtr plan = NULL;
-	static const Oid types[] = {UUIDOID, INTERVALOID, INTERVALOID, TEXTOID, TIMESTAMPTZOID};
-	char	   *name = vault_name_arg(fcinfo, 0);
-	VaultRow	row;
-	VaultCaller caller;
-	Datum		values[5];
-	char		nulls[6] = "     ";
+	static const Oid types[] = {UUIDOID, INTERVALOID, INTERVALOID, TEXTOID, TIMESTAMPTZOID, CIDRARRAYOID};
+	Datum		values[COLUMNS + 1] = {UUIDPGetDatum(&row->id)};
+	char		nulls[COLUMNS + 2] = " ";
 
-	PreventCommandIfReadOnly("vault.update_secret()");
-	vault_require(VAULT_UPDATE, name);
-	lock_living(name, &row);
-	vault_require(VAULT_UPDATE, name);
-	check_update(fcinfo, &row);
-
-	values[0] = UUIDPGetDatum(&row.id);
-	for (int i = 1; i < 5; i++)
+	for (int i = 0; i < COLUMNS; i++)
 	{
-		values[i] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
-		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
+		values[i + 1] = u->value[i];
+		nulls[i + 1] = u->given[i] ? ' ' : 'n';
 	}
-	vault_spi_begin(&caller);
-	/* A new interval counts from now, unless the next date is given as well. */
 	vault_spi_run(&plan,
 				  "UPDATE vault.secrets SET"
 				  " rotation_interval = CASE WHEN $2 IS NULL THEN rotation_interval"
@@ -132,10 +153,86 @@ vault_update_secret(PG_FUNCTION_ARGS)
 				  " WHEN $3 OPERATOR(pg_catalog.=) '0'::pg_catalog.interval THEN NULL ELSE $3 END,"
 				  " description = CASE WHEN $4 IS NULL THEN description"
 				  " WHEN $4 OPERATOR(pg_catalog.=) '' THEN NULL ELSE $4 END,"
+				  " allowed_cidrs = CASE WHEN $6 IS NULL THEN allowed_cidrs"
+				  " WHEN pg_catalog.cardinality($6) OPERATOR(pg_catalog.=) 0 THEN NULL ELSE $6 END,"
 				  " updated_at = pg_catalog.now() WHERE id OPERATOR(pg_catalog.=) $1",
-				  5, types, values, nulls, SPI_OK_UPDATE);
+				  6, types, values, nulls, SPI_OK_UPDATE);
+}
+
+static void
+log_change(const char *action, const char *name, const VaultRow *row, int32 version)
+{
+	VaultChange change = {
+		.action = action,
+		.subject = name,
+		.secret = &row->id,
+		.version = version,
+		.role = GetUserId()
+	};
+
+	vault_log_change(&change);
+}
+
+/* node: it has checked the right. */
+static void
+update(const char *name, const Update *u, bool node)
+{
+	VaultRow	row;
+	VaultCaller caller;
+
+	if (!node)
+		vault_require(VAULT_UPDATE, name);
+	lock_living(name, node, &row);
+	if (!node)
+		vault_require(VAULT_UPDATE, name);
+	check_update(u, &row);
+
+	vault_spi_begin(&caller);
+	store_update(&row, u);
 	drop_job_not_due(&row);
 	vault_spi_end(&caller);
+	log_change("update", name, &row, 0);
+}
+
+Datum
+vault_update_secret(PG_FUNCTION_ARGS)
+{
+	char	   *name = vault_name_arg(fcinfo, 0);
+	Update		u = {0};
+
+	PreventCommandIfReadOnly("vault.update_secret()");
+	take(&u, ROTATION_INTERVAL, fcinfo, 1);
+	take(&u, GRACE_PERIOD, fcinfo, 2);
+	take(&u, DESCRIPTION, fcinfo, 3);
+	take(&u, NEXT_ROTATION_AT, fcinfo, 4);
+	update(name, &u, false);
+	PG_RETURN_VOID();
+}
+
+Datum
+vault_node_update(PG_FUNCTION_ARGS)
+{
+	char	   *name = vault_name_arg(fcinfo, 0);
+	Update		u = {0};
+
+	PreventCommandIfReadOnly("vault.node_update()");
+	take(&u, ROTATION_INTERVAL, fcinfo, 1);
+	take(&u, GRACE_PERIOD, fcinfo, 2);
+	take(&u, DESCRIPTION, fcinfo, 3);
+	take(&u, ALLOWED_CIDRS, fcinfo, 4);
+	update(name, &u, true);
+	PG_RETURN_VOID();
+}
+
+Datum
+vault_node_reschedule(PG_FUNCTION_ARGS)
+{
+	char	   *name = vault_name_arg(fcinfo, 0);
+	Update		u = {0};
+
+	PreventCommandIfReadOnly("vault.node_reschedule()");
+	take(&u, NEXT_ROTATION_AT, fcinfo, 1);
+	update(name, &u, true);
 	PG_RETURN_VOID();
 }
 
@@ -166,23 +263,46 @@ bury(const VaultRow *row)
 				  1, types, values, NULL, SPI_OK_UPDATE);
 }
 
-/* True if there was a secret to delete. */
-Datum
-vault_delete_secret(PG_FUNCTION_ARGS)
+/* True if there was a secret to delete. node: it has checked the right. */
+static bool
+delete(const char *name, bool node)
 {
-	char	   *name = vault_name_arg(fcinfo, 0);
 	VaultRow	row;
 	VaultCaller caller;
 
-	PreventCommandIfReadOnly("vault.delete_secret()");
-	vault_require(VAULT_DELETE, name);
+	if (!node)
+		vault_require(VAULT_DELETE, name);
 	if (!vault_lock_name(name, false, &row) || !row.live)
-		PG_RETURN_BOOL(false);
-	vault_require(VAULT_DELETE, name);
+	{
+		if (!node)
+			vault_report_absent("delete", true, name);
+		return false;
+	}
+	if (!node)
+		vault_require(VAULT_DELETE, name);
 
 	vault_spi_begin(&caller);
 	bury(&row);
 	vault_spi_end(&caller);
+	log_change("delete", name, &row, row.current_version);
 	vault_note_changed(&row.id, 0);
-	PG_RETURN_BOOL(true);
+	return true;
+}
+
+Datum
+vault_delete_secret(PG_FUNCTION_ARGS)
+{
+	char	   *name = vault_name_arg(fcinfo, 0);
+
+	PreventCommandIfReadOnly("vault.delete_secret()");
+	PG_RETURN_BOOL(delete(name, false));
+}
+
+Datum
+vault_node_delete(PG_FUNCTION_ARGS)
+{
+	char	   *name = vault_name_arg(fcinfo, 0);
+
+	PreventCommandIfReadOnly("vault.node_delete()");
+	PG_RETURN_BOOL(delete(name, true));
 }

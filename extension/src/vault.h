@@ -17,8 +17,10 @@
  *		version.c	next_version, reservations
  *		hold.c		the timer over a held name
  *		put.c		put_secret, create_secret, rotate_secret
- *		update.c	update_secret, delete_secret
+ *		update.c	update_secret, delete_secret, and the node's node_update, ...
  *		changed.c	notifications on vault_changed
+ *		change.c	rows of vault.changes
+ *		report.c	what the node is told of it
  *		verify.c	verify_begin, verify_secret
  *		login.c		login_verifier
  *		session.c	session_state
@@ -82,6 +84,7 @@ extern int	vault_lock_wait;
 extern int	vault_lock_hold;
 extern int	vault_proxy_login;
 extern char *vault_client_addr_setting;
+extern bool vault_node_session;
 extern int	vault_audit_min_age;
 extern bool vault_preloaded;
 
@@ -98,6 +101,7 @@ extern uint64 vault_watch_generation(void);
 extern const char *vault_name_fault(const char *name, int len);
 extern const char *vault_pattern_fault(const char *pattern, int len);
 extern char *vault_name_arg(FunctionCallInfo fcinfo, int argno);
+extern const char *vault_name_or_empty(FunctionCallInfo fcinfo, int argno);
 
 /* ---- record.c ---- */
 typedef struct VaultBytes
@@ -254,10 +258,31 @@ extern void vault_check_state(VaultAction action, const char *name, const VaultR
 extern int32 vault_reserve(VaultAction action, const char *name, const VaultRow *row, int n,
 						   pg_uuid_t *id);
 extern VaultClaim vault_claim(VaultAction action, const char *name, const VaultRow *row,
-							  const VaultRecord *rec);
+							  const VaultRecord *rec, int64 *change);
 
 /* ---- changed.c ---- */
 extern void vault_note_changed(const pg_uuid_t *secret, int32 version);
+
+/* ---- change.c ---- */
+typedef struct VaultChange
+{
+	const char *action;
+	const char *subject;		/* a secret's name, or whatever else it is of */
+	const pg_uuid_t *secret;	/* NULL: of none */
+	int32		version;		/* 0: none */
+	int64		reserved;		/* vault_reserve_change(); 0: a new number */
+	Oid			role;			/* in whose right it is done */
+} VaultChange;
+
+extern int64 vault_reserve_change(void);
+extern void vault_log_change(const VaultChange *change);
+
+/* ---- report.c ---- */
+extern void vault_report_change(const char *action, int32 version, int64 change,
+								const char *subject);
+extern void vault_report(const char *action, const char *outcome, const char *reason,
+						 const char *subject);
+extern void vault_report_absent(const char *action, bool allowed, const char *name);
 
 /* ---- put.c ---- */
 
@@ -281,7 +306,8 @@ typedef struct VaultTraits
 	text	   *description;
 } VaultTraits;
 
-extern void vault_record_arg(FunctionCallInfo fcinfo, int argno, VaultRecord *rec);
+extern void vault_record_arg(FunctionCallInfo fcinfo, int argno, VaultRecord *rec,
+							 const char *action);
 extern bool vault_kind_arg(FunctionCallInfo fcinfo, int argno);
 extern int32 vault_store(VaultAction action, const char *name, const VaultRecord *rec,
 						 const VaultTraits *traits);

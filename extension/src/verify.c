@@ -92,15 +92,19 @@ vault_verify_begin(PG_FUNCTION_ARGS)
 	TupleDesc	desc;
 	Datum		values[2];
 	bool		nulls[2] = {false, false};
+	bool		allowed;
 
 	c.name = vault_name_arg(fcinfo, 0);
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "verify_begin must return a row");
-	if (!vault_allowed(VAULT_VERIFY, c.name) || !vault_fetch_secret(c.name, &c.secret))
-		vault_missing(c.name);
-	vault_walk_versions(&c.secret.id, 0, collect, &c);
+	allowed = vault_allowed(VAULT_VERIFY, c.name);
+	if (allowed && vault_fetch_secret(c.name, &c.secret))
+		vault_walk_versions(&c.secret.id, 0, collect, &c);
 	if (c.texts == NULL)
+	{
+		vault_report_absent("verify", allowed, c.name);
 		vault_missing(c.name);
+	}
 
 	values[0] = PointerGetDatum(new_challenge(c.name));
 	values[1] = makeArrayResult(c.texts, CurrentMemoryContext);
@@ -182,12 +186,15 @@ vault_verify_secret(PG_FUNCTION_ARGS)
 	value = PG_GETARG_TEXT_PP(1);
 
 	if (!parse_answer(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), challenge, &version))
+	{
+		vault_report("verify", "failed", "unsealed", vault_name_or_empty(fcinfo, 0));
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("the value to verify reached the server and was refused"),
 				 errdetail("A hyperion-vault node compares values; they never travel to PostgreSQL."),
 				 errhint("Connect to a node and write the value as a constant or parameter of the call itself."),
 				 VAULT_HIDE));
+	}
 	/* A definer function would let its caller use the owner's right. */
 	if (GetUserId() != GetOuterUserId() || InLocalUserIdChange())
 		ereport(ERROR,

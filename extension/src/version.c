@@ -11,8 +11,10 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -31,6 +33,7 @@ typedef struct Reservation
 	pg_uuid_t	tomb;			/* then: the id that its row had */
 	int32		first;
 	int32		n;
+	int64	   *changes;		/* one a version; NULL: numbered when it is stored */
 	SubTransactionId made;
 	SubTransactionId used[FLEXIBLE_ARRAY_MEMBER];	/* 0: not stored yet */
 } Reservation;
@@ -149,6 +152,8 @@ vault_check_action(VaultAction action, const char *name, const VaultRow *row)
 	else if (action == VAULT_ACTION_ROTATE)
 		need = VAULT_ROTATE;
 	vault_require(need, name);
+	if (action == VAULT_ACTION_ROTATE && !row->live)
+		vault_report_absent("rotate", true, name);
 	vault_check_state(action, name, row);
 	if (row->live && row->userpass)
 		ereport(ERROR,
@@ -233,11 +238,13 @@ vault_reserve(VaultAction action, const char *name, const VaultRow *row, int n, 
 }
 
 /*
- * Takes the reserved version that rec was sealed for. Marked with the current
- * subtransaction, so an error in what follows gives it back.
+ * Takes the reserved version that rec was sealed for, and the number of the change
+ * that goes with it (0: none yet). Marked with the current subtransaction, so an
+ * error in what follows gives it back.
  */
 VaultClaim
-vault_claim(VaultAction action, const char *name, const VaultRow *row, const VaultRecord *rec)
+vault_claim(VaultAction action, const char *name, const VaultRow *row, const VaultRecord *rec,
+			int64 *change)
 {
 	for (Reservation *r = reservations; r != NULL; r = r->next)
 	{
@@ -254,6 +261,7 @@ vault_claim(VaultAction action, const char *name, const VaultRow *row, const Vau
 		if (!same_uuid(&row->id, row->live ? &r->id : &r->tomb) || (!row->live && !r->fresh))
 			return VAULT_CLAIM_NONE;
 		*used = GetCurrentSubTransactionId();
+		*change = r->changes ? r->changes[rec->version - r->first] : 0;
 		return VAULT_CLAIM_OK;
 	}
 	return VAULT_CLAIM_NONE;
@@ -285,6 +293,26 @@ action_arg(FunctionCallInfo fcinfo, int argno, uint32 *need)
 			 errhint("The actions of vault.next_version() are put, create and rotate.")));
 }
 
+/*
+ * Numbers the changes of the newest reservation: the node records each version with
+ * its own before it sends the value.
+ */
+static Datum
+reserve_changes(void)
+{
+	Reservation *r = reservations;
+	Datum	   *numbers = palloc(r->n * sizeof(Datum));
+
+	r->changes = MemoryContextAlloc(TopTransactionContext, r->n * sizeof(int64));
+	for (int32 i = 0; i < r->n; i++)
+	{
+		r->changes[i] = vault_reserve_change();
+		numbers[i] = Int64GetDatum(r->changes[i]);
+	}
+	return PointerGetDatum(construct_array(numbers, r->n, INT8OID, sizeof(int64),
+										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
 Datum
 vault_next_version(PG_FUNCTION_ARGS)
 {
@@ -294,10 +322,9 @@ vault_next_version(PG_FUNCTION_ARGS)
 	VaultAction action = action_arg(fcinfo, 2, &need);
 	VaultRow	row;
 	pg_uuid_t	id;
-	int32		first;
 	TupleDesc	desc;
-	Datum		values[2];
-	bool		nulls[2] = {false, false};
+	Datum		values[3];
+	bool		nulls[3] = {false, false, false};
 
 	if (n < 1 || n > MAX_RESERVED)
 		ereport(ERROR,
@@ -316,12 +343,15 @@ vault_next_version(PG_FUNCTION_ARGS)
 	 */
 	vault_require(need, name);
 	if (!vault_lock_name(name, action != VAULT_ACTION_ROTATE, &row))
+	{
+		vault_report_absent("rotate", true, name);
 		vault_missing(name);
+	}
 	vault_check_action(action, name, &row);
 
-	first = vault_reserve(action, name, &row, n, &id);
-
+	values[1] = Int32GetDatum(vault_reserve(action, name, &row, n, &id));
 	values[0] = UUIDPGetDatum(&id);
-	values[1] = Int32GetDatum(first);
+	if (desc->natts > 2)		/* before 1.7 it returned no more */
+		values[2] = reserve_changes();
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

@@ -168,6 +168,8 @@ upgrade_and_restore() {
 	run "CREATE DATABASE upgraded" postgres
 	run "CREATE EXTENSION hyperion_vault VERSION '1.0'; SELECT vault.grant_service_role('regress_hv_service')" upgraded
 	run "ALTER EXTENSION hyperion_vault UPDATE TO '1.1'" upgraded
+	run "REVOKE EXECUTE ON FUNCTION vault.next_version(text, int, text) FROM PUBLIC;
+		GRANT EXECUTE ON FUNCTION vault.next_version(text, int, text) TO regress_hv_app WITH GRANT OPTION" upgraded
 	run "ALTER EXTENSION hyperion_vault UPDATE" upgraded
 	run "CREATE DATABASE restored" postgres
 	"$BINDIR/pg_dump" -Fc -f "$SCRATCH/upgraded" upgraded
@@ -176,6 +178,9 @@ upgrade_and_restore() {
 		expect t "SELECT has_function_privilege('regress_hv_service', 'vault.hba_rules()', 'EXECUTE')" "$name"
 		expect f "SELECT has_function_privilege('regress_hv_app', 'vault.hba_rules()', 'EXECUTE')" "$name"
 		expect t "SELECT has_function_privilege('regress_hv_app', 'vault.replayed()', 'EXECUTE')" "$name"
+		# What was made anew on the way has the rights of before.
+		expect t "SELECT has_function_privilege('regress_hv_app', 'vault.next_version(text, int, text)', 'EXECUTE WITH GRANT OPTION')" "$name"
+		expect f "SELECT has_function_privilege('regress_hv_bob', 'vault.next_version(text, int, text)', 'EXECUTE')" "$name"
 		run "DROP DATABASE $name" postgres
 	done
 }
