@@ -63,7 +63,7 @@ func TestPoolerBehind(t *testing.T) {
 		users := verifiers(t)
 		settings := shared.Nodes[0].Settings(t)
 		users[settings["VAULT_PG_USER"]] = settings["VAULT_PG_PASSWORD"]
-		for _, lines := range []string{"", allParams} {
+		for _, lines := range []string{"", allParams + ",hyperion_vault.client_addr"} {
 			params := "as it is"
 			if lines != "" {
 				params = "startup parameters ignored"

@@ -204,6 +204,7 @@ func serviceConfig(c Config, at Server) (*pgconn.Config, error) {
 		"default_transaction_isolation":       "read committed", // a standby refuses serializable, which may be the database's
 		"statement_timeout":                   strconv.FormatInt(storeTimeout.Milliseconds(), 10),
 		"idle_in_transaction_session_timeout": strconv.FormatInt(storeTimeout.Milliseconds(), 10),
+		"hyperion_vault.client_addr":          "", // it has none, but is a node's: the extension tells it what was done
 	}
 	if at.Network == "unix" {
 		var d net.Dialer

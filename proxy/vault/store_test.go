@@ -44,7 +44,7 @@ func TestServiceConfigIgnoresEnvironment(t *testing.T) {
 		}
 	}
 	slices.Sort(params)
-	if want := "application_name client_encoding default_transaction_isolation idle_in_transaction_session_timeout search_path statement_timeout"; strings.Join(params, " ") != want {
+	if want := "application_name client_encoding default_transaction_isolation hyperion_vault.client_addr idle_in_transaction_session_timeout search_path statement_timeout"; strings.Join(params, " ") != want {
 		t.Errorf("parameters %v, want %s", params, want)
 	}
 	if cc.RuntimeParams["search_path"] != "pg_catalog, pg_temp" {
