@@ -61,6 +61,7 @@ AS $$
 DECLARE
 	n int = coalesce(cardinality(hashes), 0);
 	batch vault.audit_log[];
+	stored int;
 	other bigint;
 BEGIN
 	IF getdatabaseencoding() <> 'UTF8' THEN
@@ -101,9 +102,12 @@ BEGIN
 			direct, reason, change, statement, hash, prev_hash, i)
 		WHERE u.i <= n;
 	INSERT INTO vault.audit_log SELECT b.* FROM unnest(batch) b ON CONFLICT DO NOTHING;
-	-- Not behind a head: somebody has put them there. What is equal may stay.
-	SELECT min(b.seq) INTO other FROM unnest(batch) b
-		JOIN vault.audit_log l ON l.node_id = node AND l.seq = b.seq WHERE l IS DISTINCT FROM b;
+	GET DIAGNOSTICS stored = ROW_COUNT;
+	-- Those that are there ahead of the head somebody has put there. What is equal may stay.
+	IF stored < n THEN
+		SELECT min(b.seq) INTO other FROM unnest(batch) b
+			JOIN vault.audit_log l ON l.node_id = node AND l.seq = b.seq WHERE l IS DISTINCT FROM b;
+	END IF;
 	IF other IS NOT NULL THEN
 		RAISE EXCEPTION 'audit record % of node % is there already and is another one', other, node
 			USING ERRCODE = 'unique_violation',
