@@ -19,9 +19,9 @@ const (
 
 	formatV1 = 0x01
 
-	// Sixteen lengths, and what has a fixed or a least length; then five texts, an
+	// Seventeen lengths, and what has a fixed or a least length; then five texts, an
 	// address and three words at their longest.
-	minBody = 16*4 + 1 + 16 + 8 + 8 + 3 + 4 + 1 + 8
+	minBody = 17*4 + 1 + 16 + 8 + 8 + 3 + 4 + 1 + 8 + 8
 	maxBody = minBody + 5*MaxText + 16 + 3*(maxWord-1)
 
 	maxMicros = 253402300799_999999 // the year 9999, which timestamptz can hold
@@ -116,7 +116,8 @@ func (r *Record) appendBody(b []byte, node NodeID, seq uint64) []byte {
 	}
 	b = append(b, 0, 0, 0, 1, direct)
 	b = appendField(b, r.Reason)
-	return appendUint64(b, uint64(r.Change)) //nolint:gosec // see check
+	b = appendUint64(b, uint64(r.Change)) //nolint:gosec // see check
+	return appendUint64(b, r.Statement)
 }
 
 func appendAddr(b []byte, a netip.Addr) []byte {
@@ -159,6 +160,7 @@ func decodeBody(b []byte) (row Row, err error) {
 	direct := d.next(1, 1)
 	row.Reason = string(d.next(0, MaxText))
 	change := d.uint64()
+	row.Statement = d.uint64()
 	switch {
 	case d.bad || len(d.rest) != 0:
 		return Row{}, fmt.Errorf("%w: a field's length is out of bounds", ErrRecord)

@@ -29,11 +29,11 @@ var (
 		{At: testTime, Face: FaceNode, Action: ActionStart, Outcome: OutcomeOK, Reason: leftFirst},
 		{
 			At: testTime.Add(time.Second), Actor: "ann", SessionRole: "app", Addr: netip.MustParseAddr("192.0.2.7"), Face: FaceSQL, Database: "app",
-			Action: ActionRead, Secret: "db/password", Version: 3, Outcome: OutcomeOK, Direct: true,
+			Action: ActionRead, Secret: "db/password", Version: 3, Outcome: OutcomeOK, Direct: true, Statement: 0x8d7a_0000_0000_0c01,
 		},
 		{
 			At: testTime.Add(2 * time.Second), Actor: "backup-token", Addr: netip.MustParseAddr("2001:db8::1"), Face: FaceREST,
-			Action: ActionUpdate, Secret: "Größe", Version: 1<<31 - 1, Outcome: OutcomeDenied, Reason: "forbidden", Change: 1<<63 - 1,
+			Action: ActionUpdate, Secret: "Größe", Version: 1<<31 - 1, Outcome: OutcomeDenied, Reason: "forbidden", Change: 1<<63 - 1, Statement: 1<<64 - 1,
 		},
 	}
 )
@@ -128,7 +128,7 @@ func TestDecodeIsStrict(t *testing.T) {
 		}
 	}
 	two := good.appendBody(nil, good.Node, good.Seq)
-	two[len(two)-8-4-4-1] = 2 // direct
+	two[len(two)-2*(4+8)-4-1] = 2 // direct
 	if _, err := decodeBody(two); !errors.Is(err, ErrRecord) {
 		t.Errorf("direct = 2: got %v, want ErrRecord", err)
 	}

@@ -38,6 +38,14 @@ const (
 	ActionList   Action = "list"
 )
 
+// Other things that clients do.
+const (
+	ActionGrant     Action = "grant"     // Record.Secret is a role and a pattern
+	ActionRevoke    Action = "revoke"    // as above
+	ActionLogin     Action = "login"     // to the proxy, or a token that nobody has
+	ActionTampering Action = "tampering" // a record was to be opened that is not genuine
+)
+
 // What administrators do by REST with roles and tokens; Record.Secret is then the
 // role's or the token's name.
 const (
@@ -55,7 +63,12 @@ const (
 	ActionStart Action = "start" // the spool was opened; Reason says how it was left
 	ActionStop  Action = "stop"  // it was closed: nothing is missing
 	ActionClock Action = "clock" // the clock was set; Reason says by how much
+	ActionGap   Action = "gap"   // the vault has lost records that are not here any more; Reason says which
 )
+
+// ActionWithheld stands in a table in place of what was not to be shipped. No node
+// appends it.
+const ActionWithheld Action = "withheld"
 
 // Outcome is how it ended, as far as this node knows.
 type Outcome string
@@ -89,4 +102,5 @@ type Record struct {
 	Direct      bool   // the statement's own text names a vault function
 	Reason      string // why it was not OK: a kind of error, never its text
 	Change      int64  // the server's own note of a change: vault.changes.id
+	Statement   uint64 // the fingerprint of the statement, without its literals; 0: none
 }

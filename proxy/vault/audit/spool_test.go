@@ -56,7 +56,7 @@ func TestAppend(t *testing.T) {
 	s := openOS(t, t.TempDir(), Options{})
 	full := Record{
 		At: time.UnixMicro(1_700_000_000_123456).UTC(), Actor: "ann", SessionRole: "app", Addr: netip.MustParseAddr("2001:db8::1"), Face: FaceREST,
-		Database: "db", Action: ActionVerify, Secret: "a/b", Version: 7, Outcome: OutcomeMismatch, Direct: true, Reason: "kind", Change: 9,
+		Database: "db", Action: ActionVerify, Secret: "a/b", Version: 7, Outcome: OutcomeMismatch, Direct: true, Reason: "kind", Change: 9, Statement: 1 << 63,
 	}
 	strange := read("a\x00b\xff")
 	strange.At, strange.Addr, strange.Actor = full.At, netip.MustParseAddr("::ffff:10.0.0.1"), strings.Repeat("é", 200)
