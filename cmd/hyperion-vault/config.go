@@ -93,25 +93,20 @@ func vaultEnvironment(environ []string) map[string]string {
 	return found
 }
 
-// unknownNames warns of what looks misspelt, of lines that mean nothing, and of
-// settings that nothing reads yet.
+// unknownNames warns of what looks misspelt, and of lines that mean nothing.
 func unknownNames(env, lines map[string]string) []string {
 	known := []string{"VAULT_CONFIG"}
 	for _, st := range settingList() {
 		known = append(known, st.name)
 	}
-	var warnings, later []string
+	var warnings []string
 	seen := map[string]bool{}
 	check := func(name string, inFile bool) {
 		if seen[name] || slices.Contains(known, name) {
 			return
 		}
 		seen[name] = true
-		if slices.Contains(laterSettings, name) {
-			later = append(later, name)
-			return
-		}
-		near := nearest(name, append(slices.Clone(known), laterSettings...))
+		near := nearest(name, known)
 		switch {
 		case near != "":
 			warnings = append(warnings, fmt.Sprintf("%s is not a setting; did you mean %s?", name, near))
@@ -126,14 +121,6 @@ func unknownNames(env, lines map[string]string) []string {
 		check(name, false)
 	}
 	slices.Sort(warnings)
-	if len(later) > 0 {
-		slices.Sort(later)
-		text := " belongs to a part not built yet and has no effect"
-		if len(later) > 1 {
-			text = " belong to a part not built yet and have no effect"
-		}
-		warnings = append(warnings, strings.Join(later, ", ")+text)
-	}
 	return warnings
 }
 

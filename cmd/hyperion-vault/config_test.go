@@ -239,7 +239,7 @@ func TestWarnings(t *testing.T) {
 	env["VAULT_ALLOWED_IP"] = "loopback"                          // two edits
 	env["VAULT_ADDR"] = "http://127.0.0.1:8200"                   // another program's
 	env["VAULT_SERVICE_HOST"] = "10.0.0.3"                        // Kubernetes
-	env["VAULT_AUDIT_SYNC"], env["VAULT_CONFIG"] = "always", file // later; known
+	env["VAULT_CONFIG"] = file // known
 	env["VAULT_READ_AUTH"] = "both"
 	_, got, err := parseServe(t, nil, env, file)
 	if err != nil {
@@ -249,7 +249,6 @@ func TestWarnings(t *testing.T) {
 		"AWS_REGION in the configuration file is not a setting and is ignored",
 		"VAULT_ALLOWED_IP is not a setting; did you mean VAULT_ALLOWED_IPS?",
 		"VAULT_PG_HOST is not a setting; did you mean VAULT_PG_HOSTS?",
-		"VAULT_AUDIT_SYNC belongs to a part not built yet and has no effect",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)

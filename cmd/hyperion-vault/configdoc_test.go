@@ -34,8 +34,6 @@ func settingsTable() string {
 		}
 		fmt.Fprintf(&b, "| `%s`<br>%s | %s | %s Form: %s. |\n", st.name, flag, preset, cell.Replace(st.help), cell.Replace(st.form))
 	}
-	b.WriteString("\nSettings of parts that are not built yet are known by name, named in one warning, and have no effect:\n")
-	b.WriteString("`" + strings.Join(laterSettings, "`, `") + "`.\n")
 	return b.String()
 }
 
@@ -78,10 +76,5 @@ func TestSettingsAreDescribed(t *testing.T) {
 			t.Errorf("%s: a secret has no default", st.name)
 		}
 		seen[st.name] = true
-	}
-	for _, name := range laterSettings {
-		if seen[name] {
-			t.Errorf("%s is built: it no longer belongs to the later settings", name)
-		}
 	}
 }

@@ -105,7 +105,7 @@ func awsEnvironment(environ []string, endpoint string) []string {
 
 // nodeSettings are the settings in our own environment, for every node's file.
 func nodeSettings(environ []string) map[string]string {
-	known := slices.Clone(laterSettings)
+	var known []string
 	for _, st := range settingList() {
 		known = append(known, st.name)
 	}

@@ -117,7 +117,7 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 }
 
 // readiness is the answer of /readyz: "ok", "degraded" (a fault that other
-// nodes share) or "unavailable" (this node should get no client).
+// nodes share, or with which all but secrets is served) or "unavailable" (this node should get no client).
 type readiness struct {
 	Status string            `json:"status"`
 	Role   string            `json:"role,omitempty"`
@@ -128,7 +128,7 @@ type readiness struct {
 const healthTimeout = 5 * time.Second
 
 // parts are what readyz can be asked to require.
-var parts = []string{"server", "kms", "primary", "lag"}
+var parts = []string{"server", "kms", "primary", "lag", "audit"}
 
 func (n *node) readyz(w http.ResponseWriter, r *http.Request) {
 	// A client that has closed its half of the connection waits for the answer.
@@ -163,7 +163,7 @@ func (n *node) is(role string, w http.ResponseWriter, r *http.Request) {
 
 // ready names each part; a shared fault is an error only if it is required.
 func (n *node) ready(ctx context.Context, require []string) (readiness, int) {
-	r := readiness{Status: "ok", Parts: map[string]string{"server": "ok", "kms": "ok", "primary": "ok"}}
+	r := readiness{Status: "ok", Parts: map[string]string{"server": "ok", "kms": "ok", "primary": "ok", "audit": "ok"}}
 	status := http.StatusOK
 	fault := func(part, text string, own bool) {
 		r.Parts[part] = text
@@ -187,6 +187,9 @@ func (n *node) ready(ctx context.Context, require []string) (readiness, int) {
 	}
 	if _, err := n.vault.Primary(ctx); err != nil {
 		fault("primary", "not found", false)
+	}
+	if text := n.auditFault(); text != "" {
+		fault("audit", text, false)
 	}
 	if bound := n.config.maxStaleness; bound > 0 {
 		r.Parts["lag"] = "ok"

@@ -14,6 +14,7 @@ import (
 	"github.com/hyperiondb/hyperion-vault/envelope/awskms"
 	"github.com/hyperiondb/hyperion-vault/proxy"
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
+	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
 )
 
 // nodeConfig is the settings as the node works with them.
@@ -49,8 +50,12 @@ type nodeConfig struct {
 	kmsInflight   int
 	allowUnlocked bool
 
-	vaultID  string // empty: as pinned
-	auditDir string
+	vaultID string // empty: as pinned
+
+	auditDir  string
+	spool     audit.Options
+	ship      vault.ShipMode
+	retention time.Duration // of vault.audit_log; 0: for ever
 
 	allowedIPs, proxyIPs *vault.AllowList
 	readAuth             vault.ReadAuth
@@ -81,6 +86,7 @@ func (v values) check() (*nodeConfig, error) {
 	p.addresses(c)
 	p.servers(c)
 	p.keys(c)
+	p.audit(c)
 	p.access(c)
 	p.limits(c)
 	p.plaintext(c)
@@ -162,12 +168,32 @@ func (p *reader) keys(c *nodeConfig) {
 	c.kmsRetries = p.number("VAULT_KMS_MAX_RETRIES", 0, 20)
 	c.kmsInflight = p.number("VAULT_KMS_MAX_INFLIGHT", 1, 1000)
 	c.allowUnlocked = p.boolean("VAULT_ALLOW_UNLOCKED")
-	c.auditDir = p.filled("VAULT_AUDIT_DIR")
 	if id := p.values["VAULT_ID"]; id != "" {
 		if _, err := envelope.ParseUUID(id); err != nil {
 			p.wrong("VAULT_ID")
 		}
 		c.vaultID = id
+	}
+}
+
+func (p *reader) audit(c *nodeConfig) {
+	c.auditDir = p.filled("VAULT_AUDIT_DIR")
+	if p.oneOf("VAULT_AUDIT_SYNC", "batch", "always") == "always" {
+		c.spool.Sync = audit.SyncAlways
+	}
+	c.spool.Keep = p.durationFrom("VAULT_AUDIT_KEEP", time.Second, 10*365*24*time.Hour)
+	c.spool.LowSpace = uint64(p.number("VAULT_AUDIT_LOW_SPACE", 1, 1<<40)) //nolint:gosec // not negative
+	switch p.oneOf("VAULT_AUDIT_SHIP", "all", "writes", "off") {
+	case "writes":
+		c.ship = vault.ShipWrites
+	case "off":
+		c.ship = vault.ShipOff
+	default:
+		c.ship = vault.ShipAll
+	}
+	c.retention = p.duration("VAULT_AUDIT_RETENTION", 100*365*24*time.Hour)
+	if c.retention > 0 && c.retention < time.Hour {
+		p.wrong("VAULT_AUDIT_RETENTION")
 	}
 }
 

@@ -60,8 +60,12 @@ func (p *reader) seconds(name string, low, high int) time.Duration {
 
 // duration is a time as Go writes it, with a unit.
 func (p *reader) duration(name string, high time.Duration) time.Duration {
+	return p.durationFrom(name, 0, high)
+}
+
+func (p *reader) durationFrom(name string, low, high time.Duration) time.Duration {
 	d, err := time.ParseDuration(p.values[name])
-	if err != nil || d < 0 || d > high {
+	if err != nil || d < low || d > high {
 		p.wrong(name)
 	}
 	return d

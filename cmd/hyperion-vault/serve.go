@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -28,6 +29,7 @@ import (
 	"github.com/hyperiondb/hyperion-vault/envelope/erase"
 	"github.com/hyperiondb/hyperion-vault/proxy"
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
+	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
 	"github.com/hyperiondb/hyperion-vault/rewrite"
 )
 
@@ -35,11 +37,13 @@ type serveCommand struct {
 	Config string `env:"VAULT_CONFIG" placeholder:"FILE" help:"Settings as lines NAME=value; flags and environment go before them."`
 	Check  bool   `help:"Say for each part whether it would work and what to do, then end: exit code 1 if something would not."`
 
+	NewIdentity bool `help:"Set the audit records of VAULT_AUDIT_DIR aside and begin a chain under a new node id and key: once, for a node that was cloned or restored from a copy."`
+
 	Settings settings `embed:""`
 }
 
 // Run builds the node and keeps it until the context ends.
-func (c *serveCommand) Run(ctx context.Context, std *streams) error {
+func (c *serveCommand) Run(ctx context.Context, std *streams) (err error) {
 	v, warnings, err := load(&c.Settings, std.environ, c.Config)
 	if err != nil {
 		return err
@@ -59,7 +63,14 @@ func (c *serveCommand) Run(ctx context.Context, std *streams) error {
 	if !erase.Enabled() {
 		log.WarnContext(ctx, "this build does not erase keys and values from memory after use: build it with GOEXPERIMENT=runtimesecret")
 	}
-	n, err := newNode(ctx, config, log)
+	var spool *audit.Spool // nil: --check changes nothing
+	if !c.Check {
+		if spool, err = openSpool(ctx, config, c.NewIdentity, log); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, spool.Close()) }()
+	}
+	n, err := newNode(ctx, config, spool, log)
 	if err != nil {
 		return err
 	}
@@ -88,6 +99,7 @@ type node struct {
 	config   *nodeConfig
 	log      *slog.Logger
 	name     string
+	spool    *audit.Spool // nil: only checks
 	vault    *vault.Vault
 	proxy    *proxy.Server
 	rest     *api.Handler
@@ -104,12 +116,12 @@ type node struct {
 }
 
 // newNode connects to nothing: only faults of this host are errors.
-func newNode(ctx context.Context, c *nodeConfig, log *slog.Logger) (*node, error) {
+func newNode(ctx context.Context, c *nodeConfig, spool *audit.Spool, log *slog.Logger) (*node, error) {
 	name, err := os.Hostname()
 	if err != nil {
 		return nil, err
 	}
-	n := &node{config: c, log: log, name: name, registry: prometheus.NewRegistry()}
+	n := &node{config: c, log: log, name: name, spool: spool, registry: prometheus.NewRegistry()}
 	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	n.certificate.Store(c.certificate)
 	n.kms.Store(&kmsState{err: errNotTried})
@@ -126,13 +138,18 @@ func newNode(ctx context.Context, c *nodeConfig, log *slog.Logger) (*node, error
 	for i, e := range c.hosts {
 		hosts[i] = vault.Server{Network: e.network, Addr: e.address}
 	}
+	var sink audit.Sink
+	if spool != nil {
+		sink = spool
+		n.registry.MustRegister(n.spoolGauges()...)
+	}
 	n.vault, err = vault.New(vault.Config{ //nolint:contextcheck // it waits for nothing
 		Node: name, Local: vault.Server{Network: c.local.network, Addr: c.local.address}, Hosts: hosts,
 		User: c.user, Password: c.password, Database: c.database, PoolMax: c.poolMax,
 		SSLMode: c.sslMode, SSLRootCert: c.sslRoots, AllowTrust: c.allowTrust,
 		Pin: pin, NewSealer: newSealer, AllowedIPs: c.proxyIPs,
 		RESTAllowedIPs: c.allowedIPs, ReadAuth: c.readAuth, PrimaryWait: c.primaryWait, MaxMisses: c.maxMisses, MissWindow: c.missWindow, Lockout: c.lockout,
-		MaxStaleness: c.maxStaleness, Log: log, Registerer: n.registry,
+		MaxStaleness: c.maxStaleness, Audit: sink, Log: log, Registerer: n.registry,
 	})
 	if err != nil {
 		return nil, err

@@ -46,6 +46,11 @@ type settings struct {
 	AllowUnlocked  *string `env:"VAULT_ALLOW_UNLOCKED" preset:"false" form:"true or false" help:"Start even if no memory can be locked against swapping."`
 	VaultID        *string `env:"VAULT_ID" form:"a UUID" help:"The vault that this node serves. Default: the one it met at its first start, written in VAULT_AUDIT_DIR."`
 	AuditDir       *string `env:"VAULT_AUDIT_DIR" preset:"/var/lib/hyperion-vault" form:"a path" help:"This node's own directory."`
+	AuditSync      *string `env:"VAULT_AUDIT_SYNC" preset:"batch" form:"batch or always" help:"When an audit record is on the disk: written before what it stands for is shown and synced at most 50 ms later, which only the end of the machine can tell from the other; or synced before."`
+	AuditKeep      *string `env:"VAULT_AUDIT_KEEP" preset:"168h" form:"a time from 1s to 87600h" help:"How long the node keeps audit records that the vault has."`
+	AuditShip      *string `env:"VAULT_AUDIT_SHIP" preset:"all" form:"all, writes or off" help:"Which audit records go to vault.audit_log: all; all, but without what was read, verified and listed (the chain stays whole); none, and the node deletes none."`
+	AuditRetention *string `env:"VAULT_AUDIT_RETENTION" preset:"0s" form:"0s, or a time from 1h to 876000h" help:"After how long records are deleted from vault.audit_log, not before hyperion_vault.audit_min_age of the server; 0s: never."`
+	AuditLowSpace  *string `env:"VAULT_AUDIT_LOW_SPACE" preset:"268435456" form:"bytes from 1 to 1099511627776" help:"With less space left for the audit in VAULT_AUDIT_DIR /readyz says degraded. Without any no secret is opened."`
 	AllowedIPs     *string `env:"VAULT_ALLOWED_IPS" form:"addresses, CIDRs, loopback, samehost, with commas between" help:"From where secrets may be read and verified. Empty: from nowhere."`
 	ProxyIPs       *string `env:"VAULT_PROXY_ALLOWED_IPS" form:"addresses, CIDRs, loopback, samehost, with commas between" help:"The same for SQL alone. Default: VAULT_ALLOWED_IPS."`
 	ReadAuth       *string `env:"VAULT_READ_AUTH" preset:"ip" form:"ip, token or both" help:"What REST asks of who reads and verifies: an address in VAULT_ALLOWED_IPS (a token, if one is sent, decides what; without one the role ip does), a token from any address, or both."`
@@ -81,12 +86,6 @@ type settings struct {
 	DrainSecs         *string `env:"VAULT_DRAIN_SECS" preset:"20" form:"seconds from 0 to 3600" help:"How long sessions may finish their transactions, and requests be answered, at shutdown."`
 	LogFormat         *string `env:"VAULT_LOG_FORMAT" preset:"json" form:"json or text" help:"Form of the log on stderr."`
 	LogLevel          *string `env:"VAULT_LOG_LEVEL" preset:"info" form:"debug, info, warn or error" help:"Least level that is logged."`
-}
-
-// laterSettings belong to parts that are not built yet. They are known, so that
-// a file written for the whole vault is not called wrong.
-var laterSettings = []string{
-	"VAULT_AUDIT_SYNC", "VAULT_AUDIT_KEEP", "VAULT_AUDIT_SHIP", "VAULT_AUDIT_RETENTION",
 }
 
 // A setting is one field of settings.

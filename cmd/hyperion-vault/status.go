@@ -94,7 +94,7 @@ func (s *nodeStatus) print(w io.Writer, sessions bool) error {
 	if s.Primary != "" {
 		s.Parts["primary"] = s.Primary
 	}
-	for _, part := range []string{"server", "replay", "primary", "kms", "rotation", "node"} {
+	for _, part := range []string{"server", "replay", "primary", "kms", "rotation", "audit", "node"} {
 		if text := s.Parts[part]; text != "" {
 			line(part, text)
 		}

@@ -67,6 +67,13 @@ func (s *Spool) Cursor(after Position) (*Cursor, error) {
 	return c, nil
 }
 
+// Oldest is behind which record the records begin that are kept.
+func (s *Spool) Oldest() Position {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	return s.segments[0].start
+}
+
 // Close closes the file that is being read.
 func (c *Cursor) Close() {
 	if c.f != nil {

@@ -145,6 +145,9 @@ func (s *Spool) make() error {
 
 // start begins this process's first segment with the record of its start.
 func (s *Spool) start(left string) error {
+	if s.o.Remark != "" {
+		left += "; " + s.o.Remark
+	}
 	if err := s.encode([]Record{nodeRecord(ActionStart, left)}); err != nil {
 		return err
 	}
@@ -181,7 +184,7 @@ func (s *Spool) list() error {
 	}
 	for _, name := range names {
 		path := filepath.Join(s.dir, name)
-		if strings.HasSuffix(name, tmpSuffix) { // it never got its name
+		if strings.HasSuffix(name, tmpSuffix) && !s.peek { // it never got its name
 			if err := s.sys.Remove(path); err != nil {
 				return failed("remove", path, err)
 			}

@@ -3,6 +3,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -64,7 +65,9 @@ type Options struct {
 	// NewIdentity sets what the directory has aside and begins a chain under a new
 	// node id: for a node that was cloned or restored.
 	NewIdentity bool
-	Log         *slog.Logger // nil: nothing is logged
+	// Remark ends the reason of the record of this start, behind "; ". Empty: none.
+	Remark string
+	Log    *slog.Logger // nil: nothing is logged
 
 	sys system // nil: the real one
 }
@@ -104,6 +107,7 @@ type Spool struct {
 	boot     bootID
 	lockFile io.Closer
 	first    bool // this Open made the identity
+	peek     bool // nothing is to be changed, see Peek
 
 	// turn is taken by whoever touches the fields up to the empty line.
 	turn     chan struct{}
@@ -116,12 +120,14 @@ type Spool struct {
 	segments []segment
 	open     file  // the last of segments
 	fault    error // nothing is appended until a new segment is begun
+	refused  error // nothing is appended until Refuse says otherwise
 	distrust bool  // a sync of the open segment has failed
 	closed   bool
 	round    *round
 	shipped  Position
 
 	// The syncing goroutine's own.
+	told   error         // the fault that was logged
 	lost   bool          // the open segment was taken away: only a restart helps
 	full   time.Duration // before that no full segment is ended: it has just failed
 	signed uint64        // the last head's record
@@ -203,6 +209,11 @@ func (s *Spool) ready(ctx context.Context) error {
 		if s.closed {
 			<-s.turn
 			return failed("append", "", ErrClosed)
+		}
+		if s.refused != nil {
+			err := failed("append", "", s.refused)
+			<-s.turn
+			return err
 		}
 		if s.fault == nil {
 			return nil
@@ -306,6 +317,15 @@ func (s *Spool) Identity() (node NodeID, key Fingerprint, first bool) {
 	return s.id.node, fingerprint(s.id.public()), s.first
 }
 
+// Refuse has every Append fail with an error, until it is called with nil: what is
+// recorded under this identity would be worth nothing.
+func (s *Spool) Refuse(err error) {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	s.refused = err
+	s.note()
+}
+
 // Status is how a spool is.
 type Status struct {
 	Err      error  // why nothing can be appended; nil: it can
@@ -323,7 +343,7 @@ func (s *Spool) Status() Status { return *s.seen.Load() }
 // note keeps what Status says. The caller has the turn.
 func (s *Spool) note() {
 	st := Status{
-		Err: s.fault, Last: s.last.Seq, Durable: s.durable.Seq, Shipped: s.shipped.Seq, Segments: len(s.segments),
+		Err: cmp.Or(s.fault, s.refused), Last: s.last.Seq, Durable: s.durable.Seq, Shipped: s.shipped.Seq, Segments: len(s.segments),
 	}
 	if before := s.seen.Load(); before != nil {
 		st.Free, st.Low = before.Free, before.Low

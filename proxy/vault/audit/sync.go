@@ -109,7 +109,7 @@ func (s *Spool) sync() {
 		s.unsynced = s.unsynced[:n]
 		s.durable, s.synced = target, end
 	}
-	known := s.Status().Err
+	known := s.told
 	err = nil
 	if s.fault != nil || s.due() {
 		err = s.begin()
@@ -126,6 +126,7 @@ func (s *Spool) sync() {
 			s.o.Log.Info("the audit spool can be written again")
 		}
 	}
+	s.told = s.fault
 	s.note()
 }
 
