@@ -49,10 +49,10 @@ func (n *node) check(ctx context.Context, w io.Writer) error {
 	l := &checklist{w: w}
 	l.ok("settings", "all can be read")
 	n.checkListen(ctx, l)
-	n.checkSpool(l)
 	n.checkServer(ctx, l)
 	n.checkKMS(ctx, l)
 	n.checkPrimary(ctx, l)
+	n.checkSpool(ctx, l)
 	if l.faults > 0 {
 		return errReported
 	}

@@ -117,6 +117,11 @@ func TestFaults(t *testing.T) {
 		{"service link", map[string]string{"VAULT_PG_PORT": "tcp://10.0.0.3:5432"}, `…Kubernetes sets this variable for a service…enableServiceLinks: false…`},
 		{"service link for a text", map[string]string{"VAULT_PG_USER": "tcp://10.0.0.3:5432"}, `…Kubernetes sets this variable for a service…`},
 		{"staleness", map[string]string{"VAULT_MAX_STALENESS": "500ms"}, `VAULT_MAX_STALENESS holds "500ms": it should be 0s, or a time from 1s to 24h`},
+		{"audit sync", map[string]string{"VAULT_AUDIT_SYNC": "now"}, `VAULT_AUDIT_SYNC holds "now": it should be batch or always`},
+		{"audit keep", map[string]string{"VAULT_AUDIT_KEEP": "0s"}, `VAULT_AUDIT_KEEP holds "0s": it should be a time from 1s to 87600h`},
+		{"audit ship", map[string]string{"VAULT_AUDIT_SHIP": "reads"}, `VAULT_AUDIT_SHIP holds "reads": it should be all, writes or off`},
+		{"audit retention", map[string]string{"VAULT_AUDIT_RETENTION": "10m"}, `VAULT_AUDIT_RETENTION holds "10m": it should be 0s, or a time from 1h to 876000h`},
+		{"audit space", map[string]string{"VAULT_AUDIT_LOW_SPACE": "1GB"}, `VAULT_AUDIT_LOW_SPACE holds "1GB": it should be bytes from 1 to 1099511627776`},
 		{"rotation", map[string]string{"VAULT_ROTATION_POLL_SECS": "15s"}, `VAULT_ROTATION_POLL_SECS holds "15s": it should be seconds from 0 to 3600`},
 		{"bool", map[string]string{"VAULT_PG_ALLOW_TRUST": "maybe"}, `VAULT_PG_ALLOW_TRUST holds "maybe": it should be true or false`},
 		{"enum", map[string]string{"VAULT_REQUIRE_TLS": "none"}, `VAULT_REQUIRE_TLS holds "none": it should be all, secrets or off`},
@@ -236,10 +241,10 @@ func TestConfigFileFaults(t *testing.T) {
 func TestWarnings(t *testing.T) {
 	file := writeConfig(t, 0o600, "VAULT_PG_HOST=a", "AWS_REGION=eu-central-1")
 	env := minimal()
-	env["VAULT_ALLOWED_IP"] = "loopback"                          // two edits
-	env["VAULT_ADDR"] = "http://127.0.0.1:8200"                   // another program's
-	env["VAULT_SERVICE_HOST"] = "10.0.0.3"                        // Kubernetes
-	env["VAULT_CONFIG"] = file // known
+	env["VAULT_ALLOWED_IP"] = "loopback"        // two edits
+	env["VAULT_ADDR"] = "http://127.0.0.1:8200" // another program's
+	env["VAULT_SERVICE_HOST"] = "10.0.0.3"      // Kubernetes
+	env["VAULT_CONFIG"] = file                  // known
 	env["VAULT_READ_AUTH"] = "both"
 	_, got, err := parseServe(t, nil, env, file)
 	if err != nil {

@@ -48,6 +48,7 @@ func (n *node) controlHandler() http.Handler {
 			}
 		}
 		s.Parts["rotation"] = n.rotationText()
+		s.Parts["audit"] = n.auditText(s.Parts["audit"])
 		writeJSON(w, http.StatusOK, s)
 	})
 	mux.HandleFunc("POST /flush", func(w http.ResponseWriter, r *http.Request) {

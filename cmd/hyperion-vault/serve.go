@@ -276,6 +276,7 @@ func (n *node) run(ctx context.Context) error {
 		}
 		return nil
 	})
+	finishShipping := n.ship(work, background)
 	background(func() error { n.signals(work); return nil })
 	if n.config.bootstrap != nil {
 		if n.config.weakBootstrap {
@@ -307,6 +308,7 @@ func (n *node) run(ctx context.Context) error {
 	case <-rotated:
 	case <-drain.Done(): // what is under way is done by another node
 	}
+	finishShipping()
 	stopWork()
 	wg.Wait()
 	n.log.Info("ended")

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -41,9 +42,30 @@ func trustLine(node audit.NodeID, key audit.Fingerprint) string {
 	return node.String() + " " + string(key)
 }
 
+// ship has records shipped to the vault, and old ones deleted there. finish returns
+// when no more are.
+func (n *node) ship(ctx context.Context, background func(func() error)) (finish func()) {
+	stop, done := make(chan struct{}), make(chan struct{})
+	background(func() error {
+		defer close(done)
+		n.vault.KeepShipping(ctx, n.spool, n.config.ship, stop)
+		return nil
+	})
+	if n.config.retention > 0 {
+		background(func() error { n.vault.KeepPruning(ctx, n.config.retention); return nil })
+	}
+	return func() {
+		close(stop)
+		<-done
+	}
+}
+
+// longWaiting is how long records may wait for the vault before somebody should look.
+const longWaiting = 5 * time.Minute
+
 // auditFault is what readyz says of the audit; empty: all is well.
 func (n *node) auditFault() string {
-	st := n.spool.Status()
+	st, shipping := n.spool.Status(), n.vault.Shipping()
 	switch {
 	case errors.Is(st.Err, audit.ErrForked):
 		return "the vault has records of this node that the node has not (was it cloned or restored?): no secret is opened"
@@ -51,8 +73,27 @@ func (n *node) auditFault() string {
 		return "records cannot be written: no secret is opened"
 	case st.Low:
 		return "there is little space left for records"
+	case shipping.Alarm:
+		return "records are not shipped; see the node's log"
+	case shipping.Waited > longWaiting:
+		return "records have been waiting for the vault for minutes"
 	}
 	return ""
+}
+
+// auditText is for the operator.
+func (n *node) auditText(public string) string {
+	st, shipping := n.spool.Status(), n.vault.Shipping()
+	node, key, _ := n.spool.Identity()
+	text := fmt.Sprintf("%s; %d records of node %s, %d of them shipped", public, st.Last, trustLine(node, key), st.Shipped)
+	if n.config.ship == vault.ShipOff {
+		return text + " (VAULT_AUDIT_SHIP=off)"
+	}
+	if shipping.Err != nil {
+		what, _ := explain(shipping.Err)
+		text += ": " + what
+	}
+	return text
 }
 
 // spoolGauges show the spool to Prometheus.
@@ -72,8 +113,8 @@ func (n *node) spoolGauges() []prometheus.Collector {
 	}
 }
 
-// checkSpool says what a start would find in the node's directory.
-func (n *node) checkSpool(l *checklist) {
+// checkSpool says what a start would find in the node's directory, and in the vault.
+func (n *node) checkSpool(ctx context.Context, l *checklist) {
 	found, err := audit.Peek(n.config.auditDir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -86,5 +127,18 @@ func (n *node) checkSpool(l *checklist) {
 		l.fault("audit", err.Error(), "see VAULT_AUDIT_DIR")
 	default:
 		l.ok("audit", "%s: %d records of node %s", n.config.auditDir, found.Last.Seq, trustLine(found.Node, found.Key))
+		n.checkShipped(ctx, l, found)
+	}
+}
+
+func (n *node) checkShipped(ctx context.Context, l *checklist, found audit.Found) {
+	at, err := n.vault.AuditPosition(ctx, found.Node)
+	switch {
+	case err != nil:
+		what, _ := explain(err)
+		l.note("audit", "the vault was not asked which records it has: %s", what)
+	case at.Seq > found.Last.Seq, at.Seq == found.Last.Seq && at != found.Last:
+		l.fault("audit", fmt.Sprintf("the vault has %d records of this node, which itself has %d, or others: one of the two is a copy", at.Seq, found.Last.Seq),
+			"if this one is, start it once with serve --new-identity")
 	}
 }

@@ -20,6 +20,7 @@ type metrics struct {
 	lockouts               prometheus.Counter
 	rotations              *prometheus.CounterVec
 	ticks                  prometheus.Counter
+	shipFaults             *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -33,6 +34,9 @@ func newMetrics() *metrics {
 		rotations: counter("rotations_total", "Automatic rotations that this node tried, by outcome; overtaken: another did it, or it was called off."),
 		ticks:     prometheus.NewCounter(prometheus.CounterOpts{Namespace: "hyperion_vault", Name: "ticks_total", Help: "Rounds of housekeeping for which this node stood in."}),
 	}
+	m.shipFaults = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "hyperion_vault", Name: "audit_ship_failures_total", Help: "Attempts to ship audit records that failed, by cause.",
+	}, []string{"cause"})
 	m.opened = m.opens.WithLabelValues("ok")
 	m.lockouts = prometheus.NewCounter(prometheus.CounterOpts{
 		Namespace: "hyperion_vault", Name: "lockouts_total", Help: "Clients locked by this node for sending unknown tokens by REST.",
@@ -67,9 +71,11 @@ func (m *metrics) verify(err error, matched bool) {
 	m.verifies.WithLabelValues(outcome).Inc()
 }
 
+func (m *metrics) shipFailed(cause string) { m.shipFaults.WithLabelValues(cause).Inc() }
+
 // register adds the counters and what the sealer counts.
 func (m *metrics) register(r prometheus.Registerer, v *Vault) error {
-	all := []prometheus.Collector{m.opens, m.seals, m.verifies, m.rotations, m.ticks, m.lockouts}
+	all := []prometheus.Collector{m.opens, m.seals, m.verifies, m.rotations, m.ticks, m.lockouts, m.shipFaults}
 	for name, state := range map[string]func(Rotation) int64{
 		"open":    func(r Rotation) int64 { return r.Open },
 		"failing": func(r Rotation) int64 { return r.Failing },
@@ -109,6 +115,9 @@ func (m *metrics) register(r prometheus.Registerer, v *Vault) error {
 	stat("dek_cache_capacity", "Data keys that the cache can hold.", func(s envelope.Stats) float64 { return float64(s.Capacity) })
 	stat("kms_calls_total", "Calls of the KMS; one with its retries counts once.", func(s envelope.Stats) float64 { return float64(s.KMSCalls) })
 	stat("kms_failures_total", "Calls of the KMS that failed.", func(s envelope.Stats) float64 { return float64(s.KMSFailures) })
+	all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "hyperion_vault", Name: "audit_waiting_seconds", Help: "For how long audit records have been waiting without one being shipped; 0: none are.",
+	}, func() float64 { return v.Shipping().Waited.Seconds() }))
 	for _, c := range all {
 		if err := r.Register(c); err != nil {
 			return fmt.Errorf("vault: metrics: %w", err)

@@ -165,6 +165,7 @@ type Vault struct {
 	health    atomic.Pointer[Health]
 	slots     atomic.Pointer[slotCount]
 	rotation  atomic.Pointer[Rotation]
+	shipping  shipState
 }
 
 // New returns a Vault. It makes no connection: a server that is down, a KMS

@@ -261,3 +261,40 @@ func TestNewIdentity(t *testing.T) {
 		t.Errorf("got %v, %v, want the identity and two segments", old, err)
 	}
 }
+
+// TestRefuse: nothing is recorded while it would be worth nothing, and Status says why.
+func TestRefuse(t *testing.T) {
+	s := openOS(t, t.TempDir(), Options{})
+	mustAppend(t, s, read("before"))
+	s.Refuse(ErrForked)
+	if err := s.Append(t.Context(), []Record{read("meanwhile")}); !errors.Is(err, ErrForked) {
+		t.Errorf("got %v, want %v", err, ErrForked)
+	}
+	if err := settle(s); err != nil {
+		t.Error(err)
+	}
+	if err := s.Status().Err; !errors.Is(err, ErrForked) {
+		t.Errorf("status: got %v, want %v", err, ErrForked)
+	}
+	s.Refuse(nil)
+	mustAppend(t, s, read("after"))
+	if err := s.Status().Err; err != nil {
+		t.Errorf("status: %v", err)
+	}
+	for _, r := range rowsOf(t, s) {
+		if r.Secret == "meanwhile" {
+			t.Error("it was recorded")
+		}
+	}
+}
+
+// TestRemark: the record of a start says what its reader has to know.
+func TestRemark(t *testing.T) {
+	s := openOS(t, t.TempDir(), Options{Remark: "ship writes"})
+	if err := settle(s); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := rowsOf(t, s)[0].Reason, "first; ship writes"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

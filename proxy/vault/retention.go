@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vault
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// pruneEvery is how often old records are deleted from the vault.
+const pruneEvery = time.Hour
+
+// KeepPruning deletes audit records from the vault that are older than is given, until
+// ctx ends. Each node does; the server has a bound of its own.
+func (v *Vault) KeepPruning(ctx context.Context, retention time.Duration) {
+	var told string
+	for wait := time.Minute; ; wait = pruneEvery { // first, it is found out who is primary
+		timer := time.NewTimer(jittered(wait))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		deleted, err := v.pruneAudit(ctx, time.Now().Add(-retention))
+		if deleted > 0 {
+			v.log.InfoContext(ctx, "old audit records were deleted from the vault", "records", deleted)
+		}
+		text := ""
+		if err != nil && ctx.Err() == nil {
+			text = err.Error()
+		}
+		if text != "" && text != told {
+			v.log.LogAttrs(ctx, levelOf(err), "old audit records cannot be deleted from the vault", errAttrs(err)...)
+		}
+		told = text
+	}
+}
+
+// pruneAudit deletes all records from before a time, a bounded number in each
+// transaction.
+func (v *Vault) pruneAudit(ctx context.Context, before time.Time) (deleted int64, err error) {
+	for {
+		var n int64
+		err := v.transact(ctx, "", nil, func(ctx context.Context, tx pgx.Tx) error {
+			_, err := v.one(ctx, tx, []any{&n}, sqlAuditPrune, before)
+			return err
+		}, nil)
+		if err != nil || n == 0 {
+			return deleted, auditError(err)
+		}
+		deleted += n
+	}
+}
