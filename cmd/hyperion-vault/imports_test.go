@@ -47,6 +47,7 @@ var testsOnly = map[string][]string{
 	"proxy/vault": {"envelope/localkms", "cmd/devcluster"},
 	"envelope":    {"envelope/localkms"},
 	"rewrite":     {"cmd/devcluster"},
+	"e2e":         {"proxy/vault/audit"},
 }
 
 func TestImports(t *testing.T) {

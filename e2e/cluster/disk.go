@@ -44,6 +44,29 @@ func (n *Node) SmallDisk(tb testing.TB, room int64, withLog bool) *Disk {
 	return d
 }
 
+// SmallAuditDisk moves the node's own directory to a file system of its own of a size,
+// with nothing on it, and restarts the node. It needs Alone.
+func (n *Node) SmallAuditDisk(tb testing.TB, size int64) *Disk {
+	tb.Helper()
+	d := &Disk{path: n.AuditDir, filler: filepath.Join(n.AuditDir, "filler")}
+	if err := n.StopNode(tb.Context()); err != nil {
+		tb.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", d.path, "tmpfs", 0, fmt.Sprintf("size=%d,mode=0700", size)); err != nil {
+		tb.Fatalf("mount: %v", err)
+	}
+	tb.Cleanup(func() {
+		// Its files are in use until the node ends, and gone then.
+		if err := syscall.Unmount(d.path, unix.MNT_DETACH); err != nil {
+			tb.Errorf("unmount %s: %v", d.path, err)
+		}
+	})
+	if err := n.StartNode(tb.Context()); err != nil {
+		tb.Fatal(err)
+	}
+	return d
+}
+
 // LargeDisk takes SmallDisk back. The server may be down.
 func (n *Node) LargeDisk(tb testing.TB, d *Disk) {
 	tb.Helper()
@@ -137,6 +160,28 @@ func (d *Disk) Fill(tb testing.TB) {
 		n, err := file.Write(block)
 		if n < len(block) && err != nil {
 			block = block[:len(block)/2] // until not even a byte fits
+		}
+	}
+}
+
+// Leave takes all room but so much.
+func (d *Disk) Leave(tb testing.TB, room uint64) {
+	tb.Helper()
+	file, err := os.OpenFile(d.filler, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = file.Close() }() // its content is of no use
+	for {
+		var st unix.Statfs_t
+		if err := unix.Statfs(d.path, &st); err != nil {
+			tb.Fatal(err)
+		}
+		if st.Bavail*uint64(st.Bsize) <= room { //nolint:gosec // not negative
+			return
+		}
+		if _, err := file.Write(make([]byte, 64<<10)); err != nil {
+			tb.Fatal(err)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -32,7 +33,12 @@ type Loose struct {
 	Config string
 	// PID is the process's.
 	PID int
+
+	stop func()
 }
+
+// Stop ends the node in order.
+func (l *Loose) Stop() { l.stop() }
 
 // StartLoose starts a node with the settings of n but for those given, its
 // listeners and its directory, and returns when it is ready. It ends with the
@@ -45,8 +51,8 @@ func (n *Node) StartLoose(tb testing.TB, settings map[string]string) *Loose {
 }
 
 // StartUnready is StartLoose for a node that will not become ready: it returns
-// when the node listens.
-func (n *Node) StartUnready(tb testing.TB, settings map[string]string) *Loose {
+// when the node listens. flags are further ones of serve.
+func (n *Node) StartUnready(tb testing.TB, settings map[string]string, flags ...string) *Loose {
 	tb.Helper()
 	binary, err := Binary()
 	if err != nil {
@@ -73,7 +79,7 @@ func (n *Node) StartUnready(tb testing.TB, settings map[string]string) *Loose {
 	if err := os.WriteFile(loose.Config, []byte(text.String()), 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	if err := os.Mkdir(values["VAULT_AUDIT_DIR"], 0o700); err != nil {
+	if err := os.MkdirAll(values["VAULT_AUDIT_DIR"], 0o700); err != nil {
 		tb.Fatal(err)
 	}
 	log, err := os.Create(loose.Log)
@@ -82,7 +88,7 @@ func (n *Node) StartUnready(tb testing.TB, settings map[string]string) *Loose {
 	}
 	defer func() { _ = log.Close() }() // the child has its own copy
 	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
-	cmd := exec.CommandContext(ctx, binary, "serve", "--config", loose.Config) //nolint:gosec // the program under test
+	cmd := exec.CommandContext(ctx, binary, append([]string{"serve", "--config", loose.Config}, flags...)...) //nolint:gosec // the program under test
 	cmd.Env = append([]string{"PATH=/usr/bin:/bin", "HOME=" + dir}, n.aws...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
@@ -90,11 +96,11 @@ func (n *Node) StartUnready(tb testing.TB, settings map[string]string) *Loose {
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}
-	loose.PID = cmd.Process.Pid
-	tb.Cleanup(func() {
+	loose.stop = sync.OnceFunc(func() {
 		cancel()
 		_ = cmd.Wait() // it was told to end
 	})
+	tb.Cleanup(loose.stop)
 	loose.PID = cmd.Process.Pid
 	Eventually(tb, "the node's listener", func() bool { return Listens(tb, loose.Proxy) })
 	return loose

@@ -184,6 +184,7 @@ func (c *Cursor) Shipped(p Position) error {
 func (s *Spool) mark(p Position) error {
 	s.turn <- struct{}{}
 	known := s.shipped == p
+	s.asked = true
 	if p.Seq < s.shipped.Seq {
 		s.shipped = p // nothing behind it is deleted from now on, whatever becomes of the file
 	}

@@ -176,8 +176,18 @@ func TestKeeping(t *testing.T) {
 		c.Close()
 		_ = s.Close()
 		s = openMem(t, sys, Options{SegmentBytes: 1, Keep: time.Hour})
+		<-time.After(2 * tick) // the first one is full
+		before := segments()
+		<-time.After(2 * time.Hour)
+		if got := segments(); got != before {
+			t.Errorf("got %d of %d segments, and nobody has asked the vault since the start", got, before)
+		}
 		if _, err := s.Cursor(b.Head.Position); err != nil {
 			t.Error(err)
+		}
+		<-time.After(tick + time.Second)
+		if got := segments(); got >= before {
+			t.Errorf("got %d of %d segments after the vault was asked", got, before)
 		}
 	})
 }

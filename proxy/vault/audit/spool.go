@@ -125,6 +125,7 @@ type Spool struct {
 	closed   bool
 	round    *round
 	shipped  Position
+	asked    bool // since Open the vault has said what it has: it may have been restored before
 
 	// The syncing goroutine's own.
 	told   error         // the fault that was logged

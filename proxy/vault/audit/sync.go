@@ -268,7 +268,7 @@ func (s *Spool) prune() {
 		now, _ := s.sys.Now()
 		s.turn <- struct{}{}
 		old := s.segments[0].path
-		due := len(s.segments) > 1 && s.segments[1].start.Seq <= s.shipped.Seq && now.Sub(s.segments[1].created) > s.o.Keep
+		due := s.asked && len(s.segments) > 1 && s.segments[1].start.Seq <= s.shipped.Seq && now.Sub(s.segments[1].created) > s.o.Keep
 		<-s.turn
 		if !due {
 			return

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+// Package audit breaks nodes, disks and servers while clients read secrets, and compares
+// what those received with what vault.audit_log has in the end: a record for every
+// value, none twice, in chains that verify.
+package audit
+
+import (
+	"os"
+	"testing"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+)
+
+func TestMain(m *testing.M) {
+	if status, done := cluster.Alone(); done {
+		os.Exit(status)
+	}
+	m.Run()
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package audit
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+)
+
+// readyz is what a node says of its audit.
+func readyz(t *testing.T, rest string) (status, part string) {
+	t.Helper()
+	text := get(t, rest+"/readyz", "")
+	for _, s := range []string{"ok", "degraded", "unavailable"} {
+		if strings.Contains(text, `"status":"`+s+`"`) {
+			status = s
+		}
+	}
+	_, part, _ = strings.Cut(text, `"audit":"`)
+	part, _, _ = strings.Cut(part, `"`)
+	return status, part
+}
+
+func get(t *testing.T, url, token string) string {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }() // read to its end
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+// TestPlanted: who writes a row in a node's name stops its shipping, which all are told
+// of, and nothing else.
+func TestPlanted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, cluster.Spec{})
+	n := w.c.Nodes[0]
+	w.arrived(t, n)
+	super := w.c.Connect(t, w.c.SuperDSN(0))
+	cluster.Exec(t, super, `INSERT INTO vault.audit_log (node_id, seq, at, face, action, outcome, direct, prev_hash, hash)
+ SELECT node_id, seq + 3, now(), 'sql', 'read', 'ok', false, hash, sha256('planted') FROM vault.audit_heads`)
+	before := n.Metric(t, "hyperion_vault_audit_shipped_record")
+	conn := w.c.Connect(t, w.dsn(n))
+	for range 6 {
+		read(t, conn, marker)
+	}
+	cluster.Eventually(t, "the alarm", func() bool {
+		status, _ := readyz(t, n.REST)
+		return status == "degraded" && n.Metric(t, "hyperion_vault_audit_ship_failures_total", `cause="conflict"`) > 1
+	})
+	if _, part := readyz(t, n.REST); part != "records are not shipped; see the node's log" {
+		t.Errorf("readyz says %q", part)
+	}
+	read(t, conn, marker)
+	if now := n.Metric(t, "hyperion_vault_audit_shipped_record"); now != before {
+		t.Errorf("record %v is shipped, want %v", now, before)
+	}
+	cluster.Exec(t, super, `DELETE FROM vault.audit_log WHERE hash = sha256('planted')`)
+	cluster.Eventually(t, "all to be well", func() bool { status, _ := readyz(t, n.REST); return status == "ok" })
+	w.arrived(t, n)
+	w.sound(t, n.Log)
+}
