@@ -264,6 +264,7 @@ func (n *node) partGauges() []prometheus.Collector {
 	return []prometheus.Collector{
 		gauge("server", func() bool { return n.vault.Health().Err == nil }),
 		gauge("kms", func() bool { return n.kms.Load().err == nil }),
+		gauge("audit", func() bool { return n.spool.Status().Err == nil }),
 		gauge("rotation", func() bool { return n.vault.Rotation().Err == nil }),
 	}
 }
