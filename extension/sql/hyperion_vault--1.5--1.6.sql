@@ -90,6 +90,12 @@ BEGIN
 		DELETE FROM vault.audit_heads h WHERE h.node_id = node AND h.seq = 0;
 		RETURN;
 	END IF;
+	IF first > seq + 1 THEN
+		-- Nothing else will prove what is before the gap.
+		INSERT INTO vault.audit_anchors (node_id, seq, hash, public_key, signature, at)
+			SELECT h.node_id, h.seq, h.hash, h.public_key, h.signature, h.at FROM vault.audit_heads h
+			WHERE h.node_id = node AND h.signature IS NOT NULL ON CONFLICT DO NOTHING;
+	END IF;
 
 	SELECT array_agg(ROW(node, first + u.i - 1, u.at, nullif(u.actor, ''), nullif(u.session_role, ''), u.client_ip,
 			u.face, u.action, nullif(u.secret_name, ''), nullif(u.version, 0), u.outcome, u.prev_hash, u.hash,

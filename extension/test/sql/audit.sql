@@ -53,6 +53,8 @@ SELECT p.seq FROM vault.audit_append(t.node(9), 1, NULL, NULL, NULL, NULL, NULL,
 -- A gap is a node's word that what is missing is gone.
 SELECT t.ship(1, 6, 7, gap => true) AS no_gap, t.ship(1, 5, 7, gap => true) AS overlapping, t.ship(1, 9, 10, gap => true) AS gap, t.ship(2, 4, 5, gap => true) AS first_of_all;
 RESET SESSION AUTHORIZATION;
+-- The head that was before it is kept: no later one proves what is there.
+SELECT node_id, seq FROM vault.audit_anchors ORDER BY 1, 2;
 SELECT count(*) FROM vault.audit_heads WHERE node_id = t.node(9);
 SELECT seq, at, actor, session_role, client_ip, face, database, action, secret_name, version, outcome, direct, reason, change, statement,
 	prev_hash = t.hash(1, seq - 1) AS prev, hash = t.hash(1, seq) AS hash FROM vault.audit_log WHERE node_id = t.node(1) ORDER BY seq;
