@@ -6,6 +6,7 @@ package audit
 
 import (
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
@@ -40,7 +41,7 @@ func TestKilled(t *testing.T) {
 			l.compare(t, all)
 			starts := 0
 			for _, r := range all {
-				if r.Action == chain.ActionStart && r.Reason == "killed" {
+				if r.Action == chain.ActionStart && strings.HasPrefix(r.Reason, "killed") {
 					starts++
 				}
 			}
