@@ -72,6 +72,7 @@ type scratch struct {
 func (a *Analyzer) Analyze(sql string, o Options) (*Plan, *Refusal) {
 	plan, r := a.analyze(sql, o)
 	if r != nil {
+		r.Function = firstNamed(sql)
 		return nil, r.locate(sql)
 	}
 	return plan, nil
@@ -282,11 +283,13 @@ func (a *Analyzer) plan(sql string, blanked []byte, lx *lexed, o Options) (p *Pl
 	}
 	b := builder{sql: sql, o: o, lx: lx, plan: &Plan{}, cacheable: true}
 	if r := b.build(tree); r != nil {
+		r.Fingerprint = a.fingerprint(blanked, lx)
 		return nil, false, r
 	}
 	if b.plan.empty() {
 		return nil, b.cacheable, nil
 	}
+	b.plan.Fingerprint = a.fingerprint(blanked, lx)
 	return b.plan, b.cacheable, nil
 }
 
@@ -310,6 +313,7 @@ func (a *Analyzer) fill(p *Plan, sql string, lx *lexed, o Options) (*Plan, *Refu
 	copy(own.Calls, p.Calls)
 	for i := range own.Calls {
 		if r := a.fillCall(&own.Calls[i], sql); r != nil {
+			r.Fingerprint = p.Fingerprint
 			return nil, r
 		}
 	}

@@ -3,6 +3,7 @@
 package rewrite
 
 import (
+	"cmp"
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
@@ -43,7 +44,7 @@ func (b *builder) funcCall(fc *pg.FuncCall) { //nolint:cyclop // a table of case
 		case name == "set_config" && bare:
 			*class = max(*class, ClassRights)
 		case n == 1 && name == "read_secret":
-			b.plan.Direct, b.plan.Reads = true, true
+			b.plan.Direct, b.plan.Reads, b.plan.Function = true, true, cmp.Or(b.plan.Function, name)
 		case n == 1 && f != 0 && !b.foreign(f):
 			r := refuseUnqualified(f, int(fc.Location))
 			r.Unqualified = b.canAsk()
@@ -65,6 +66,8 @@ func (b *builder) funcCall(fc *pg.FuncCall) { //nolint:cyclop // a table of case
 		b.refuse(refuseUnknown(name, sig, why, int(fc.Location)))
 		return
 	}
+	b.plan.Writes = b.plan.Writes || sig.writes
+	b.plan.Function = cmp.Or(b.plan.Function, name)
 	switch {
 	case sig.rights:
 		*class = max(*class, ClassRights)

@@ -111,3 +111,22 @@ func lower(c byte) byte {
 	}
 	return c
 }
+
+// firstNamed is the function of the vault that the text names first, in whatever
+// place; empty: none.
+func firstNamed(sql string) string {
+	inWord := false
+	for i := range len(sql) {
+		was := inWord
+		if inWord = isWord(sql[i]); was || !inWord {
+			continue
+		}
+		for j := range signatures {
+			name := signatures[j].name
+			if end := i + len(name); !signatures[j].internal && end <= len(sql) && equalFold(sql[i:], name) && (end == len(sql) || !isWord(sql[end])) {
+				return name
+			}
+		}
+	}
+	return ""
+}

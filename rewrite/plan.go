@@ -110,6 +110,14 @@ type Plan struct {
 	Direct bool
 	// Reads: the text calls read_secret.
 	Reads bool
+	// Writes: the text calls a function of the vault that changes something.
+	Writes bool
+	// Function is a function of the vault that the text calls, the first that was
+	// found; empty: none, or it is not known.
+	Function string
+	// Fingerprint is the same for all texts that differ in constants only; 0: not
+	// known.
+	Fingerprint uint64
 	// ReadOnly: no statement can have changed anything, as far as the tree
 	// shows: it neither writes nor calls functions but the vault's and a few
 	// built-in ones. A failed opening leaves nothing to undo.

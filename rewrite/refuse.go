@@ -21,6 +21,11 @@ type Refusal struct {
 	// Table: the text only writes a table of schema vault that is none of
 	// ours. Where the vault is not, it is somebody else's.
 	Table bool
+	// Function is the function of the vault that the text names first, wherever that
+	// is; empty: none.
+	Function string
+	// Fingerprint is the text's, see [Plan]; 0: not known.
+	Fingerprint uint64
 
 	at int // byte offset, or nowhere
 }
