@@ -39,6 +39,10 @@ func (ss *session) serverMessage(typ byte, msg []byte) verdict {
 	case wire.ReadyForQuery:
 		return ss.ready(body)
 	case wire.ParameterStatus:
+		if isReport(body) {
+			ss.report(body)
+			return drop
+		}
 		ss.reported.note(body)
 		ss.escapes = ss.escapes || !ss.stdStrings
 		return pass

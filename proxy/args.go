@@ -52,6 +52,7 @@ func (ss *session) constArgs(plan *rewrite.Plan, text string) (args, *sqlError) 
 // checkArgs applies the rules for names and values before anything is locked.
 func (ss *session) checkArgs(as args) *sqlError {
 	for _, a := range as {
+		ss.about(a.fn, a.name)
 		if err := vault.CheckName(a.name); err != nil {
 			return ss.fromVault(err)
 		}
@@ -71,6 +72,7 @@ func (ss *session) keys(as args) *sqlError {
 		if as[i].fn == rewrite.Verify {
 			continue
 		}
+		ss.about(as[i].fn, as[i].name)
 		k, err := ss.srv.cfg.Vault.NewKey(ctx, ss.actor, as[i].name)
 		if err != nil {
 			if ctx.Err() != nil {

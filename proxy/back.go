@@ -76,6 +76,10 @@ func (ss *session) passServer() (h halt) {
 			ss.mu.Unlock()
 			return h
 		case h.size == 0 || h.v == again: // what is ready goes out first
+			if h.err = ss.record(); h.err != nil {
+				ss.mu.Unlock()
+				return h
+			}
 			run := ss.ahead
 			ss.ahead = 0
 			h.err = ss.emit(run)
@@ -84,6 +88,12 @@ func (ss *session) passServer() (h halt) {
 		ss.gather()
 		switch h.v {
 		case opening:
+		case noting:
+			if h.err = ss.record(); h.err != nil {
+				ss.mu.Unlock()
+				return h
+			}
+			continue
 		case moving: // it may take long: what is ready goes out first
 			ss.sr.Discard(h.size)
 			h.err = ss.emit(0)
@@ -109,6 +119,9 @@ func (ss *session) runServer() (size int, v verdict, err error) {
 		b := ss.sr.Buffered()[ss.ahead:]
 		if len(b) < size {
 			return size, again, nil
+		}
+		if len(ss.noted) > 0 && ss.mustNote(typ) {
+			return size, noting, nil
 		}
 		if v := ss.serverMessage(typ, b[:size]); v != pass {
 			return size, v, nil

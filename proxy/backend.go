@@ -29,6 +29,9 @@ func (ss *session) connectServer(ctx context.Context) (greeting []byte, err erro
 	}
 	ss.use(l.leg)
 	ss.reported, ss.state = l.reported, l.state
+	for _, b := range l.reports {
+		ss.report(b)
+	}
 	if ss.replication {
 		return l.greeting, nil
 	}
@@ -127,6 +130,7 @@ type serverLogin struct {
 	reported reported
 	state    byte
 	ready    bool
+	reports  [][]byte   // for the audit
 	catalog  catalog    // of a second log-in
 	tells    [][][]byte // as above: what reportedQuery says
 }
@@ -150,6 +154,10 @@ func (l *serverLogin) message(typ byte, body []byte) error {
 	case wire.NoticeResponse:
 		l.greeting = wire.AppendMessage(l.greeting, typ, body)
 	case wire.ParameterStatus:
+		if isReport(body) { // of a trigger on log-ins
+			l.reports = append(l.reports, bytes.Clone(body))
+			break
+		}
 		l.reported.note(body)
 		l.greeting = wire.AppendMessage(l.greeting, typ, body)
 	case wire.BackendKeyData:

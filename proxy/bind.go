@@ -24,6 +24,7 @@ type bound struct {
 func (ss *session) slowBind(body []byte) (verdict, error) {
 	b, ok := parseBind(body)
 	if !ok {
+		ss.asked = asks("", 0)
 		return drop, ss.refuseExtended(errMalformed)
 	}
 	state, skipped, err := ss.settle()
@@ -32,11 +33,21 @@ func (ss *session) slowBind(body []byte) (verdict, error) {
 	}
 	ss.mu.Lock()
 	st, sealed := ss.bindTarget(b.stmt)
-	if !sealed {
+	var unready *sqlError
+	if st != nil {
+		unready = ss.auditReady(st.plan)
+	}
+	if !sealed && unready == nil {
 		ss.pushBind(b.portal, b.stmt, st)
 	}
 	ss.mu.Unlock()
-	if !sealed {
+	if st != nil && st.plan != nil {
+		ss.asked = asksFor(st.plan, nil)
+	}
+	switch {
+	case unready != nil:
+		return drop, ss.refuseExtended(unready)
+	case !sealed:
 		return pass, nil
 	}
 	if st == nil || st.lost { // an error answered meanwhile took the statement back
@@ -91,6 +102,7 @@ func (ss *session) slowBind(body []byte) (verdict, error) {
 func (ss *session) boundArgs(st *statement, b bound) (args, *sqlError) {
 	as := make(args, 0, len(st.plan.Calls))
 	for i, c := range st.plan.Calls {
+		ss.about(c.Func, c.Name.Text)
 		a := arg{fn: c.Func, name: c.Name.Text}
 		if c.Name.Mode == rewrite.Param {
 			p := b.params[c.Name.Param-1]
@@ -120,7 +132,7 @@ func (ss *session) boundArgs(st *statement, b bound) (args, *sqlError) {
 	return as, ss.checkArgs(as)
 }
 
-var errEncoding = &sqlError{code: stateFeature, message: "values can be stored only while client_encoding is UTF8", hint: "SET client_encoding = 'UTF8'"}
+var errEncoding = &sqlError{code: stateFeature, reason: "encoding", message: "values can be stored only while client_encoding is UTF8", hint: "SET client_encoding = 'UTF8'"}
 
 // utf8 reports whether the values are in UTF-8 by the session's client_encoding
 // as last reported.

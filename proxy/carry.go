@@ -142,7 +142,11 @@ func (ss *session) meanwhile(r *reported) func(typ byte, body []byte) {
 	return func(typ byte, body []byte) {
 		ss.mu.Lock()
 		defer ss.mu.Unlock()
-		if typ == wire.ParameterStatus {
+		switch {
+		case typ == wire.ParameterStatus && isReport(body):
+			ss.report(body)
+			return
+		case typ == wire.ParameterStatus:
 			r.note(body)
 		}
 		if r == &ss.reported {

@@ -86,6 +86,10 @@ func (ss *session) readCatalog() error {
 		case wire.ErrorResponse:
 			failed = true
 		case wire.ParameterStatus:
+			if isReport(body) {
+				ss.report(body)
+				break
+			}
 			ss.reported.note(body)
 		case wire.ReadyForQuery:
 			if failed || len(body) != 1 {

@@ -173,7 +173,7 @@ func (ss *session) noteBind(body []byte) verdict {
 		return ss.noteMalformed(oweBind)
 	}
 	st, sealed := ss.bindTarget(sname)
-	if !ok || sealed || ss.elsewhereBound(st) {
+	if !ok || sealed || ss.elsewhereBound(st) || ss.unready(st) {
 		return slow
 	}
 	ss.pushBind(pname, sname, st)

@@ -17,7 +17,7 @@ import (
 // hears nothing of it; else something that fails goes in the message's place.
 // The client's messages are dropped up to its Sync.
 func (ss *session) refuseExtended(e *sqlError) error {
-	ss.count(e)
+	ss.refused(e)
 	ss.mu.Lock()
 	err := ss.wait(func() bool { return ss.queue.ends == 0 })
 	quiet := ss.quiet() && ss.state == wire.Idle

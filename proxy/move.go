@@ -128,6 +128,9 @@ func (ss *session) settleIn(l *serverLogin, has *carried) error {
 	ss.use(l.leg)
 	ss.reported, ss.catalog, ss.state = l.reported, l.catalog, wire.Idle
 	ss.doubtful, ss.seen = false, nil
+	for _, b := range l.reports {
+		ss.report(b)
+	}
 	for _, r := range l.tells {
 		if string(r[0]) != "default_transaction_isolation" && !has.tells(r) {
 			ss.out = wire.AppendMessage(ss.out, wire.ParameterStatus, slices.Concat(r[0], []byte{0}, r[1], []byte{0}))

@@ -4,15 +4,18 @@ package proxy
 
 import (
 	"cmp"
+	"encoding/json"
 	"slices"
 	"strconv"
 
-	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 	"github.com/hyperiondb/hyperion-vault/rewrite"
 )
 
 var errCanceled = &sqlError{code: stateCanceled, message: "canceling statement due to user request"}
+
+// errGivenUp is the same for what the core has recorded.
+var errGivenUp = &sqlError{code: stateCanceled, message: errCanceled.message, noted: true}
 
 // errAnswered stands for an error of the server's that the client has got.
 var errAnswered = &sqlError{message: "answered by the server"}
@@ -24,6 +27,8 @@ type prelude struct {
 	rows   [][][]byte // by group, the fields of its one row
 	done   bool
 	failed bool
+
+	statement uint64 // the fingerprint of what it is for
 }
 
 // lockGroup is one vault.next_version or vault.verify_begin.
@@ -56,7 +61,7 @@ var lockActions = map[rewrite.Func]string{rewrite.Put: "put", rewrite.Create: "c
 // lock reserves the versions and returns what goes in place of each value.
 func (ss *session) lock(as args) ([][]byte, *sqlError, error) {
 	gs := as.groups()
-	pre := &prelude{rows: make([][][]byte, len(gs))}
+	pre := &prelude{rows: make([][][]byte, len(gs)), statement: ss.asked.statement}
 	var msgs []byte
 	var entries []owed
 	for i, g := range gs {
@@ -89,6 +94,10 @@ func (ss *session) lock(as args) ([][]byte, *sqlError, error) {
 // message will run: the server reports a change only with ReadyForQuery.
 const encodingNow = "pg_catalog.current_setting('client_encoding')"
 
+// reservedChanges are the numbers under which the server will note what is reserved:
+// an extension older than 1.7 does not say them.
+const reservedChanges = "pg_catalog.to_jsonb(n) OPERATOR(pg_catalog.->>) 'changes'"
+
 // appendPrelude appends one group's messages. The statement and portal carry a
 // name of the session's own: the client's unnamed ones survive. It is closed
 // first because after an error the server skips the Close behind it.
@@ -98,7 +107,7 @@ func (ss *session) appendPrelude(msgs []byte, entries []owed, pre *prelude, g lo
 		msgs = wire.AppendParse(msgs, ss.own, "SELECT pg_catalog.encode(challenge, 'hex'), records, "+encodingNow+" FROM vault.verify_begin($1)", wire.OIDText)
 		msgs = wire.AppendBind(msgs, ss.own, ss.own, []byte(g.name))
 	} else {
-		msgs = wire.AppendParse(msgs, ss.own, "SELECT secret_id, first, "+encodingNow+" FROM vault.next_version($1, $2, $3)", wire.OIDText, wire.OIDInt4, wire.OIDText)
+		msgs = wire.AppendParse(msgs, ss.own, "SELECT secret_id, first, "+encodingNow+", "+reservedChanges+" FROM vault.next_version($1, $2, $3) n", wire.OIDText, wire.OIDInt4, wire.OIDText)
 		msgs = wire.AppendBind(msgs, ss.own, ss.own, []byte(g.name), strconv.AppendInt(nil, int64(len(g.calls)), 10), []byte(lockActions[g.fn]))
 	}
 	msgs = wire.AppendExecute(msgs, ss.own)
@@ -114,11 +123,8 @@ func (ss *session) appendPrelude(msgs []byte, entries []owed, pre *prelude, g lo
 
 // fill makes the texts of one group from the server's row.
 func (ss *session) fill(values [][]byte, as args, g lockGroup, row [][]byte) *sqlError {
-	if len(row) != 3 {
-		return &sqlError{
-			code: stateSystem, message: "the vault's extension answered in a form that this node does not know",
-			hint: "Node and extension may be of versions that do not work together.",
-		}
+	if len(row) < 3 {
+		return errReport
 	}
 	for _, i := range g.calls {
 		if !readable(string(row[2]), as[i].value) {
@@ -132,12 +138,19 @@ func (ss *session) fill(values [][]byte, as args, g lockGroup, row [][]byte) *sq
 	if err != nil {
 		return &sqlError{code: stateSystem, message: "the vault's extension returned an invalid version"}
 	}
+	changes, ok := reserved(row[3:], len(g.calls))
+	if !ok {
+		return errReport
+	}
+	ctx := ss.operate(opFront)
+	defer ss.operated(opFront)
 	for n, i := range g.calls {
+		ss.about(g.fn, g.name)
 		text, err := ss.srv.cfg.Vault.Seal(as[i].key, g.name, string(row[0]), int32(first)+int32(n), as[i].value)
 		if err != nil {
 			return ss.fromVault(err)
 		}
-		if err := ss.srv.cfg.Vault.NoteSealed(ss.srv.ctx, ss.actor, auditActions[g.fn], g.name, int32(first)+int32(n)); err != nil {
+		if err := ss.srv.cfg.Vault.NoteSealed(ctx, ss.asking(), functionActions[g.fn.String()], g.name, int32(first)+int32(n), changes[n]); err != nil {
 			return ss.fromVault(err)
 		}
 		values[i] = text
@@ -145,7 +158,19 @@ func (ss *session) fill(values [][]byte, as args, g lockGroup, row [][]byte) *sq
 	return nil
 }
 
-var auditActions = map[rewrite.Func]vault.Action{rewrite.Put: vault.ActionPut, rewrite.Create: vault.ActionCreate, rewrite.Rotate: vault.ActionRotate}
+// reserved reads the numbers of n changes; 0 for each that the server has not said.
+func reserved(field [][]byte, n int) (changes []int64, ok bool) {
+	changes = make([]int64, n)
+	if len(field) == 1 && field[0] == nil {
+		return changes, true
+	}
+	var said []int64
+	if len(field) != 1 || json.Unmarshal(field[0], &said) != nil || len(said) != n {
+		return nil, false
+	}
+	copy(changes, said)
+	return changes, !slices.ContainsFunc(changes, func(c int64) bool { return c < 1 })
+}
 
 // fillVerify opens the candidates and answers the challenge; the value itself
 // leaves the node in no form.
@@ -153,10 +178,11 @@ func (ss *session) fillVerify(values [][]byte, as args, g lockGroup, row [][]byt
 	ctx := ss.operate(opFront)
 	defer ss.operated(opFront)
 	for _, i := range g.calls {
-		version, err := ss.srv.cfg.Vault.Match(ctx, ss.opener(), g.name, textArray(row[1]), as[i].value)
+		ss.about(g.fn, g.name)
+		version, err := ss.srv.cfg.Vault.Match(ctx, ss.opener(ss.asked.statement), g.name, textArray(row[1]), as[i].value)
 		if err != nil {
 			if ctx.Err() != nil {
-				return errCanceled
+				return errGivenUp
 			}
 			return ss.fromVault(err)
 		}

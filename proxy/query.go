@@ -14,8 +14,11 @@ import (
 // or is changed. Everything before it has been forwarded. The front holds no
 // lock; the back goes on. Whatever touches a value runs inside erase.Do.
 func (ss *session) slow(typ byte, body []byte) (v verdict, err error) {
+	ss.asked = asked{}
 	if ss.replication {
-		return drop, fatalError(stateFeature, "a replication connection cannot carry the vault's calls", "Use an ordinary connection.")
+		ss.asked = asks("", 0)
+		ss.refused(errReplication)
+		return drop, errReplication
 	}
 	ss.mu.Lock()
 	refresh := ss.doubtful && ss.canAsk()
@@ -40,6 +43,7 @@ func (ss *session) slow(typ byte, body []byte) (v verdict, err error) {
 		v, err = drop, ss.describeAndExecute(body)
 	case wire.FunctionCall:
 		ss.cr.MarkSecret()
+		ss.asked = asks("", 0)
 		v, err = drop, ss.refuseQuery(&sqlError{
 			code: stateFeature, message: "a function of the vault cannot be called by the fast path",
 			hint: "Call it in a SELECT.",
@@ -49,6 +53,8 @@ func (ss *session) slow(typ byte, body []byte) (v verdict, err error) {
 	}
 	return v, err
 }
+
+var errReplication = fatalError(stateFeature, "a replication connection cannot carry the vault's calls", "Use an ordinary connection.")
 
 // passGate waits until what reads secrets has been opened, before anything goes
 // out that could not be undone if the opening failed.
@@ -139,7 +145,7 @@ func (ss *session) settle() (state byte, skipped bool, err error) {
 // transaction nothing reaches the server; inside one something that fails goes
 // there instead, so that the transaction fails as after any error.
 func (ss *session) refuseQuery(e *sqlError) error {
-	ss.count(e)
+	ss.refused(e)
 	state, skipped, err := ss.settle()
 	if err != nil || skipped {
 		return err
@@ -190,6 +196,7 @@ func (ss *session) analyse(text string, o rewrite.Options) (*rewrite.Plan, *sqlE
 			plan, refusal = ss.srv.cfg.Analyzer.Analyze(text, o)
 		}
 	}
+	ss.asked = asksFor(plan, refusal)
 	if !ss.catalog.has() {
 		if ss.catalog.foreign || refusal != nil && refusal.Table {
 			return nil, nil // schema vault, or a table in it, is somebody else's
@@ -212,6 +219,9 @@ func (ss *session) analyse(text string, o rewrite.Options) (*rewrite.Plan, *sqlE
 			return nil, e
 		}
 	}
+	if e := ss.auditReady(plan); e != nil {
+		return nil, e
+	}
 	return plan, nil
 }
 
@@ -233,6 +243,9 @@ func (ss *session) executesPut(plan *rewrite.Plan) *sqlError {
 	defer ss.mu.Unlock()
 	for _, name := range plan.Executes {
 		if st := ss.stmts[string(cutName([]byte(name)))]; st.puts() {
+			if st.plan != nil {
+				ss.asked = asksFor(st.plan, nil)
+			}
 			return &sqlError{
 				code: stateFeature, message: "EXECUTE of a prepared statement that puts a secret would send the value in clear",
 				hint: "Bind the statement through the protocol, as drivers do, or call the function itself.",
@@ -294,6 +307,7 @@ func (ss *session) slowQuery(body []byte) (verdict, error) {
 	case failed == errAnswered: // the server's own error went to the client: now its ReadyForQuery
 		return drop, ss.syncQuery()
 	case failed != nil:
+		ss.refused(failed)
 		if err := ss.poisonBatch(&task{fail: failed}); err != nil {
 			return drop, err
 		}

@@ -18,6 +18,7 @@ const (
 	slow                   // front: it needs a round trip, a wait or other bytes
 	again                  // front: look at it once more
 	opening                // back: a row with sealed columns
+	noting                 // back: before it something is to be recorded
 	moving                 // back: what the standby refused goes to the primary
 )
 
@@ -139,7 +140,7 @@ func (ss *session) oneClient(size int, v verdict) error {
 				ss.cr.MarkSecret()
 			}
 			return ss.cr.Stream(io.Discard, size)
-		case slow, again, opening, moving:
+		case slow, again, opening, noting, moving:
 		}
 		if typ == wire.Bind { // its names say where it belongs; the whole of it may be long
 			nv, handled, err := ss.relocate(typ, ss.cr.Buffered()[wire.HeaderSize:min(size, bindHead)])

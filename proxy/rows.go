@@ -56,6 +56,8 @@ func (ss *session) opens(e *owed) bool {
 
 func (ss *session) direct(e *owed) bool {
 	switch {
+	case e.task != nil && e.task.pre != nil:
+		return true
 	case e.task != nil && e.task.direct || e.stmt != nil && e.stmt.direct:
 		return true
 	case e.task != nil && e.task.plan != nil:
@@ -277,9 +279,10 @@ func (ss *session) openTexts(direct bool, texts [][]byte) ([]vault.Plain, *sqlEr
 	if e := ss.secretsAllowed(); e != nil {
 		return nil, e
 	}
+	a := ss.opener(statementOf(ss.queue.front()))
 	ss.mu.Unlock()
 	ctx := ss.operate(opBack)
-	plains, err := ss.srv.cfg.Vault.OpenSealed(ctx, ss.opener(), direct, texts)
+	plains, err := ss.srv.cfg.Vault.OpenSealed(ctx, a, direct, texts)
 	canceled := ctx.Err() != nil
 	ss.operated(opBack)
 	ss.mu.Lock()
@@ -287,14 +290,15 @@ func (ss *session) openTexts(direct bool, texts [][]byte) ([]vault.Plain, *sqlEr
 	case err == nil:
 		return plains, nil
 	case canceled:
-		return nil, errCanceled
+		return nil, errGivenUp
 	}
 	return nil, ss.fromVault(err)
 }
 
-// opener is who opens what the session's server has read.
-func (ss *session) opener() vault.Actor {
+// opener is who opens what the session's server has read for a statement.
+func (ss *session) opener(statement uint64) vault.Actor {
 	a := ss.actor
+	a.Statement = statement
 	l := ss.server()
 	a.Moved, a.Since = l.remote(), l.since
 	return a
@@ -341,6 +345,7 @@ func readOnly(e *owed) bool {
 // fail answers a result that could not be opened: one error in its place, and
 // nothing more for the client up to ReadyForQuery. mu is held.
 func (ss *session) fail(e *sqlError) {
+	ss.noteFailed(ss.queue.front(), e)
 	if owed := ss.queue.front(); owed != nil && ss.state == wire.Idle && ss.queue.ends > 0 && e.detail == "" && !readOnly(owed) {
 		with := *e
 		with.detail = "The server may have executed and committed the statement before its rows could be opened."

@@ -83,6 +83,7 @@ type session struct {
 	reading    bool         // at the primary: the block that begins, or is open, only reads
 	escapes    bool         // standard_conforming_strings was off at some time
 	why        string       // why the session did not go to the other server the last time
+	asked      asked        // the front's own
 	ops        [2]operation // the front's, the back's
 	halfClosed bool         // the client writes no more
 
@@ -105,6 +106,8 @@ type backState struct {
 	serverGone  bool                // it ended the session
 	fatal       *sqlError           // ends the session once what is ready has been sent
 	ahead       int                 // bytes at the buffer's front that pass as they are
+	noted       []vault.Record      // to be recorded before anything behind it goes out
+	garbled     bool                // the server has told what cannot be read
 	out         []byte              // for the client, in place of what the server sent
 	outSecret   bool
 }
@@ -253,8 +256,10 @@ func (ss *session) finish(err error) {
 		e = fatalError(stateProtocol, "invalid message length", "")
 	case errors.Is(err, wire.ErrTooLarge):
 		e = fatalError(stateLimit, "a message is too large for the node to look into", fmt.Sprintf("VAULT_MAX_QUERY_BYTES is %d.", ss.srv.limits().MaxQuery))
+		ss.refusedUnread(e)
 	case errors.Is(err, wire.ErrNoRoom):
 		e = fatalError(stateNoMemory, "the node holds too many large messages at once", fmt.Sprintf("VAULT_MAX_HELD_BYTES is %d.", ss.srv.limits().MaxHeld))
+		ss.refusedUnread(e)
 	default:
 		ss.srv.cfg.Log.Debug("the session ended", "role", ss.user, "client", ss.peerText(), "reason", err.Error())
 		return
@@ -382,7 +387,7 @@ func (ss *session) secretsAllowed() *sqlError {
 		return nil
 	}
 	return &sqlError{
-		code: stateAuthorization, message: "secrets travel only over an encrypted connection",
+		code: stateAuthorization, reason: "no_tls", message: "secrets travel only over an encrypted connection",
 		hint: "Connect with sslmode=require (VAULT_REQUIRE_TLS=secrets on the node).",
 	}
 }

@@ -17,7 +17,9 @@ import (
 type sqlError struct {
 	fatal                       bool
 	code, message, detail, hint string
-	position                    int // 1-based characters of the client's text; 0: none
+	position                    int    // 1-based characters of the client's text; 0: none
+	reason                      string // for the audit; empty: by the code
+	noted                       bool   // the audit has it
 }
 
 func (e *sqlError) Error() string { return e.code + ": " + e.message }
@@ -68,6 +70,8 @@ const (
 	stateReadOnly       = "25006"
 	stateNoFunction     = "42883"
 	stateIdle           = "57P05"
+	statePrivilege      = "42501"
+	stateIO             = "58030"
 )
 
 var errShutdown = &sqlError{
@@ -106,5 +110,8 @@ func (ss *session) fromVault(err error) *sqlError {
 		ss.srv.cfg.Log.Warn("a call of the vault failed", "role", ss.user, "client", ss.peerText(),
 			"kind", ve.Kind.String(), "secret", ve.Secret, "error", err.Error())
 	}
-	return &sqlError{code: ve.Kind.SQLState(), message: ve.Msg, detail: ve.Detail, hint: ve.Hint}
+	return &sqlError{
+		code: ve.Kind.SQLState(), message: ve.Msg, detail: ve.Detail, hint: ve.Hint,
+		reason: ve.Kind.String(), noted: ve.Recorded(),
+	}
 }

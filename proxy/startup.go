@@ -57,6 +57,7 @@ func (s *Server) letIn(nc net.Conn, ss *session, login func() error) (in bool) {
 	}()
 	if err := login(); err != nil {
 		s.metrics.logins.WithLabelValues("refused").Inc()
+		ss.noteLogin(err)
 		s.refuse(nc, err)
 		return false
 	}
@@ -229,6 +230,7 @@ func (ss *session) login(ctx context.Context, nc net.Conn, req *wire.Startup) er
 		return err
 	}
 	ss.params = s.startupParams(ss)
+	ss.begin()
 	greeting, err := ss.connectServer(ctx)
 	if err != nil {
 		return err
@@ -236,7 +238,9 @@ func (ss *session) login(ctx context.Context, nc net.Conn, req *wire.Startup) er
 	if err := s.admitRole(ss); err != nil {
 		return err
 	}
-	ss.begin()
+	if err := ss.recordNow(); err != nil {
+		return err
+	}
 	if err := s.register(ss); err != nil {
 		return errShutdown
 	}
@@ -245,6 +249,7 @@ func (ss *session) login(ctx context.Context, nc net.Conn, req *wire.Startup) er
 	}
 	out := wire.AppendMessage(greeting, wire.BackendKeyData, append(binary.BigEndian.AppendUint32(nil, ss.key.pid), ss.handed()...))
 	out = wire.AppendReady(out, ss.state)
+	ss.noteLogin(nil)
 	if err := ss.local(out); err != nil {
 		return err
 	}

@@ -85,6 +85,12 @@ func (st *statement) puts() bool {
 
 func (st *statement) reads() bool { return st != nil && st.plan != nil && st.plan.Reads }
 
+// unready reports whether st may not be run now: it changes something, and no record
+// can be written.
+func (ss *session) unready(st *statement) bool {
+	return st != nil && st.plan != nil && st.plan.Writes && ss.srv.cfg.Vault.AuditReady() != nil
+}
+
 // zero erases the literal values. Safe on nil.
 func (st *statement) zero() {
 	if st == nil {

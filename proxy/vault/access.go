@@ -171,7 +171,8 @@ func matches(pattern, name string) bool {
 // Permit asks the policy before a request is read any further; the operation itself
 // asks again. An empty name: it is in what is still to be read, so that no rule is
 // asked for. Errors are *Error.
-func (v *Vault) Permit(ctx context.Context, a *Access, action Action, name string) error {
+func (v *Vault) Permit(ctx context.Context, a *Access, action Action, name string) (err error) {
+	defer v.ended(ctx, a, action, name, &err)
 	if name != "" {
 		if err := CheckName(name); err != nil {
 			return err
@@ -234,13 +235,4 @@ func (v *Vault) checkRESTAddr(a Actor) *Error {
 		Msg:  "secrets are not read from " + addrText(a.Addr),
 		Hint: fmt.Sprintf("Add the address to VAULT_ALLOWED_IPS of node %q.", v.node),
 	}
-}
-
-// refuse records a refusal and returns it: it stands, whether or not it can be
-// recorded.
-func (v *Vault) refuse(ctx context.Context, a *Access, action audit.Action, name string, err *Error) error {
-	r := a.record(time.Now(), action, err.Kind.outcome())
-	r.Secret, r.Direct, r.Reason = name, true, err.Kind.String()
-	_ = v.append(ctx, []audit.Record{r}) // nothing leaves
-	return err
 }

@@ -234,7 +234,7 @@ func (v *Vault) listing(ctx context.Context, a *Access, action audit.Action, nam
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := v.Note(ctx, a.Actor, action, audit.OutcomeOK, name, 0); err != nil {
+	if err := v.note(ctx, a, action, name); err != nil {
 		done()
 		return nil, nil, err
 	}
@@ -242,7 +242,8 @@ func (v *Vault) listing(ctx context.Context, a *Access, action audit.Action, nam
 }
 
 // administer carries a change out, and then what reads it back, if anything does.
-func (v *Vault) administer(ctx context.Context, a *Access, action audit.Action, change, name string, detail any, then func(context.Context, pgx.Tx) error) error {
+func (v *Vault) administer(ctx context.Context, a *Access, action audit.Action, change, name string, detail any, then func(context.Context, pgx.Tx) error) (err error) {
+	defer v.ended(ctx, a, action, name, &err)
 	if err := v.PermitAdmin(ctx, a, action, name); err != nil {
 		return err
 	}
@@ -253,9 +254,12 @@ func (v *Vault) administer(ctx context.Context, a *Access, action audit.Action, 
 	if err != nil {
 		return &Error{Kind: KindInternal, Msg: "the vault failed unexpectedly", Err: err}
 	}
-	return v.transact(ctx, "", nil, func(ctx context.Context, tx pgx.Tx) error {
+	if err := v.AuditReady(); err != nil {
+		return err
+	}
+	work := func(ctx context.Context, tx *changing) error {
 		var done *string
-		_, err := v.one(ctx, tx, []any{&done}, sqlRestAdmin, a.hash, change, name, string(text))
+		err := tx.do(ctx, []any{&done}, sqlRestAdmin, a.hash, change, name, string(text))
 		if err == nil && then != nil {
 			err = then(ctx, tx)
 		}
@@ -263,13 +267,11 @@ func (v *Vault) administer(ctx context.Context, a *Access, action audit.Action, 
 			if change == "create_token" && known.Kind == KindMissing {
 				known.Kind = KindInvalid // the request says it, not its path
 			}
-			return v.refuse(ctx, a, action, name, known)
+			return known
 		}
-		if err != nil {
-			return err
-		}
-		return v.Note(ctx, a.Actor, action, audit.OutcomeOK, name, 0)
-	}, v.wroteBy(a))
+		return err
+	}
+	return v.transact(ctx, "", nil, func(ctx context.Context, tx pgx.Tx) error { return v.change(ctx, tx, a, action, name, work) }, v.wroteBy(a))
 }
 
 // authorityError is what the extension says of roles and tokens, in its own words;

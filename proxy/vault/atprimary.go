@@ -103,14 +103,18 @@ func (v *Vault) one(ctx context.Context, q querier, into []any, sql string, args
 // write runs work of a token's in one transaction at the primary, by what that server
 // knows of the token's rights. Who writes the same name waits without a connection. The
 // error is an *Error, or of work.
-func (v *Vault) write(ctx context.Context, a *Access, action audit.Action, name string, work func(context.Context, pgx.Tx) error) error {
+func (v *Vault) write(ctx context.Context, a *Access, action audit.Action, name string, work func(context.Context, *changing) error) error {
+	if err := v.AuditReady(); err != nil {
+		return err
+	}
 	done, err := v.turns.take(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer done()
 	may := func(ctx context.Context, q querier) error { return v.stillMay(ctx, q, a, action, name) }
-	return v.transact(ctx, name, may, work, v.wroteBy(a))
+	all := func(ctx context.Context, tx pgx.Tx) error { return v.change(ctx, tx, a, action, name, work) }
+	return v.transact(ctx, name, may, all, v.wroteBy(a))
 }
 
 // wroteBy remembers up to where a token has written, for its later reads, and tells it.

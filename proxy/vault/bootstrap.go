@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
 )
 
 const sqlBootstrapToken = `SELECT vault.bootstrap_token($1)` //nolint:gosec // it has the word, no token
@@ -43,9 +45,13 @@ func (v *Vault) Bootstrap(ctx context.Context, sha256 []byte) {
 }
 
 func (v *Vault) bootstrap(ctx context.Context, sha256 []byte) (lives bool, err error) {
+	a := v.itself()
 	err = v.transact(ctx, "", nil, func(ctx context.Context, tx pgx.Tx) error {
-		_, err := v.one(ctx, tx, []any{&lives}, sqlBootstrapToken, sha256)
-		return err
+		c := &changing{Tx: tx, v: v, record: a.Record(audit.ActionTokenCreate, audit.OutcomeOK)}
+		if err := c.do(ctx, []any{&lives}, sqlBootstrapToken, sha256); err != nil || len(c.records) == 0 {
+			return err
+		}
+		return v.append(ctx, c.records) // of a token that was there already there is none
 	}, nil)
 	return lives, err
 }

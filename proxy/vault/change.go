@@ -56,15 +56,17 @@ type reserved struct {
 	job     *job // the rotation that it is for; nil: somebody asked for it
 }
 
-func (v *Vault) reserve(ctx context.Context, tx pgx.Tx, a *Access, name string, action audit.Action) (r reserved, err error) {
+func (v *Vault) reserve(ctx context.Context, tx *changing, a *Access, name string, action audit.Action) (r reserved, err error) {
 	_, err = v.one(ctx, tx, []any{&r.id, &r.version, &r.kind, &r.format, &r.current}, sqlNextVersion, name, string(action), a.Name)
+	tx.record.Version = r.version
 	return r, err
 }
 
 // Create makes a secret; a name that exists is KindExists. Without a value, or with
 // a user name alone, an automatic one gets a random value. The caller zeroes the
 // result. Errors are *Error.
-func (v *Vault) Create(ctx context.Context, a *Access, name string, automatic bool, c Change) (Secret, error) {
+func (v *Vault) Create(ctx context.Context, a *Access, name string, automatic bool, c Change) (s Secret, err error) {
+	defer v.ended(ctx, a, audit.ActionCreate, name, &err)
 	if err := c.check(name); err != nil {
 		return Secret{}, err
 	}
@@ -74,7 +76,7 @@ func (v *Vault) Create(ctx context.Context, a *Access, name string, automatic bo
 	if err := v.authorize(ctx, a, audit.ActionCreate, name); err != nil {
 		return Secret{}, err
 	}
-	s := Secret{Name: name, Kind: "manual"}
+	s = Secret{Name: name, Kind: "manual"}
 	if automatic {
 		s.Kind = "automatic"
 	}
@@ -84,7 +86,7 @@ func (v *Vault) Create(ctx context.Context, a *Access, name string, automatic bo
 		s.Value.Zero()
 		return Secret{}, err
 	}
-	err = v.write(ctx, a, audit.ActionCreate, name, func(ctx context.Context, tx pgx.Tx) error {
+	err = v.write(ctx, a, audit.ActionCreate, name, func(ctx context.Context, tx *changing) error {
 		r, err := v.reserve(ctx, tx, a, name, audit.ActionCreate)
 		if err != nil {
 			return err
@@ -123,38 +125,33 @@ func (v *Vault) newValue(c *Change) (f Format, p Plain) {
 }
 
 // storeVersion seals a secret's value for a reserved version and stores it.
-func (v *Vault) storeVersion(ctx context.Context, tx pgx.Tx, a *Access, key *Key, r reserved, action audit.Action, s *Secret) error {
+func (v *Vault) storeVersion(ctx context.Context, tx *changing, a *Access, key *Key, r reserved, action audit.Action, s *Secret) error {
 	record, err := v.sealAs(key, s.Format, s.Name, r.id, r.version, s.Value.Bytes())
 	if err != nil {
 		return err
 	}
-	if err := v.NoteSealed(ctx, a.Actor, action, s.Name, r.version); err != nil {
-		return err
-	}
 	if r.job != nil {
-		return v.complete(ctx, tx, r.job, record, s)
+		return tx.do(ctx, []any{&s.Version, &s.CreatedAt}, sqlCompleteJob, r.job.ID, r.job.Token, r.job.Seen, string(record))
 	}
-	_, err = v.one(ctx, tx, []any{&s.Version, &s.CreatedAt}, sqlNodeWrite, string(record), string(action), s.Kind, a.Name)
-	return err
+	return tx.do(ctx, []any{&s.Version, &s.CreatedAt}, sqlNodeWrite, string(record), string(action), s.Kind, a.Name)
 }
 
 // describe stores what a change says beside the value, if anything.
-func (v *Vault) describe(ctx context.Context, tx pgx.Tx, a *Access, name string, c Change) error {
+func (v *Vault) describe(ctx context.Context, tx *changing, a *Access, name string, c Change) error {
 	var done *string
 	if c.Description != nil || c.RotationInterval != nil || c.GracePeriod != nil || c.AllowedCIDRs != nil {
 		var cidrs []string
 		if c.AllowedCIDRs != nil {
 			cidrs = append([]string{}, *c.AllowedCIDRs...)
 		}
-		if _, err := v.one(ctx, tx, []any{&done}, sqlNodeUpdate, name, float(c.RotationInterval), float(c.GracePeriod), c.Description, cidrs, a.Name); err != nil {
+		if err := tx.do(ctx, []any{&done}, sqlNodeUpdate, name, float(c.RotationInterval), float(c.GracePeriod), c.Description, cidrs, a.Name); err != nil {
 			return err
 		}
 	}
 	if c.NextRotationAt == nil {
 		return nil
 	}
-	_, err := v.one(ctx, tx, []any{&done}, sqlReschedule, name, *c.NextRotationAt, a.Name) // last: a new interval counts from now
-	return err
+	return tx.do(ctx, []any{&done}, sqlReschedule, name, *c.NextRotationAt, a.Name) // last: a new interval counts from now
 }
 
 // float is what make_interval takes for seconds.
@@ -171,6 +168,7 @@ func float(n *int64) *float64 {
 // it is changed as well. ifVersion, unless 0, is the version that the caller has
 // seen: another one is KindChanged. Errors are *Error.
 func (v *Vault) Update(ctx context.Context, a *Access, name string, ifVersion int32, c Change) (m Meta, err error) {
+	defer v.ended(ctx, a, audit.ActionUpdate, name, &err)
 	if err := c.check(name); err != nil {
 		return m, err
 	}
@@ -187,7 +185,7 @@ func (v *Vault) Update(ctx context.Context, a *Access, name string, ifVersion in
 	if (c.Username == nil) != (c.Password == nil) {
 		v.fetchKey(ctx, a, name)
 	}
-	err = v.write(ctx, a, audit.ActionUpdate, name, func(ctx context.Context, tx pgx.Tx) error {
+	err = v.write(ctx, a, audit.ActionUpdate, name, func(ctx context.Context, tx *changing) error {
 		r, err := v.reserve(ctx, tx, a, name, audit.ActionUpdate)
 		if err != nil {
 			return err
@@ -198,16 +196,16 @@ func (v *Vault) Update(ctx context.Context, a *Access, name string, ifVersion in
 		if err := c.checkFormat(name, r.format); err != nil {
 			return err
 		}
+		if key == nil {
+			tx.record.Version = r.current
+		}
 		if err := v.describe(ctx, tx, a, name, c); err != nil {
 			return err
 		}
-		if key == nil {
-			err = v.Note(ctx, a.Actor, audit.ActionUpdate, audit.OutcomeOK, name, r.current)
-		} else {
-			err = v.replace(ctx, tx, a, key, r, name, c)
-		}
-		if err != nil {
-			return err
+		if key != nil {
+			if err := v.replace(ctx, tx, a, key, r, name, c); err != nil {
+				return err
+			}
 		}
 		rows, err := tx.Query(ctx, sqlNodeList, name, "", 1)
 		if err != nil {
@@ -223,7 +221,7 @@ func (v *Vault) Update(ctx context.Context, a *Access, name string, ifVersion in
 }
 
 // replace stores a new version of a secret whose row is locked.
-func (v *Vault) replace(ctx context.Context, tx pgx.Tx, a *Access, key *Key, r reserved, name string, c Change) error {
+func (v *Vault) replace(ctx context.Context, tx *changing, a *Access, key *Key, r reserved, name string, c Change) error {
 	if r.format == "userpass" && (c.Username == nil || c.Password == nil) {
 		username, password, err := v.currentPair(ctx, tx, a, name)
 		if err != nil {
@@ -246,14 +244,15 @@ func (v *Vault) replace(ctx context.Context, tx pgx.Tx, a *Access, key *Key, r r
 
 // Delete removes a secret with all its versions. ifVersion as for Update. Errors are
 // *Error.
-func (v *Vault) Delete(ctx context.Context, a *Access, name string, ifVersion int32) error {
+func (v *Vault) Delete(ctx context.Context, a *Access, name string, ifVersion int32) (err error) {
+	defer v.ended(ctx, a, audit.ActionDelete, name, &err)
 	if err := CheckName(name); err != nil {
 		return err
 	}
 	if err := v.authorize(ctx, a, audit.ActionDelete, name); err != nil {
 		return err
 	}
-	return v.write(ctx, a, audit.ActionDelete, name, func(ctx context.Context, tx pgx.Tx) error {
+	return v.write(ctx, a, audit.ActionDelete, name, func(ctx context.Context, tx *changing) error {
 		r, err := v.reserve(ctx, tx, a, name, audit.ActionUpdate) // locks, and says which version there is
 		if err != nil {
 			return err
@@ -261,11 +260,9 @@ func (v *Vault) Delete(ctx context.Context, a *Access, name string, ifVersion in
 		if ifVersion != 0 && ifVersion != r.current {
 			return changed(name, r.current)
 		}
-		if err := v.Note(ctx, a.Actor, audit.ActionDelete, audit.OutcomeOK, name, r.current); err != nil {
-			return err
-		}
+		tx.record.Version = r.current
 		var gone bool
-		if _, err := v.one(ctx, tx, []any{&gone}, sqlNodeDelete, name, a.Name); err != nil {
+		if err := tx.do(ctx, []any{&gone}, sqlNodeDelete, name, a.Name); err != nil {
 			return err
 		}
 		if !gone {

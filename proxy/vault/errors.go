@@ -143,6 +143,8 @@ type Error struct {
 	Msg, Detail, Hint string
 	Wait              time.Duration // when to try again; 0: not known
 	Err               error
+
+	noted bool // the audit has it
 }
 
 // Error returns everything but the hint; not for clients.
@@ -160,6 +162,9 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// Recorded says whether the audit has it.
+func (e *Error) Recorded() bool { return e.noted }
 
 // KindOf returns the kind of any error; what is not an *Error is internal.
 func KindOf(err error) Kind {

@@ -154,10 +154,11 @@ func (v *Vault) unknownToken(ctx context.Context, a *Access, left time.Duration)
 		}
 	}
 	if left <= 0 {
-		return v.refuse(ctx, a, audit.ActionRead, "", notKnown())
+		v.NoteLogin(ctx, a.Actor, audit.OutcomeDenied, KindUnknown.String())
+		return notKnown()
 	}
 	wait := time.Duration(math.Ceil(left.Seconds())) * time.Second
-	return v.refuse(ctx, a, audit.ActionRead, "", &Error{
+	return v.refuse(ctx, a, audit.ActionLogin, "", &Error{
 		Kind: KindLimited, Msg: "too many unknown tokens came from this address", Wait: wait,
 		Hint: fmt.Sprintf("A valid one is let in at any time; others may be sent again in %.0f seconds.", wait.Seconds()),
 	})

@@ -65,11 +65,10 @@ func (a Actor) misser() string {
 // matchRefused records and counts a refusal and returns it.
 func (v *Vault) matchRefused(ctx context.Context, a Actor, name string, err error) error {
 	kind := KindOf(err)
-	r := a.record(time.Now(), audit.ActionVerify, kind.outcome())
+	r := a.record(time.Now(), kind.recorded(audit.ActionVerify), kind.outcome())
 	r.Secret, r.Direct, r.Reason = name, true, kind.String()
-	_ = v.append(ctx, []audit.Record{r}) // the refusal stands: nothing leaves
 	v.metrics.verify(err, false)
-	return err
+	return v.recordFailure(ctx, r, err)
 }
 
 func (v *Vault) match(ctx context.Context, a Actor, o *opening, name string, texts [][]byte, candidate []byte) (int32, error) {

@@ -45,6 +45,7 @@ const (
 // Rotate gives an automatic secret a new random value, of a userpass a new password,
 // and returns it. The caller zeroes the result. Errors are *Error.
 func (v *Vault) Rotate(ctx context.Context, a *Access, name string) (s Secret, err error) {
+	defer v.ended(ctx, a, audit.ActionRotate, name, &err)
 	if err := CheckName(name); err != nil {
 		return s, err
 	}
@@ -57,7 +58,7 @@ func (v *Vault) Rotate(ctx context.Context, a *Access, name string) (s Secret, e
 	}
 	defer key.Destroy()
 	v.fetchKey(ctx, a, name)
-	err = v.write(ctx, a, audit.ActionRotate, name, func(ctx context.Context, tx pgx.Tx) error {
+	err = v.write(ctx, a, audit.ActionRotate, name, func(ctx context.Context, tx *changing) error {
 		s, err = v.rotate(ctx, tx, a, key, name, nil)
 		return err
 	})
@@ -70,7 +71,7 @@ func (v *Vault) Rotate(ctx context.Context, a *Access, name string) (s Secret, e
 
 // rotate stores a new value in a transaction at the primary. The caller zeroes the
 // result, also after an error.
-func (v *Vault) rotate(ctx context.Context, tx pgx.Tx, a *Access, key *Key, name string, of *job) (s Secret, err error) {
+func (v *Vault) rotate(ctx context.Context, tx *changing, a *Access, key *Key, name string, of *job) (s Secret, err error) {
 	r, err := v.reserve(ctx, tx, a, name, audit.ActionRotate)
 	if err != nil {
 		return s, err
@@ -92,20 +93,12 @@ func (v *Vault) rotate(ctx context.Context, tx pgx.Tx, a *Access, key *Key, name
 	return s, err
 }
 
-// complete stores a rotation's record and closes the job, or fails if the claim does
-// not hold any more.
-func (v *Vault) complete(ctx context.Context, tx pgx.Tx, j *job, record []byte, s *Secret) error {
-	_, err := v.one(ctx, tx, []any{&s.Version, &s.CreatedAt}, sqlCompleteJob, j.ID, j.Token, j.Seen, string(record))
-	return err
-}
-
 // rotateJob does a claimed job, or says at the primary why it failed: then it is
 // claimed again later, by whichever node. Of a node that dies in between, or cannot
 // say it, the claim ends by itself.
 func (v *Vault) rotateJob(ctx context.Context, j *job) {
 	defer v.rescue(ctx, "rotation", func() {}) // the claim ends by itself
-	// It is in nobody's name: the service role is who is there.
-	a := &Access{Actor: Actor{Name: v.store.user, Via: audit.FaceNode, Database: v.store.database}}
+	a := v.itself()
 	err := v.tryJob(ctx, a, j)
 	if err == nil {
 		v.metrics.rotations.WithLabelValues("ok").Inc()
@@ -140,8 +133,11 @@ func (v *Vault) tryJob(ctx context.Context, a *Access, j *job) *Error {
 	v.fetchKey(fetching, a, j.Name)
 	fetched()
 	err = v.transact(ctx, j.Name, nil, func(ctx context.Context, tx pgx.Tx) error {
-		s, err := v.rotate(ctx, tx, a, key, j.Name, j)
-		s.Value.Zero()
+		err := v.change(ctx, tx, a, audit.ActionRotate, j.Name, func(ctx context.Context, tx *changing) error {
+			s, err := v.rotate(ctx, tx, a, key, j.Name, j)
+			s.Value.Zero()
+			return err
+		})
 		var pg *pgconn.PgError
 		if errors.As(err, &pg) && pg.Code == "55000" {
 			return &Error{Kind: KindChanged, Secret: j.Name, Err: err, Msg: "the secret was written meanwhile"}

@@ -72,7 +72,8 @@ const (
 
 // Read opens a version of a secret, the current one if version is 0, in the way the
 // SQL face does: address, allowed_cidrs, audit. Errors are *Error.
-func (v *Vault) Read(ctx context.Context, a *Access, name string, version int32) (Secret, error) {
+func (v *Vault) Read(ctx context.Context, a *Access, name string, version int32) (s Secret, err error) {
+	defer v.ended(ctx, a, audit.ActionRead, name, &err)
 	if err := CheckName(name); err != nil {
 		return Secret{}, err
 	}
@@ -88,7 +89,7 @@ func (v *Vault) Read(ctx context.Context, a *Access, name string, version int32)
 	if version != 0 {
 		wanted = &version
 	}
-	s := Secret{Name: name}
+	s.Name = name
 	var record []byte
 	found, err := v.one(ctx, q, []any{&record, &s.Version, &s.CreatedAt, &s.Kind}, sqlNodeRead, name, wanted, a.Name)
 	switch {
@@ -122,7 +123,8 @@ const sqlNodeReadMany = `SELECT n.name, r.record, r.version, r.created_at, r.kin
 // ReadMany opens the current versions of secrets, each once. Those that do not exist,
 // or that this one may not read, are left out alike; an address or a missing token
 // refuses all. The caller zeroes the result. Errors are *Error.
-func (v *Vault) ReadMany(ctx context.Context, a *Access, names []string) ([]Secret, error) {
+func (v *Vault) ReadMany(ctx context.Context, a *Access, names []string) (list []Secret, err error) {
+	defer v.ended(ctx, a, audit.ActionRead, "", &err)
 	if len(names) > MaxNames {
 		return nil, invalid("", fmt.Sprintf("at most %d names are read at once", MaxNames))
 	}
@@ -151,7 +153,6 @@ func (v *Vault) ReadMany(ctx context.Context, a *Access, names []string) ([]Secr
 	if err != nil {
 		return nil, v.restError(ctx, "", err)
 	}
-	var list []Secret
 	var texts [][]byte
 	size := 0
 	for rows.Next() {
@@ -219,7 +220,8 @@ func (v *Vault) openMany(ctx context.Context, a *Access, actor Actor, list []Sec
 
 // Versions returns the versions that can be read now, newest first. Errors are
 // *Error.
-func (v *Vault) Versions(ctx context.Context, a *Access, name string) ([]VersionMeta, error) {
+func (v *Vault) Versions(ctx context.Context, a *Access, name string) (list []VersionMeta, err error) {
+	defer v.ended(ctx, a, audit.ActionList, name, &err)
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
@@ -235,14 +237,17 @@ func (v *Vault) Versions(ctx context.Context, a *Access, name string) ([]Version
 	if err != nil {
 		return nil, v.restError(ctx, name, err)
 	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[VersionMeta])
+	list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[VersionMeta])
 	if err != nil {
 		return nil, v.restError(ctx, name, err)
 	}
 	if len(list) == 0 {
 		return nil, missing(name)
 	}
-	return list, v.Note(ctx, a.Actor, audit.ActionList, audit.OutcomeOK, name, 0)
+	if err := v.note(ctx, a, audit.ActionList, name); err != nil {
+		return nil, err
+	}
+	return list, nil
 }
 
 // listPage is how many rows are fetched at a time.
@@ -252,6 +257,7 @@ const listPage = 500
 // come after a name, in byte order: those that the role may list. more: there are
 // others behind them. Errors are *Error.
 func (v *Vault) List(ctx context.Context, a *Access, prefix, after string, limit int) (list []Meta, more bool, err error) {
+	defer v.ended(ctx, a, audit.ActionList, prefix, &err)
 	if !a.token {
 		return nil, false, v.authorize(ctx, a, audit.ActionList, "")
 	}
@@ -260,7 +266,7 @@ func (v *Vault) List(ctx context.Context, a *Access, prefix, after string, limit
 		return nil, false, err
 	}
 	defer done()
-	if err := v.Note(ctx, a.Actor, audit.ActionList, audit.OutcomeOK, prefix, 0); err != nil {
+	if err := v.note(ctx, a, audit.ActionList, prefix); err != nil {
 		return nil, false, err
 	}
 	for _, s := range a.listed(prefix) {
@@ -298,7 +304,8 @@ func (v *Vault) List(ctx context.Context, a *Access, prefix, after string, limit
 // Verify says which version of a secret, current or in grace, has the candidate as
 // its value (of a userpass: as its password), or 0; a secret that is missing has
 // none. The candidate stays the caller's to zero. Errors are *Error.
-func (v *Vault) Verify(ctx context.Context, a *Access, name string, candidate []byte) (int32, error) {
+func (v *Vault) Verify(ctx context.Context, a *Access, name string, candidate []byte) (version int32, err error) {
+	defer v.ended(ctx, a, audit.ActionVerify, name, &err)
 	if err := CheckName(name); err != nil {
 		return 0, err
 	}

@@ -50,8 +50,7 @@ func (v *Vault) openBuffer(ctx context.Context, a Actor, o *opening, direct bool
 	if err == nil {
 		err = v.append(ctx, o.auditRecords(a, direct))
 	} else {
-		// The refusal stands, whether or not it can be recorded: nothing leaves.
-		_ = v.append(ctx, []audit.Record{o.failure(a, audit.ActionRead, direct, at, err)})
+		err = v.recordFailure(ctx, o.failure(a, audit.ActionRead, direct, at, err), err)
 	}
 	v.metrics.open(err, len(texts))
 	if err != nil {
@@ -276,7 +275,7 @@ func (o *opening) auditRecords(a Actor, direct bool) []audit.Record {
 // failure returns the record of a refusal at record i.
 func (o *opening) failure(a Actor, action audit.Action, direct bool, i int, err error) audit.Record {
 	kind := KindOf(err)
-	r := a.record(time.Now(), action, kind.outcome())
+	r := a.record(time.Now(), kind.recorded(action), kind.outcome())
 	r.Secret, r.Version, r.Direct, r.Reason = o.records[i].Name, o.records[i].Version, direct, kind.String()
 	return r
 }

@@ -116,7 +116,7 @@ func TestForgeries(t *testing.T) {
 				t.Error("the KMS was asked")
 			}
 			records, _ := sink.last()
-			if len(records) != 1 || records[0].Outcome != audit.OutcomeFailed || records[0].Reason != "tampered" {
+			if len(records) != 1 || records[0].Outcome != audit.OutcomeFailed || records[0].Action != audit.ActionTampering || records[0].Reason != "tampered" {
 				t.Errorf("recorded %+v", records)
 			}
 		})

@@ -72,7 +72,8 @@ type Config struct {
 	// secrets to be opened; 0: as old as it likes.
 	MaxStaleness time.Duration
 
-	Audit      audit.Sink            // nil: audit.Discard
+	Audit      audit.Sink // nil: audit.Discard
+	Logins     LoginAudit
 	Log        *slog.Logger          // nil: nothing is logged
 	Registerer prometheus.Registerer // nil: nothing is counted
 }
@@ -89,14 +90,17 @@ const (
 // Action is what an audit record says was done.
 type Action = audit.Action
 
-// What a face does by itself and has recorded by Vault.NoteSealed, or asks
-// Vault.Permit for.
+// What a face does by itself and has recorded, or asks Vault.Permit for.
 const (
 	ActionCreate = audit.ActionCreate
 	ActionPut    = audit.ActionUpdate
 	ActionRotate = audit.ActionRotate
 	ActionRead   = audit.ActionRead
 	ActionVerify = audit.ActionVerify
+	ActionDelete = audit.ActionDelete
+	ActionList   = audit.ActionList
+	ActionGrant  = audit.ActionGrant
+	ActionRevoke = audit.ActionRevoke
 )
 
 // Actor is who asks, and from where.
@@ -108,6 +112,8 @@ type Actor struct {
 	Database string
 	Moved    bool      // what is opened comes from the primary, not from the server beside the node
 	Since    time.Time // since when that server has not crashed; zero: nobody knows
+
+	Statement uint64 // the fingerprint of what it runs; 0: not known
 }
 
 // Vault is the core of one node. Safe for concurrent use. Make it with New, run
@@ -130,6 +136,7 @@ type Vault struct {
 	turns       turns
 
 	audit   audit.Sink
+	logins  LoginAudit
 	log     *slog.Logger
 	metrics *metrics
 	misses  *missLimiter
@@ -195,7 +202,7 @@ func New(c Config) (*Vault, error) {
 		return nil, err
 	}
 	v := &Vault{
-		node: c.Node, pin: c.Pin, newSealer: c.NewSealer, audit: c.Audit, log: c.Log,
+		node: c.Node, pin: c.Pin, newSealer: c.NewSealer, audit: c.Audit, logins: c.Logins, log: c.Log,
 		metrics: newMetrics(), misses: newMissLimiter(c.MaxMisses, c.MissWindow),
 		lockouts: newLockouts(c.MaxMisses, c.MissWindow, c.Lockout), locksToTell: make(chan netip.Prefix, maxLocksToTell),
 		store: store, local: c.Local, witnesses: witnesses(c.Hosts), maxStaleness: c.MaxStaleness,
@@ -339,39 +346,3 @@ func randomText() []byte {
 // generatedBytes is the size of a generated value before base64: 256 bits, which
 // nobody guesses.
 const generatedBytes = 32
-
-// Note records one operation that this package does not carry out itself, such
-// as a put. The error is an *Error; after it the operation must not go on.
-func (v *Vault) Note(ctx context.Context, a Actor, action audit.Action, outcome audit.Outcome, secret string, version int32) error {
-	r := a.record(time.Now(), action, outcome)
-	r.Secret, r.Version, r.Direct = secret, version, true
-	return v.append(ctx, []audit.Record{r})
-}
-
-// NoteSealed records that a value was sealed for this version of a secret: it is
-// about to be sent to the server, which may still refuse it. The error is an
-// *Error; after it the record must not be sent.
-func (v *Vault) NoteSealed(ctx context.Context, a Actor, action Action, secret string, version int32) error {
-	return v.Note(ctx, a, action, audit.OutcomeOK, secret, version)
-}
-
-// record starts an audit record.
-func (a Actor) record(at time.Time, action audit.Action, outcome audit.Outcome) audit.Record {
-	return audit.Record{
-		At: at, Actor: a.Name, SessionRole: a.Role, Addr: a.Addr, Face: a.Via, Database: a.Database,
-		Action: action, Outcome: outcome,
-	}
-}
-
-// append hands one buffer's records to the sink.
-func (v *Vault) append(ctx context.Context, records []audit.Record) error {
-	err := v.audit.Append(ctx, records)
-	if err == nil {
-		return nil
-	}
-	return &Error{
-		Kind: KindAudit, Err: err,
-		Msg:  fmt.Sprintf("the audit record could not be written on node %q", v.node),
-		Hint: "Nothing is opened without one. See the node's log and the free space in VAULT_AUDIT_DIR.",
-	}
-}

@@ -11,6 +11,9 @@ type Sink interface {
 	// nothing of that buffer may reach the client. The slice is the caller's
 	// again when Append returns: a sink that keeps records copies them.
 	Append(ctx context.Context, records []Record) error
+
+	// Ready says, without waiting, why Append would fail now; nil: it need not.
+	Ready() error
 }
 
 // Discard is a sink that drops everything.
@@ -18,3 +21,6 @@ type Discard struct{}
 
 // Append drops the records.
 func (Discard) Append(context.Context, []Record) error { return nil }
+
+// Ready returns nil.
+func (Discard) Ready() error { return nil }

@@ -341,6 +341,9 @@ type Status struct {
 // Status never waits for the disk: it is as of the last sync.
 func (s *Spool) Status() Status { return *s.seen.Load() }
 
+// Ready says why nothing can be appended, as Status does.
+func (s *Spool) Ready() error { return s.seen.Load().Err }
+
 // note keeps what Status says. The caller has the turn.
 func (s *Spool) note() {
 	st := Status{

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vault
+
+import (
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
+)
+
+// ReportName is under which name the extension tells a node at once, by a
+// ParameterStatus, what a function of the vault has done or refused (docs/SQL.md).
+const ReportName = "hyperion_vault.did"
+
+// ReadReport makes a record of what the extension has told: ACTION OUTCOME REASON
+// VERSION CHANGE SUBJECT, with - for no reason. false: that is no report.
+func (a Actor) ReadReport(text string, direct bool) (r Record, ok bool) {
+	words := strings.SplitN(text, " ", 6)
+	if len(words) != 6 || !isWord(words[0]) || !isWord(words[1]) || words[2] != "-" && !isWord(words[2]) {
+		return Record{}, false
+	}
+	version, err := strconv.ParseUint(words[3], 10, 31)
+	if err != nil {
+		return Record{}, false
+	}
+	change, err := strconv.ParseUint(words[4], 10, 63)
+	if err != nil || change > math.MaxInt64 {
+		return Record{}, false
+	}
+	r = a.Record(audit.Action(words[0]), audit.Outcome(words[1]))
+	r.Version, r.Change, r.Secret, r.Direct = int32(version), int64(change), words[5], direct
+	if words[2] != "-" {
+		r.Reason = words[2]
+	}
+	return r, true
+}
+
+// isWord says whether s can be an action or an outcome.
+func isWord(s string) bool {
+	return s != "" && len(s) <= 32 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz_") == ""
+}
