@@ -59,6 +59,7 @@ type nodeConfig struct {
 
 	allowedIPs, proxyIPs *vault.AllowList
 	readAuth             vault.ReadAuth
+	auditLogins          vault.LoginAudit
 	apiHosts             []string
 	trustProxy           *vault.AllowList
 	bootstrap            []byte // SHA-256 of the token; nil: none
@@ -243,6 +244,14 @@ func (p *reader) access(c *nodeConfig) {
 	p.bootstrapToken(c)
 	c.ignoreHBA = p.oneOf("VAULT_PROXY_HBA", "server", "off") == "off"
 	c.addHost = p.boolean("VAULT_APPNAME_ADD_HOST")
+	switch p.oneOf("VAULT_AUDIT_LOGINS", "off", "failed", "all") {
+	case "failed":
+		c.auditLogins = vault.LoginsFailed
+	case "all":
+		c.auditLogins = vault.LoginsAll
+	default:
+		c.auditLogins = vault.LoginsOff
+	}
 	switch p.oneOf("VAULT_OPEN_INDIRECT", "users", "on", "off") {
 	case "on":
 		c.openIndirect = proxy.IndirectOn

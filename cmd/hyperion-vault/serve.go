@@ -149,7 +149,7 @@ func newNode(ctx context.Context, c *nodeConfig, spool *audit.Spool, log *slog.L
 		SSLMode: c.sslMode, SSLRootCert: c.sslRoots, AllowTrust: c.allowTrust,
 		Pin: pin, NewSealer: newSealer, AllowedIPs: c.proxyIPs,
 		RESTAllowedIPs: c.allowedIPs, ReadAuth: c.readAuth, PrimaryWait: c.primaryWait, MaxMisses: c.maxMisses, MissWindow: c.missWindow, Lockout: c.lockout,
-		MaxStaleness: c.maxStaleness, Audit: sink, Log: log, Registerer: n.registry,
+		MaxStaleness: c.maxStaleness, Audit: sink, Logins: c.auditLogins, Log: log, Registerer: n.registry,
 	})
 	if err != nil {
 		return nil, err
