@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package proxy
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hyperiondb/hyperion-vault/envelope"
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
+	"github.com/hyperiondb/hyperion-vault/rewrite"
+)
+
+// testSink keeps what it is given, or fails.
+type testSink struct {
+	mu      sync.Mutex
+	buffers [][]vault.Record
+	err     error
+	before  func() // the next one
+}
+
+func (s *testSink) Append(_ context.Context, rs []vault.Record) error {
+	s.mu.Lock()
+	before := s.before
+	s.before = nil
+	s.mu.Unlock()
+	if before != nil {
+		before()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.buffers = append(s.buffers, slices.Clone(rs))
+	}
+	return s.err
+}
+
+func (s *testSink) Ready() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+func (s *testSink) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
+// take returns what came since the last call, in words, and in how many calls.
+func (s *testSink) take() (words []string, calls int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range s.buffers {
+		for i := range b {
+			words = append(words, recordWords(&b[i]))
+		}
+	}
+	calls, s.buffers = len(s.buffers), nil
+	return words, calls
+}
+
+// recordWords is what the tests compare of a record.
+func recordWords(r *vault.Record) string {
+	w := []string{string(r.Action), string(r.Outcome)}
+	if r.Reason != "" {
+		w = append(w, "("+r.Reason+")")
+	}
+	if r.Secret != "" {
+		w = append(w, r.Secret)
+	}
+	if r.Version != 0 {
+		w = append(w, "v"+strconv.Itoa(int(r.Version)))
+	}
+	if r.Change != 0 {
+		w = append(w, "change")
+	}
+	if r.Direct {
+		w = append(w, "direct")
+	}
+	if r.Statement != 0 {
+		w = append(w, "statement")
+	}
+	return strings.Join(w, " ")
+}
+
+// recordingSession is a session of a node with an audit, in a database with a vault.
+func recordingSession(t *testing.T) (sink *testSink, client, server net.Conn) {
+	t.Helper()
+	sink = &testSink{}
+	pin, err := vault.PinVaultID(filepath.Join(t.TempDir(), "audit"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	core, err := vault.New(vault.Config{
+		Node: "test", Local: vault.Server{Network: "tcp", Addr: "127.0.0.1:1"}, User: "s", Database: "d", Pin: pin, Audit: sink,
+		NewSealer: func(envelope.UUID) (*envelope.Sealer, error) { return nil, errors.New("none") },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(core.Close)
+	ss, client, server := newSession(t, catalog{sealed: 20001, array: 20002})
+	ss.srv.cfg.Vault = core
+	ss.srv.cfg.Analyzer = rewrite.NewAnalyzer(rewrite.Config{CacheBytes: 1 << 20, CheckName: envelope.CheckName})
+	go ss.srv.parker.Run()
+	ss.srv.wg.Add(1)
+	go ss.srv.run(ss)
+	return sink, client, server
+}
+
+func reportMessage(text string) []byte {
+	return wire.AppendMessage(nil, wire.ParameterStatus, []byte(vault.ReportName+"\x00"+text+"\x00"))
+}
+
+var (
+	testRow      = wire.AppendMessage(nil, wire.DataRow, []byte{0, 1, 0, 0, 0, 1, 't'})
+	testComplete = wire.AppendMessage(nil, wire.CommandComplete, []byte("SELECT 1\x00"))
+	testReady    = wire.AppendReady(nil, wire.Idle)
+)
+
+// answered reads the client's answers up to ReadyForQuery, or the end ("|").
+func answered(t *testing.T, client net.Conn) (types string, code string) {
+	t.Helper()
+	for {
+		typ, body, err := nextMessage(client)
+		if err != nil {
+			return types + "|", code
+		}
+		types += string(typ)
+		switch typ {
+		case wire.ErrorResponse:
+			code = readAskError(body).code
+		case wire.ReadyForQuery:
+			return types, code
+		}
+	}
+}
+
+func nextMessage(nc net.Conn) (typ byte, body []byte, err error) {
+	if err := nc.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		return 0, nil, err
+	}
+	var head [wire.HeaderSize]byte
+	if _, err := io.ReadFull(nc, head[:]); err != nil {
+		return 0, nil, err
+	}
+	body = make([]byte, binary.BigEndian.Uint32(head[1:])-4)
+	_, err = io.ReadFull(nc, body)
+	return head[0], body, err
+}
+
+func write(t *testing.T, nc net.Conn, msgs ...[]byte) {
+	t.Helper()
+	if _, err := nc.Write(slices.Concat(msgs...)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// received reads one message of the session's at the server.
+func received(t *testing.T, server net.Conn) (typ byte, body string) {
+	t.Helper()
+	typ, b, err := nextMessage(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return typ, string(b)
+}
+
+// What the extension tells is recorded before anything behind it goes to the client,
+// which never sees it.
+func TestReports(t *testing.T) {
+	many := make([][]byte, 0, 20)
+	for range 10 {
+		many = append(many, reportMessage("delete ok - 1 5 a"), testRow)
+	}
+	other := wire.AppendMessage(nil, wire.ParameterStatus, []byte("application_name\x00hyperion_vault.did\x00"))
+	refusal := wire.AppendFields(nil, wire.ErrorResponse, wire.Field{Code: 'S', Text: "ERROR"}, wire.Field{Code: 'V', Text: "ERROR"}, wire.Field{Code: 'C', Text: "42501"})
+	for _, tt := range []struct {
+		name, query string
+		answer      [][]byte
+		types       string
+		want        []string
+		calls       int
+	}{
+		{
+			"a change", "select f()", [][]byte{testRow, reportMessage("delete ok - 3 4711 app/db"), testComplete, testReady},
+			"DCZ", []string{"delete ok app/db v3 change"}, 1,
+		},
+		{
+			"directly", "select vault.delete_secret('app/db')", [][]byte{reportMessage("delete ok - 3 4711 app/db"), testComplete, testReady},
+			"CZ", []string{"delete ok app/db v3 change direct statement"}, 1,
+		},
+		{
+			"a grant", "select vault.grant_access('app', 'a/*')", [][]byte{reportMessage("grant ok - 0 4711 app a/*"), testComplete, testReady},
+			"CZ", []string{"grant ok app a/* change direct statement"}, 1,
+		},
+		{
+			"a refusal", "select vault.read_secret('a')", [][]byte{reportMessage("read denied denied 0 0 a"), refusal, testReady},
+			"EZ", []string{"read denied (denied) a direct statement"}, 1,
+		},
+		{"many", "select f(x) from t", append(slices.Clone(many), testComplete, testReady), "DDDDDDDDDDCZ", slices.Repeat([]string{"delete ok a v1 change"}, 10), 1},
+		{"another parameter", "select f()", [][]byte{other, testComplete, testReady}, "SCZ", nil, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			sink, client, server := recordingSession(t)
+			write(t, client, wire.AppendQuery(nil, tt.query))
+			if _, got := received(t, server); got != tt.query+"\x00" {
+				t.Fatalf("the server got %q", got)
+			}
+			write(t, server, tt.answer...)
+			types, _ := answered(t, client)
+			got, calls := sink.take()
+			if types != tt.types || !slices.Equal(got, tt.want) || calls != tt.calls {
+				t.Errorf("the client got %s, recorded in %d calls: %q, want %s, %d, %q", types, calls, got, tt.types, tt.calls, tt.want)
+			}
+		})
+	}
+}
+
+// Nothing behind a report has left while its record is written, not even what the node
+// answers itself; it may stand at the end of what the server has sent so far.
+func TestReportComesFirst(t *testing.T) {
+	for name, pieces := range map[string][2][]byte{
+		"in one": {slices.Concat(reportMessage("delete ok - 3 4711 a"), testComplete, testReady), nil},
+		"in two": {reportMessage("delete ok - 3 4711 a"), slices.Concat(testComplete, testReady)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sink, client, server := recordingSession(t)
+			left := make(chan int, 1)
+			sink.mu.Lock()
+			sink.before = func() {
+				write(t, client, wire.AppendQuery(nil, "select vault.put_secret(lower('a'), 'b')"))
+				client.SetReadDeadline(time.Now().Add(20 * time.Millisecond)) //nolint:errcheck // a test's own socket
+				n, _ := client.Read(make([]byte, 1))                          // nothing comes, however long one waits
+				client.SetReadDeadline(time.Time{})                           //nolint:errcheck // as above
+				left <- n
+			}
+			sink.mu.Unlock()
+			write(t, client, wire.AppendQuery(nil, "select f()"))
+			received(t, server)
+			write(t, server, pieces[0])
+			if n := <-left; n != 0 {
+				t.Error("the client had something before the record was written")
+			}
+			write(t, server, pieces[1])
+			if types, _ := answered(t, client); types != "CZ" {
+				t.Errorf("the client got %s", types)
+			}
+			if types, _ := answered(t, client); types != "EZ" {
+				t.Errorf("the client got %s in the end", types)
+			}
+		})
+	}
+}
+
+// A change that cannot be recorded, and a report that cannot be read, end the session;
+// a refusal stands.
+func TestReportUnrecorded(t *testing.T) {
+	refusal := wire.AppendFields(nil, wire.ErrorResponse, wire.Field{Code: 'S', Text: "ERROR"}, wire.Field{Code: 'V', Text: "ERROR"}, wire.Field{Code: 'C', Text: "42501"})
+	for _, tt := range []struct {
+		name, report string
+		behind       []byte
+		err          error
+		types, code  string
+	}{
+		{"a change", "delete ok - 3 4711 a", testComplete, errors.New("full"), "E|", stateIO},
+		{"a list", "list ok - 0 0 a", testComplete, errors.New("full"), "E|", stateIO},
+		{"a refusal", "read denied denied 0 0 a", refusal, errors.New("full"), "EZ", "42501"},
+		{"garbled", "delete ok", testComplete, nil, "E|", stateSystem},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			sink, client, server := recordingSession(t)
+			sink.fail(tt.err)
+			write(t, client, wire.AppendQuery(nil, "select f()"))
+			received(t, server)
+			write(t, server, reportMessage(tt.report), tt.behind, testReady)
+			if types, code := answered(t, client); types != tt.types || code != tt.code {
+				t.Errorf("the client got %s %s, want %s %s", types, code, tt.types, tt.code)
+			}
+		})
+	}
+}
+
+// What the node refuses is recorded, and once; what is not the vault's is not.
+func TestRefusalsAreRecorded(t *testing.T) {
+	sink, client, _ := recordingSession(t)
+	for _, tt := range []struct {
+		query, code string
+		want        []string
+	}{
+		{"select vault.put_secret(lower('a'), 'b')", stateFeature, []string{"update failed (unsupported) direct statement"}},
+		{"select vault.create_secret('a b', 'manual', 'v')", stateParameter, []string{"create failed (invalid) direct statement"}},
+		{"select vault.rotate_secret('a', 'b' c", "42601", []string{"rotate failed (syntax) direct"}},
+		{"select vault.put_secret('a', '')", stateParameter, []string{"update failed (invalid) a direct statement"}},
+		{"select vault.put_secret('a', 'v')", stateSystem, []string{"update failed (not_ready) a direct statement"}},
+		{"select vault.read_secret('a') = 'x'", stateFeature, []string{"read failed (unsupported) direct statement"}},
+		{"select vault.drop_secret('a')", stateNoFunction, []string{"read failed (no_function) direct statement"}},
+	} {
+		write(t, client, wire.AppendQuery(nil, tt.query))
+		types, code := answered(t, client)
+		got, _ := sink.take()
+		if types != "EZ" || code != tt.code || !slices.Equal(got, tt.want) {
+			t.Errorf("%s: got %s %s, recorded %q, want %s, %q", tt.query, types, code, got, tt.code, tt.want)
+		}
+	}
+}
+
+// While no record can be written, nothing that changes something is sent.
+func TestNothingChangesUnrecorded(t *testing.T) {
+	sink, client, server := recordingSession(t)
+	const prepare = "select vault.delete_secret($1)"
+	write(t, client, wire.AppendParse(nil, "p", prepare), wire.AppendEmpty(nil, wire.Sync))
+	received(t, server)
+	received(t, server)
+	write(t, server, wire.AppendEmpty(nil, wire.ParseComplete), testReady)
+	answered(t, client)
+	sink.fail(errors.New("full"))
+	for name, msgs := range map[string][]byte{
+		"a Query": wire.AppendQuery(nil, "select vault.delete_secret('a')"),
+		"a put":   wire.AppendQuery(nil, "select vault.put_secret('a', 'v')"),
+		"a Parse": slices.Concat(wire.AppendParse(nil, "", prepare), wire.AppendEmpty(nil, wire.Sync)),
+		"a Bind":  slices.Concat(wire.AppendBind(nil, "", "p", []byte("a")), wire.AppendExecute(nil, ""), wire.AppendEmpty(nil, wire.Sync)),
+	} {
+		write(t, client, msgs)
+		if msgs[0] != wire.Query { // the Sync
+			if typ, _ := received(t, server); typ != wire.Sync {
+				t.Fatalf("%s: the server got %c", name, typ)
+			}
+			write(t, server, testReady)
+		}
+		if types, code := answered(t, client); types != "EZ" || code != stateIO {
+			t.Errorf("%s: the client got %s %s, want EZ %s", name, types, code, stateIO)
+		}
+	}
+	sink.fail(nil)
+	write(t, client, wire.AppendBind(nil, "", "p", []byte("a")), wire.AppendEmpty(nil, wire.Sync))
+	if typ, _ := received(t, server); typ != wire.Bind {
+		t.Errorf("once records can be written again, the server got %c", typ)
+	}
+}
+
+func TestReserved(t *testing.T) {
+	for _, tt := range []struct {
+		field [][]byte
+		want  []int64
+		ok    bool
+	}{
+		{[][]byte{nil}, []int64{0, 0}, true}, // an older extension
+		{[][]byte{[]byte("[7, 9223372036854775807]")}, []int64{7, 1<<63 - 1}, true},
+		{[][]byte{[]byte("[7]")}, nil, false},
+		{[][]byte{[]byte("[7, 0]")}, nil, false},
+		{[][]byte{[]byte("[7, null]")}, nil, false},
+		{[][]byte{[]byte("{}")}, nil, false},
+		{nil, nil, false},
+	} {
+		got, ok := reserved(tt.field, 2)
+		if ok != tt.ok || ok && !slices.Equal(got, tt.want) {
+			t.Errorf("%q: got %v, %v, want %v, %v", tt.field, got, ok, tt.want, tt.ok)
+		}
+	}
+}
