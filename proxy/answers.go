@@ -257,6 +257,7 @@ func (ss *session) serverError(body []byte) verdict {
 			t.pre.failed = true
 		}
 	default:
+		ss.noteReservation(t, body)
 		v = ss.editError(body, t, hint)
 	}
 	ss.rows = shape{}

@@ -54,9 +54,21 @@ func (k *hangingKMS) Unwrap(ctx context.Context, keyID string, wrapped []byte, c
 	return k.KMS.Unwrap(ctx, keyID, wrapped, c)
 }
 
-// nodeWith serves a node in this process, beside a real server, and returns a
-// connection string for it and the superuser's own connection.
-func nodeWith(t *testing.T, kms envelope.KMS, keyID string) (dsn string, super *pgx.Conn) {
+// A testNode is a node in this process, beside a real server.
+type testNode struct {
+	core  *vault.Vault
+	at    string    // host=… port=… of the SQL face
+	super *pgx.Conn // the superuser's, of the server itself
+	*devcluster.Cluster
+}
+
+// dsn is how a role connects to the node.
+func (n *testNode) dsn(user, password string) string {
+	return n.at + " user=" + user + " password=" + password + " dbname=" + n.Database + " sslmode=disable"
+}
+
+// nodeWith serves one. more may change what its core is made of.
+func nodeWith(t *testing.T, kms envelope.KMS, keyID string, more func(*vault.Config)) *testNode {
 	t.Helper()
 	binary, err := filepath.Abs(filepath.Join("..", "bin", "hyperion-vault"))
 	if err != nil {
@@ -72,7 +84,7 @@ func nodeWith(t *testing.T, kms envelope.KMS, keyID string) (dsn string, super *
 		}
 	})
 	server := c.Primary()
-	super, err = server.ConnectServer(t.Context(), c.Superuser, c.SuperuserPassword, c.Database)
+	super, err := server.ConnectServer(t.Context(), c.Superuser, c.SuperuserPassword, c.Database)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,13 +101,15 @@ func nodeWith(t *testing.T, kms envelope.KMS, keyID string) (dsn string, super *
 		t.Fatal(err)
 	}
 	local := vault.Server{Network: "tcp", Addr: server.Postgres}
-	core, err := vault.New(vault.Config{
+	config := vault.Config{
 		Node: "test", Local: local, Hosts: []vault.Server{local}, User: "vault_service", Password: "service", Database: c.Database,
 		Pin: pin, AllowedIPs: allowed,
 		NewSealer: func(id envelope.UUID) (*envelope.Sealer, error) {
 			return envelope.New(envelope.Config{KMS: kms, Vault: id, KeyID: keyID, CacheEntries: 16, FlightTimeout: time.Minute, MaxInflight: 4, AllowUnlocked: true})
 		},
-	})
+	}
+	more(&config)
+	core, err := vault.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +117,7 @@ func nodeWith(t *testing.T, kms envelope.KMS, keyID string) (dsn string, super *
 	if _, err := core.Status(t.Context()); err != nil { // learns the vault's id
 		t.Fatal(err)
 	}
-	node, err := New(Config{Vault: core, Analyzer: rewrite.NewAnalyzer(rewrite.Config{}), Local: vault.Server{Network: "tcp", Addr: server.Postgres}, Database: c.Database})
+	node, err := New(Config{Vault: core, Analyzer: rewrite.NewAnalyzer(rewrite.Config{CheckName: envelope.CheckName}), Local: vault.Server{Network: "tcp", Addr: server.Postgres}, Database: c.Database})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +139,7 @@ func nodeWith(t *testing.T, kms envelope.KMS, keyID string) (dsn string, super *
 	if err != nil {
 		t.Fatal(err)
 	}
-	return "host=" + host + " port=" + port + " user=" + c.User + " password=" + c.Password + " dbname=" + c.Database + " sslmode=disable", super
+	return &testNode{core, "host=" + host + " port=" + port, super, c}
 }
 
 // A KMS that hangs holds no lock and no transaction, and a client that cancels
@@ -138,8 +152,9 @@ func TestHangingKMS(t *testing.T) {
 		t.Fatal(err)
 	}
 	kms := &hangingKMS{KMS: local, asked: make(chan struct{}), answer: make(chan struct{})}
-	dsn, super := nodeWith(t, kms, local.KeyID())
-	conn, err := pgx.Connect(t.Context(), dsn)
+	n := nodeWith(t, kms, local.KeyID(), func(*vault.Config) {})
+	super := n.super
+	conn, err := pgx.Connect(t.Context(), n.dsn(n.User, n.Password))
 	if err != nil {
 		t.Fatal(err)
 	}

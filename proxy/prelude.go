@@ -28,7 +28,9 @@ type prelude struct {
 	done   bool
 	failed bool
 
-	statement uint64 // the fingerprint of what it is for
+	groups    []lockGroup // nil: of a question of the node's own
+	statement uint64      // the fingerprint of what it is for
+	told      bool        // the server has told why it refuses
 }
 
 // lockGroup is one vault.next_version or vault.verify_begin.
@@ -61,7 +63,7 @@ var lockActions = map[rewrite.Func]string{rewrite.Put: "put", rewrite.Create: "c
 // lock reserves the versions and returns what goes in place of each value.
 func (ss *session) lock(as args) ([][]byte, *sqlError, error) {
 	gs := as.groups()
-	pre := &prelude{rows: make([][][]byte, len(gs)), statement: ss.asked.statement}
+	pre := &prelude{rows: make([][][]byte, len(gs)), groups: gs, statement: ss.asked.statement}
 	var msgs []byte
 	var entries []owed
 	for i, g := range gs {

@@ -115,8 +115,9 @@ var stateKinds = map[string]string{
 	stateTooMany: "limit", stateNoMemory: "memory", stateShutdown: "shutdown", stateCannotConnect: "server", stateCanceled: "canceled",
 	stateConnection: "server", stateNoSchema: "no_vault", stateSystem: "system", stateParameter: "invalid", stateNullValue: "null",
 	stateUntranslatable: "encoding", stateNoStatement: "no_statement", stateNoFunction: "no_function", stateReadOnly: "primary",
-	// The rewrite's.
+	// The rewrite's, and the server's.
 	"42601": "syntax", "42P02": "no_parameter", "22021": "encoding", "54001": "limit",
+	"42710": "exists", "P0002": "missing", statePrivilege: "denied", "55P03": "busy", "40P01": "busy", "40001": "busy",
 }
 
 // auditReady refuses what changes something while no record can be written: it is not
@@ -144,6 +145,9 @@ func (ss *session) report(body []byte) {
 	a := ss.opener(statementOf(e))
 	r, ok := a.ReadReport(string(bytes.TrimSuffix(body[len(reportName):], []byte{0})), e != nil && ss.direct(e))
 	ss.garbled = ss.garbled || !ok
+	if e != nil && e.task != nil && e.task.pre != nil {
+		e.task.pre.told = true
+	}
 	ss.noted = append(ss.noted, r)
 }
 
@@ -168,6 +172,18 @@ func (ss *session) noteFailed(e *owed, failed *sqlError) {
 	}
 	r := ss.opener(statementOf(e)).Record(vault.ActionRead, failed.outcome())
 	r.Direct, r.Reason = ss.direct(e), failed.kind()
+	ss.noted = append(ss.noted, r)
+}
+
+// noteReservation notes that the server has refused to reserve a version, or to begin a
+// verify, unless it has told so itself. mu is held.
+func (ss *session) noteReservation(t *task, body []byte) {
+	if t == nil || t.pre == nil || t.pre.told || t.group < 0 || t.group >= len(t.pre.groups) {
+		return
+	}
+	g, failed := t.pre.groups[t.group], &sqlError{code: readAskError(body).code}
+	r := ss.opener(t.pre.statement).Record(functionActions[g.fn.String()], failed.outcome())
+	r.Secret, r.Direct, r.Reason = g.name, true, failed.kind()
 	ss.noted = append(ss.noted, r)
 }
 

@@ -92,7 +92,7 @@ func fatalError(code, message, hint string) *sqlError {
 
 // fromRefusal turns what the rewrite refused into an answer.
 func fromRefusal(r *rewrite.Refusal) *sqlError {
-	return &sqlError{code: r.SQLState, message: r.Message, detail: r.Detail, hint: r.Hint, position: r.Position}
+	return &sqlError{code: r.SQLState, message: r.Message, detail: r.Detail, hint: r.Hint, position: r.Position, reason: r.Reason}
 }
 
 // fromVault turns an error of the core into an answer, which names no

@@ -135,7 +135,11 @@ func (a *Analyzer) analyze(sql string, o Options) (*Plan, *Refusal) { //nolint:c
 			a.plans.put(s.key, plan)
 		}
 	}
-	return a.fill(plan, sql, lx, o)
+	filled, r := a.fill(plan, sql, lx, o)
+	if r != nil {
+		r.Fingerprint = plan.Fingerprint
+	}
+	return filled, r
 }
 
 // loose reports whether the text, literals included, may hold a call that
@@ -313,7 +317,6 @@ func (a *Analyzer) fill(p *Plan, sql string, lx *lexed, o Options) (*Plan, *Refu
 	copy(own.Calls, p.Calls)
 	for i := range own.Calls {
 		if r := a.fillCall(&own.Calls[i], sql); r != nil {
-			r.Fingerprint = p.Fingerprint
 			return nil, r
 		}
 	}

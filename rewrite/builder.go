@@ -24,6 +24,7 @@ type builder struct {
 	coded   int      // 1 + the statement whose strings were looked into
 	node    *pg.Node // its root
 	runs    bool     // the text calls a function that may write
+	namedAt int32    // where plan.Function stands
 	found   []int    // tokens at which a call of schema vault was found
 	refused *Refusal // the one that stands first in the text
 }

@@ -3,7 +3,6 @@
 package rewrite
 
 import (
-	"cmp"
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
@@ -44,7 +43,8 @@ func (b *builder) funcCall(fc *pg.FuncCall) { //nolint:cyclop // a table of case
 		case name == "set_config" && bare:
 			*class = max(*class, ClassRights)
 		case n == 1 && name == "read_secret":
-			b.plan.Direct, b.plan.Reads, b.plan.Function = true, true, cmp.Or(b.plan.Function, name)
+			b.plan.Direct, b.plan.Reads = true, true
+			b.names(name, fc)
 		case n == 1 && f != 0 && !b.foreign(f):
 			r := refuseUnqualified(f, int(fc.Location))
 			r.Unqualified = b.canAsk()
@@ -67,7 +67,7 @@ func (b *builder) funcCall(fc *pg.FuncCall) { //nolint:cyclop // a table of case
 		return
 	}
 	b.plan.Writes = b.plan.Writes || sig.writes
-	b.plan.Function = cmp.Or(b.plan.Function, name)
+	b.names(name, fc)
 	switch {
 	case sig.rights:
 		*class = max(*class, ClassRights)
@@ -81,6 +81,13 @@ func (b *builder) funcCall(fc *pg.FuncCall) { //nolint:cyclop // a table of case
 	}
 	if f := valueFuncs[name]; f != 0 {
 		b.valueCall(f, sig, fc, args, at)
+	}
+}
+
+// names notes the function of a call. The tree is walked in no order.
+func (b *builder) names(function string, fc *pg.FuncCall) {
+	if b.plan.Function == "" || fc.Location < b.namedAt {
+		b.plan.Function, b.namedAt = function, fc.Location
 	}
 }
 

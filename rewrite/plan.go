@@ -112,8 +112,8 @@ type Plan struct {
 	Reads bool
 	// Writes: the text calls a function of the vault that changes something.
 	Writes bool
-	// Function is a function of the vault that the text calls, the first that was
-	// found; empty: none, or it is not known.
+	// Function is the first function of the vault that the text calls; empty: none, or
+	// it is not known.
 	Function string
 	// Fingerprint is the same for all texts that differ in constants only; 0: not
 	// known.

@@ -24,6 +24,8 @@ type Refusal struct {
 	// Function is the function of the vault that the text names first, wherever that
 	// is; empty: none.
 	Function string
+	// Reason is a short word for an audit, if the SQLSTATE says too little.
+	Reason string
 	// Fingerprint is the text's, see [Plan]; 0: not known.
 	Fingerprint uint64
 
@@ -150,7 +152,7 @@ func refuseEncoding(encoding string) *Refusal {
 	return &Refusal{
 		SQLState: stateNotSupported,
 		Message:  "values can be stored only while client_encoding is UTF8",
-		Detail:   "It is " + encoding + ". " + notSent, Hint: "SET client_encoding = 'UTF8'", at: nowhere,
+		Detail:   "It is " + encoding + ". " + notSent, Hint: "SET client_encoding = 'UTF8'", Reason: "encoding", at: nowhere,
 	}
 }
 

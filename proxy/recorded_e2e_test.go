@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/hyperiondb/hyperion-vault/envelope/localkms"
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
+)
+
+// auditedNode is a node whose records a test sees.
+func auditedNode(t *testing.T) (*testNode, *testSink) {
+	t.Helper()
+	master := make([]byte, 32)
+	rand.Read(master)
+	kms, err := localkms.New(master)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink := &testSink{}
+	n := nodeWith(t, kms, kms.KeyID(), func(c *vault.Config) {
+		c.Audit, c.Logins, c.PrimaryWait = sink, vault.LoginsAll, 10*time.Second
+		c.RESTAllowedIPs = c.AllowedIPs
+	})
+	watching, stop := context.WithCancel(t.Context())
+	watched := make(chan struct{})
+	go func() { n.core.Watch(watching); close(watched) }()
+	t.Cleanup(func() { stop(); <-watched })
+	n.exec(t, "ALTER SYSTEM SET hyperion_vault.proxy_login = 'all'")
+	n.exec(t, "SELECT pg_reload_conf()")
+	n.exec(t, "CREATE ROLE nobody LOGIN PASSWORD 'nobody'")
+	return n, sink
+}
+
+// exec runs what no node sees.
+func (n *testNode) exec(t *testing.T, sql string) {
+	t.Helper()
+	if _, err := n.super.Exec(t.Context(), sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func (n *testNode) connect(t *testing.T, user, password string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), n.dsn(user, password))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) }) // nothing is pending
+	return conn
+}
+
+// changes are the numbers of the server's rows, from a place on.
+func (n *testNode) changes(t *testing.T, behind int64) (ids []int64) {
+	t.Helper()
+	rows, err := n.super.Query(t.Context(), "SELECT id FROM vault.changes WHERE id > $1 ORDER BY 1", behind)
+	if err == nil {
+		ids, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}
+
+// takeChanges is take, and the numbers in it.
+func (s *testSink) takeChanges() (words []string, ids []int64) {
+	s.mu.Lock()
+	for _, b := range s.buffers {
+		for i := range b {
+			if b[i].Change != 0 {
+				ids = append(ids, b[i].Change)
+			}
+		}
+	}
+	s.mu.Unlock()
+	words, _ = s.take()
+	slices.Sort(ids)
+	return words, ids
+}
+
+// Each operation by SQL, and each refusal, leaves exactly the records that are here,
+// and each row of vault.changes is named by one.
+func TestRecordsOfSQL(t *testing.T) {
+	n, sink := auditedNode(t)
+	app, nobody, super := n.connect(t, n.User, n.Password), n.connect(t, "nobody", "nobody"), n.connect(t, n.Superuser, n.SuperuserPassword)
+	n.exec(t, "CREATE TABLE names AS SELECT 's/a'::text AS name UNION SELECT 's/c'")
+	n.exec(t, "CREATE VIEW shown AS SELECT vault.read_secret('s/a') AS value")
+	n.exec(t, "GRANT SELECT ON names, shown TO PUBLIC")
+	n.exec(t, "CREATE FUNCTION wrapped(v text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN vault.put_secret('s/w', v); END $$")
+	sink.take()
+	last := slices.Max(append(n.changes(t, 0), 0))
+	for _, tt := range []struct {
+		as   *pgx.Conn
+		sql  string
+		args []any
+		want []string
+	}{
+		{app, "SELECT vault.put_secret('s/a', 'one')", nil, []string{"update ok s/a v1 change direct statement"}},
+		{app, "SELECT vault.put_secret($1, $2)", []any{"s/a", "two"}, []string{"update ok s/a v2 change direct statement"}},
+		{
+			app, "SELECT vault.put_secret('s/a', 'three'), vault.put_secret('s/a', 'four')", nil,
+			[]string{"update ok s/a v3 change direct statement", "update ok s/a v4 change direct statement"},
+		},
+		{app, "SELECT vault.create_secret('s/c', 'automatic')", nil, []string{"create ok s/c v1 change direct statement"}},
+		{app, "SELECT vault.rotate_secret('s/c')", nil, []string{"rotate ok s/c v2 change direct statement"}},
+		{app, "SELECT vault.read_secret('s/a')", nil, []string{"read ok s/a v4 direct statement"}},
+		{app, "SELECT vault.read_secret($1)", []any{"s/a"}, []string{"read ok s/a v4 direct statement"}},
+		{app, "SELECT vault.read_secret(name) FROM names ORDER BY name", nil, []string{"read ok s/a v4 direct statement", "read ok s/c v2 direct statement"}},
+		{app, "SELECT value FROM shown", nil, []string{"read ok s/a v4"}},
+		{app, "SELECT vault.read_secret('s/none')", nil, []string{"read failed (missing) s/none direct statement"}},
+		{app, "SELECT vault.verify_secret('s/a', 'four')", nil, []string{"verify ok s/a v4 direct statement"}},
+		{app, "SELECT vault.verify_secret('s/a', $1)", []any{"five"}, []string{"verify mismatch s/a direct statement"}},
+		{app, "SELECT name FROM vault.list_secrets('s/')", nil, []string{"list ok s/ direct statement"}},
+		{app, "SELECT version FROM vault.list_versions('s/a')", nil, []string{"list ok s/a direct statement"}},
+		{app, "SELECT vault.update_secret('s/c', description => 'x')", nil, []string{"update ok s/c change direct statement"}},
+		{super, "SELECT vault.grant_access('nobody', 's/own/*', 'read')", nil, []string{"grant ok nobody s/own/* change direct statement"}},
+		{super, "SELECT vault.grant_access('nobody', 's/own/*', 'read')", nil, nil}, // nothing is changed
+		{super, "SELECT vault.revoke_access('nobody', 's/own/*')", nil, []string{"revoke ok nobody s/own/* change direct statement"}},
+		{
+			app, "SELECT vault.delete_secret(name) FROM names ORDER BY name DESC", nil,
+			[]string{"delete ok s/c v2 change direct statement", "delete ok s/a v4 change direct statement"},
+		},
+		{app, "DO $$ BEGIN PERFORM vault.delete_secret('s/a'); END $$", nil, []string{"delete failed (missing) s/a"}},
+		{app, "SELECT vault.put_secret('s/a', 'again')", nil, []string{"update ok s/a v5 change direct statement"}},
+
+		{nobody, "SELECT vault.read_secret('s/a')", nil, []string{"read denied (denied) s/a direct statement"}},
+		{nobody, "SELECT vault.read_secret($1, missing_ok => true)", []any{"s/a"}, []string{"read denied (denied) s/a direct statement"}},
+		{nobody, "SELECT vault.put_secret('s/a', 'x')", nil, []string{"update denied (denied) s/a direct statement"}},
+		{nobody, "SELECT vault.create_secret('s/n', 'manual', 'x')", nil, []string{"create denied (denied) s/n direct statement"}},
+		{nobody, "SELECT vault.rotate_secret('s/a')", nil, []string{"rotate denied (denied) s/a direct statement"}},
+		{nobody, "SELECT vault.delete_secret('s/a')", nil, []string{"delete denied (denied) s/a direct statement"}},
+		{nobody, "SELECT vault.update_secret('s/a', description => 'x')", nil, []string{"update denied (denied) s/a direct statement"}},
+		{nobody, "SELECT vault.verify_secret('s/a', 'x')", nil, []string{"verify denied (denied) s/a direct statement"}},
+		{nobody, "SELECT vault.list_versions('s/a')", nil, []string{"list denied (denied) s/a direct statement"}},
+		{nobody, "SELECT vault.grant_access('nobody', '*', '*')", nil, []string{"grant denied (denied) nobody * direct statement"}},
+
+		{app, "SELECT vault.create_secret('s/a', 'manual', 'x')", nil, []string{"create failed (exists) s/a direct statement"}},
+		{app, "SELECT vault.put_secret(lower('a'), 'x')", nil, []string{"update failed (unsupported) direct statement"}},
+		{app, "SELECT vault.put_secret('not a name', 'x')", nil, []string{"update failed (invalid) direct statement"}},
+		{app, "SELECT vault.put_secret($1, 'x')", []any{"not a name"}, []string{"update failed (invalid) direct statement"}},
+		{app, "SELECT vault.put_secret('s/a', $1)", []any{""}, []string{"update failed (invalid) s/a direct statement"}},
+		{app, "SELECT array_agg(vault.read_secret(name)) FROM (SELECT 's/a' AS name) x", nil, []string{"read failed (unsupported) direct statement"}},
+		{app, "SELECT wrapped('x')", nil, []string{"update failed (unsealed) s/w"}},
+		{app, "SET client_encoding = 'LATIN1'", nil, nil},
+		{app, "SELECT vault.put_secret('s/a', $1)", []any{"\u00c4"}, []string{"update failed (encoding) direct statement"}},
+		{app, "SET client_encoding = 'UTF8'", nil, nil},
+	} {
+		args := tt.args
+		if args == nil {
+			args = []any{pgx.QueryExecModeSimpleProtocol}
+		}
+		_, err := tt.as.Exec(t.Context(), tt.sql, args...)
+		got, ids := sink.takeChanges()
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s (%v): recorded\n%q, want\n%q", tt.sql, err, got, tt.want)
+		}
+		if rows := n.changes(t, last); !slices.Equal(ids, rows) {
+			t.Errorf("%s: the records name changes %v, the server has %v", tt.sql, ids, rows)
+		}
+		if len(ids) > 0 {
+			last = ids[len(ids)-1]
+		}
+	}
+}
+
+// What is opened and is not genuine is no reading; neither is what an address may not.
+func TestRecordsOfTampering(t *testing.T) {
+	n, sink := auditedNode(t)
+	app := n.connect(t, n.User, n.Password)
+	for _, sql := range []string{"SELECT vault.put_secret('t/a', 'x')", "SELECT vault.put_secret('t/b', 'x')"} {
+		if _, err := app.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.exec(t, "UPDATE vault.secret_versions SET nonce = decode(repeat('00', 24), 'hex') WHERE secret_id = (SELECT id FROM vault.secrets WHERE name = 't/b')")
+	expect := func(sql, want string) {
+		t.Helper()
+		sink.take()
+		rows, err := app.Query(t.Context(), sql, pgx.QueryExecModeSimpleProtocol)
+		if err == nil {
+			rows.Close()
+			err = rows.Err()
+		}
+		if got, _ := sink.take(); err == nil || !slices.Equal(got, []string{want}) {
+			t.Errorf("%s (%v): recorded %q, want %q", sql, err, got, want)
+		}
+	}
+	expect("SELECT vault.read_secret('t/b')", "tampering failed (tampered) t/b v1 direct statement")
+	expect("SELECT vault.verify_secret('t/b', 'x')", "tampering failed (tampered) t/b direct statement")
+	n.core.SetAllowedIPs(nil, nil)
+	expect("SELECT vault.read_secret('t/a')", "read denied (denied) t/a v1 direct statement")
+	expect("SELECT vault.verify_secret('t/a', 'x')", "verify denied (denied) t/a direct statement")
+}
+
+// While the audit is full nothing is opened and nothing changes, and what the vault
+// does not concern goes on; afterwards all goes on.
+func TestAuditIsFull(t *testing.T) {
+	n, sink := auditedNode(t)
+	app := n.connect(t, n.User, n.Password)
+	works := func(sql string) (code string) {
+		rows, err := app.Query(t.Context(), sql, pgx.QueryExecModeSimpleProtocol)
+		if err == nil {
+			rows.Close()
+			err = rows.Err()
+		}
+		if err == nil {
+			return "ok"
+		}
+		var state interface{ SQLState() string }
+		if errors.As(err, &state) {
+			return state.SQLState()
+		}
+		return err.Error()
+	}
+	if got := works("SELECT vault.put_secret('f/a', 'x')"); got != "ok" {
+		t.Fatal(got)
+	}
+	before := n.changes(t, 0)
+	sink.fail(errors.New("no space left on device"))
+	for sql, want := range map[string]string{
+		"SELECT vault.read_secret('f/a')":               stateIO,
+		"SELECT vault.put_secret('f/a', 'y')":           stateIO,
+		"SELECT vault.delete_secret('f/a')":             stateIO,
+		"SELECT vault.verify_secret('f/a', 'x')":        stateIO,
+		"SELECT vault.grant_access('nobody', 'f/a')":    stateIO,
+		"SELECT vault.read_secret('f/none')":            "P0002",
+		"SELECT 1":                                      "ok",
+		"CREATE TEMP TABLE IF NOT EXISTS x AS SELECT 1": "ok",
+	} {
+		if got := works(sql); got != want {
+			t.Errorf("%s: got %s, want %s", sql, got, want)
+		}
+	}
+	a, err := n.core.Authenticate(t.Context(), n.AdminToken, netip.MustParseAddr("127.0.0.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.core.Delete(t.Context(), a, "f/a", 0); vault.KindOf(err) != vault.KindAudit {
+		t.Errorf("by REST: got %v", err)
+	}
+	if _, err := n.core.CreateRole(t.Context(), a, vault.Role{Name: "f"}); vault.KindOf(err) != vault.KindAudit {
+		t.Errorf("a role by REST: got %v", err)
+	}
+	if after := n.changes(t, 0); !slices.Equal(before, after) {
+		t.Errorf("the server has changes %v, before %v", after, before)
+	}
+	sink.fail(nil)
+	if got := works("SELECT vault.put_secret('f/a', 'y'), vault.read_secret('f/a')"); got != "ok" {
+		t.Error(got)
+	}
+}
+
+// Each operation by REST, and each refusal, as for SQL.
+func TestRecordsOfREST(t *testing.T) {
+	n, sink := auditedNode(t)
+	ctx := t.Context()
+	home := netip.MustParseAddr("127.0.0.1")
+	access := func(token string) *vault.Access {
+		a, err := n.core.Authenticate(ctx, token, home)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	admin := access(n.AdminToken)
+	_, err := n.core.CreateRole(ctx, admin, vault.Role{Name: "poor"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := n.core.CreateToken(ctx, admin, "poor", "poor")
+	if err != nil {
+		t.Fatal(err)
+	}
+	poor := access(string(made))
+	text, secs, at := "about it", int64(3600), time.Now().Add(time.Hour)
+	sink.take()
+	ids := n.changes(t, 0)
+	last := ids[len(ids)-1]
+	for _, tt := range []struct {
+		name string
+		run  func() error
+		want []string
+	}{
+		{"create", func() error {
+			_, err := n.core.Create(ctx, admin, "r/a", true, vault.Change{})
+			return err
+		}, []string{"create ok r/a v1 change direct"}},
+		{"create with more", func() error {
+			_, err := n.core.Create(ctx, admin, "r/b", false, vault.Change{Value: []byte("x"), Description: &text})
+			return err
+		}, []string{"create ok r/b v1 change direct", "update ok r/b v1 change direct"}},
+		{"create again", func() error {
+			_, err := n.core.Create(ctx, admin, "r/a", true, vault.Change{})
+			return err
+		}, []string{"create failed (exists) r/a direct"}},
+		{"update", func() error {
+			_, err := n.core.Update(ctx, admin, "r/b", 0, vault.Change{Value: []byte("y")})
+			return err
+		}, []string{"update ok r/b v2 change direct"}},
+		{"update without a value", func() error {
+			_, err := n.core.Update(ctx, admin, "r/a", 1, vault.Change{Description: &text, RotationInterval: &secs, NextRotationAt: &at})
+			return err
+		}, []string{"update ok r/a v1 change direct", "update ok r/a v1 change direct"}},
+		{"update of another version", func() error {
+			_, err := n.core.Update(ctx, admin, "r/b", 7, vault.Change{Value: []byte("z")})
+			return err
+		}, []string{"update failed (changed) r/b direct"}},
+		{"update of nothing", func() error {
+			_, err := n.core.Update(ctx, admin, "r/none", 0, vault.Change{Value: []byte("z")})
+			return err
+		}, []string{"update failed (missing) r/none direct"}},
+		{"rotate", func() error {
+			_, err := n.core.Rotate(ctx, admin, "r/a")
+			return err
+		}, []string{"rotate ok r/a v2 change direct"}},
+		{"read", func() error { _, err := n.core.Read(ctx, admin, "r/b", 0); return err }, []string{"read ok r/b v2 direct"}},
+		{"read nothing", func() error { _, err := n.core.Read(ctx, admin, "r/none", 0); return err }, []string{"read failed (missing) r/none direct"}},
+		{"read no name", func() error { _, err := n.core.Read(ctx, admin, "no name", 0); return err }, []string{"read failed (invalid) direct"}},
+		{"read many", func() error {
+			_, err := n.core.ReadMany(ctx, admin, []string{"r/a", "r/none", "r/b"})
+			return err
+		}, []string{"read ok r/a v2 direct", "read ok r/b v2 direct"}},
+		{"verify", func() error { _, err := n.core.Verify(ctx, admin, "r/b", []byte("y")); return err }, []string{"verify ok r/b v2 direct"}},
+		{"verify amiss", func() error { _, err := n.core.Verify(ctx, admin, "r/b", []byte("q")); return err }, []string{"verify mismatch r/b direct"}},
+		{"list", func() error { _, _, err := n.core.List(ctx, admin, "r/", "", 10); return err }, []string{"list ok r/ direct"}},
+		{"versions", func() error { _, err := n.core.Versions(ctx, admin, "r/b"); return err }, []string{"list ok r/b direct"}},
+		{"versions of nothing", func() error { _, err := n.core.Versions(ctx, admin, "r/none"); return err }, []string{"list failed (missing) r/none direct"}},
+		{"delete", func() error { return n.core.Delete(ctx, admin, "r/b", 2) }, []string{"delete ok r/b v2 change direct"}},
+		{"delete again", func() error { return n.core.Delete(ctx, admin, "r/b", 0) }, []string{"delete failed (missing) r/b direct"}},
+
+		{"create a role", func() error {
+			_, err := n.core.CreateRole(ctx, admin, vault.Role{Name: "clerks"})
+			return err
+		}, []string{"role_create ok clerks change direct"}},
+		{"create it again", func() error {
+			_, err := n.core.CreateRole(ctx, admin, vault.Role{Name: "clerks"})
+			return err
+		}, []string{"role_create failed (exists) clerks direct"}},
+		{"change it", func() error {
+			_, err := n.core.SetPermissions(ctx, admin, "clerks", []vault.Permission{{Action: "read", Path: "*"}})
+			return err
+		}, []string{"role_update ok clerks change direct"}},
+		{"list roles", func() error { _, _, err := n.core.Roles(ctx, admin, "", 10); return err }, []string{"role_list ok direct"}},
+		{"create a token", func() error { _, err := n.core.CreateToken(ctx, admin, "ann", "clerks"); return err }, []string{"token_create ok ann change direct"}},
+		{"a token of no role", func() error { _, err := n.core.CreateToken(ctx, admin, "bob", "none"); return err }, []string{"token_create failed (invalid) bob direct"}},
+		{"list tokens", func() error { _, _, err := n.core.Tokens(ctx, admin, "", 10); return err }, []string{"token_list ok direct"}},
+		{"a role in use", func() error { return n.core.DeleteRole(ctx, admin, "clerks") }, []string{"role_delete failed (in_use) clerks direct"}},
+		{"revoke", func() error { return n.core.RevokeToken(ctx, admin, "ann") }, []string{"token_revoke ok ann change direct"}},
+		{"delete the role", func() error { return n.core.DeleteRole(ctx, admin, "clerks") }, []string{"role_delete ok clerks change direct"}},
+
+		{"denied", func() error { return n.core.Delete(ctx, poor, "r/a", 0) }, []string{"delete denied (denied) r/a direct"}},
+		{"no administrator", func() error { return n.core.DeleteRole(ctx, poor, "clerks") }, []string{"role_delete denied (denied) clerks direct"}},
+		{"a token that nobody has", func() error { _, err := n.core.Authenticate(ctx, "hvt_x", home); return err }, []string{"login denied (unknown)"}},
+	} {
+		err := tt.run()
+		got, ids := sink.takeChanges()
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s (%v): recorded\n%q, want\n%q", tt.name, err, got, tt.want)
+		}
+		if rows := n.changes(t, last); !slices.Equal(ids, rows) {
+			t.Errorf("%s: the records name changes %v, the server has %v", tt.name, ids, rows)
+		}
+		if len(ids) > 0 {
+			last = ids[len(ids)-1]
+		}
+	}
+}
+
+// A log-in is recorded before the client knows of it, and why one was refused.
+func TestRecordsOfLogins(t *testing.T) {
+	n, sink := auditedNode(t)
+	sink.take()
+	for _, tt := range []struct{ user, password, want string }{
+		{"nobody", "nobody", "login ok"},
+		{"nobody", "wrong", "login denied (password)"},
+		{"stranger", "x", "login denied (password)"},
+	} {
+		conn, err := pgx.Connect(t.Context(), n.dsn(tt.user, tt.password))
+		if err == nil {
+			err = conn.Close(t.Context())
+		}
+		if got, _ := sink.take(); !slices.Equal(got, []string{tt.want}) {
+			t.Errorf("%s: recorded %q (%v), want %q", tt.user, got, err, tt.want)
+		}
+	}
+}
