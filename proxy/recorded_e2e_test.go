@@ -335,6 +335,10 @@ func TestRecordsOfREST(t *testing.T) {
 		{"verify", func() error { _, err := n.core.Verify(ctx, admin, "r/b", []byte("y")); return err }, []string{"verify ok r/b v2 direct"}},
 		{"verify amiss", func() error { _, err := n.core.Verify(ctx, admin, "r/b", []byte("q")); return err }, []string{"verify mismatch r/b direct"}},
 		{"list", func() error { _, _, err := n.core.List(ctx, admin, "r/", "", 10); return err }, []string{"list ok r/ direct"}},
+		{"list what no name begins with", func() error { _, _, err := n.core.List(ctx, admin, "hunter 2", "", 10); return err }, []string{"list ok direct"}},
+		{"a token in a name's place", func() error { return n.core.RevokeToken(ctx, admin, string(made)) }, []string{"token_revoke failed (missing) direct"}},
+		{"the same, denied", func() error { return n.core.RevokeToken(ctx, poor, string(made)) }, []string{"token_revoke denied (denied) direct"}},
+		{"a token named by one", func() error { _, err := n.core.CreateToken(ctx, admin, string(made), "poor"); return err }, []string{"token_create failed (invalid) direct"}},
 		{"versions", func() error { _, err := n.core.Versions(ctx, admin, "r/b"); return err }, []string{"list ok r/b direct"}},
 		{"versions of nothing", func() error { _, err := n.core.Versions(ctx, admin, "r/none"); return err }, []string{"list failed (missing) r/none direct"}},
 		{"delete", func() error { return n.core.Delete(ctx, admin, "r/b", 2) }, []string{"delete ok r/b v2 change direct"}},
@@ -375,6 +379,41 @@ func TestRecordsOfREST(t *testing.T) {
 		if len(ids) > 0 {
 			last = ids[len(ids)-1]
 		}
+	}
+}
+
+// What a node does by itself: it rotates, and registers its first token.
+func TestRecordsOfTheNode(t *testing.T) {
+	n, sink := auditedNode(t)
+	app := n.connect(t, n.User, n.Password)
+	if _, err := app.Exec(t.Context(), "SELECT vault.create_secret('n/a', 'automatic', rotation_interval => '1 day')"); err != nil {
+		t.Fatal(err)
+	}
+	n.exec(t, "SELECT vault.update_secret('n/a', next_rotation_at => now())")
+	n.exec(t, "DELETE FROM vault.admin_tokens")
+	last := slices.Max(n.changes(t, 0))
+	sink.take()
+	n.core.Bootstrap(t.Context(), make([]byte, 32))
+	n.core.Bootstrap(t.Context(), make([]byte, 32)) // it is there now
+	words, ids := sink.takeChanges()
+	if want := []string{"token_create ok bootstrap change direct"}; !slices.Equal(words, want) || !slices.Equal(ids, n.changes(t, last)) {
+		t.Errorf("recorded %q, want %q; changes %v", words, want, ids)
+	}
+	last = slices.Max(ids)
+
+	recorded := make(chan struct{})
+	sink.mu.Lock()
+	sink.before = func() { close(recorded) }
+	sink.mu.Unlock()
+	n.exec(t, "SELECT vault.tick()")
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() { n.core.KeepRotating(t.Context(), 100*time.Millisecond, stop); close(stopped) }()
+	<-recorded
+	close(stop)
+	<-stopped
+	words, ids = sink.takeChanges()
+	if want := []string{"rotate ok n/a v2 change direct"}; !slices.Equal(words, want) || !slices.Equal(ids, n.changes(t, last)) {
+		t.Errorf("recorded %q, want %q; changes %v", words, want, ids)
 	}
 }
 

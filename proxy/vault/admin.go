@@ -5,6 +5,7 @@ package vault
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -80,14 +81,12 @@ func (v *Vault) PermitAdmin(ctx context.Context, a *Access, action Action, name 
 	default:
 		return nil
 	}
-	if checkSent(name) != nil {
-		name = "" // nothing is called so
-	}
 	return v.refuse(ctx, a, action, name, err)
 }
 
 // CreateRole makes a role; a name that exists is KindExists. Errors are *Error.
-func (v *Vault) CreateRole(ctx context.Context, a *Access, r Role) (Role, error) {
+func (v *Vault) CreateRole(ctx context.Context, a *Access, r Role) (made Role, err error) {
+	defer v.ended(ctx, a, audit.ActionRoleCreate, r.Name, &err)
 	if err := r.check(); err != nil {
 		return Role{}, err
 	}
@@ -96,7 +95,8 @@ func (v *Vault) CreateRole(ctx context.Context, a *Access, r Role) (Role, error)
 }
 
 // SetPermissions replaces a role's rules. Errors are *Error.
-func (v *Vault) SetPermissions(ctx context.Context, a *Access, name string, rules []Permission) (Role, error) {
+func (v *Vault) SetPermissions(ctx context.Context, a *Access, name string, rules []Permission) (r Role, err error) {
+	defer v.ended(ctx, a, audit.ActionRoleUpdate, name, &err)
 	if err := checkPermissions(rules); err != nil {
 		return Role{}, err
 	}
@@ -169,16 +169,17 @@ func (v *Vault) roles(ctx context.Context, q querier, a *Access, only *string, a
 
 // CreateToken makes a token of a role and returns it, the only time: of it the
 // database gets the SHA-256. The caller zeroes it. Errors are *Error.
-func (v *Vault) CreateToken(ctx context.Context, a *Access, name, role string) ([]byte, error) {
+func (v *Vault) CreateToken(ctx context.Context, a *Access, name, role string) (token []byte, err error) {
+	defer v.ended(ctx, a, audit.ActionTokenCreate, name, &err)
 	if name == nobody {
 		return nil, invalid("", "ip is who comes without a token")
 	}
 	if err := checkLabel(name); err != nil {
 		return nil, err
 	}
-	token := NewToken()
+	token = NewToken()
 	sum := sha256.Sum256(token)
-	err := v.administer(ctx, a, audit.ActionTokenCreate, "create_token", name,
+	err = v.administer(ctx, a, audit.ActionTokenCreate, "create_token", name,
 		map[string]string{"role": role, "sha256": hex.EncodeToString(sum[:])}, nil)
 	if err != nil {
 		erase.Zero(token)
@@ -189,6 +190,12 @@ func (v *Vault) CreateToken(ctx context.Context, a *Access, name, role string) (
 
 // tokenPrefix marks our tokens, for those who look for them where none should be.
 const tokenPrefix = "hvt_"
+
+// isToken says whether a name looks like one of ours, which stands in its place by
+// mistake then: it must not get into the audit.
+func isToken(name string) bool {
+	return strings.HasPrefix(name, tokenPrefix) && len(name) == len(tokenPrefix)+base64.RawURLEncoding.EncodedLen(generatedBytes)
+}
 
 // NewToken returns a token that nobody has guessed: hvt_ and 32 random bytes in
 // base64url. The caller zeroes it.
@@ -328,13 +335,16 @@ func checkLabel(name string) error {
 	if name == "" || len(name) > envelope.MaxName || strings.Trim(name, labelCharacters) != "" || name == "." || name == ".." {
 		return invalid("", "a role or token is named by 1 to 255 of the characters A-Z a-z 0-9 . _ @ + -, and not . or ..")
 	}
+	if isToken(name) {
+		return invalid("", "a token is not its name")
+	}
 	return nil
 }
 
 // checkSent is for names that are looked for: a superuser may have made them of
 // anything that a text can hold.
 func checkSent(name string) error {
-	if len(name) > envelope.MaxName || !utf8.ValidString(name) || strings.ContainsRune(name, 0) {
+	if isToken(name) || len(name) > envelope.MaxName || !utf8.ValidString(name) || strings.ContainsRune(name, 0) {
 		return &Error{Kind: KindMissing, Msg: "nothing has such a name"}
 	}
 	return nil

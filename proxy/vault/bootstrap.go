@@ -48,6 +48,7 @@ func (v *Vault) bootstrap(ctx context.Context, sha256 []byte) (lives bool, err e
 	a := v.itself()
 	err = v.transact(ctx, "", nil, func(ctx context.Context, tx pgx.Tx) error {
 		c := &changing{Tx: tx, v: v, record: a.Record(audit.ActionTokenCreate, audit.OutcomeOK)}
+		c.record.Direct = true
 		if err := c.do(ctx, []any{&lives}, sqlBootstrapToken, sha256); err != nil || len(c.records) == 0 {
 			return err
 		}

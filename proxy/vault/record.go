@@ -94,9 +94,10 @@ const refusalTimeout = time.Second
 
 // Refused records what was refused, or has failed. That stands, whether or not it can
 // be recorded, for nothing leaves; so it is recorded, too, if the client has given up.
-// A name that no secret can have is left out: it may be a value in the wrong place.
+// A name that no secret can have is left out, as is a token: they may be values in the
+// wrong place.
 func (v *Vault) Refused(ctx context.Context, r Record) {
-	if r.Secret != "" && envelope.CheckName(r.Secret) != nil {
+	if r.Secret != "" && (envelope.CheckName(r.Secret) != nil || isToken(r.Secret)) {
 		r.Secret = ""
 	}
 	v.refused(ctx, r)
@@ -131,7 +132,7 @@ func (k Kind) recorded(asked audit.Action) audit.Action {
 func (v *Vault) refuse(ctx context.Context, a *Access, action audit.Action, name string, err *Error) error {
 	r := a.record(time.Now(), err.Kind.recorded(action), err.Kind.outcome())
 	r.Secret, r.Direct, r.Reason = name, true, err.Kind.String()
-	v.refused(ctx, r)
+	v.Refused(ctx, r)
 	err.noted = true
 	return err
 }
@@ -147,4 +148,7 @@ func (v *Vault) ended(ctx context.Context, a *Access, action audit.Action, name 
 	r := a.record(time.Now(), kind.recorded(action), kind.outcome())
 	r.Secret, r.Direct, r.Reason = name, true, kind.String()
 	v.Refused(ctx, r)
+	if e != nil {
+		e.noted = true
+	}
 }

@@ -266,7 +266,11 @@ func (v *Vault) List(ctx context.Context, a *Access, prefix, after string, limit
 		return nil, false, err
 	}
 	defer done()
-	if err := v.note(ctx, a, audit.ActionList, prefix); err != nil {
+	asked := prefix
+	if !validPattern(prefix+"*") || isToken(prefix) {
+		asked = "" // nothing begins so: it may be a value in the wrong place
+	}
+	if err := v.note(ctx, a, audit.ActionList, asked); err != nil {
 		return nil, false, err
 	}
 	for _, s := range a.listed(prefix) {
