@@ -50,26 +50,8 @@ func (ss *session) slowBind(body []byte) (verdict, error) {
 	case !sealed:
 		return pass, nil
 	}
-	if st == nil || st.lost { // an error answered meanwhile took the statement back
-		return drop, ss.refuseExtended(&sqlError{
-			code: stateNoStatement, message: fmt.Sprintf("prepared statement %q does not exist", b.stmt),
-			detail: "Its Parse was skipped after an error; the values of this Bind were not sent.",
-		})
-	}
-	if len(b.params) != st.own {
-		return drop, ss.refuseExtended(&sqlError{
-			code:    stateProtocol,
-			message: fmt.Sprintf("bind message supplies %d parameters, but prepared statement %q requires %d", len(b.params), st.name, st.own),
-		})
-	}
-	if n := len(b.formats) / 2; n > 1 && n != st.own {
-		return drop, ss.refuseExtended(&sqlError{
-			code:    stateProtocol,
-			message: fmt.Sprintf("bind message has %d parameter formats but %d parameters", n, st.own),
-		})
-	}
-	if state == wire.InFailed {
-		return drop, ss.refuseExtended(failedBlock)
+	if e := b.check(st, state); e != nil {
+		return drop, ss.refuseExtended(e)
 	}
 	args, failed := ss.boundArgs(st, b)
 	defer args.zero()
@@ -95,6 +77,33 @@ func (ss *session) slowBind(body []byte) (verdict, error) {
 		return drop, ss.refuseExtended(failed)
 	}
 	return drop, ss.sendBind(st, b, values)
+}
+
+// check says why a statement cannot be run with these parameters, in the server's
+// words.
+func (b *bound) check(st *statement, state byte) *sqlError {
+	if st == nil || st.lost { // an error answered meanwhile took the statement back
+		return &sqlError{
+			code: stateNoStatement, message: fmt.Sprintf("prepared statement %q does not exist", b.stmt),
+			detail: "Its Parse was skipped after an error; the values of this Bind were not sent.",
+		}
+	}
+	if len(b.params) != st.own {
+		return &sqlError{
+			code:    stateProtocol,
+			message: fmt.Sprintf("bind message supplies %d parameters, but prepared statement %q requires %d", len(b.params), st.name, st.own),
+		}
+	}
+	if n := len(b.formats) / 2; n > 1 && n != st.own {
+		return &sqlError{
+			code:    stateProtocol,
+			message: fmt.Sprintf("bind message has %d parameter formats but %d parameters", n, st.own),
+		}
+	}
+	if state == wire.InFailed {
+		return failedBlock
+	}
+	return nil
 }
 
 // boundArgs reads the calls of one execution: names and values come from the

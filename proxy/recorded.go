@@ -224,7 +224,7 @@ func (ss *session) record() error {
 	if err == nil || !done {
 		return nil
 	}
-	ss.fromVault(err) // for the log
+	_ = ss.fromVault(err) // for the log
 	return errUnrecorded
 }
 

@@ -238,7 +238,7 @@ func (ss *session) login(ctx context.Context, nc net.Conn, req *wire.Startup) er
 	if err := s.admitRole(ss); err != nil {
 		return err
 	}
-	if err := ss.recordNow(); err != nil {
+	if err := ss.recordNow(); err != nil { //nolint:contextcheck // it is not the log-in's bound that counts
 		return err
 	}
 	if err := s.register(ss); err != nil {

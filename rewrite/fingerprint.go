@@ -33,7 +33,7 @@ func (a *Analyzer) fingerprint(blanked []byte, lx *lexed) (f uint64) {
 func withoutConstants(dst, text []byte, toks []token) []byte {
 	at := 0
 	for _, t := range toks {
-		constant := ""
+		var constant string
 		switch {
 		case t.literal():
 			constant = "''"

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package proxy
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
+)
+
+// Each operation by REST, and each refusal, as for SQL.
+func TestRecordsOfREST(t *testing.T) {
+	n, sink := auditedNode(t)
+	ctx := t.Context()
+	home := netip.MustParseAddr("127.0.0.1")
+	access := func(token string) *vault.Access {
+		a, err := n.core.Authenticate(ctx, token, home)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	admin := access(n.AdminToken)
+	_, err := n.core.CreateRole(ctx, admin, vault.Role{Name: "poor"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := n.core.CreateToken(ctx, admin, "poor", "poor")
+	if err != nil {
+		t.Fatal(err)
+	}
+	poor := access(string(made))
+	text, secs, at := "about it", int64(3600), time.Now().Add(time.Hour)
+	sink.take()
+	ids := n.changes(t, 0)
+	last := ids[len(ids)-1]
+	for _, tt := range []struct {
+		name string
+		run  func() error
+		want []string
+	}{
+		{"create", func() error {
+			_, err := n.core.Create(ctx, admin, "r/a", true, vault.Change{})
+			return err
+		}, []string{"create ok r/a v1 change direct"}},
+		{"create with more", func() error {
+			_, err := n.core.Create(ctx, admin, "r/b", false, vault.Change{Value: []byte("x"), Description: &text})
+			return err
+		}, []string{"create ok r/b v1 change direct", "update ok r/b v1 change direct"}},
+		{"create again", func() error {
+			_, err := n.core.Create(ctx, admin, "r/a", true, vault.Change{})
+			return err
+		}, []string{"create failed (exists) r/a direct"}},
+		{"update", func() error {
+			_, err := n.core.Update(ctx, admin, "r/b", 0, vault.Change{Value: []byte("y")})
+			return err
+		}, []string{"update ok r/b v2 change direct"}},
+		{"update without a value", func() error {
+			_, err := n.core.Update(ctx, admin, "r/a", 1, vault.Change{Description: &text, RotationInterval: &secs, NextRotationAt: &at})
+			return err
+		}, []string{"update ok r/a v1 change direct", "update ok r/a v1 change direct"}},
+		{"update of another version", func() error {
+			_, err := n.core.Update(ctx, admin, "r/b", 7, vault.Change{Value: []byte("z")})
+			return err
+		}, []string{"update failed (changed) r/b direct"}},
+		{"update of nothing", func() error {
+			_, err := n.core.Update(ctx, admin, "r/none", 0, vault.Change{Value: []byte("z")})
+			return err
+		}, []string{"update failed (missing) r/none direct"}},
+		{"rotate", func() error {
+			_, err := n.core.Rotate(ctx, admin, "r/a")
+			return err
+		}, []string{"rotate ok r/a v2 change direct"}},
+		{"read", func() error { _, err := n.core.Read(ctx, admin, "r/b", 0); return err }, []string{"read ok r/b v2 direct"}},
+		{"read nothing", func() error { _, err := n.core.Read(ctx, admin, "r/none", 0); return err }, []string{"read failed (missing) r/none direct"}},
+		{"read no name", func() error { _, err := n.core.Read(ctx, admin, "no name", 0); return err }, []string{"read failed (invalid) direct"}},
+		{"read many", func() error {
+			_, err := n.core.ReadMany(ctx, admin, []string{"r/a", "r/none", "r/b"})
+			return err
+		}, []string{"read ok r/a v2 direct", "read ok r/b v2 direct"}},
+		{"verify", func() error { _, err := n.core.Verify(ctx, admin, "r/b", []byte("y")); return err }, []string{"verify ok r/b v2 direct"}},
+		{"verify amiss", func() error { _, err := n.core.Verify(ctx, admin, "r/b", []byte("q")); return err }, []string{"verify mismatch r/b direct"}},
+		{"list", func() error { _, _, err := n.core.List(ctx, admin, "r/", "", 10); return err }, []string{"list ok r/ direct"}},
+		{"list what no name begins with", func() error { _, _, err := n.core.List(ctx, admin, "hunter 2", "", 10); return err }, []string{"list ok direct"}},
+		{"a token in a name's place", func() error { return n.core.RevokeToken(ctx, admin, string(made)) }, []string{"token_revoke failed (missing) direct"}},
+		{"the same, denied", func() error { return n.core.RevokeToken(ctx, poor, string(made)) }, []string{"token_revoke denied (denied) direct"}},
+		{"a token named by one", func() error { _, err := n.core.CreateToken(ctx, admin, string(made), "poor"); return err }, []string{"token_create failed (invalid) direct"}},
+		{"versions", func() error { _, err := n.core.Versions(ctx, admin, "r/b"); return err }, []string{"list ok r/b direct"}},
+		{"versions of nothing", func() error { _, err := n.core.Versions(ctx, admin, "r/none"); return err }, []string{"list failed (missing) r/none direct"}},
+		{"delete", func() error { return n.core.Delete(ctx, admin, "r/b", 2) }, []string{"delete ok r/b v2 change direct"}},
+		{"delete again", func() error { return n.core.Delete(ctx, admin, "r/b", 0) }, []string{"delete failed (missing) r/b direct"}},
+
+		{"create a role", func() error {
+			_, err := n.core.CreateRole(ctx, admin, vault.Role{Name: "clerks"})
+			return err
+		}, []string{"role_create ok clerks change direct"}},
+		{"create it again", func() error {
+			_, err := n.core.CreateRole(ctx, admin, vault.Role{Name: "clerks"})
+			return err
+		}, []string{"role_create failed (exists) clerks direct"}},
+		{"change it", func() error {
+			_, err := n.core.SetPermissions(ctx, admin, "clerks", []vault.Permission{{Action: "read", Path: "*"}})
+			return err
+		}, []string{"role_update ok clerks change direct"}},
+		{"list roles", func() error { _, _, err := n.core.Roles(ctx, admin, "", 10); return err }, []string{"role_list ok direct"}},
+		{"create a token", func() error { _, err := n.core.CreateToken(ctx, admin, "ann", "clerks"); return err }, []string{"token_create ok ann change direct"}},
+		{"a token of no role", func() error { _, err := n.core.CreateToken(ctx, admin, "bob", "none"); return err }, []string{"token_create failed (invalid) bob direct"}},
+		{"list tokens", func() error { _, _, err := n.core.Tokens(ctx, admin, "", 10); return err }, []string{"token_list ok direct"}},
+		{"a role in use", func() error { return n.core.DeleteRole(ctx, admin, "clerks") }, []string{"role_delete failed (in_use) clerks direct"}},
+		{"revoke", func() error { return n.core.RevokeToken(ctx, admin, "ann") }, []string{"token_revoke ok ann change direct"}},
+		{"delete the role", func() error { return n.core.DeleteRole(ctx, admin, "clerks") }, []string{"role_delete ok clerks change direct"}},
+
+		{"denied", func() error { return n.core.Delete(ctx, poor, "r/a", 0) }, []string{"delete denied (denied) r/a direct"}},
+		{"no administrator", func() error { return n.core.DeleteRole(ctx, poor, "clerks") }, []string{"role_delete denied (denied) clerks direct"}},
+		{"a token that nobody has", func() error { _, err := n.core.Authenticate(ctx, "hvt_x", home); return err }, []string{"login denied (unknown)"}},
+	} {
+		err := tt.run()
+		got, ids := sink.takeChanges()
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s (%v): recorded\n%q, want\n%q", tt.name, err, got, tt.want)
+		}
+		if rows := n.changes(t, last); !slices.Equal(ids, rows) {
+			t.Errorf("%s: the records name changes %v, the server has %v", tt.name, ids, rows)
+		}
+		if len(ids) > 0 {
+			last = ids[len(ids)-1]
+		}
+	}
+}
