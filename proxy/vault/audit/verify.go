@@ -5,6 +5,7 @@ package audit
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -13,105 +14,75 @@ import (
 	"time"
 )
 
-// Kind is what was found.
-type Kind string
-
-// What a chain may have suffered, and what is to be known of one that has not.
-const (
-	Removed   Kind = "removed"   // records are missing
-	CutOff    Kind = "cut off"   // a head is known of a record that is not there any more
-	Inserted  Kind = "inserted"  // a record that is not of the chain, or is there twice
-	Changed   Kind = "changed"   // a record is not what its hash says
-	Reordered Kind = "reordered" // a record is not in its place
-	Rewritten Kind = "rewritten" // from there on it is another chain
-	Forked    Kind = "forked"    // two chains of one node
-	Untrusted Kind = "untrusted" // nothing that is trusted speaks for it
-
-	Lost  Kind = "may be missing" // note: the machine went down in batch mode
-	Clock Kind = "clock"          // note: it was set
-)
-
-// Finding is one thing that is wrong, or to be known.
-type Finding struct {
-	Kind   Kind
-	Node   NodeID
-	Seq    uint64 // the record at which it shows
-	Detail string
-}
-
-func (f Finding) String() string {
-	return fmt.Sprintf("node %v: %s: %s", f.Node, f.Kind, f.Detail)
-}
-
-// NodeReport is how much of a node's chain there is.
-type NodeReport struct {
-	Node        NodeID
-	First, Last uint64
-	Proven      uint64 // the last record that is as a trusted head says
-}
-
-// Report is what Verify found.
-type Report struct {
-	Nodes    []NodeReport // by node id
-	Findings []Finding    // what is wrong; empty: nothing
-	Notes    []Finding    // what is to be known
-	More     int          // findings and notes that were left out
-}
-
-// OK reports whether nothing is wrong.
-func (r *Report) OK() bool { return len(r.Findings) == 0 }
-
-// maxFindings is how many are listed: a table of nonsense has as many as rows.
-const maxFindings = 1000
-
-func (r *Report) add(list *[]Finding, f Finding) {
-	if len(*list) == maxFindings {
-		r.More++
-		return
-	}
-	*list = append(*list, f)
-}
-
-// Verify checks the chains of any number of nodes. Rows of a node come by rising
-// number, nodes in any order or mixed. heads are all that are known: the vault's,
-// and, to find a chain that was cut off or written anew, those that earlier exports
-// carried off. Only keys of trust count: a head of another is a finding, and so is
-// a chain without a trusted head. The error is the source's, or the context's.
+// Verify checks chains alone. rows are as in [Evidence].
 func Verify(ctx context.Context, rows iter.Seq2[Row, error], trust Trust, heads []Head) (*Report, error) {
-	v := verifier{report: &Report{}, chains: map[NodeID]*chain{}, link: newLinker()}
-	v.know(trust, heads)
-	for row, err := range rows {
+	return (&Evidence{Rows: rows, Heads: heads}).Verify(ctx, Demands{Trust: trust})
+}
+
+// Verify checks the chains, and that each change has its record. heads are the
+// vault's, and, to find a chain that was cut off or written anew, those that earlier
+// exports carried off. Memory is bounded, however many rows there are. The error is
+// the source's, or the context's.
+func (e *Evidence) Verify(ctx context.Context, d Demands) (*Report, error) {
+	v := verifier{evidence: e, demands: d, report: &Report{}, chains: map[NodeID]*chain{}, link: newLinker()}
+	v.know(e.Heads)
+	for row, err := range e.Rows {
 		if err == nil {
 			err = ctx.Err()
+		}
+		if errors.Is(err, ErrDamaged) {
+			v.report.add(&v.report.Findings, Finding{Kind: Damaged, Detail: err.Error()})
+			v.truncated = true
+			break // nothing behind it can be read
 		}
 		if err != nil {
 			return nil, err
 		}
 		v.row(&row)
 	}
+	v.absent()
 	for _, node := range slices.SortedFunc(maps.Keys(v.chains), compareNodes) {
 		v.end(v.chains[node])
+	}
+	v.explain()
+	if e.Changes != nil {
+		if err := v.compare(ctx, e.Changes); err != nil {
+			return nil, err
+		}
 	}
 	return v.report, nil
 }
 
 func compareNodes(a, b NodeID) int { return slices.Compare(a[:], b[:]) }
 
+// maxNodes is how many chains are followed: a table of nonsense has as many as rows.
+const maxNodes = 10_000
+
 type verifier struct {
-	report *Report
-	chains map[NodeID]*chain
-	link   linker
+	evidence  *Evidence
+	demands   Demands
+	report    *Report
+	chains    map[NodeID]*chain
+	surplus   int // rows of other nodes
+	link      linker
+	missing   []*missing
+	named     idSet // changes, by genuine records
+	truncated bool  // nothing is known of what came behind a damaged place
 }
 
 // chain is what was seen of one node.
 type chain struct {
 	NodeReport
+	began   time.Time // the first record
 	hash    Hash      // of the last record
 	twin    Hash      // of another with the same number
 	loose   bool      // the last record is not what its hash says: what follows it is not known
 	at      time.Time // of the last record
 	heads   []Head    // trusted, by number; those before the last row are gone
 	against []Head    // trusted, of other records than those seen
+	missing []*missing
+	mode    shipMode
+	hidden  [shipModes]stretch
 }
 
 func (v *verifier) chain(node NodeID) *chain {
@@ -124,33 +95,57 @@ func (v *verifier) chain(node NodeID) *chain {
 }
 
 func (v *verifier) found(c *chain, kind Kind, seq uint64, format string, args ...any) {
-	v.report.add(&v.report.Findings, Finding{kind, c.Node, seq, fmt.Sprintf(format, args...)})
+	v.report.add(&v.report.Findings, Finding{Kind: kind, Node: c.Node, Seq: seq, Detail: fmt.Sprintf(format, args...)})
 }
 
 func (v *verifier) noted(c *chain, kind Kind, seq uint64, format string, args ...any) {
-	v.report.add(&v.report.Notes, Finding{kind, c.Node, seq, fmt.Sprintf(format, args...)})
+	v.report.add(&v.report.Notes, Finding{Kind: kind, Node: c.Node, Seq: seq, Detail: fmt.Sprintf(format, args...)})
 }
 
 // know sorts the heads, and drops those that nobody vouches for.
-func (v *verifier) know(trust Trust, heads []Head) {
+func (v *verifier) know(heads []Head) {
+	type signer struct {
+		node  NodeID
+		key   Fingerprint
+		valid bool
+	}
+	dropped := map[signer]int{}
+	var first []*Head // of each
 	for i := range heads {
 		h := &heads[i]
+		by := signer{h.Node, h.Fingerprint(), h.Valid()}
 		c := v.chain(h.Node)
-		switch {
-		case !h.Valid():
-			v.found(c, Untrusted, h.Seq, "the signature of the head over record %d is wrong", h.Seq)
-		case !trust.trusts(h):
-			v.found(c, Untrusted, h.Seq, "the head over record %d is signed by %s, which is not trusted", h.Seq, h.Fingerprint())
-		default:
+		if by.valid && v.demands.Trust.trusts(h) {
 			c.heads = append(c.heads, *h)
+			continue
 		}
+		if dropped[by]++; dropped[by] == 1 {
+			first = append(first, h)
+		}
+	}
+	for _, h := range first {
+		by := signer{h.Node, h.Fingerprint(), h.Valid()}
+		which := fmt.Sprintf("the head over record %d", h.Seq)
+		if n := dropped[by]; n > 1 {
+			which = fmt.Sprintf("of %d heads, the first over record %d, each", n, h.Seq)
+		}
+		if !by.valid {
+			v.found(v.chain(h.Node), Untrusted, h.Seq, "%s has a wrong signature", which)
+			continue
+		}
+		v.found(v.chain(h.Node), Untrusted, h.Seq, "%s is signed by %s, which is not trusted", which, by.key)
 	}
 	for _, c := range v.chains {
 		slices.SortStableFunc(c.heads, func(a, b Head) int { return cmp.Compare(a.Seq, b.Seq) })
+		c.heads = slices.Compact(c.heads) // from a table and an export of it
 	}
 }
 
 func (v *verifier) row(r *Row) {
+	if v.chains[r.Node] == nil && len(v.chains) == maxNodes {
+		v.surplus++
+		return
+	}
 	c := v.chain(r.Node)
 	if c.Last == 0 {
 		v.begin(c, r)
@@ -158,40 +153,46 @@ func (v *verifier) row(r *Row) {
 		return // what it is was said; the chain goes on without it
 	}
 	if c.First == 0 {
-		c.First = r.Seq
+		c.First, c.began = r.Seq, r.At
 	}
-	c.loose = !v.genuine(r)
-	if c.loose {
+	withheld := r.withheld()
+	c.loose = !withheld && !v.genuine(r)
+	switch {
+	case c.loose:
 		v.changed(c, r)
+		c.broken()
+	case !withheld:
+		v.takes(c, r)
 	}
 	c.Last, c.hash, c.twin = r.Seq, r.Hash, r.Hash
 	for len(c.heads) > 0 && c.heads[0].Seq <= r.Seq {
 		switch h := c.heads[0]; {
 		case h.Seq == r.Seq && h.Hash == r.Hash:
 			c.Proven = r.Seq
+			c.proven()
 		case h.Seq == r.Seq:
 			c.against = append(c.against, h)
 		}
 		c.heads = c.heads[1:]
 	}
+	v.hide(c, r)
 	v.remark(c, r)
 }
 
-// begin looks at the first row of a chain. Older ones may have been deleted by age
-// if a head proves that this one follows them.
-func (v *verifier) begin(c *chain, r *Row) {
-	if r.Seq == 1 {
-		if r.Prev != (Hash{}) {
-			v.found(c, Changed, 1, "record 1 says that there is one before it")
-		}
+// takes learns from a record that is what its hash says.
+func (v *verifier) takes(c *chain, r *Row) {
+	if r.Change != 0 {
+		v.named.add(r.Change)
+	}
+	if r.Face != FaceNode {
 		return
 	}
-	for _, h := range c.heads {
-		if h.Seq == r.Seq-1 && h.Hash == r.Prev {
-			return
-		}
+	switch r.Action { //nolint:exhaustive // the others say nothing of the chain
+	case ActionStart:
+		c.mode = modeOf(r)
+	case ActionGap:
+		c.claim(r)
 	}
-	v.found(c, Removed, r.Seq, "records 1 to %d are missing, and no trusted head is over the last of them", r.Seq-1)
 }
 
 // next compares a row with the one before. True: it is not part of the chain.
@@ -211,9 +212,10 @@ func (v *verifier) next(c *chain, r *Row) bool {
 		v.found(c, Reordered, r.Seq, "record %d comes after record %d", r.Seq, c.Last)
 		return true
 	case r.Seq > c.Last+1:
-		v.found(c, Removed, r.Seq, "%s missing", span(c.Last+1, r.Seq-1))
-	case !c.loose && r.Prev != c.hash && r.Prev != c.twin && v.genuine(r):
+		v.removed(c, c.Last, r.Seq, c.Proven == c.Last)
+	case !c.loose && r.Prev != c.hash && r.Prev != c.twin && (r.withheld() || v.genuine(r)):
 		v.found(c, Rewritten, r.Seq, "record %d does not follow the record %d that is there", r.Seq, c.Last)
+		c.broken()
 	}
 	return false
 }
@@ -275,18 +277,20 @@ func (v *verifier) remark(c *chain, r *Row) {
 // end looks at what is left when all rows were seen.
 func (v *verifier) end(c *chain) {
 	v.report.Nodes = append(v.report.Nodes, c.NodeReport)
-	if n := len(c.heads); n > 0 {
-		h := c.heads[n-1]
-		v.found(c, CutOff, c.Last, "it ends with record %d, but a head over record %d was signed at %s", c.Last, h.Seq, h.At.Format(time.RFC3339))
+	v.disclose(c)
+	if n := len(c.heads); n > 0 && !v.truncated {
+		v.shorter(c, &c.heads[n-1])
 	}
 	for _, h := range c.against {
 		if c.Proven >= h.Seq {
-			v.found(c, Forked, h.Seq, "the node has signed two chains: another record %d at %s", h.Seq, h.At.Format(time.RFC3339))
+			v.found(c, Forked, h.Seq, "the node has signed two chains: another record %d at %s", h.Seq, date(h.At))
 			continue
 		}
-		v.found(c, Rewritten, h.Seq, "record %d is not the one over which a head was signed at %s", h.Seq, h.At.Format(time.RFC3339))
+		v.found(c, Rewritten, h.Seq, "record %d is not the one over which a head was signed at %s", h.Seq, date(h.At))
 	}
 	if c.Last > 0 && c.Proven == 0 && len(c.against) == 0 && len(c.heads) == 0 {
 		v.found(c, Untrusted, c.Last, "no trusted head is over any of its records")
 	}
 }
+
+func date(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -34,14 +34,14 @@ func TestChains(t *testing.T) {
 				t.Fatal(err)
 			}
 			script, want, _ := strings.Cut(string(b), dashes)
-			d := &drawing{original: map[string][]Row{}, trust: Trust{}}
+			d := &drawing{original: map[string][]Row{}, trust: Trust{}, now: testTime.Add(time.Hour)}
 			for line := range strings.Lines(script) {
 				line, _, _ = strings.Cut(line, "#")
 				if words := strings.Fields(line); len(words) > 0 {
 					d.do(t, words)
 				}
 			}
-			report, err := Verify(t.Context(), d.all(), d.trust, d.heads)
+			report, err := d.evidence().Verify(t.Context(), Demands{Trust: d.trust, MinAge: d.minAge})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -63,6 +63,26 @@ type drawing struct {
 	rows     []Row
 	heads    []Head
 	trust    Trust
+	changes  []Change
+	compare  bool
+	spool    bool
+	minAge   time.Duration
+	now      time.Time
+	since    time.Time
+}
+
+func (d *drawing) evidence() *Evidence {
+	e := &Evidence{At: d.now, Since: d.since, Spool: d.spool, Heads: d.heads, Rows: d.all()}
+	if d.compare {
+		e.Changes = func(yield func(Change, error) bool) {
+			for _, c := range d.changes {
+				if !yield(c, nil) {
+					return
+				}
+			}
+		}
+	}
+	return e
 }
 
 func nodeOf(name string) *identity {
@@ -88,6 +108,9 @@ func write(name string, rows []Row, upTo int, content string) []Row {
 // word needs.
 func (d *drawing) do(t *testing.T, words []string) {
 	t.Helper()
+	if d.world(t, words) {
+		return
+	}
 	word, name, n := words[0], words[1], 0
 	if len(words) > 2 {
 		n, _ = strconv.Atoi(words[2])
@@ -105,6 +128,9 @@ func (d *drawing) do(t *testing.T, words []string) {
 		seconds, _ := strconv.Atoi(rest[0])
 		chain[n-1].At = chain[n-1].At.Add(time.Duration(seconds) * time.Second)
 		d.rehash(name)
+	case "names": // NODE N CHANGE: record N names it; the chain is written anew
+		chain[n-1].Change, _ = strconv.ParseInt(rest[0], 10, 64)
+		d.rehash(name)
 	case "head": // NODE N [KEY]: a head over record N of the chain as it was is known
 		h := id.sign(chain[n-1].Position(), testTime)
 		if len(rest) > 0 {
@@ -120,6 +146,39 @@ func (d *drawing) do(t *testing.T, words []string) {
 	default:
 		d.tamper(t, word, name, uint64(n), rest)
 	}
+}
+
+// world carries out a line that is of no node.
+func (d *drawing) world(t *testing.T, words []string) bool {
+	t.Helper()
+	seconds := func(i int) time.Duration {
+		n, err := strconv.Atoi(words[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return time.Duration(n) * time.Second
+	}
+	switch words[0] {
+	case "compare": // changes are known
+		d.compare = true
+	case "noted": // CHANGE SECONDS ACTION SUBJECT: the server noted it then
+		id, _ := strconv.ParseInt(words[1], 10, 64)
+		d.compare = true
+		d.changes = append(d.changes, Change{
+			ID: id, At: testTime.Add(seconds(2)), Action: words[3], Subject: words[4], SessionRole: "eve", CurrentRole: "owner",
+		})
+	case "spool": // it is a spool's directory
+		d.spool = true
+	case "min-age": // SECONDS: what is younger must be there
+		d.minAge = seconds(1)
+	case "now": // SECONDS: when it is read
+		d.now = testTime.Add(seconds(1))
+	case "since": // SECONDS: it is an export of what is later
+		d.since = testTime.Add(seconds(1))
+	default:
+		return false
+	}
+	return true
 }
 
 func (d *drawing) rehash(name string) {
@@ -155,6 +214,17 @@ func (d *drawing) tamper(t *testing.T, word, name string, n uint64, rest []strin
 		d.rows = slices.DeleteFunc(d.rows, within)
 	case "change": // NODE N: another secret; the hash stays
 		d.rows[at].Secret = "other"
+	case "withhold": // NODE N [M]: their contents are not there
+		for i := range d.rows {
+			if r := &d.rows[i]; within(*r) {
+				r.Record = Record{At: r.At, Action: ActionWithheld}
+			}
+		}
+	case "reason": // NODE N REASON…: another one, and the hash that goes with it
+		d.rows[at].Reason = strings.Join(rest, " ")
+		_, d.rows[at].Hash = link.record(&d.rows[at].Record, id.node, n, d.rows[at].Prev)
+	case "rename": // NODE N CHANGE: it names another one; the hash stays
+		d.rows[at].Change, _ = strconv.ParseInt(rest[0], 10, 64)
 	case "change-hash": // NODE N: the hash alone
 		d.rows[at].Hash[5] ^= 1
 	case "change-well": // NODE N: another secret, and the hash that goes with it

@@ -184,6 +184,7 @@ func (w *world) check(t *testing.T, sys *memSystem, crashed bool) {
 	if err := w.ship(s); err != nil {
 		t.Fatalf("what was left cannot be shipped: %v", err)
 	}
+	w.readBack(t, sys)
 	report, err := Verify(t.Context(), w.rows(), w.trust, w.heads)
 	if err != nil || !report.OK() {
 		t.Fatalf("got %v, %v, want a whole chain", report, err)

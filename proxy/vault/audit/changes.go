@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package audit
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"maps"
+	"math/bits"
+	"slices"
+	"strings"
+	"time"
+)
+
+// settling is how long a record may be on its way from its node to the vault before
+// its change is said to have none.
+const settling = 5 * time.Minute
+
+// compare looks for changes that no record names, and the reverse.
+func (v *verifier) compare(ctx context.Context, changes iter.Seq2[Change, error]) error {
+	from, known := v.comparable()
+	until := v.evidence.At.Add(-settling)
+	var first int64
+	older, young := 0, 0
+	for c, err := range changes {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		if first == 0 {
+			first = c.ID
+		}
+		named := v.named.take(c.ID)
+		switch {
+		case !known || !named && c.At.Before(from):
+			older++
+			continue
+		case named || v.named.full || v.truncated:
+		case c.At.After(until):
+			young++
+			continue
+		default:
+			v.report.add(&v.report.Findings, Finding{Kind: Outside, Change: c.ID, Detail: c.text()})
+		}
+		v.report.Compared++
+	}
+	note := func(kind Kind, format string, args ...any) {
+		v.report.add(&v.report.Notes, Finding{Kind: kind, Detail: fmt.Sprintf(format, args...)})
+	}
+	if older > 0 {
+		note(Unknown, "changes that are older than the records, which say nothing of them: %d", older)
+	}
+	if young > 0 {
+		note(Unknown, "changes that have no record yet, and are less than %s old: %d", settling, young)
+	}
+	if v.named.full {
+		v.report.add(&v.report.Findings, Finding{Kind: Unknown, Detail: "the records name changes whose numbers no sequence makes"})
+	} else if n, list := v.named.list(first); n > 0 {
+		note(Undone, "%d that records name, rolled back, not yet committed, or removed: %s", n, list)
+	}
+	return nil
+}
+
+// comparable is from when on each change has a record, wherever it was made: no
+// records of that time were deleted for their age.
+func (v *verifier) comparable() (from time.Time, known bool) {
+	var earliest, pruned time.Time
+	for _, c := range v.chains {
+		switch {
+		case c.Last == 0:
+			continue
+		case !known || c.began.Before(earliest):
+			earliest = c.began
+		}
+		if known = true; c.First > 1 && c.began.After(pruned) {
+			pruned = c.began
+		}
+	}
+	if pruned.After(earliest) {
+		return pruned, known
+	}
+	return earliest, known
+}
+
+func (c *Change) text() string {
+	s := fmt.Sprintf("%q of %q by %q", c.Action, c.Subject, c.SessionRole)
+	if c.CurrentRole != c.SessionRole {
+		s += fmt.Sprintf(" as %q", c.CurrentRole)
+	}
+	return s + " at " + date(c.At)
+}
+
+// Pages of an idSet. A change in a page of its own takes a thousand times more
+// memory than one among others, and no sequence makes many of those.
+const (
+	pageIDs  = 4096
+	maxPages = 1 << 19 // 256 MiB
+)
+
+// idSet is a set of numbers from a sequence, 1 and up. The zero value is empty.
+type idSet struct {
+	pages map[int64]*[pageIDs / 64]uint64
+	full  bool // some could not be added
+}
+
+func place(id int64) (page int64, word int, bit uint64) {
+	return id / pageIDs, int(id % pageIDs / 64), 1 << (id % 64)
+}
+
+func (s *idSet) add(id int64) {
+	number, word, bit := place(id)
+	page := s.pages[number]
+	if page == nil {
+		if s.full = s.full || len(s.pages) == maxPages; s.full {
+			return
+		}
+		if s.pages == nil {
+			s.pages = map[int64]*[pageIDs / 64]uint64{}
+		}
+		page = new([pageIDs / 64]uint64)
+		s.pages[number] = page
+	}
+	page[word] |= bit
+}
+
+// take removes an id, and reports whether it was there.
+func (s *idSet) take(id int64) bool {
+	if id < 0 {
+		return false
+	}
+	number, word, bit := place(id)
+	page := s.pages[number]
+	if page == nil || page[word]&bit == 0 {
+		return false
+	}
+	page[word] &^= bit
+	return true
+}
+
+// maxListed is how many runs of numbers are spelled out.
+const maxListed = 20
+
+// list says which are there from one on, and how many.
+func (s *idSet) list(from int64) (n int, text string) {
+	type run struct{ first, last int64 }
+	var runs []run
+	for _, number := range slices.Sorted(maps.Keys(s.pages)) {
+		for word, set := range s.pages[number] {
+			for ; set != 0; set &= set - 1 {
+				id := number*pageIDs + int64(word)*64 + int64(bits.TrailingZeros64(set))
+				if id < from {
+					continue
+				}
+				n++
+				if last := len(runs) - 1; last >= 0 && runs[last].last == id-1 {
+					runs[last].last = id
+				} else if len(runs) <= maxListed {
+					runs = append(runs, run{id, id})
+				}
+			}
+		}
+	}
+	var parts []string
+	for _, r := range runs[:min(len(runs), maxListed)] {
+		if r.first == r.last {
+			parts = append(parts, fmt.Sprint(r.first))
+		} else {
+			parts = append(parts, fmt.Sprintf("%d–%d", r.first, r.last))
+		}
+	}
+	if len(runs) > maxListed {
+		parts = append(parts, "…")
+	}
+	return n, strings.Join(parts, ", ")
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package audit
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// withheldRemark ends the reason of a node's start that ships what changes secrets,
+// and of other records no more than their hashes.
+const withheldRemark = "; ship writes"
+
+// shipMode is what a node ships, as far as is known.
+type shipMode int
+
+const (
+	shipsUnknown shipMode = iota // its start is not there
+	shipsAll
+	shipsWrites
+	shipModes
+)
+
+func modeOf(start *Row) shipMode {
+	if strings.HasSuffix(start.Reason, withheldRemark) {
+		return shipsWrites
+	}
+	return shipsAll
+}
+
+// withheld reports whether a row has nothing but its place in the chain: the time
+// is not proven either.
+func (r *Row) withheld() bool {
+	rest := r.Record
+	rest.At, rest.Action = time.Time{}, ""
+	return r.Action == ActionWithheld && rest == Record{}
+}
+
+// stretch is rows, not all of those between the first and the last.
+type stretch struct {
+	rows        uint64
+	first, last uint64
+}
+
+func (s stretch) String() string {
+	if s.rows == s.last-s.first+1 {
+		return span(s.first, s.last) + " withheld"
+	}
+	return fmt.Sprintf("%d of records %d to %d are withheld", s.rows, s.first, s.last)
+}
+
+// hide counts rows that are withheld. Those of a node that ships everything are
+// told one stretch after the other.
+func (v *verifier) hide(c *chain, r *Row) {
+	if !r.withheld() {
+		v.tell(c)
+		return
+	}
+	s := &c.hidden[c.mode]
+	if s.rows++; s.rows == 1 {
+		s.first = r.Seq
+	}
+	s.last = r.Seq
+}
+
+// tell ends a stretch that nobody has announced.
+func (v *verifier) tell(c *chain) {
+	if s := &c.hidden[shipsAll]; s.rows > 0 {
+		v.found(c, Withheld, s.first, "%s withheld, but the node ships everything", span(s.first, s.last))
+		*s = stretch{}
+	}
+}
+
+// disclose says at the end what is withheld.
+func (v *verifier) disclose(c *chain) {
+	v.tell(c)
+	if s := c.hidden[shipsWrites]; s.rows > 0 {
+		v.noted(c, Withheld, s.first, "%s: the node ships writes alone", s)
+	}
+	if s := c.hidden[shipsUnknown]; s.rows > 0 {
+		v.noted(c, Withheld, s.first, "%s, and the start that would say so is not there", s)
+	}
+}
