@@ -23,6 +23,7 @@ const (
 	exitOK    = 0
 	exitFault = 1 // what was asked for could not be done
 	exitUsage = 2 // a flag, an argument or a setting is wrong
+	exitBlind = 3 // what was to be judged could not be read
 )
 
 // commands is the table of all that can be asked for.
@@ -36,6 +37,7 @@ type commands struct {
 	Ls      lsCommand      `cmd:"" help:"List names of secrets, by REST."`
 	Status  statusCommand  `cmd:"" help:"Say how the node of this host is, and with --sessions whom it serves."`
 	Flush   flushCommand   `cmd:"" help:"Have the node of this host forget its data keys: each is asked of the KMS again."`
+	Audit   auditCommand   `cmd:"" help:"Verify, export and show the audit."`
 	Version versionCommand `cmd:"" help:"Print the version and how it was built."`
 }
 
@@ -72,6 +74,20 @@ func untilSignal() (context.Context, context.CancelFunc) {
 // errReported is a failure that was told already.
 var errReported = errors.New("reported")
 
+// A blindError is why something could not be read that was to be judged.
+type blindError struct{ error }
+
+func (e *blindError) Unwrap() error { return e.error }
+
+// blind makes any error but a wrong flag one of these.
+func blind(err error) error {
+	var fault *faultError
+	if err == nil || errors.As(err, &fault) || errors.Is(err, errReported) {
+		return err
+	}
+	return &blindError{err}
+}
+
 // run is main without the process around it.
 func run(ctx context.Context, args []string, std *streams) int {
 	code := -1
@@ -101,6 +117,7 @@ func run(ctx context.Context, args []string, std *streams) int {
 	}
 	err = parsed.Run()
 	var fault *faultError
+	var blind *blindError
 	switch {
 	case err == nil:
 		return exitOK
@@ -108,6 +125,8 @@ func run(ctx context.Context, args []string, std *streams) int {
 		return exitFault
 	case errors.As(err, &fault):
 		return fail(std, exitUsage, err)
+	case errors.As(err, &blind):
+		return fail(std, exitBlind, err)
 	default:
 		return fail(std, exitFault, err)
 	}

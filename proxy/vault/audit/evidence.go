@@ -11,8 +11,6 @@ import (
 // read: in the vault's tables, in a spool's directory or in an export.
 type Evidence struct {
 	At    time.Time // when it was read, by its source's clock
-	Since time.Time // what is older may have been left out, behind a head; zero: nothing was
-	Spool bool      // it is of a spool's directory, where what was shipped is deleted
 	Heads []Head    // all that are known
 	// Rows of a node come by rising number, nodes in any order or mixed.
 	Rows iter.Seq2[Row, error]
@@ -44,4 +42,7 @@ type Demands struct {
 	Trust Trust
 	// MinAge is at which age records may have been deleted, behind a head. Zero: at any.
 	MinAge time.Duration
+	// Part: it is a part of what there is, as a spool's directory is, where segments are
+	// deleted that were shipped. Chains may begin anywhere, and nodes may be left out.
+	Part bool
 }

@@ -144,8 +144,6 @@ func (e *Evidence) appendJSON(b []byte) []byte {
 	o := open(b, kindExport)
 	o.number("format", exportFormat)
 	o.time("at", e.At)
-	o.time("since", e.Since)
-	o.truth("spool", e.Spool)
 	o.truth("with_changes", e.Changes != nil)
 	return o.close()
 }

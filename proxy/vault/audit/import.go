@@ -155,7 +155,6 @@ type members struct {
 	Kind, Node, Prev, Hash, Actor, Addr, Face, Database, Action, Secret, Outcome, Reason string
 	Statement, Key, Signature, Subject                                                   string
 
-	Since       string
 	At          string
 	SessionRole string `json:"session_role"`
 	CurrentRole string `json:"current_role"`
@@ -166,7 +165,6 @@ type members struct {
 	Change      int64
 	ID          int64
 	Format      uint64
-	Spool       bool
 	WithChanges bool `json:"with_changes"`
 	Heads       int
 	Records     int
@@ -217,11 +215,10 @@ func parseLine(line, again []byte) (*exportLine, error) {
 
 func (m *members) evidence() (*Evidence, error) {
 	at, err := parseTime(m.At)
-	since, serr := parseTime(m.Since)
-	if err != nil || serr != nil || m.Format != exportFormat {
+	if err != nil || m.Format != exportFormat {
 		return nil, fmt.Errorf("%w (format %d is known)", errSpelling, exportFormat)
 	}
-	e := &Evidence{At: at, Since: since, Spool: m.Spool}
+	e := &Evidence{At: at}
 	if m.WithChanges {
 		e.Changes = func(func(Change, error) bool) {} // see ReadExport
 	}

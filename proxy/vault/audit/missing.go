@@ -46,8 +46,8 @@ func (v *verifier) begin(c *chain, r *Row) {
 		if before.Seq < r.Seq-1 {
 			v.removed(c, before.Seq, r.Seq, true)
 		}
-	case v.evidence.Spool:
-		v.noted(c, Pruned, r.Seq, "%s not in the directory any more: shipped before", span(1, r.Seq-1))
+	case v.demands.Part:
+		v.noted(c, Pruned, r.Seq, "%s not in this part", span(1, r.Seq-1))
 	default:
 		v.found(c, Removed, r.Seq, "%s missing, and no trusted head is over the last of them", span(1, r.Seq-1))
 	}
@@ -65,7 +65,7 @@ func (v *verifier) pruned(c *chain, h *Head) {
 // mayBeGone reports whether what a head is over may have been deleted for its age.
 func (v *verifier) mayBeGone(h *Head) bool {
 	limit := v.evidence.At.Add(clockSlack - v.demands.MinAge)
-	return v.demands.MinAge <= 0 || !h.At.After(limit) || v.evidence.Spool || !h.At.After(v.evidence.Since)
+	return v.demands.Part || v.demands.MinAge <= 0 || !h.At.After(limit)
 }
 
 // removed notes that records are missing between two; shown: a trusted head is over
@@ -81,11 +81,8 @@ func (v *verifier) removed(c *chain, last, next uint64, shown bool) {
 	}
 }
 
+// gapFormat begins the reason of a record of a gap; why is behind it.
 const gapFormat = "records %d to %d; "
-
-// GapReason is the reason of a record of a gap: the vault needs records again that
-// are not here any more. why goes behind it.
-func GapReason(from, to uint64, why string) string { return fmt.Sprintf(gapFormat, from, to) + why }
 
 // claim takes a record that names what was lost. It counts once it is proven.
 func (c *chain) claim(r *Row) {
@@ -145,7 +142,7 @@ func (v *verifier) shorter(c *chain, h *Head) {
 	switch {
 	case c.Last > 0:
 		v.found(c, CutOff, c.Last, "it ends with record %d, but a head over record %d was signed at %s", c.Last, h.Seq, date(h.At))
-	case v.demands.MinAge > 0 && v.mayBeGone(h):
+	case v.demands.MinAge > 0 && !v.demands.Part && v.mayBeGone(h):
 		v.noted(c, Pruned, h.Seq, "none of its records is there any more; a head over record %d was signed at %s", h.Seq, date(h.At))
 	default:
 		v.found(c, CutOff, 0, "none of its records is there, but a head over record %d was signed at %s", h.Seq, date(h.At))
@@ -155,7 +152,7 @@ func (v *verifier) shorter(c *chain, h *Head) {
 // absent finds nodes of which there should be something.
 func (v *verifier) absent() {
 	for _, node := range slices.SortedFunc(maps.Keys(v.demands.Trust), compareNodes) {
-		if v.chains[node] == nil && !v.evidence.Spool {
+		if v.chains[node] == nil && !v.demands.Part {
 			v.report.add(&v.report.Findings, Finding{Kind: CutOff, Node: node, Detail: "its key is trusted, and nothing of it is there"})
 		}
 	}

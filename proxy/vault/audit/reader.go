@@ -236,7 +236,7 @@ func (r *Reader) fresh(row *Row) bool {
 // The Reader is closed when the rows were read.
 func (r *Reader) Evidence(ctx context.Context) (*Evidence, error) {
 	now, _ := r.sys.Now()
-	e := &Evidence{At: now, Spool: true}
+	e := &Evidence{At: now}
 	if err := r.heads(ctx, e); err != nil {
 		return nil, err
 	}

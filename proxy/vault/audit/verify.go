@@ -155,13 +155,10 @@ func (v *verifier) row(r *Row) {
 	if c.First == 0 {
 		c.First, c.began = r.Seq, r.At
 	}
-	withheld := r.withheld()
-	c.loose = !withheld && !v.genuine(r)
-	switch {
-	case c.loose:
+	if c.loose = !r.withheld() && !v.genuine(r); c.loose {
 		v.changed(c, r)
 		c.broken()
-	case !withheld:
+	} else {
 		v.takes(c, r)
 	}
 	c.Last, c.hash, c.twin = r.Seq, r.Hash, r.Hash

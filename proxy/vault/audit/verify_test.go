@@ -34,14 +34,14 @@ func TestChains(t *testing.T) {
 				t.Fatal(err)
 			}
 			script, want, _ := strings.Cut(string(b), dashes)
-			d := &drawing{original: map[string][]Row{}, trust: Trust{}, now: testTime.Add(time.Hour)}
+			d := &drawing{original: map[string][]Row{}, demands: Demands{Trust: Trust{}}, now: testTime.Add(time.Hour)}
 			for line := range strings.Lines(script) {
 				line, _, _ = strings.Cut(line, "#")
 				if words := strings.Fields(line); len(words) > 0 {
 					d.do(t, words)
 				}
 			}
-			report, err := d.evidence().Verify(t.Context(), Demands{Trust: d.trust, MinAge: d.minAge})
+			report, err := d.evidence().Verify(t.Context(), d.demands)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -62,17 +62,14 @@ type drawing struct {
 	original map[string][]Row
 	rows     []Row
 	heads    []Head
-	trust    Trust
 	changes  []Change
 	compare  bool
-	spool    bool
-	minAge   time.Duration
+	demands  Demands
 	now      time.Time
-	since    time.Time
 }
 
 func (d *drawing) evidence() *Evidence {
-	e := &Evidence{At: d.now, Since: d.since, Spool: d.spool, Heads: d.heads, Rows: d.all()}
+	e := &Evidence{At: d.now, Heads: d.heads, Rows: d.all()}
 	if d.compare {
 		e.Changes = func(yield func(Change, error) bool) {
 			for _, c := range d.changes {
@@ -142,7 +139,7 @@ func (d *drawing) do(t *testing.T, words []string) {
 		h.Signature[0] ^= 1
 		d.heads = append(d.heads, h)
 	case "trust": // NODE: its key is trusted
-		d.trust[id.node] = append(d.trust[id.node], fingerprint(id.public()))
+		d.demands.Trust[id.node] = append(d.demands.Trust[id.node], fingerprint(id.public()))
 	default:
 		d.tamper(t, word, name, uint64(n), rest)
 	}
@@ -167,14 +164,12 @@ func (d *drawing) world(t *testing.T, words []string) bool {
 		d.changes = append(d.changes, Change{
 			ID: id, At: testTime.Add(seconds(2)), Action: words[3], Subject: words[4], SessionRole: "eve", CurrentRole: "owner",
 		})
-	case "spool": // it is a spool's directory
-		d.spool = true
+	case "part": // it is a part of what there is
+		d.demands.Part = true
 	case "min-age": // SECONDS: what is younger must be there
-		d.minAge = seconds(1)
+		d.demands.MinAge = seconds(1)
 	case "now": // SECONDS: when it is read
 		d.now = testTime.Add(seconds(1))
-	case "since": // SECONDS: it is an export of what is later
-		d.since = testTime.Add(seconds(1))
 	default:
 		return false
 	}

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
+)
+
+const hostileName = "app/\x1b[2J\x07\u009b31m\u202e\"name"
+
+func auditRecord(secret string) audit.Record {
+	return audit.Record{
+		At: time.Date(2026, 11, 29, 5, 0, 0, 1000, time.UTC), Actor: "ann", SessionRole: "app_rw", Addr: netip.MustParseAddr("192.0.2.7"), Face: audit.FaceSQL,
+		Database: "app", Action: audit.ActionUpdate, Secret: secret, Version: 3, Outcome: audit.OutcomeOK, Direct: true, Change: 7, Statement: 0xab,
+	}
+}
+
+// auditSpool makes a spool with records of secrets, and a file that trusts its key.
+func auditSpool(t *testing.T, secrets ...string) (dir, trust string) {
+	t.Helper()
+	dir = t.TempDir()
+	s, err := audit.Open(dir, audit.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range secrets {
+		if err := s.Append(t.Context(), []audit.Record{auditRecord(secret)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	node, key, _ := s.Identity()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return dir, auditFile(t, "trust", node.String()+" "+string(key)+"\n")
+}
+
+func auditFile(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// command runs one in this process.
+func command(t *testing.T, stdin string, args ...string) (code int, out, errs string) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	code = run(t.Context(), args, &streams{in: strings.NewReader(stdin), out: &stdout, err: &stderr})
+	return code, stdout.String(), stderr.String()
+}
+
+func commandWorks(t *testing.T, args ...string) (out string) {
+	t.Helper()
+	code, out, errs := command(t, "", args...)
+	if code != exitOK {
+		t.Fatalf("%v: exit code %d, %s%s", args, code, out, errs)
+	}
+	return out
+}
+
+func TestAuditVerify(t *testing.T) {
+	dir, trust := auditSpool(t, "a", "b", hostileName)
+	_, other := auditSpool(t)
+	export := commandWorks(t, "audit", "export", "--spool", dir)
+	whole := auditFile(t, "export", export)
+	changed := strings.Replace(export, `"secret":"a"`, `"secret":"b"`, 1)
+	lines := slices.Collect(strings.Lines(export))
+	at := slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, `"secret":"b"`) })
+	removed := strings.Replace(strings.Join(slices.Delete(slices.Clone(lines), at, at+1), ""), `"records":5`, `"records":4`, 1)
+	last := slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, `"action":"stop"`) })
+	cut := strings.Replace(strings.Join(slices.Delete(slices.Clone(lines), last, last+1), ""), `"records":5`, `"records":4`, 1)
+	headless := slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, `"kind":"head"`) })
+	cut = strings.Replace(cut, lines[headless], "", 1)
+	cut = strings.Replace(cut, `"heads":1,`, "", 1)
+	for name, c := range map[string]struct {
+		stdin string
+		args  []string
+		code  int
+		want  []string // what is printed holds these
+	}{
+		"a spool":            {"", []string{"--spool", dir, "--trust", trust}, exitOK, []string{"records 1 to 5, proven up to 5", "nothing is wrong"}},
+		"its own directory":  {"", []string{"--spool", filepath.Join(dir, "audit"), "--trust", trust}, exitOK, []string{"nothing is wrong"}},
+		"an export":          {"", []string{"--export", whole, "--trust", trust}, exitOK, []string{"nothing is wrong"}},
+		"stdin":              {export, []string{"--export", "-", "--trust", trust}, exitOK, []string{"nothing is wrong"}},
+		"nobody is trusted":  {"", []string{"--spool", dir}, exitFault, []string{"FOUND", "which is not trusted", "no key is trusted: --trust"}},
+		"another is trusted": {"", []string{"--export", whole, "--trust", other}, exitFault, []string{"its key is trusted, and nothing of it is there", "which is not trusted"}},
+		"changed":            {changed, []string{"--export", "-", "--trust", trust}, exitFault, []string{"FOUND", "changed: record 2 is not what its hash says"}},
+		"removed":            {removed, []string{"--export", "-", "--trust", trust}, exitFault, []string{"removed: record 3 is missing"}},
+		"cut off":            {cut, []string{"--export", "-", "--trust", trust, "--heads", whole}, exitFault, []string{"cut off: it ends with record 4, but a head over record 5"}},
+		"half of it":         {export[:len(export)/2], []string{"--export", "-", "--trust", trust}, exitBlind, []string{"line "}},
+		"no such file":       {"", []string{"--export", "/none"}, exitBlind, []string{"/none"}},
+		"no such heads":      {"", []string{"--export", whole, "--heads", "/none"}, exitBlind, []string{"/none"}},
+		"no spool":           {"", []string{"--spool", t.TempDir()}, exitBlind, []string{"no segment"}},
+		"no such trust":      {"", []string{"--spool", dir, "--trust", "/none"}, exitUsage, []string{"--trust"}},
+		"a wrong trust":      {"", []string{"--spool", dir, "--trust", whole}, exitUsage, []string{"--trust", "line 1"}},
+		"two places":         {"", []string{"--spool", dir, "--export", whole}, exitUsage, []string{"name one"}},
+		"two other places":   {"", []string{"--spool", dir, "--database", "x"}, exitUsage, []string{"name one"}},
+		"a negative age":     {"", []string{"--spool", dir, "--min-age", "-1h"}, exitUsage, []string{"--min-age"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, out, errs := command(t, c.stdin, append([]string{"audit", "verify"}, c.args...)...)
+			if code != c.code {
+				t.Errorf("exit code %d, want %d", code, c.code)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(out+errs, want) {
+					t.Errorf("got %s%s, want %q in it", out, errs, want)
+				}
+			}
+		})
+	}
+}
+
+func TestAuditVerifyJSON(t *testing.T) {
+	dir, trust := auditSpool(t, "a")
+	var got struct {
+		OK       bool
+		Nodes    []struct{ First, Last, Proven int }
+		Findings []struct{ Kind, Node, Detail string }
+	}
+	if err := json.Unmarshal([]byte(commandWorks(t, "audit", "verify", "--spool", dir, "--trust", trust, "--json")), &got); err != nil {
+		t.Fatal(err)
+	}
+	if !got.OK || len(got.Nodes) != 1 || got.Nodes[0].Proven != 3 || got.Findings == nil || len(got.Findings) != 0 {
+		t.Errorf("got %+v", got)
+	}
+	code, out, _ := command(t, "", "audit", "verify", "--spool", dir, "--json")
+	if err := json.Unmarshal([]byte(out), &got); err != nil || code != exitFault || got.OK || len(got.Findings) != 2 || got.Findings[0].Kind != "untrusted" || got.Findings[0].Node == "" {
+		t.Errorf("got %+v, exit code %d, %v", got, code, err)
+	}
+}
+
+func TestAuditExport(t *testing.T) {
+	dir, trust := auditSpool(t, "a", hostileName)
+	export := commandWorks(t, "audit", "export", "--spool", dir)
+	if strings.ContainsFunc(export, func(r rune) bool { return r != '\n' && (r < ' ' || r > '~') }) {
+		t.Errorf("%q would steer a terminal", export)
+	}
+	heads := commandWorks(t, "audit", "export", "--spool", dir, "--heads-only")
+	if strings.Contains(heads, `"record"`) || !strings.Contains(heads, `{"kind":"head"`) {
+		t.Errorf("got %s, want the heads alone", heads)
+	}
+	if code, _, errs := command(t, heads, "audit", "verify", "--spool", dir, "--trust", trust, "--heads", "-"); code != exitOK {
+		t.Errorf("the heads alone: %s", errs)
+	}
+	for _, since := range []string{"yesterday", "-1h", "2026-13-01", "2999-01-01"} {
+		if code, _, _ := command(t, "", "audit", "export", "--since", since); code != exitUsage {
+			t.Errorf("--since %s: exit code %d, want %d", since, code, exitUsage)
+		}
+	}
+	var errs bytes.Buffer
+	if code := run(t.Context(), []string{"audit", "export", "--spool", dir}, &streams{out: fullDisk{}, err: &errs}); code != exitBlind {
+		t.Errorf("an export that could not be written: exit code %d", code)
+	}
+}
+
+// fullDisk takes nothing.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, os.ErrClosed }
+
+func TestAuditTail(t *testing.T) {
+	dir, _ := auditSpool(t, "a", hostileName, "with space")
+	out := commandWorks(t, "audit", "tail", "--spool", dir, "-n", "4")
+	lines := strings.Split(strings.TrimSuffix(out, "\n"), "\n")
+	if len(lines) != 4 || strings.ContainsFunc(out, func(r rune) bool { return r != '\n' && (r < ' ' || r > '~') }) {
+		t.Fatalf("got %q, want four lines that steer no terminal", out)
+	}
+	node := lines[0][len("2026-11-29T05:00:00.000001Z "):][:8]
+	for i, want := range []string{
+		"2026-11-29T05:00:00.000001Z " + node + ":2 sql ann/app_rw@192.0.2.7 app update a v3 ok direct change=7 statement=00000000000000ab",
+		"2026-11-29T05:00:00.000001Z " + node + `:3 sql ann/app_rw@192.0.2.7 app update "app/\x1b[2J\a\u009b31m\u202e\"name" v3 ok direct change=7 statement=00000000000000ab`,
+		"2026-11-29T05:00:00.000001Z " + node + `:4 sql ann/app_rw@192.0.2.7 app update "with space" v3 ok direct change=7 statement=00000000000000ab`,
+	} {
+		if lines[i] != want {
+			t.Errorf("got  %s\nwant %s", lines[i], want)
+		}
+	}
+	if !strings.HasSuffix(lines[3], node+":5 node - - stop - ok") {
+		t.Errorf("got %s, want the stop", lines[3])
+	}
+	export := commandWorks(t, "audit", "export", "--spool", dir)
+	for _, line := range strings.SplitAfter(strings.TrimSuffix(commandWorks(t, "audit", "tail", "--spool", dir, "--json"), "\n"), "\n") {
+		if !strings.Contains(export, line) {
+			t.Errorf("%s is not as in an export", line)
+		}
+	}
+	if out := commandWorks(t, "audit", "tail", "--spool", dir, "-n", "0"); out != "" {
+		t.Errorf("-n 0: got %q", out)
+	}
+	if code, _, _ := command(t, "", "audit", "tail", "-n", "-1"); code != exitUsage {
+		t.Errorf("-n -1: exit code %d", code)
+	}
+}
+
+// A tail that follows shows what a node appends meanwhile, and ends well.
+func TestAuditTailFollows(t *testing.T) {
+	dir := t.TempDir()
+	s, err := audit.Open(dir, audit.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	seen := make(chan string, 10)
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, []string{"audit", "tail", "-f", "--spool", dir}, &streams{out: lineWriter(seen), err: os.Stderr})
+	}()
+	if line := <-seen; !strings.Contains(line, " start ") {
+		t.Errorf("got %s, want the start", line)
+	}
+	for _, name := range []string{"a", "b"} {
+		if err := s.Append(ctx, []audit.Record{auditRecord(name)}); err != nil {
+			t.Fatal(err)
+		}
+		if line := <-seen; !strings.Contains(line, "update "+name+" v3") {
+			t.Errorf("got %s, want %s", line, name)
+		}
+	}
+	cancel()
+	if code := <-ended; code != exitOK {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// lineWriter hands over what is written.
+type lineWriter chan string
+
+func (w lineWriter) Write(b []byte) (int, error) {
+	w <- string(b)
+	return len(b), nil
+}
