@@ -53,14 +53,14 @@ func openAuditTables(ctx context.Context, database string) (*auditTables, error)
 		err = fmt.Errorf("database %q has no audit of a vault (extension 1.6 or later): --database or PGDATABASE names it", conn.Config().Database)
 	}
 	if err != nil {
-		return nil, errors.Join(err, t.Close())
+		return nil, errors.Join(err, t.Close()) //nolint:contextcheck // see Close
 	}
 	return t, nil
 }
 
 // Close ends the connection.
 func (t *auditTables) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second) //nolint:forbidigo // also when the caller's has ended
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second) //nolint:forbidigo // the caller's may have ended
 	defer cancel()
 	return t.conn.Close(ctx)
 }

@@ -94,7 +94,7 @@ func (r *Row) AppendJSON(b []byte) []byte {
 	o.number("seq", r.Seq)
 	o.text("prev", r.Prev.String())
 	o.text("hash", r.Hash.String())
-	o.time("at", at)
+	o.at(at)
 	o.text("actor", r.Actor)
 	o.text("session_role", r.SessionRole)
 	if r.Addr.IsValid() {
@@ -120,7 +120,7 @@ func (h *Head) appendJSON(b []byte) []byte {
 	o.text("node", h.Node.String())
 	o.number("seq", h.Seq)
 	o.text("hash", h.Hash.String())
-	o.time("at", h.At)
+	o.at(h.At)
 	o.text("key", hex.EncodeToString(h.Key[:]))
 	o.text("signature", hex.EncodeToString(h.Signature[:]))
 	return o.close()
@@ -129,7 +129,7 @@ func (h *Head) appendJSON(b []byte) []byte {
 func (c *Change) appendJSON(b []byte) []byte {
 	o := open(b, kindChange)
 	o.signed("id", c.ID)
-	o.time("at", c.At)
+	o.at(c.At)
 	o.text("action", c.Action)
 	o.text("subject", c.Subject)
 	o.text("secret_id", c.SecretID)
@@ -143,7 +143,7 @@ func (c *Change) appendJSON(b []byte) []byte {
 func (e *Evidence) appendJSON(b []byte) []byte {
 	o := open(b, kindExport)
 	o.number("format", exportFormat)
-	o.time("at", e.At)
+	o.at(e.At)
 	o.truth("with_changes", e.Changes != nil)
 	return o.close()
 }
@@ -197,10 +197,10 @@ func (o *object) truth(name string, value bool) {
 	}
 }
 
-// time writes one that timestamptz and JSON both can hold, or none.
-func (o *object) time(name string, t time.Time) {
+// at writes a time that a record can have, or none.
+func (o *object) at(t time.Time) {
 	if micros := t.UnixMicro(); micros > 0 && micros <= maxMicros {
-		o.name(name)
+		o.name("at")
 		o.b = append(t.UTC().AppendFormat(append(o.b, '"'), exportTime), '"')
 	}
 }

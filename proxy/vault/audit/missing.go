@@ -142,7 +142,7 @@ func (v *verifier) shorter(c *chain, h *Head) {
 	switch {
 	case c.Last > 0:
 		v.found(c, CutOff, c.Last, "it ends with record %d, but a head over record %d was signed at %s", c.Last, h.Seq, date(h.At))
-	case v.demands.MinAge > 0 && !v.demands.Part && v.mayBeGone(h):
+	case v.mayBeGone(h):
 		v.noted(c, Pruned, h.Seq, "none of its records is there any more; a head over record %d was signed at %s", h.Seq, date(h.At))
 	default:
 		v.found(c, CutOff, 0, "none of its records is there, but a head over record %d was signed at %s", h.Seq, date(h.At))

@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package main
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/hyperiondb/hyperion-vault/cmd/devcluster"
+	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
+)
+
+// auditedServer is a server whose audit was shipped by two nodes.
+type auditedServer struct {
+	cluster *devcluster.Cluster
+	env     []string
+	conn    *pgx.Conn // the superuser's
+	spools  []*audit.Spool
+	dirs    []string
+	last    [2]uint64 // of each spool
+	trust   string // a file
+}
+
+func startAudited(t *testing.T) *auditedServer {
+	t.Helper()
+	c, err := devcluster.Start(t.Context(), devcluster.Config{
+		Binary: os.Args[0], ServersOnly: true, Standbys: 1, ServerSettings: map[string]string{"hyperion_vault.audit_min_age": "0"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	a := &auditedServer{cluster: c, env: pgEnv(t, c, c.Nodes[0])}
+	a.conn, err = pgx.Connect(t.Context(), fmt.Sprintf("postgres://%s:%s@%s/%s", c.Superuser, c.SuperuserPassword, c.Nodes[0].Postgres, c.Database))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = a.conn.Close(t.Context()) })
+	var trust strings.Builder
+	for range 2 {
+		dir := t.TempDir()
+		s, err := audit.Open(dir, audit.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		node, key, _ := s.Identity()
+		fmt.Fprintf(&trust, "%v %s\n", node, key)
+		a.spools, a.dirs = append(a.spools, s), append(a.dirs, dir)
+	}
+	a.trust = auditFile(t, "trust", trust.String())
+	return a
+}
+
+func pgEnv(t *testing.T, c *devcluster.Cluster, n *devcluster.Node) []string {
+	t.Helper()
+	host, port, err := net.SplitHostPort(n.Postgres)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{"PGHOST=" + host, "PGPORT=" + port, "PGUSER=" + c.Superuser, "PGPASSWORD=" + c.SuperuserPassword, "PGDATABASE=" + c.Database}
+}
+
+func (a *auditedServer) exec(t *testing.T, sql string, args ...any) {
+	t.Helper()
+	if _, err := a.conn.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// append has a node record n operations and ships them.
+func (a *auditedServer) append(t *testing.T, spool, n int, change int64) {
+	t.Helper()
+	s := a.spools[spool]
+	for i := range n {
+		r := audit.Record{
+			Actor: "ann", SessionRole: "app_rw", Face: audit.FaceSQL, Database: "app", Action: audit.ActionUpdate, Secret: fmt.Sprintf("Größe/%d\x1b", i),
+			Version: 7, Outcome: audit.OutcomeOK, Direct: i%2 == 0, Statement: 1<<64 - 1 - uint64(i),
+		}
+		switch i % 3 {
+		case 0:
+			r.Addr = netip.MustParseAddr("192.0.2.7")
+		case 1:
+			r.Addr = netip.MustParseAddr("2001:db8::1")
+		}
+		if r.Change = change; change != 0 {
+			change++
+		}
+		if err := s.Append(t.Context(), []audit.Record{r}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a.last[spool] == 0 {
+		n++ // the start
+	}
+	a.last[spool] += uint64(n)
+	eventually(t, "everything is durable", func() bool { return s.Status().Durable == a.last[spool] })
+	a.ship(t, s)
+}
+
+// ship ships what is durable, as a node does.
+func (a *auditedServer) ship(t *testing.T, s *audit.Spool) {
+	t.Helper()
+	node, _, _ := s.Identity()
+	var at audit.Position
+	var hash []byte
+	if err := a.conn.QueryRow(t.Context(), "SELECT seq, hash FROM vault.audit_position($1)", [16]byte(node)).Scan(&at.Seq, &hash); err != nil {
+		t.Fatal(err)
+	}
+	copy(at.Hash[:], hash)
+	c, err := s.Cursor(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	b, err := c.Next(10_000)
+	if err != nil || len(b.Rows) == 0 {
+		t.Fatalf("nothing to ship: %v", err)
+	}
+	columns := make([][]any, 15)
+	for i := range b.Rows {
+		r := &b.Rows[i]
+		var addr any
+		if r.Addr.IsValid() {
+			addr = r.Addr.String()
+		}
+		for j, value := range []any{
+			r.At, r.Actor, r.SessionRole, addr, string(r.Face), r.Database, string(r.Action), r.Secret, r.Version, string(r.Outcome), r.Direct, r.Reason,
+			r.Change, int64(r.Statement), r.Hash[:],
+		} {
+			columns[j] = append(columns[j], value)
+		}
+	}
+	args := []any{[16]byte(node), b.Rows[0].Seq, b.Rows[0].Prev[:], false}
+	for _, column := range columns {
+		args = append(args, column)
+	}
+	args = append(args, b.Head.At, b.Head.Key[:], b.Head.Signature[:])
+	var seq uint64
+	err = a.conn.QueryRow(t.Context(), `SELECT seq FROM vault.audit_append($1, $2, $3, $4, $5::timestamptz[], $6::text[], $7::text[], $8::text[]::inet[],
+		$9::text[], $10::text[], $11::text[], $12::text[], $13::int[], $14::text[], $15::bool[], $16::text[], $17::bigint[], $18::bigint[], $19::bytea[], $20, $21, $22)`, args...).Scan(&seq)
+	if last := b.Rows[len(b.Rows)-1]; err != nil || seq != last.Seq {
+		t.Fatalf("shipped up to %d, want %d: %v", seq, last.Seq, err)
+	}
+}
+
+// verify runs audit verify and says what it printed.
+func (a *auditedServer) verify(t *testing.T, args ...string) (code int, said string) {
+	t.Helper()
+	code, out, errs := finish(t, a.env, append([]string{"audit", "verify", "--trust", a.trust}, args...)...)
+	return code, out + errs
+}
+
+// hashing is docs/AUDIT.md in SQL: what who can write to the table can do as well.
+const hashing = `
+	CREATE FUNCTION public.field(b bytea) RETURNS bytea LANGUAGE sql AS 'SELECT int4send(octet_length(b)) || b';
+	CREATE FUNCTION public.field(t text) RETURNS bytea LANGUAGE sql AS $$SELECT public.field(convert_to(coalesce(t, ''), 'UTF8'))$$;
+	CREATE FUNCTION public.rehash(node uuid, first bigint) RETURNS void LANGUAGE plpgsql AS $$
+	DECLARE
+		l vault.audit_log;
+		before bytea = coalesce((SELECT hash FROM vault.audit_log WHERE node_id = node AND seq = first - 1), decode(repeat('00', 32), 'hex'));
+	BEGIN
+		FOR l IN SELECT * FROM vault.audit_log WHERE node_id = node AND seq >= first ORDER BY seq LOOP
+			UPDATE vault.audit_log SET prev_hash = before, hash = sha256(public.field('hv/audit/1'::text) || public.field(before)
+				|| public.field('\x01'::bytea) || public.field(uuid_send(node)) || public.field(int8send(l.seq))
+				|| public.field(int8send((extract(epoch FROM l.at) * 1000000)::bigint)) || public.field(l.actor) || public.field(l.session_role)
+				|| public.field(coalesce(substr(inet_send(l.client_ip), 5), '')) || public.field(l.face) || public.field(l.database)
+				|| public.field(l.action) || public.field(l.secret_name) || public.field(int4send(coalesce(l.version, 0))) || public.field(l.outcome)
+				|| public.field(CASE WHEN l.direct THEN '\x01'::bytea ELSE '\x00' END) || public.field(l.reason)
+				|| public.field(int8send(coalesce(l.change, 0))) || public.field(int8send(coalesce(l.statement, 0))))
+				WHERE node_id = node AND seq = l.seq RETURNING hash INTO before;
+		END LOOP;
+		UPDATE vault.audit_heads h SET hash = before WHERE h.node_id = node;
+	END $$`
+
+// signHead is what a head's signature is, for who has another key.
+func signHead(key ed25519.PrivateKey, node [16]byte, seq uint64, hash []byte, at time.Time) (public, signature []byte) {
+	public = key[ed25519.SeedSize:]
+	var b []byte
+	for _, field := range [][]byte{
+		[]byte("hv/audit-head/1"), node[:], binary.BigEndian.AppendUint64(nil, seq), hash, binary.BigEndian.AppendUint64(nil, uint64(at.UnixMicro())), public,
+	} {
+		b = append(binary.BigEndian.AppendUint32(b, uint32(len(field))), field...)
+	}
+	return public, ed25519.Sign(key, b)
+}
+
+// TestAuditCommands asks a server, of which everything is as it should be, and then
+// not.
+func TestAuditCommands(t *testing.T) {
+	a := startAudited(t)
+	a.append(t, 0, 40, 0)
+	a.append(t, 1, 5, 0)
+	first, _, _ := a.spools[0].Identity()
+	code, export, errs := finish(t, a.env, "audit", "export")
+	if code != exitOK {
+		t.Fatalf("export: %s", errs)
+	}
+	heads := auditFile(t, "heads", export)
+	a.append(t, 0, 3, 0)
+
+	t.Run("whole", func(t *testing.T) {
+		code, said := a.verify(t, "--heads", heads)
+		if code != exitOK || !strings.Contains(said, "records 1 to 44, proven up to 44") || !strings.Contains(said, "records 1 to 6, proven up to 6") {
+			t.Errorf("exit code %d: %s", code, said)
+		}
+	})
+	t.Run("export", func(t *testing.T) {
+		if code, said := a.verify(t, "--export", heads); code != exitOK || !strings.Contains(said, "records 1 to 41, proven up to 41") {
+			t.Errorf("exit code %d: %s", code, said)
+		}
+		for i := range a.spools { // the spool has the very same records
+			_, files, _ := finish(t, nil, "audit", "export", "--spool", a.dirs[i])
+			for line := range strings.Lines(files) {
+				if strings.Contains(line, `"kind":"record"`) && !strings.Contains(line, `"seq":4`) && !strings.Contains(export, line) {
+					t.Fatalf("the table has not %s", line)
+				}
+			}
+		}
+	})
+	t.Run("since", func(t *testing.T) { a.checkSince(t) })
+	t.Run("readers", func(t *testing.T) { a.checkReaders(t) })
+	t.Run("standby", func(t *testing.T) {
+		eventually(t, "the standby has it", func() bool {
+			code, out, _ := finish(t, pgEnv(t, a.cluster, a.cluster.Nodes[1]), "audit", "verify", "--trust", a.trust)
+			return code == exitOK && strings.Contains(out, "records 1 to 44")
+		})
+	})
+	t.Run("tail", func(t *testing.T) { a.checkTail(t) })
+	t.Run("tampering", func(t *testing.T) { a.checkTampering(t, first, heads) })
+	t.Run("pruned", func(t *testing.T) { a.checkPruned(t) })
+}
+
+func (a *auditedServer) checkSince(t *testing.T) {
+	code, out, errs := finish(t, a.env, "audit", "export", "--since", "0s")
+	if code != exitOK || strings.Contains(out, `"seq":41,"prev"`) || !strings.Contains(out, `"seq":44,"prev"`) {
+		t.Errorf("exit code %d, got %s%s, want what is behind the first anchors", code, out, errs)
+	}
+	part := auditFile(t, "part", out)
+	if code, said := a.verify(t, "--export", part, "--part"); code != exitOK || !strings.Contains(said, "pruned") {
+		t.Errorf("exit code %d: %s", code, said)
+	}
+	if code, said := a.verify(t, "--export", part); code != exitFault || !strings.Contains(said, "too late to be deleted for its age") {
+		t.Errorf("a part that is given out for everything: exit code %d: %s", code, said)
+	}
+}
+
+// checkReaders: who may not read it all sees an error, not an empty audit.
+func (a *auditedServer) checkReaders(t *testing.T) {
+	a.exec(t, "CREATE ROLE auditor LOGIN PASSWORD 'auditor' IN ROLE pg_read_all_data; CREATE ROLE nobody LOGIN PASSWORD 'nobody'")
+	as := func(role string) []string { return append(slices.Clone(a.env), "PGUSER="+role, "PGPASSWORD="+role) }
+	ask := func(role string, want int, words string) {
+		t.Helper()
+		for _, args := range [][]string{{"audit", "verify", "--trust", a.trust}, {"audit", "export"}, {"audit", "tail"}} {
+			if code, out, errs := finish(t, as(role), args...); code != want || !strings.Contains(out+errs, words) {
+				t.Errorf("%s: %v: exit code %d: %s%s, want %d and %q", role, args, code, out, errs, want, words)
+			}
+		}
+	}
+	ask("nobody", exitBlind, "BYPASSRLS")
+	ask("auditor", exitBlind, "BYPASSRLS")
+	a.exec(t, "ALTER ROLE auditor BYPASSRLS")
+	ask("auditor", exitOK, "")
+	if code, _, errs := finish(t, a.env, "audit", "verify", "--database", "postgres"); code != exitBlind || !strings.Contains(errs, "has no audit of a vault") {
+		t.Errorf("another database: exit code %d: %s", code, errs)
+	}
+	if code, _, errs := finish(t, append(slices.Clone(a.env), "PGPORT=1"), "audit", "verify"); code != exitBlind {
+		t.Errorf("no server: exit code %d: %s", code, errs)
+	}
+}
+
+func (a *auditedServer) checkTail(t *testing.T) {
+	code, out, errs := finish(t, a.env, "audit", "tail", "-n", "2")
+	if lines := strings.Split(out, "\n"); code != exitOK || len(lines) != 3 || !strings.Contains(lines[1], `:44 sql ann/app_rw app update "Größe/2\x1b" v7 ok direct`) {
+		t.Errorf("got %q, %s, want records 43 and 44", out, errs)
+	}
+	p := startProgram(t, a.env, "audit", "tail", "-f", "-n", "1", "--json")
+	got := make(chan string, 100)
+	go func() {
+		b := make([]byte, 64<<10)
+		for {
+			n, err := p.out.Read(b)
+			if err != nil {
+				close(got)
+				return
+			}
+			got <- string(b[:n])
+		}
+	}()
+	if line := <-got; !strings.Contains(line, `"seq":44,`) {
+		t.Errorf("got %q, want record 44", line)
+	}
+	a.append(t, 1, 2, 0)
+	var text string
+	for !strings.Contains(text, `"seq":8,`) {
+		text += <-got
+	}
+	if strings.Count(text, "\n") != 2 || !strings.Contains(text, `"seq":7,`) {
+		t.Errorf("got %q, want records 7 and 8 of the other node", text)
+	}
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	for range got { //nolint:revive // to its end
+	}
+	_ = p.cmd.Wait()
+	if code := p.cmd.ProcessState.ExitCode(); code != exitOK {
+		t.Errorf("Ctrl-C: exit code %d: %s", code, p.err.String())
+	}
+}
+
+// checkTampering has the superuser do to the tables what can be done.
+func (a *auditedServer) checkTampering(t *testing.T, node audit.NodeID, heads string) {
+	a.exec(t, hashing)
+	a.exec(t, "CREATE TABLE public.kept AS SELECT * FROM vault.audit_log; CREATE TABLE public.kept_heads AS SELECT * FROM vault.audit_heads; CREATE TABLE public.kept_anchors AS SELECT * FROM vault.audit_anchors")
+	a.exec(t, "SELECT public.rehash(n.node_id, 1) FROM vault.audit_heads n")
+	if code, said := a.verify(t); code != exitOK {
+		t.Fatalf("the SQL of this test computes other hashes: %s", said)
+	}
+	id := node.String()
+	rewrite := "UPDATE vault.audit_log SET secret_name = 'innocent' WHERE node_id = $1 AND seq = 20"
+	for name, c := range map[string]struct {
+		sql  []string
+		args []string
+		want string
+	}{
+		"removed":          {[]string{"DELETE FROM vault.audit_log WHERE node_id = $1 AND seq BETWEEN 10 AND 12"}, nil, "removed: records 10 to 12 are missing"},
+		"removed first":    {[]string{"DELETE FROM vault.audit_log WHERE node_id = $1 AND seq <= 5"}, nil, "removed: records 1 to 5 are missing"},
+		"changed":          {[]string{rewrite}, nil, "changed: record 20 is not what its hash says"},
+		"changed and hash": {[]string{rewrite, "SELECT public.rehash($1, 20)"}, nil, "rewritten: record 41 is not the one over which a head was signed"},
+		"inserted": {[]string{
+			"UPDATE vault.audit_log SET seq = -seq WHERE node_id = $1 AND seq > 20", "UPDATE vault.audit_log SET seq = 1 - seq WHERE node_id = $1 AND seq < 0",
+			`INSERT INTO vault.audit_log SELECT (jsonb_populate_record(l, '{"seq": 21}')).* FROM vault.audit_log l WHERE node_id = $1 AND seq = 20`,
+		}, nil, "reordered: in the place of record 21 is record 20"},
+		"cut off":                     {[]string{"DELETE FROM vault.audit_log WHERE node_id = $1 AND seq > 30"}, nil, "cut off: it ends with record 30, but a head over record 44"},
+		"cut off with heads":          {[]string{"DELETE FROM vault.audit_log WHERE node_id = $1 AND seq > 30", "DELETE FROM vault.audit_heads WHERE node_id = $1", "DELETE FROM vault.audit_anchors WHERE node_id = $1"}, []string{"--heads", heads}, "cut off: it ends with record 30, but a head over record 41"},
+		"a node is gone":              {[]string{"DELETE FROM vault.audit_log WHERE node_id = $1", "DELETE FROM vault.audit_heads WHERE node_id = $1", "DELETE FROM vault.audit_anchors WHERE node_id = $1"}, nil, "its key is trusted, and nothing of it is there"},
+		"everything is gone":          {[]string{"TRUNCATE vault.audit_log, vault.audit_heads, vault.audit_anchors"}, nil, "nothing of it is there"},
+		"withheld":                    {[]string{"UPDATE vault.audit_log SET action = 'withheld', face = '', outcome = '', actor = NULL, session_role = NULL, client_ip = NULL, database = NULL, secret_name = NULL, version = NULL, direct = false, reason = NULL, change = NULL, statement = NULL WHERE node_id = $1 AND seq BETWEEN 8 AND 9"}, nil, "withheld: records 8 to 9 are withheld, but the node ships everything"},
+		"a time that no record has":   {[]string{"UPDATE vault.audit_log SET at = 'infinity' WHERE node_id = $1 AND seq = 8"}, nil, "changed: record 8"},
+		"an address that is none":     {[]string{"UPDATE vault.audit_log SET client_ip = '192.0.2.7/24' WHERE node_id = $1 AND client_ip = '192.0.2.7'"}, nil, "changed: record 2 "},
+		"a text without an end":       {[]string{"UPDATE vault.audit_log SET reason = repeat('x', 10000000) WHERE node_id = $1 AND seq = 8"}, nil, "changed: record 8"},
+		"a statement, the other sign": {[]string{"UPDATE vault.audit_log SET statement = -statement WHERE node_id = $1 AND seq = 8"}, nil, "changed: record 8"},
+		"an anchor for another":       {[]string{"UPDATE vault.audit_anchors SET seq = 2 WHERE node_id = $1"}, nil, "has a wrong signature"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a.exec(t, "ALTER TABLE vault.audit_log DROP CONSTRAINT IF EXISTS audit_log_seq_check")
+			for _, sql := range c.sql {
+				if strings.Contains(sql, "$1") {
+					a.exec(t, strings.ReplaceAll(sql, "$1", "'"+id+"'"))
+				} else {
+					a.exec(t, sql)
+				}
+			}
+			if code, said := a.verify(t, c.args...); code != exitFault || !strings.Contains(said, c.want) {
+				t.Errorf("exit code %d: %s, want %q", code, said, c.want)
+			}
+			a.undo(t)
+		})
+	}
+	t.Run("rewritten and signed", func(t *testing.T) {
+		a.exec(t, strings.ReplaceAll(rewrite, "$1", "'"+id+"'"))
+		a.exec(t, "SELECT public.rehash($1, 20)", [16]byte(node))
+		key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{9}, ed25519.SeedSize))
+		at := time.Now().Truncate(time.Microsecond)
+		var hash []byte
+		for _, table := range []string{"audit_heads", "audit_anchors"} {
+			var seq uint64
+			if err := a.conn.QueryRow(t.Context(), "SELECT l.seq, l.hash FROM vault."+table+" h JOIN vault.audit_log l USING (node_id, seq) WHERE node_id = $1", [16]byte(node)).Scan(&seq, &hash); err != nil {
+				t.Fatal(err)
+			}
+			public, signature := signHead(key, node, seq, hash, at)
+			a.exec(t, "UPDATE vault."+table+" SET hash = $2, at = $3, public_key = $4, signature = $5 WHERE node_id = $1", [16]byte(node), hash, at, public, signature)
+		}
+		code, said := a.verify(t)
+		if code != exitFault || !strings.Contains(said, "which is not trusted") || strings.Contains(said, "wrong signature") {
+			t.Errorf("exit code %d: %s, want a key that is not trusted", code, said)
+		}
+		a.undo(t)
+	})
+	if code, said := a.verify(t); code != exitOK {
+		t.Fatalf("the tables are not as before: %s", said)
+	}
+}
+
+// undo puts the tables back.
+func (a *auditedServer) undo(t *testing.T) {
+	t.Helper()
+	a.exec(t, `TRUNCATE vault.audit_log, vault.audit_heads, vault.audit_anchors; INSERT INTO vault.audit_log SELECT * FROM public.kept;
+		INSERT INTO vault.audit_heads SELECT * FROM public.kept_heads; INSERT INTO vault.audit_anchors SELECT * FROM public.kept_anchors`)
+}
+
+// checkPruned: what is deleted for its age leaves a chain that is whole; what is too
+// young for that does not.
+func (a *auditedServer) checkPruned(t *testing.T) {
+	a.exec(t, "SELECT vault.prune_audit(now())")
+	if code, said := a.verify(t, "--min-age", "0s"); code != exitOK || !strings.Contains(said, "pruned") {
+		t.Errorf("exit code %d: %s", code, said)
+	}
+	if code, said := a.verify(t); code != exitFault || !strings.Contains(said, "--min-age") && !strings.Contains(said, "FOUND") {
+		t.Errorf("too early: exit code %d: %s", code, said)
+	}
+}
