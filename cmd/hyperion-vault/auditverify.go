@@ -23,6 +23,7 @@ type auditVerifyCommand struct {
 	Heads    []string      `placeholder:"FILE" sep:"none" help:"An earlier export, whose heads show what was cut off or written anew since. May be given again."`
 	Part     bool          `help:"What is read is a part (audit export --since, or of a spool): chains may begin anywhere, and nodes may be missing. --spool says so too."`
 	MinAge   time.Duration `default:"2160h" help:"Records that are younger must be there: hyperion_vault.audit_min_age of the servers. Older ones may have been deleted behind a head."`
+	Grace    time.Duration `default:"5m" help:"A younger change may have no record yet: that may be on its way."`
 	Progress bool          `help:"Tell every few seconds how far it is, also where stderr is no terminal."`
 	JSON     bool          `name:"json" help:"Print what was found as one object of JSON."`
 }
@@ -32,10 +33,10 @@ func (c *auditVerifyCommand) Run(ctx context.Context, std *streams) error {
 	if c.Export != "" && (c.Spool != "" || c.Database != "") {
 		return faultf("--export, --spool and --database are three places: name one")
 	}
-	if c.MinAge < 0 {
-		return faultf("--min-age %v: it should be a time like 2160h", c.MinAge)
+	if c.MinAge < 0 || c.Grace < 0 {
+		return faultf("--min-age %v, --grace %v: they should be times like 2160h and 5m", c.MinAge, c.Grace)
 	}
-	demands := audit.Demands{MinAge: c.MinAge, Part: c.Part || c.Spool != ""}
+	demands := audit.Demands{MinAge: c.MinAge, Grace: c.Grace, Part: c.Part || c.Spool != ""}
 	var err error
 	if demands.Trust, err = c.trust(); err != nil {
 		return err

@@ -7,20 +7,20 @@ import (
 	"fmt"
 	"iter"
 	"maps"
-	"math/bits"
+	"math"
 	"slices"
 	"strings"
 	"time"
 )
 
-// settling is how long a record may be on its way from its node to the vault before
-// its change is said to have none.
-const settling = 5 * time.Minute
+// clockSpan is how far the clocks of a node and a server may be apart, and how long
+// before its transaction a change may be named.
+const clockSpan = 5 * time.Minute
 
 // compare looks for changes that no record names, and the reverse.
 func (v *verifier) compare(ctx context.Context, changes iter.Seq2[Change, error]) error {
 	from, known := v.comparable()
-	until := v.evidence.At.Add(-settling)
+	until := v.evidence.At.Add(-v.demands.Grace)
 	var first int64
 	older, young := 0, 0
 	for c, err := range changes {
@@ -33,7 +33,7 @@ func (v *verifier) compare(ctx context.Context, changes iter.Seq2[Change, error]
 		if first == 0 {
 			first = c.ID
 		}
-		named := v.named.take(c.ID)
+		named := v.named.take(c.ID, c.At)
 		switch {
 		case !known || !named && c.At.Before(from):
 			older++
@@ -54,7 +54,7 @@ func (v *verifier) compare(ctx context.Context, changes iter.Seq2[Change, error]
 		note(Unknown, "changes that are older than the records, which say nothing of them: %d", older)
 	}
 	if young > 0 {
-		note(Unknown, "changes that have no record yet, and are less than %s old: %d", settling, young)
+		note(Unknown, "changes that have no record yet, and are less than %s old: %d", v.demands.Grace, young)
 	}
 	if v.named.full {
 		v.report.add(&v.report.Findings, Finding{Kind: Unknown, Detail: "the records name changes whose numbers no sequence makes"})
@@ -93,50 +93,48 @@ func (c *Change) text() string {
 	return s + " at " + date(c.At)
 }
 
-// Pages of an idSet. A change in a page of its own takes a thousand times more
-// memory than one among others, and no sequence makes many of those.
+// Pages of namings. A change in a page of its own takes much more memory than one
+// among others, and no sequence makes many of those.
 const (
-	pageIDs  = 4096
-	maxPages = 1 << 19 // 256 MiB
+	pageIDs  = 256
+	maxPages = 1 << 19 // half a GiB
 )
 
-// idSet is a set of numbers from a sequence, 1 and up. The zero value is empty.
-type idSet struct {
-	pages map[int64]*[pageIDs / 64]uint64
-	full  bool // some could not be added
+// namings are when changes were named. Their ids come from a sequence: 1 and up.
+// The zero value is empty.
+type namings struct {
+	pages map[int64]*[pageIDs]uint32 // by the last record that does, in seconds since 1970
+	full  bool                       // some could not be added
 }
 
-func place(id int64) (page int64, word int, bit uint64) {
-	return id / pageIDs, int(id % pageIDs / 64), 1 << (id % 64)
-}
-
-func (s *idSet) add(id int64) {
-	number, word, bit := place(id)
-	page := s.pages[number]
+func (s *namings) add(id int64, at time.Time) {
+	page := s.pages[id/pageIDs]
 	if page == nil {
 		if s.full = s.full || len(s.pages) == maxPages; s.full {
 			return
 		}
 		if s.pages == nil {
-			s.pages = map[int64]*[pageIDs / 64]uint64{}
+			s.pages = map[int64]*[pageIDs]uint32{}
 		}
-		page = new([pageIDs / 64]uint64)
-		s.pages[number] = page
+		page = new([pageIDs]uint32)
+		s.pages[id/pageIDs] = page
 	}
-	page[word] |= bit
+	named := min(max(at.Unix(), 1), math.MaxUint32)
+	page[id%pageIDs] = max(page[id%pageIDs], uint32(named)) //nolint:gosec // as was just seen to
 }
 
-// take removes an id, and reports whether it was there.
-func (s *idSet) take(id int64) bool {
-	if id < 0 {
+// take removes a change, and reports whether a record of its time or later names it:
+// after a restore numbers come again.
+func (s *namings) take(id int64, at time.Time) bool {
+	page := s.pages[id/pageIDs]
+	if page == nil || id < 0 {
 		return false
 	}
-	number, word, bit := place(id)
-	page := s.pages[number]
-	if page == nil || page[word]&bit == 0 {
+	named := time.Unix(int64(page[id%pageIDs]), 0)
+	if named.Unix() == 0 || named.Before(at.Add(-clockSpan)) {
 		return false
 	}
-	page[word] &^= bit
+	page[id%pageIDs] = 0
 	return true
 }
 
@@ -144,22 +142,20 @@ func (s *idSet) take(id int64) bool {
 const maxListed = 20
 
 // list says which are there from one on, and how many.
-func (s *idSet) list(from int64) (n int, text string) {
+func (s *namings) list(from int64) (n int, text string) {
 	type run struct{ first, last int64 }
 	var runs []run
 	for _, number := range slices.Sorted(maps.Keys(s.pages)) {
-		for word, set := range s.pages[number] {
-			for ; set != 0; set &= set - 1 {
-				id := number*pageIDs + int64(word)*64 + int64(bits.TrailingZeros64(set))
-				if id < from {
-					continue
-				}
-				n++
-				if last := len(runs) - 1; last >= 0 && runs[last].last == id-1 {
-					runs[last].last = id
-				} else if len(runs) <= maxListed {
-					runs = append(runs, run{id, id})
-				}
+		for i, named := range s.pages[number] {
+			id := number*pageIDs + int64(i)
+			if named == 0 || id < from {
+				continue
+			}
+			n++
+			if last := len(runs) - 1; last >= 0 && runs[last].last == id-1 {
+				runs[last].last = id
+			} else if len(runs) <= maxListed {
+				runs = append(runs, run{id, id})
 			}
 		}
 	}

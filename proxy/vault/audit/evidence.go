@@ -42,6 +42,9 @@ type Demands struct {
 	Trust Trust
 	// MinAge is at which age records may have been deleted, behind a head. Zero: at any.
 	MinAge time.Duration
+	// Grace is how old a change must be before it is said to have no record: that may be
+	// on its way from its node to the vault.
+	Grace time.Duration
 	// Part: it is a part of what there is, as a spool's directory is, where segments are
 	// deleted that were shipped. Chains may begin anywhere, and nodes may be left out.
 	Part bool

@@ -66,8 +66,8 @@ type verifier struct {
 	surplus   int // rows of other nodes
 	link      linker
 	missing   []*missing
-	named     idSet // changes, by genuine records
-	truncated bool  // nothing is known of what came behind a damaged place
+	named     namings // of changes, by genuine records
+	truncated bool    // nothing is known of what came behind a damaged place
 }
 
 // chain is what was seen of one node.
@@ -179,7 +179,7 @@ func (v *verifier) row(r *Row) {
 // takes learns from a record that is what its hash says.
 func (v *verifier) takes(c *chain, r *Row) {
 	if r.Change != 0 {
-		v.named.add(r.Change)
+		v.named.add(r.Change, r.At)
 	}
 	if r.Face != FaceNode {
 		return

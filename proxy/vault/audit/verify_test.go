@@ -34,7 +34,7 @@ func TestChains(t *testing.T) {
 				t.Fatal(err)
 			}
 			script, want, _ := strings.Cut(string(b), dashes)
-			d := &drawing{original: map[string][]Row{}, demands: Demands{Trust: Trust{}}, now: testTime.Add(time.Hour)}
+			d := &drawing{original: map[string][]Row{}, demands: Demands{Trust: Trust{}, Grace: 5 * time.Minute}, now: testTime.Add(time.Hour)}
 			for line := range strings.Lines(script) {
 				line, _, _ = strings.Cut(line, "#")
 				if words := strings.Fields(line); len(words) > 0 {
