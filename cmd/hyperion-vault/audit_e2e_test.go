@@ -116,15 +116,23 @@ func (a *auditedServer) append(t *testing.T, spool, n int, change int64) {
 }
 
 // ship ships what is durable, as a node does.
-func (a *auditedServer) ship(t *testing.T, s *audit.Spool) {
+func (a *auditedServer) ship(t *testing.T, s *audit.Spool) { a.shipFrom(t, s, a.position(t, s), false) }
+
+// position is where the table stands.
+func (a *auditedServer) position(t *testing.T, s *audit.Spool) (at audit.Position) {
 	t.Helper()
 	node, _, _ := s.Identity()
-	var at audit.Position
 	var hash []byte
 	if err := a.conn.QueryRow(t.Context(), "SELECT seq, hash FROM vault.audit_position($1)", [16]byte(node)).Scan(&at.Seq, &hash); err != nil {
 		t.Fatal(err)
 	}
 	copy(at.Hash[:], hash)
+	return at
+}
+
+func (a *auditedServer) shipFrom(t *testing.T, s *audit.Spool, at audit.Position, gap bool) {
+	t.Helper()
+	node, _, _ := s.Identity()
 	c, err := s.Cursor(at)
 	if err != nil {
 		t.Fatal(err)
@@ -148,7 +156,7 @@ func (a *auditedServer) ship(t *testing.T, s *audit.Spool) {
 			columns[j] = append(columns[j], value)
 		}
 	}
-	args := []any{[16]byte(node), b.Rows[0].Seq, b.Rows[0].Prev[:], false}
+	args := []any{[16]byte(node), b.Rows[0].Seq, b.Rows[0].Prev[:], gap}
 	for _, column := range columns {
 		args = append(args, column)
 	}
@@ -245,6 +253,7 @@ func TestAuditCommands(t *testing.T) {
 	})
 	t.Run("tail", func(t *testing.T) { a.checkTail(t) })
 	t.Run("changes", func(t *testing.T) { a.checkChanges(t) })
+	t.Run("gap", func(t *testing.T) { a.checkGap(t) })
 	t.Run("tampering", func(t *testing.T) { a.checkTampering(t, first, heads) })
 	t.Run("pruned", func(t *testing.T) { a.checkPruned(t) })
 }
@@ -354,11 +363,42 @@ func (a *auditedServer) checkChanges(t *testing.T) {
 	}
 }
 
+// checkGap: the server is restored to an earlier state, and the node no longer has
+// what was shipped since. It says so.
+func (a *auditedServer) checkGap(t *testing.T) {
+	s := a.spools[1]
+	a.exec(t, "CREATE TABLE public.earlier AS SELECT * FROM vault.audit_heads")
+	before := a.position(t, s)
+	a.append(t, 1, 4, 0)
+	gone := a.position(t, s)
+	node, _, _ := s.Identity()
+	a.exec(t, "DELETE FROM vault.audit_log WHERE node_id = $1 AND seq > $2", [16]byte(node), before.Seq)
+	a.exec(t, "UPDATE vault.audit_heads h SET (seq, hash, signature, at) = (e.seq, e.hash, e.signature, e.at) FROM public.earlier e WHERE e.node_id = h.node_id AND h.node_id = $1", [16]byte(node))
+	r := audit.Record{
+		Face: audit.FaceNode, Action: audit.ActionGap, Outcome: audit.OutcomeOK, Reason: fmt.Sprintf("records %d to %d; timeline 1 to 2", before.Seq+1, gone.Seq),
+	}
+	if err := s.Append(t.Context(), []audit.Record{r}); err != nil {
+		t.Fatal(err)
+	}
+	a.last[1]++
+	eventually(t, "everything is durable", func() bool { return s.Status().Durable == a.last[1] })
+	a.shipFrom(t, s, gone, true)
+	lost := fmt.Sprintf("lost by restore: records %d to %d are not there, and record %d says why", before.Seq+1, gone.Seq, a.last[1])
+	if code, said := a.verify(t); code != exitOK || !strings.Contains(said, lost) {
+		t.Errorf("exit code %d: %s, want %s", code, said, lost)
+	}
+	a.exec(t, "DELETE FROM vault.audit_anchors WHERE node_id = $1 AND seq = $2", [16]byte(node), before.Seq)
+	if code, said := a.verify(t); code != exitFault || !strings.Contains(said, fmt.Sprintf("no trusted head is over record %d", before.Seq)) {
+		t.Errorf("without the head before the gap: exit code %d: %s", code, said)
+	}
+	a.exec(t, "INSERT INTO vault.audit_anchors (node_id, seq, hash, public_key, signature, at) SELECT node_id, seq, hash, public_key, signature, at FROM public.earlier WHERE node_id = $1", [16]byte(node))
+}
+
 // checkTampering has the superuser do to the tables what can be done.
 func (a *auditedServer) checkTampering(t *testing.T, node audit.NodeID, heads string) {
 	a.exec(t, hashing)
 	a.exec(t, "CREATE TABLE public.kept AS SELECT * FROM vault.audit_log; CREATE TABLE public.kept_heads AS SELECT * FROM vault.audit_heads; CREATE TABLE public.kept_anchors AS SELECT * FROM vault.audit_anchors")
-	a.exec(t, "SELECT public.rehash(n.node_id, 1) FROM vault.audit_heads n")
+	a.exec(t, "SELECT public.rehash($1, 1)", [16]byte(node))
 	if code, said := a.verify(t); code != exitOK {
 		t.Fatalf("the SQL of this test computes other hashes: %s", said)
 	}

@@ -49,7 +49,7 @@ func (v *verifier) begin(c *chain, r *Row) {
 	case v.demands.Part:
 		v.noted(c, Pruned, r.Seq, "%s not in this part", span(1, r.Seq-1))
 	default:
-		v.found(c, Removed, r.Seq, "%s missing, and no trusted head is over the last of them", span(1, r.Seq-1))
+		v.removed(c, 0, r.Seq, true)
 	}
 }
 
@@ -75,6 +75,9 @@ func (v *verifier) removed(c *chain, last, next uint64, shown bool) {
 	c.mode = shipsUnknown
 	m := &missing{from: last + 1, to: next - 1, finding: len(v.report.Findings), shown: shown}
 	f := Finding{Kind: Removed, Node: c.Node, Seq: next, Detail: span(m.from, m.to) + " missing"}
+	if last == 0 {
+		f.Detail += ", and no trusted head is over the last of them"
+	}
 	if v.report.add(&v.report.Findings, f) {
 		c.missing = append(c.missing, m)
 		v.missing = append(v.missing, m)
