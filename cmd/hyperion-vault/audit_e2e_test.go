@@ -9,8 +9,6 @@ import (
 	"crypto/ed25519"
 	"encoding/binary"
 	"fmt"
-	"net"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -19,155 +17,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/hyperiondb/hyperion-vault/cmd/devcluster"
 	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
 )
-
-// auditedServer is a server whose audit was shipped by two nodes.
-type auditedServer struct {
-	cluster *devcluster.Cluster
-	env     []string
-	conn    *pgx.Conn // the superuser's
-	spools  []*audit.Spool
-	dirs    []string
-	last    [2]uint64 // of each spool
-	trust   string // a file
-}
-
-func startAudited(t *testing.T) *auditedServer {
-	t.Helper()
-	c, err := devcluster.Start(t.Context(), devcluster.Config{
-		Binary: os.Args[0], ServersOnly: true, Standbys: 1, ServerSettings: map[string]string{"hyperion_vault.audit_min_age": "0"},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	a := &auditedServer{cluster: c, env: pgEnv(t, c, c.Nodes[0])}
-	a.conn, err = pgx.Connect(t.Context(), fmt.Sprintf("postgres://%s:%s@%s/%s", c.Superuser, c.SuperuserPassword, c.Nodes[0].Postgres, c.Database))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = a.conn.Close(t.Context()) })
-	var trust strings.Builder
-	for range 2 {
-		dir := t.TempDir()
-		s, err := audit.Open(dir, audit.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = s.Close() })
-		node, key, _ := s.Identity()
-		fmt.Fprintf(&trust, "%v %s\n", node, key)
-		a.spools, a.dirs = append(a.spools, s), append(a.dirs, dir)
-	}
-	a.trust = auditFile(t, "trust", trust.String())
-	return a
-}
-
-func pgEnv(t *testing.T, c *devcluster.Cluster, n *devcluster.Node) []string {
-	t.Helper()
-	host, port, err := net.SplitHostPort(n.Postgres)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return []string{"PGHOST=" + host, "PGPORT=" + port, "PGUSER=" + c.Superuser, "PGPASSWORD=" + c.SuperuserPassword, "PGDATABASE=" + c.Database}
-}
-
-func (a *auditedServer) exec(t *testing.T, sql string, args ...any) {
-	t.Helper()
-	if _, err := a.conn.Exec(t.Context(), sql, args...); err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
-}
-
-// append has a node record n operations and ships them.
-func (a *auditedServer) append(t *testing.T, spool, n int, change int64) {
-	t.Helper()
-	s := a.spools[spool]
-	for i := range n {
-		r := audit.Record{
-			Actor: "ann", SessionRole: "app_rw", Face: audit.FaceSQL, Database: "app", Action: audit.ActionUpdate, Secret: fmt.Sprintf("Größe/%d\x1b", i),
-			Version: 7, Outcome: audit.OutcomeOK, Direct: i%2 == 0, Statement: 1<<64 - 1 - uint64(i),
-		}
-		switch i % 3 {
-		case 0:
-			r.Addr = netip.MustParseAddr("192.0.2.7")
-		case 1:
-			r.Addr = netip.MustParseAddr("2001:db8::1")
-		}
-		if r.Change = change; change != 0 {
-			change++
-		}
-		if err := s.Append(t.Context(), []audit.Record{r}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if a.last[spool] == 0 {
-		n++ // the start
-	}
-	a.last[spool] += uint64(n)
-	eventually(t, "everything is durable", func() bool { return s.Status().Durable == a.last[spool] })
-	a.ship(t, s)
-}
-
-// ship ships what is durable, as a node does.
-func (a *auditedServer) ship(t *testing.T, s *audit.Spool) { a.shipFrom(t, s, a.position(t, s), false) }
-
-// position is where the table stands.
-func (a *auditedServer) position(t *testing.T, s *audit.Spool) (at audit.Position) {
-	t.Helper()
-	node, _, _ := s.Identity()
-	var hash []byte
-	if err := a.conn.QueryRow(t.Context(), "SELECT seq, hash FROM vault.audit_position($1)", [16]byte(node)).Scan(&at.Seq, &hash); err != nil {
-		t.Fatal(err)
-	}
-	copy(at.Hash[:], hash)
-	return at
-}
-
-func (a *auditedServer) shipFrom(t *testing.T, s *audit.Spool, at audit.Position, gap bool) {
-	t.Helper()
-	node, _, _ := s.Identity()
-	c, err := s.Cursor(at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	b, err := c.Next(10_000)
-	if err != nil || len(b.Rows) == 0 {
-		t.Fatalf("nothing to ship: %v", err)
-	}
-	columns := make([][]any, 15)
-	for i := range b.Rows {
-		r := &b.Rows[i]
-		var addr any
-		if r.Addr.IsValid() {
-			addr = r.Addr.String()
-		}
-		for j, value := range []any{
-			r.At, r.Actor, r.SessionRole, addr, string(r.Face), r.Database, string(r.Action), r.Secret, r.Version, string(r.Outcome), r.Direct, r.Reason,
-			r.Change, int64(r.Statement), r.Hash[:],
-		} {
-			columns[j] = append(columns[j], value)
-		}
-	}
-	args := []any{[16]byte(node), b.Rows[0].Seq, b.Rows[0].Prev[:], gap}
-	for _, column := range columns {
-		args = append(args, column)
-	}
-	args = append(args, b.Head.At, b.Head.Key[:], b.Head.Signature[:])
-	var seq uint64
-	err = a.conn.QueryRow(t.Context(), `SELECT seq FROM vault.audit_append($1, $2, $3, $4, $5::timestamptz[], $6::text[], $7::text[], $8::text[]::inet[],
-		$9::text[], $10::text[], $11::text[], $12::text[], $13::int[], $14::text[], $15::bool[], $16::text[], $17::bigint[], $18::bigint[], $19::bytea[], $20, $21, $22)`, args...).Scan(&seq)
-	if last := b.Rows[len(b.Rows)-1]; err != nil || seq != last.Seq {
-		t.Fatalf("shipped up to %d, want %d: %v", seq, last.Seq, err)
-	}
-}
 
 // verify runs audit verify and says what it printed.
 func (a *auditedServer) verify(t *testing.T, args ...string) (code int, said string) {
@@ -259,6 +110,7 @@ func TestAuditCommands(t *testing.T) {
 }
 
 func (a *auditedServer) checkSince(t *testing.T) {
+	t.Helper()
 	code, out, errs := finish(t, a.env, "audit", "export", "--since", "0s")
 	if code != exitOK || strings.Contains(out, `"seq":41,"prev"`) || !strings.Contains(out, `"seq":44,"prev"`) {
 		t.Errorf("exit code %d, got %s%s, want what is behind the first anchors", code, out, errs)
@@ -274,6 +126,7 @@ func (a *auditedServer) checkSince(t *testing.T) {
 
 // checkReaders: who may not read it all sees an error, not an empty audit.
 func (a *auditedServer) checkReaders(t *testing.T) {
+	t.Helper()
 	a.exec(t, "CREATE ROLE auditor LOGIN PASSWORD 'auditor' IN ROLE pg_read_all_data; CREATE ROLE nobody LOGIN PASSWORD 'nobody'")
 	as := func(role string) []string { return append(slices.Clone(a.env), "PGUSER="+role, "PGPASSWORD="+role) }
 	ask := func(role string, want int, words string) {
@@ -297,6 +150,7 @@ func (a *auditedServer) checkReaders(t *testing.T) {
 }
 
 func (a *auditedServer) checkTail(t *testing.T) {
+	t.Helper()
 	code, out, errs := finish(t, a.env, "audit", "tail", "-n", "2")
 	if lines := strings.Split(out, "\n"); code != exitOK || len(lines) != 3 || !strings.Contains(lines[1], `:44 sql ann/app_rw app update "Größe/2\x1b" v7 ok direct`) {
 		t.Errorf("got %q, %s, want records 43 and 44", out, errs)
@@ -328,7 +182,8 @@ func (a *auditedServer) checkTail(t *testing.T) {
 	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	for range got { //nolint:revive // to its end
+	for range got {
+		continue // to its end
 	}
 	_ = p.cmd.Wait()
 	if code := p.cmd.ProcessState.ExitCode(); code != exitOK {
@@ -339,6 +194,7 @@ func (a *auditedServer) checkTail(t *testing.T) {
 // checkChanges: what is done at the server's own port is found, and what a node has
 // recorded is not.
 func (a *auditedServer) checkChanges(t *testing.T) {
+	t.Helper()
 	role := pgx.Identifier{a.cluster.User}.Sanitize()
 	a.exec(t, "SELECT vault.grant_access('"+role+"', 'billing/*', 'read')")
 	var change int64
@@ -366,6 +222,7 @@ func (a *auditedServer) checkChanges(t *testing.T) {
 // checkGap: the server is restored to an earlier state, and the node no longer has
 // what was shipped since. It says so.
 func (a *auditedServer) checkGap(t *testing.T) {
+	t.Helper()
 	s := a.spools[1]
 	a.exec(t, "CREATE TABLE public.earlier AS SELECT * FROM vault.audit_heads")
 	before := a.position(t, s)
@@ -396,6 +253,7 @@ func (a *auditedServer) checkGap(t *testing.T) {
 
 // checkTampering has the superuser do to the tables what can be done.
 func (a *auditedServer) checkTampering(t *testing.T, node audit.NodeID, heads string) {
+	t.Helper()
 	a.exec(t, hashing)
 	a.exec(t, "CREATE TABLE public.kept AS SELECT * FROM vault.audit_log; CREATE TABLE public.kept_heads AS SELECT * FROM vault.audit_heads; CREATE TABLE public.kept_anchors AS SELECT * FROM vault.audit_anchors")
 	a.exec(t, "SELECT public.rehash($1, 1)", [16]byte(node))
@@ -478,6 +336,7 @@ func (a *auditedServer) undo(t *testing.T) {
 // checkPruned: what is deleted for its age leaves a chain that is whole; what is too
 // young for that does not.
 func (a *auditedServer) checkPruned(t *testing.T) {
+	t.Helper()
 	a.exec(t, "SELECT vault.prune_audit(now())")
 	if code, said := a.verify(t, "--min-age", "0s"); code != exitOK || !strings.Contains(said, "pruned") {
 		t.Errorf("exit code %d: %s", code, said)

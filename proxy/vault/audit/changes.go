@@ -120,7 +120,7 @@ func (s *namings) add(id int64, at time.Time) {
 		s.pages[id/pageIDs] = page
 	}
 	named := min(max(at.Unix(), 1), math.MaxUint32)
-	page[id%pageIDs] = max(page[id%pageIDs], uint32(named)) //nolint:gosec // as was just seen to
+	page[id%pageIDs] = max(page[id%pageIDs], uint32(named))
 }
 
 // take removes a change, and reports whether a record of its time or later names it:

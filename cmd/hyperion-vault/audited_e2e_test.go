@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/hyperiondb/hyperion-vault/cmd/devcluster"
+	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
+)
+
+// auditedServer is a server whose audit was shipped by two nodes.
+type auditedServer struct {
+	cluster *devcluster.Cluster
+	env     []string
+	conn    *pgx.Conn // the superuser's
+	spools  []*audit.Spool
+	dirs    []string
+	last    [2]uint64 // of each spool
+	trust   string    // a file
+}
+
+func startAudited(t *testing.T) *auditedServer {
+	t.Helper()
+	c, err := devcluster.Start(t.Context(), devcluster.Config{
+		Binary: os.Args[0], ServersOnly: true, Standbys: 1, ServerSettings: map[string]string{"hyperion_vault.audit_min_age": "0"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	a := &auditedServer{cluster: c, env: pgEnv(t, c, c.Nodes[0])}
+	a.conn, err = pgx.Connect(t.Context(), fmt.Sprintf("postgres://%s:%s@%s/%s", c.Superuser, c.SuperuserPassword, c.Nodes[0].Postgres, c.Database))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = a.conn.Close(t.Context()) })
+	var trust strings.Builder
+	for range 2 {
+		dir := t.TempDir()
+		s, err := audit.Open(dir, audit.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		node, key, _ := s.Identity()
+		fmt.Fprintf(&trust, "%v %s\n", node, key)
+		a.spools, a.dirs = append(a.spools, s), append(a.dirs, dir)
+	}
+	a.trust = auditFile(t, "trust", trust.String())
+	return a
+}
+
+func pgEnv(t *testing.T, c *devcluster.Cluster, n *devcluster.Node) []string {
+	t.Helper()
+	host, port, err := net.SplitHostPort(n.Postgres)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{"PGHOST=" + host, "PGPORT=" + port, "PGUSER=" + c.Superuser, "PGPASSWORD=" + c.SuperuserPassword, "PGDATABASE=" + c.Database}
+}
+
+func (a *auditedServer) exec(t *testing.T, sql string, args ...any) {
+	t.Helper()
+	if _, err := a.conn.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// append has a node record n operations and ships them.
+func (a *auditedServer) append(t *testing.T, spool, n int, change int64) {
+	t.Helper()
+	s := a.spools[spool]
+	for i := range n {
+		r := audit.Record{
+			Actor: "ann", SessionRole: "app_rw", Face: audit.FaceSQL, Database: "app", Action: audit.ActionUpdate, Secret: fmt.Sprintf("Größe/%d\x1b", i),
+			Version: 7, Outcome: audit.OutcomeOK, Direct: i%2 == 0, Statement: 1<<64 - 1 - uint64(i),
+		}
+		switch i % 3 {
+		case 0:
+			r.Addr = netip.MustParseAddr("192.0.2.7")
+		case 1:
+			r.Addr = netip.MustParseAddr("2001:db8::1")
+		}
+		if r.Change = change; change != 0 {
+			change++
+		}
+		if err := s.Append(t.Context(), []audit.Record{r}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a.last[spool] == 0 {
+		n++ // the start
+	}
+	a.last[spool] += uint64(n)
+	eventually(t, "everything is durable", func() bool { return s.Status().Durable == a.last[spool] })
+	a.ship(t, s)
+}
+
+// ship ships what is durable, as a node does.
+func (a *auditedServer) ship(t *testing.T, s *audit.Spool) {
+	t.Helper()
+	a.shipFrom(t, s, a.position(t, s), false)
+}
+
+// position is where the table stands.
+func (a *auditedServer) position(t *testing.T, s *audit.Spool) (at audit.Position) {
+	t.Helper()
+	node, _, _ := s.Identity()
+	var hash []byte
+	if err := a.conn.QueryRow(t.Context(), "SELECT seq, hash FROM vault.audit_position($1)", [16]byte(node)).Scan(&at.Seq, &hash); err != nil {
+		t.Fatal(err)
+	}
+	copy(at.Hash[:], hash)
+	return at
+}
+
+func (a *auditedServer) shipFrom(t *testing.T, s *audit.Spool, at audit.Position, gap bool) {
+	t.Helper()
+	node, _, _ := s.Identity()
+	c, err := s.Cursor(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	b, err := c.Next(10_000)
+	if err != nil || len(b.Rows) == 0 {
+		t.Fatalf("nothing to ship: %v", err)
+	}
+	columns := make([][]any, 15)
+	for i := range b.Rows {
+		r := &b.Rows[i]
+		var addr any
+		if r.Addr.IsValid() {
+			addr = r.Addr.String()
+		}
+		for j, value := range []any{
+			r.At, r.Actor, r.SessionRole, addr, string(r.Face), r.Database, string(r.Action), r.Secret, r.Version, string(r.Outcome), r.Direct, r.Reason,
+			r.Change, int64(r.Statement), r.Hash[:],
+		} {
+			columns[j] = append(columns[j], value)
+		}
+	}
+	args := []any{[16]byte(node), b.Rows[0].Seq, b.Rows[0].Prev[:], gap}
+	for _, column := range columns {
+		args = append(args, column)
+	}
+	args = append(args, b.Head.At, b.Head.Key[:], b.Head.Signature[:])
+	var seq uint64
+	err = a.conn.QueryRow(t.Context(), `SELECT seq FROM vault.audit_append($1, $2, $3, $4, $5::timestamptz[], $6::text[], $7::text[], $8::text[]::inet[],
+		$9::text[], $10::text[], $11::text[], $12::text[], $13::int[], $14::text[], $15::bool[], $16::text[], $17::bigint[], $18::bigint[], $19::bytea[], $20, $21, $22)`, args...).Scan(&seq)
+	if last := b.Rows[len(b.Rows)-1]; err != nil || seq != last.Seq {
+		t.Fatalf("shipped up to %d, want %d: %v", seq, last.Seq, err)
+	}
+}
