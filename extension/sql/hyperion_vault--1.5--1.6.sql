@@ -120,12 +120,6 @@ BEGIN
 			HINT = 'Somebody has written to vault.audit_log, or another node runs with a copy of this one''s directory. Keep both, and see hyperion-vault audit verify.';
 	END IF;
 
-	-- What is behind a gap proves nothing of what is before it: that needs its own head.
-	IF first > seq + 1 THEN
-		INSERT INTO vault.audit_anchors (node_id, seq, hash, public_key, signature, at)
-			SELECT h.node_id, h.seq, h.hash, h.public_key, h.signature, h.at FROM vault.audit_heads h
-			WHERE h.node_id = node AND h.seq > 0 AND h.signature IS NOT NULL ON CONFLICT DO NOTHING;
-	END IF;
 	seq := first + n - 1;
 	hash := (batch[n]).hash;
 	UPDATE vault.audit_heads h SET seq = audit_append.seq, hash = audit_append.hash,
