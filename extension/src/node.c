@@ -49,6 +49,8 @@ typedef struct Reading
 	Datum		values[5];
 	bool		nulls[5];
 	VaultRows	rows;
+	VaultReading *one;			/* of node_read */
+	bool		found;
 } Reading;
 
 static Datum
@@ -70,33 +72,43 @@ static bool
 read_row(HeapTuple tuple, TupleDesc desc, void *arg)
 {
 	Reading    *r = arg;
+	bool		isnull;
 
-	memset(r->nulls, 0, sizeof(r->nulls));
-	r->values[0] = record_datum(tuple, desc, r);
-	r->values[1] = heap_getattr(tuple, Anum_versions_version, desc, &r->nulls[1]);
-	r->values[2] = heap_getattr(tuple, Anum_versions_created_at, desc, &r->nulls[2]);
-	r->values[3] = kind_datum(r->secret.automatic);
-	r->values[4] = format_datum(r->secret.userpass);
+	/* All of these columns are NOT NULL. */
+	r->found = true;
+	r->one->record = record_datum(tuple, desc, r);
+	r->one->version = heap_getattr(tuple, Anum_versions_version, desc, &isnull);
+	r->one->created_at = heap_getattr(tuple, Anum_versions_created_at, desc, &isnull);
+	r->one->kind = kind_datum(r->secret.automatic);
+	r->one->format = format_datum(r->secret.userpass);
 	return false;
 }
 
-/* A version that can be read now, the current one if none is wanted; else NULLs. */
+/* A version that can be read now, the current one if argument argno is NULL; false: there is none. */
+bool
+vault_read_for_node(FunctionCallInfo fcinfo, const char *name, int argno, VaultReading *one)
+{
+	Reading		r = {.name = name, .one = one};
+	int32		version;
+
+	if (!vault_fetch_secret(name, &r.secret))
+		return false;
+	version = PG_ARGISNULL(argno) ? r.secret.current_version : PG_GETARG_INT32(argno);
+	if (version > 0)
+		vault_walk_versions(&r.secret.id, version, read_row, &r);
+	return r.found;
+}
+
+/* NULLs: there is none. */
 Datum
 vault_node_read(PG_FUNCTION_ARGS)
 {
-	Reading		r = {0};
 	TupleDesc	desc = result_desc(fcinfo);
-	int32		version;
+	VaultReading r = {0};
+	bool		nulls[5];
 
-	r.name = vault_name_arg(fcinfo, 0);
-	memset(r.nulls, true, sizeof(r.nulls));
-	if (vault_fetch_secret(r.name, &r.secret))
-	{
-		version = PG_ARGISNULL(1) ? r.secret.current_version : PG_GETARG_INT32(1);
-		if (version > 0)
-			vault_walk_versions(&r.secret.id, version, read_row, &r);
-	}
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, r.values, r.nulls)));
+	memset(nulls, !vault_read_for_node(fcinfo, vault_name_arg(fcinfo, 0), 1, &r), sizeof(nulls));
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, (Datum[]){r.record, r.version, r.created_at, r.kind, r.format}, nulls)));
 }
 
 static bool

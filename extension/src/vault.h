@@ -27,6 +27,7 @@
  *		client.c	client_addr
  *		replay.c	replayed
  *		node.c		node_read, node_candidates, node_next_version, node_write
+ *		token.c		token_role, token_read
  *		rotate.c	complete_rotation
  *		status.c	status, fail
  *		worker.c	tick, background workers
@@ -311,6 +312,18 @@ extern void vault_record_arg(FunctionCallInfo fcinfo, int argno, VaultRecord *re
 extern bool vault_kind_arg(FunctionCallInfo fcinfo, int argno);
 extern int32 vault_store(VaultAction action, const char *name, const VaultRecord *rec,
 						 const VaultTraits *traits);
+
+/* ---- node.c ---- */
+typedef struct VaultReading
+{
+	Datum		record;
+	Datum		version;
+	Datum		created_at;
+	Datum		kind;
+	Datum		format;
+} VaultReading;
+
+extern bool vault_read_for_node(FunctionCallInfo fcinfo, const char *name, int argno, VaultReading *one);
 
 /* ---- hold.c ---- */
 extern void vault_hold_arm(void);

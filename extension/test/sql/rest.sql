@@ -1,4 +1,4 @@
--- What nodes serve REST with: token_role, add_token, node_read, node_candidates,
+-- What nodes serve REST with: token_role, token_read, add_token, node_read, node_candidates,
 -- node_list, node_next_version, node_write, node_update, node_delete.
 SELECT vault.grant_service_role('regress_hv_service');
 CREATE FUNCTION t.node_seal(name text, content text, action text, format int = 1) RETURNS text
@@ -20,6 +20,7 @@ SET ROLE regress_hv_app;
 SELECT vault.token_role('\x00');
 SELECT vault.add_token('mine', NULL, sha256('mine'));
 SELECT vault.node_read('app/db', NULL, 'x');
+SELECT vault.token_read('\x00', 'app/db', NULL);
 SELECT vault.node_candidates('app/db', 'x');
 SELECT vault.node_list('', '', 10);
 SELECT vault.node_next_version('app/db', 'update', 'x');
@@ -82,6 +83,32 @@ SELECT vault.node_update('rest/a', NULL, '1 hour', 'about a', '{10.0.0.0/8}', 't
 SELECT t.node_put('rest/a', 'three');
 SELECT version, stage, created_at <= now() AS made, expires_at > now() AS in_grace, t.show(record) FROM vault.node_candidates('rest/a', 'tester');
 SELECT count(*) FROM vault.node_candidates('rest/none', 'tester');
+-- The same along with who asks, for whom the rules let read it; nobody else learns
+-- whether there is one.
+RESET SESSION AUTHORIZATION;
+INSERT INTO vault.role_permissions SELECT id, a, p FROM vault.roles,
+	(VALUES ('read', 'rest/a'), ('verify', 'rest/pair'), ('write', 'rest/bin'), ('*', 'rest/au*'), ('list', '*')) v(a, p) WHERE name = 'reader';
+SET SESSION AUTHORIZATION regress_hv_service;
+SELECT w, n, r.token, r.role, r.is_admin, cardinality(r.rules) AS rules, t.show(r.record) AS record, r.created_at <= now() AS made, r.kind
+	FROM unnest(ARRAY['reader tok', 'boss tok', 'lost tok', 'none', NULL]) WITH ORDINALITY w(w, i),
+		unnest(ARRAY['rest/a', 'rest/auto', 'rest/pair', 'rest/bin', 'rest/ab', 'rest/none']) n, vault.token_read(sha256(w::bytea), n, NULL) r ORDER BY i, n COLLATE "C";
+SELECT t.show(r.record) AS record FROM unnest(ARRAY[1, 2, 3, 0, -1]) v, vault.token_read(sha256('boss tok'), 'rest/a', v) r;
+SELECT r.token FROM vault.token_read(sha256('tok'), 'rest/a', NULL) r;
+SELECT vault.token_read(NULL, NULL, NULL);
+SELECT vault.token_read(NULL, '../etc', NULL);
+-- Its use is noted as by token_role.
+RESET SESSION AUTHORIZATION;
+UPDATE vault.admin_tokens SET last_used_at = now() - interval '6 minutes' WHERE name = 'a boss';
+BEGIN READ ONLY;
+SELECT token FROM vault.token_read(sha256('boss tok'), 'rest/a', NULL);
+COMMIT;
+SELECT last_used_at < now() - interval '5 minutes' AS old FROM vault.admin_tokens WHERE name = 'a boss';
+SET SESSION AUTHORIZATION regress_hv_service;
+SELECT token FROM vault.token_read(sha256('boss tok'), 'rest/a', NULL);
+RESET SESSION AUTHORIZATION;
+SELECT last_used_at < now() - interval '5 minutes' AS old FROM vault.admin_tokens WHERE name = 'a boss';
+DELETE FROM vault.role_permissions WHERE path_pattern <> 'app/*' AND role_id = (SELECT id FROM vault.roles WHERE name = 'reader');
+SET SESSION AUTHORIZATION regress_hv_service;
 SELECT vault.node_read(NULL, NULL, 'tester');
 SELECT vault.node_read('../etc', NULL, 'tester');
 SELECT count(*) FROM vault.node_candidates('a//b', 'tester');
