@@ -105,7 +105,7 @@ func (s *store) newPool(at Server, most int32, limit time.Duration) (*pgxpool.Po
 	}
 	pool.ConnConfig.Config = *config
 	pool.ConnConfig.AfterConnect = direct
-	pool.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec // nothing prepared: survives DROP EXTENSION and poolers
+	pool.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement // DROP and CREATE EXTENSION have the server plan anew
 	pool.MinConns = 0
 	pool.MaxConns = max(most, 1)
 	pool.MaxConnIdleTime = 5 * time.Minute
