@@ -223,7 +223,11 @@ func (h *Handler) as(w http.ResponseWriter, r *http.Request, client netip.Addr, 
 	if err != nil {
 		return err
 	}
-	access, err := h.authenticate(r, client)
+	var want *vault.Wanted
+	if after == (vault.Position{}) {
+		want = wanted(r, name)
+	}
+	access, err := h.authenticate(r, client, want)
 	if err != nil {
 		return err
 	}

@@ -65,11 +65,18 @@ func (c *conn) Read(p []byte) (int, error) {
 		erase.Zero(p)
 	}
 	n, err := c.Conn.Read(p)
+	if err != nil {
+		answerPlain(err)
+	}
+	return n, err
+}
+
+// answerPlain tells who speaks HTTP where TLS is spoken.
+func answerPlain(err error) {
 	var plain tls.RecordHeaderError
 	if errors.As(err, &plain) && plain.Conn != nil {
 		_, _ = io.WriteString(plain.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nThis port speaks TLS: write https.\n") // it is closed then
 	}
-	return n, err
 }
 
 // forget reads what nobody wanted of a body, and erases what was read for a request
@@ -121,9 +128,8 @@ func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 		return io.Copy(struct{ io.Writer }{c}, r)
 	}
 	head := c.release()
-	if value.Len() <= sendAlong {
-		whole := append(make([]byte, 0, len(head)+value.Len()), head...)
-		whole = append(whole, value.text...)
+	if len(value.text) <= cap(head)-len(head) {
+		whole := append(head, value.text...)
 		defer erase.Zero(whole)
 		n, err := c.Conn.Write(whole)
 		return int64(max(0, n-len(head))), err
@@ -135,8 +141,16 @@ func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 	return int64(n), err
 }
 
-// hold has the head of an answer wait for its value.
-func (c *conn) hold() { c.held = true }
+// roomForHead is more than most heads take.
+const roomForHead = 512
+
+// hold has the head of an answer wait for a value of this length.
+func (c *conn) hold(n int) {
+	c.held = true
+	if n <= sendAlong {
+		c.head = make([]byte, 0, roomForHead+n)
+	}
+}
 
 // release returns what waits, and has nothing more wait.
 func (c *conn) release() []byte {
@@ -175,10 +189,11 @@ func sendValue(w http.ResponseWriter, r *http.Request, status int, text []byte) 
 		return
 	}
 	sendHead(w, status, len(text))
-	c.hold()
+	c.hold(len(text))
 	err := http.NewResponseController(w).Flush()
 	if err == nil {
-		erase.Do(func() { _, err = past.ReadFrom(&answer{bytes.NewReader(text), text}) })
+		body := &answer{bytes.NewReader(text), text}
+		erase.Do(func() { _, err = past.ReadFrom(body) })
 	}
 	if head := c.release(); err != nil || head != nil {
 		_ = c.Close() // the client has left

@@ -15,13 +15,16 @@ import (
 // sendSecret answers with a value and zeroes it and what it was written into.
 func sendSecret(w http.ResponseWriter, r *request, status int, s *vault.Secret) error {
 	defer s.Value.Zero()
-	var text []byte
+	text := make([]byte, 0, usualLen(s)) // not in Do: of what is allocated there the collector keeps a list
 	ok := true
+	defer func() { erase.Zero(text) }()
 	erase.Do(func() {
-		text, ok = appendSecret(make([]byte, 0, encodedLen(s)), s)
+		if n := encodedLen(s); n > cap(text) {
+			text = make([]byte, 0, n)
+		}
+		text, ok = appendSecret(text, s)
 		text = append(text, '\n')
 	})
-	defer erase.Zero(text)
 	if !ok {
 		return noPair(s)
 	}
@@ -64,6 +67,11 @@ func noPair(s *vault.Secret) error {
 }
 
 func etag(version int32) string { return `"` + strconv.Itoa(int(version)) + `"` }
+
+// usualLen is the room that most answers take.
+func usualLen(s *vault.Secret) int {
+	return len(s.Name) + 256 + base64.StdEncoding.EncodedLen(s.Value.Len())
+}
 
 // encodedLen is the room that an answer takes, so that it is never moved. Of a
 // userpass the text that is sealed has its own quotes.

@@ -110,12 +110,12 @@ func crossSite(r *http.Request) bool {
 }
 
 // authenticate finds out who sends a request.
-func (h *Handler) authenticate(r *http.Request, client netip.Addr) (*vault.Access, error) {
+func (h *Handler) authenticate(r *http.Request, client netip.Addr, want *vault.Wanted) (*vault.Access, error) {
 	token, ok := bearer(r.Header.Values("Authorization"))
 	if !ok {
 		return nil, &problem{status: http.StatusUnauthorized, code: "unknown", text: "the Authorization header should be: Bearer TOKEN"}
 	}
-	access, err := h.vault.Authenticate(r.Context(), token, client)
+	access, err := h.vault.Authenticate(r.Context(), token, client, want)
 	if err == nil && access.Public() && !client.IsLoopback() {
 		h.public.Do(func() {
 			h.log.Warn("every address in VAULT_ALLOWED_IPS may read every secret without a token; a role named ip narrows that, or VAULT_READ_AUTH=both")

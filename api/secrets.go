@@ -19,6 +19,13 @@ const maxPage = 1000
 
 // query returns a request's parameters, of which it may have these, each once.
 func query(r *request, names ...string) (map[string]string, error) {
+	return queryOf(r.Request, names...)
+}
+
+func queryOf(r *http.Request, names ...string) (map[string]string, error) {
+	if r.URL.RawQuery == "" {
+		return nil, nil
+	}
 	sent, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, bad("the query string is malformed")
@@ -35,19 +42,47 @@ func query(r *request, names ...string) (map[string]string, error) {
 	return got, nil
 }
 
+// versionOf is which version of a secret a query asks for; 0: the current one.
+func versionOf(q map[string]string) (int32, error) {
+	text, ok := q["version"]
+	if !ok {
+		return 0, nil
+	}
+	version, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || version < 1 {
+		return 0, bad("version should be a number from 1 to 2147483647")
+	}
+	return int32(version), nil
+}
+
+// wanted is what a request will read, if that is a secret; nil: it is something else.
+// What is wrong with it the operation says, once it is known who asks.
+func wanted(r *http.Request, name string) *vault.Wanted {
+	if of, ok := strings.CutPrefix(r.URL.Path, "/v1/secrets/"); !ok || of != name || r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return nil
+	}
+	q, err := queryOf(r, "version")
+	if err != nil {
+		return nil
+	}
+	version, err := versionOf(q)
+	if err != nil {
+		return nil
+	}
+	return &vault.Wanted{Name: name, Version: version}
+}
+
 // GET /v1/secrets/{name}
 func (h *Handler) read(w http.ResponseWriter, r *request) error {
 	q, err := query(r, "version")
 	if err != nil {
 		return err
 	}
-	version := int64(0)
-	if text, ok := q["version"]; ok {
-		if version, err = strconv.ParseInt(text, 10, 32); err != nil || version < 1 {
-			return bad("version should be a number from 1 to 2147483647")
-		}
+	version, err := versionOf(q)
+	if err != nil {
+		return err
 	}
-	s, err := h.vault.Read(r.Context(), r.access, r.name, int32(version))
+	s, err := h.vault.Read(r.Context(), r.access, r.name, version)
 	if err != nil {
 		return err
 	}

@@ -5,10 +5,13 @@ package vault
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
 )
@@ -34,14 +37,45 @@ type Access struct {
 	token bool   // it has one
 	hash  []byte // of that
 	admin bool
-	rules []rule
+	rules rules
 
+	ahead   *ahead         // nil: nothing came along
 	after   Position       // its reads see what is before it
 	onWrite func(Position) // nil: nobody wants to know
 }
 
 // rule is one permission of a role: an action, "write" or "*", on names.
 type rule struct{ action, pattern string }
+
+// rules are read from an array of pairs.
+type rules []rule
+
+var errRules = errors.New("the rules of a role are not what they should be")
+
+// SetDimensions implements [pgtype.ArraySetter].
+func (r *rules) SetDimensions(d []pgtype.ArrayDimension) error {
+	switch {
+	case len(d) == 0:
+		*r = nil
+	case len(d) == 2 && d[1].Length == 2:
+		*r = make(rules, d[0].Length)
+	default:
+		return errRules
+	}
+	return nil
+}
+
+// ScanIndex implements [pgtype.ArraySetter].
+func (r *rules) ScanIndex(i int) any {
+	of := &(*r)[i/2]
+	if i%2 == 0 {
+		return &of.action
+	}
+	return &of.pattern
+}
+
+// ScanIndexType implements [pgtype.ArraySetter].
+func (*rules) ScanIndexType() any { return new(string) }
 
 const (
 	sqlBearer = `SELECT r.token, r.role, r.is_admin, r.rules, 0 FROM vault.token_role($1) r` //nolint:gosec // it has the word, no token
@@ -55,22 +89,18 @@ const (
 // no part of it tells how near a guess was. Nothing is remembered: a token that was
 // revoked is unknown as soon as the local server shows it. Unknown ones are counted
 // by address; a locked address's are KindLimited, and its valid ones are let in.
-// Errors are *Error.
-func (v *Vault) Authenticate(ctx context.Context, token string, addr netip.Addr) (*Access, error) {
+// want is what will be read, if that is known; nil: it is not. Errors are *Error.
+func (v *Vault) Authenticate(ctx context.Context, token string, addr netip.Addr, want *Wanted) (*Access, error) {
 	a := &Access{Actor: Actor{Name: nobody, Via: ViaREST, Addr: addr.Unmap().WithZone(""), Database: v.store.database}, token: token != ""}
 	listed := v.way() == ReadByAddress && v.checkAddr(a.Actor) == nil
 	if !a.token && !listed {
 		return a, nil // may do nothing: a stranger costs no query
 	}
-	sql, args := sqlBearer, []any{nil}
 	if a.token {
 		sum := sha256.Sum256([]byte(token))
-		a.hash, args[0] = sum[:], sum[:]
-		if v.lockoutsShared() {
-			sql, args = sqlBearerOrLock, append(args, networkOf(a.Addr).String())
-		}
+		a.hash = sum[:]
 	}
-	known, left, err := v.bearer(ctx, v.store.rest, a, sql, args)
+	known, left, err := v.whoBears(ctx, a, want)
 	switch {
 	case err != nil:
 		return nil, v.restError(ctx, "", err)
@@ -81,30 +111,40 @@ func (v *Vault) Authenticate(ctx context.Context, token string, addr netip.Addr)
 	return a, nil
 }
 
-// bearer fills a in with who it is. Not known: left is how long its network is locked.
-func (v *Vault) bearer(ctx context.Context, q querier, a *Access, sql string, args []any) (known bool, left time.Duration, err error) {
+// whoBears asks the local server, and for the record along with it if it may.
+func (v *Vault) whoBears(ctx context.Context, a *Access, want *Wanted) (known bool, left time.Duration, err error) {
+	switch {
+	case v.readsAhead(a, want):
+		return v.bearerAhead(ctx, a, want)
+	case a.token && v.lockoutsShared():
+		return v.bearer(ctx, v.store.rest, a, sqlBearerOrLock, []any{a.hash, networkOf(a.Addr).String()})
+	}
+	return v.bearer(ctx, v.store.rest, a, sqlBearer, []any{a.hash})
+}
+
+// bearing is what a server says of who bears a token. All is NULL if nobody does, but
+// for how many seconds its network is locked.
+type bearing struct {
+	name, role pgtype.Text
+	admin      pgtype.Bool
+	rules      rules
+	locked     pgtype.Int4
+}
+
+// bearer fills a in with who it is, and more with the columns behind that. Not known:
+// left is how long its network is locked.
+func (v *Vault) bearer(ctx context.Context, q querier, a *Access, sql string, args []any, more ...any) (known bool, left time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	var name, role *string
-	var admin *bool
-	var rules [][]string
-	var secs *int64
-	found, err := v.one(ctx, q, []any{&name, &role, &admin, &rules, &secs}, sql, args...)
-	if err != nil || !found || role == nil || admin == nil {
-		if secs != nil {
-			left = time.Duration(*secs) * time.Second
-		}
-		return false, left, err
+	var b bearing
+	found, err := v.one(ctx, q, append([]any{&b.name, &b.role, &b.admin, &b.rules, &b.locked}, more...), sql, args...)
+	if err != nil || !found || !b.role.Valid || !b.admin.Valid {
+		return false, time.Duration(b.locked.Int32) * time.Second, err
 	}
-	if a.token && name != nil {
-		a.Name = *name
+	if a.token && b.name.Valid {
+		a.Name = b.name.String
 	}
-	a.Role, a.admin = *role, *admin
-	for _, r := range rules {
-		if len(r) == 2 {
-			a.rules = append(a.rules, rule{r[0], r[1]})
-		}
-	}
+	a.Role, a.admin, a.rules = b.role.String, b.admin.Bool, b.rules
 	return true, 0, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -28,8 +29,9 @@ const (
 // seenWrites remembers up to where of the WAL each token has written through this
 // node.
 type seenWrites struct {
-	mu sync.Mutex
-	by map[string]Position
+	mu        sync.Mutex
+	by        map[string]Position
+	forgotten atomic.Uint64
 }
 
 func (s *seenWrites) note(who string, p Position) {
@@ -64,6 +66,7 @@ func (s *seenWrites) forget(who string, p Position) {
 	defer s.mu.Unlock()
 	if s.by[who] == p {
 		delete(s.by, who)
+		s.forgotten.Add(1)
 	}
 }
 

@@ -80,26 +80,31 @@ func (v *Vault) Read(ctx context.Context, a *Access, name string, version int32)
 	if err := v.authorize(ctx, a, audit.ActionRead, name); err != nil {
 		return Secret{}, err
 	}
+	want := Wanted{name, version}
+	if h := v.cameAlong(a, want); h != nil {
+		return v.openRead(ctx, a.Actor, h.record, Secret{Name: name, Kind: h.kind.String, CreatedAt: h.created.Time})
+	}
 	q, actor, done, err := v.reader(ctx, a)
 	if err != nil {
 		return Secret{}, err
 	}
 	defer done()
-	var wanted *int32
-	if version != 0 {
-		wanted = &version
-	}
 	s.Name = name
 	var record []byte
-	found, err := v.one(ctx, q, []any{&record, &s.Version, &s.CreatedAt, &s.Kind}, sqlNodeRead, name, wanted, a.Name)
+	found, err := v.one(ctx, q, []any{&record, &s.Version, &s.CreatedAt, &s.Kind}, sqlNodeRead, name, want.number(), a.Name)
 	switch {
 	case err != nil:
 		return Secret{}, v.restError(ctx, name, err)
 	case !found:
 		return Secret{}, v.refuse(ctx, a, audit.ActionRead, name, missing(name))
 	}
+	return v.openRead(ctx, actor, record, s)
+}
+
+// openRead opens the record of a secret.
+func (v *Vault) openRead(ctx context.Context, actor Actor, record []byte, s Secret) (Secret, error) {
 	o := newOpening(1)
-	o.name = name
+	o.name = s.Name
 	defer o.release()
 	plains, err := v.openBuffer(ctx, actor, o, true, [][]byte{record}, true)
 	if err != nil {
