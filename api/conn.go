@@ -37,6 +37,7 @@ type conn struct {
 	whole  bool   // the request's body was read to its end
 	held   bool   // what is written waits for a value
 	head   []byte
+	room   []byte // for head and value; erased after each
 }
 
 type connKey struct{}
@@ -141,14 +142,25 @@ func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 	return int64(n), err
 }
 
-// roomForHead is more than most heads take.
-const roomForHead = 512
+const (
+	roomForHead = 512 // more than most heads take
+
+	// maxKept bounds what a connection keeps for its next answer.
+	maxKept = 2 << 10
+)
 
 // hold has the head of an answer wait for a value of this length.
 func (c *conn) hold(n int) {
 	c.held = true
-	if n <= sendAlong {
-		c.head = make([]byte, 0, roomForHead+n)
+	switch both := roomForHead + n; {
+	case n > sendAlong: // one after the other
+	case both > maxKept:
+		c.head = make([]byte, 0, both)
+	case both > cap(c.room):
+		c.room = make([]byte, 0, both)
+		fallthrough
+	default:
+		c.head = c.room
 	}
 }
 

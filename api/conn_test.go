@@ -3,8 +3,10 @@
 package api
 
 import (
+	"bytes"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -23,6 +25,53 @@ func TestSendValueHead(t *testing.T) {
 	if got := w.Result().Header.Get("Content-Length"); got != "19" {
 		t.Errorf("Content-Length: got %q, want 19", got)
 	}
+}
+
+// TestHeadAndValue: what a connection keeps for its next answer holds nothing of the
+// last one's value, and no answer is another's.
+func TestHeadAndValue(t *testing.T) {
+	c := &conn{Conn: &written{}}
+	for _, n := range []int{1, 100, maxKept - roomForHead, 1, maxKept, sendAlong, sendAlong + 1, 1 << 20, 3} {
+		for _, head := range []string{"head", strings.Repeat("h", roomForHead), strings.Repeat("h", roomForHead+1)} {
+			value := strings.Repeat("v", n)
+			c.hold(n)
+			if _, err := io.WriteString(c, head); err != nil {
+				t.Fatal(err)
+			}
+			kept := c.head
+			text := []byte(value)
+			if sent, err := c.ReadFrom(&answer{bytes.NewReader(text), text}); err != nil || sent != int64(n) {
+				t.Errorf("%d bytes behind %d: sent %d, %v", n, len(head), sent, err)
+			}
+			if left := c.release(); left != nil || c.held {
+				t.Errorf("%d bytes behind %d: %d wait", n, len(head), len(left))
+			}
+			if got := c.Conn.(*written).take(); got != head+value {
+				t.Errorf("%d bytes behind %d: got %d other ones", n, len(head), len(got))
+			}
+			for _, b := range [][]byte{kept, c.room} {
+				if bytes.ContainsRune(b[:cap(b)], 'v') {
+					t.Errorf("%d bytes behind %d: the value is kept", n, len(head))
+				}
+			}
+			if cap(c.room) > maxKept {
+				t.Errorf("%d bytes are kept", cap(c.room))
+			}
+		}
+	}
+}
+
+// written is a connection's other end.
+type written struct {
+	net.Conn
+	text strings.Builder
+}
+
+func (w *written) Write(p []byte) (int, error) { return w.text.Write(p) }
+
+func (w *written) take() string {
+	defer w.text.Reset()
+	return w.text.String()
 }
 
 // ended tells whether a body was read to its end.
