@@ -41,6 +41,9 @@ BEGIN
 		'vault.node_reschedule(text, timestamptz, text)',
 		'vault.claim_rotation(text, int)', 'vault.complete_rotation(bigint, uuid, int, text)',
 		'vault.fail_rotation(bigint, uuid, text)', 'vault.rotation_status()',
+		'vault.audit_position(uuid)', 'vault.prune_audit(timestamptz)',
+		'vault.audit_append(uuid, bigint, bytea, bool, timestamptz[], text[], text[], inet[], text[], text[], text[],
+			text[], int[], text[], bool[], text[], bigint[], bigint[], bytea[], timestamptz, bytea, bytea)',
 		'vault.token_read(bytea, text, int)']::regprocedure[]
 	LOOP
 		EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', f, role);
