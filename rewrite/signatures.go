@@ -56,6 +56,7 @@ var signatures = []signature{
 
 	// Not for clients: what nodes serve REST, rotate and ship with, and tokens.
 	{name: "token_role", args: []string{"sha256 bytea"}, internal: true},
+	{name: "token_read", args: []string{"sha256 bytea", "name text", "wanted int"}, internal: true},
 	{name: "add_token", args: []string{"name text", "role text", "sha256 bytea"}, internal: true},
 	{name: "node_read", args: []string{"name text", "wanted int", "actor text"}, internal: true},
 	{name: "node_candidates", args: []string{"name text", "actor text"}, internal: true},
