@@ -175,6 +175,43 @@ func TestRecordsOfSQL(t *testing.T) {
 	}
 }
 
+// With an extension that has no numbers of changes and tells nothing there are the
+// records of values.
+func TestRecordsWithOlderExtension(t *testing.T) {
+	n, sink := auditedNode(t)
+	for _, sql := range []string{
+		"DROP EXTENSION hyperion_vault CASCADE", "CREATE EXTENSION hyperion_vault VERSION '1.5'", "SELECT vault.grant_service_role('vault_service')",
+		"INSERT INTO vault.meta (vault_id, kms_key_ids, bootstrapped_at) VALUES ('" + n.VaultID + "', '{}', now())",
+		"SELECT vault.grant_access('" + n.User + "', '*', '*')", "SELECT vault.add_token('old', 'admin', sha256('hvt_old'))",
+	} {
+		n.exec(t, sql)
+	}
+	app := n.connect(t, n.User, n.Password)
+	sink.take()
+	for _, tt := range []struct {
+		sql  string
+		want []string
+	}{
+		{"SELECT vault.put_secret('o/a', 'x')", []string{"update ok o/a v1 direct statement"}},
+		{"SELECT vault.read_secret('o/a')", []string{"read ok o/a v1 direct statement"}},
+		{"SELECT vault.delete_secret('o/a')", nil},
+	} {
+		_, err := app.Exec(t.Context(), tt.sql, pgx.QueryExecModeSimpleProtocol)
+		if got, _ := sink.take(); err != nil || !slices.Equal(got, tt.want) {
+			t.Errorf("%s: recorded %q, %v, want %q", tt.sql, got, err, tt.want)
+		}
+	}
+	a, err := n.core.Authenticate(t.Context(), "hvt_old", netip.MustParseAddr("127.0.0.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := "about it"
+	_, err = n.core.Create(t.Context(), a, "o/b", false, vault.Change{Value: []byte("x"), Description: &text})
+	if got, _ := sink.take(); err != nil || !slices.Equal(got, []string{"create ok o/b v1 direct"}) {
+		t.Errorf("by REST: recorded %q, %v", got, err)
+	}
+}
+
 // What is opened and is not genuine is no reading; neither is what an address may not.
 func TestRecordsOfTampering(t *testing.T) {
 	n, sink := auditedNode(t)

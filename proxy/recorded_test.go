@@ -329,6 +329,16 @@ func TestRefusalsAreRecorded(t *testing.T) {
 	}
 }
 
+// A message that is too large to be looked into is recorded, for what it may have been.
+func TestUnreadIsRecorded(t *testing.T) {
+	sink, client, _ := recordingSession(t)
+	write(t, client, binary.BigEndian.AppendUint32([]byte{wire.Query}, 2<<20), make([]byte, 1<<16))
+	types, code := answered(t, client)
+	if got, _ := sink.take(); types != "E|" || code != stateLimit || !slices.Equal(got, []string{"read failed (limit)"}) {
+		t.Errorf("got %s %s, recorded %q", types, code, got)
+	}
+}
+
 // While no record can be written, nothing that changes something is sent.
 func TestNothingChangesUnrecorded(t *testing.T) {
 	sink, client, server := recordingSession(t)
