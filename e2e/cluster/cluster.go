@@ -342,10 +342,10 @@ func Text(tb testing.TB, conn *pgx.Conn, sql string, args ...any) string {
 	return text
 }
 
-// Eventually tries until ok, at most 20 s.
+// Eventually tries until ok, at most a minute.
 func Eventually(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()
-	deadline := time.NewTimer(20 * time.Second)
+	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
@@ -353,7 +353,7 @@ func Eventually(tb testing.TB, what string, ok func() bool) {
 		select {
 		case <-ticker.C:
 		case <-deadline.C:
-			tb.Fatalf("%s: not within 20 s", what)
+			tb.Fatalf("%s: not within a minute", what)
 		}
 	}
 }
