@@ -22,7 +22,7 @@ func openSpool(ctx context.Context, c *nodeConfig, newIdentity bool, log *slog.L
 	o := c.spool
 	o.NewIdentity, o.Log = newIdentity, log
 	if c.ship == vault.ShipWrites {
-		o.Remark = vault.RemarkShipWrites
+		o.Remark = audit.RemarkShipWrites
 	}
 	s, err := audit.Open(c.auditDir, o)
 	switch {

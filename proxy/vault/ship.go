@@ -22,10 +22,6 @@ const (
 	ShipOff                    // none
 )
 
-// RemarkShipWrites ends the record of a start with ShipWrites: who verifies the chain
-// knows why there are rows without content.
-const RemarkShipWrites = "ship writes"
-
 const (
 	// shipRows is how many records a statement carries: some hundred KB, 2 MB at most.
 	shipRows = 1000
@@ -233,8 +229,8 @@ func (s *shipper) resume(ctx context.Context) error {
 func (s *shipper) over(ctx context.Context, at audit.Position, timeline uint32) (*audit.Cursor, audit.Position, error) {
 	from := s.spool.Oldest()
 	if s.noted != at {
-		reason := fmt.Sprintf("records %d to %d; timeline %d to %d", at.Seq+1, from.Seq, timeline, s.on)
-		err := s.spool.Append(ctx, []audit.Record{{Face: audit.FaceNode, Action: audit.ActionGap, Outcome: audit.OutcomeOK, Reason: reason}})
+		gap := audit.GapRecord(at.Seq+1, from.Seq, fmt.Sprintf("timeline %d to %d", timeline, s.on))
+		err := s.spool.Append(ctx, []audit.Record{gap})
 		if err != nil {
 			return nil, at, err
 		}

@@ -87,6 +87,12 @@ func (v *verifier) removed(c *chain, last, next uint64, shown bool) {
 // gapFormat begins the reason of a record of a gap; why is behind it.
 const gapFormat = "records %d to %d; "
 
+// GapRecord is what a node says of records that the vault has lost, and that it does
+// not have any more itself.
+func GapRecord(from, to uint64, why string) Record {
+	return nodeRecord(ActionGap, fmt.Sprintf(gapFormat, from, to)+why)
+}
+
 // claim takes a record that names what was lost. It counts once it is proven.
 func (c *chain) claim(r *Row) {
 	var from, to uint64

@@ -146,7 +146,7 @@ func (s *Spool) make() error {
 // start begins this process's first segment with the record of its start.
 func (s *Spool) start(left string) error {
 	if s.o.Remark != "" {
-		left += "; " + s.o.Remark
+		left += remarkMark + s.o.Remark
 	}
 	if err := s.encode([]Record{nodeRecord(ActionStart, left)}); err != nil {
 		return err

@@ -8,9 +8,13 @@ import (
 	"time"
 )
 
-// withheldRemark ends the reason of a node's start that ships what changes secrets,
-// and of other records no more than their hashes.
-const withheldRemark = "; ship writes"
+// RemarkShipWrites is the remark of a node that ships what changes secrets, and of
+// other records no more than their hashes: who verifies its chain knows why there are
+// rows without content.
+const RemarkShipWrites = "ship writes"
+
+// remarkMark stands before a remark in the reason of a start.
+const remarkMark = "; "
 
 // shipMode is what a node ships, as far as is known.
 type shipMode int
@@ -23,7 +27,7 @@ const (
 )
 
 func modeOf(start *Row) shipMode {
-	if strings.HasSuffix(start.Reason, withheldRemark) {
+	if strings.HasSuffix(start.Reason, remarkMark+RemarkShipWrites) {
 		return shipsWrites
 	}
 	return shipsAll
