@@ -29,6 +29,11 @@ MODULES := e2e/drivers/pq
 # Others' program that speaks the AWS KMS's protocol, for tests.
 LOCAL_KMS := $(BIN)/local-kms
 
+# Others' program that builds Debian packages.
+NFPM := $(BIN)/nfpm
+# The servers that `make packages` builds the extension for.
+PG_CONFIGS ?= $(PG_CONFIG)
+
 # `sudo -n` only where it is needed and only for the one command that needs it.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo "sudo -n")
 
@@ -159,7 +164,7 @@ hostile-rest: build install-extension ## send REQUESTS=100000 random requests to
 lint: $(GOLANGCI) ## golangci-lint and shellcheck
 	$(GOLANGCI) run
 	@for module in $(MODULES); do (set -x; cd "$$module" && $(GOLANGCI) run); done
-	shellcheck .ci/run .ci/deps $$(git ls-files '*.sh')
+	shellcheck .ci/run .ci/deps $$(git ls-files '*.sh' 'packaging/deb/*.p*')
 
 .PHONY: fmt
 fmt: $(GOLANGCI) ## format all Go files
@@ -172,15 +177,34 @@ fix: $(GOLANGCI) ## apply the fixes that the linters know
 $(LOCAL_KMS): e2e/kms/go.mod
 	cd e2e/kms && GOEXPERIMENT= $(GO) build -o $@ github.com/nsmithuk/local-kms
 
+$(NFPM): packaging/nfpm/go.mod
+	cd packaging/nfpm && GOEXPERIMENT= CGO_ENABLED=0 $(GO) build -o $@ github.com/goreleaser/nfpm/v2/cmd/nfpm
+
 # Built, not downloaded; outside our own flags and experiment, which are not its own.
 $(GOLANGCI):
 	GOFLAGS=-trimpath GOEXPERIMENT= GOBIN=$(BIN) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 	mv $(BIN)/golangci-lint $@
 
 .PHONY: verify
-verify: ## each go.mod is tidy, modules are intact, docs/CONFIG.md equals the settings
+verify: ## each go.mod is tidy, modules are intact, docs/CONFIG.md, manual page and completions equal the settings and commands
 	@for module in . $(MODULES); do (set -x; cd "$$module" && $(GO) mod tidy -diff && $(GO) mod verify); done
-	$(GO) test -count=1 -run '^TestConfigDoc' ./cmd/hyperion-vault
+	$(GO) test -count=1 -run '^TestConfigDoc|^TestManual$$|^TestCompletions$$' ./cmd/hyperion-vault
+
+.PHONY: packages
+packages: $(NFPM) ## build Debian packages into dist/: the node, the extension for each server of PG_CONFIGS (PACKAGE_VERSION=)
+	NFPM=$(NFPM) PG_CONFIGS="$(PG_CONFIGS)" packaging/deb/build.sh
+
+# The fingerprint of one of gpg's secret keys.
+KEY ?=
+
+.PHONY: repository
+repository: packages ## add the packages in dist/ to the apt repository dist/apt, signed with KEY=
+	NFPM=$(NFPM) packaging/apt/repository.sh dist/apt "$(KEY)" dist/*.deb
+
+# Not part of `make test`: it wants root, and what debootstrap fetches.
+.PHONY: packages-test
+packages-test: $(NFPM) ## install, upgrade, remove and purge the packages, from a signed repository, in a bare Debian 12 that systemd runs (root)
+	NFPM=$(NFPM) packaging/test/run.sh
 
 .PHONY: dev
 dev: deps build install-extension ## a scratch cluster to play with (DEV_ARGS='--standbys 1'); Ctrl-C removes it
@@ -188,7 +212,7 @@ dev: deps build install-extension ## a scratch cluster to play with (DEV_ARGS='-
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf $(BIN) e2e/out
+	rm -rf $(BIN) dist e2e/out
 	@if [ -n "$(PG_CONFIG)" ] && [ -f extension/Makefile ]; then $(MAKE) -C extension PG_CONFIG="$(PG_CONFIG)" clean; fi
 
 .PHONY: check

@@ -81,6 +81,7 @@ func (c *serveCommand) Run(ctx context.Context, std *streams) (err error) {
 	n.reload = func() (values, []string, error) { return load(&c.Settings, std.environ, c.Config) }
 	n.values = v
 	n.processors = newProcessors(std.environ, runtime.GOMAXPROCS(0))
+	n.manager = newNotifier(std.environ)
 	return n.run(ctx)
 }
 
@@ -110,6 +111,7 @@ type node struct {
 	draining    atomic.Bool
 	probe       serverProbe
 	processors  *processors
+	manager     notifier
 
 	values values // as loaded last; owned by the signal loop after start
 	reload func() (values, []string, error)
@@ -287,6 +289,7 @@ func (n *node) run(ctx context.Context) error {
 	background(func() error { returnMemory(work); return nil })
 	background(func() error { n.processors.share(work); return nil })
 	n.log.InfoContext(ctx, "serving", "version", version, "proxy", addresses(listeners.proxy), "api", listeners.api.Addr().String())
+	n.manager.ready()
 
 	select {
 	case <-ctx.Done():
@@ -296,6 +299,7 @@ func (n *node) run(ctx context.Context) error {
 		n.log.Error("a listener failed", "error", err.Error())
 	}
 	n.draining.Store(true)
+	n.manager.stopping(n.config.drain + stopMargin)
 	stopClaiming()
 	drain, endDrain := context.WithTimeout(work, n.config.drain)
 	defer endDrain()
@@ -335,7 +339,9 @@ func (n *node) signals(ctx context.Context) {
 				n.flush(ctx)
 				continue
 			}
+			n.manager.reloading()
 			n.reloadSettings(ctx)
+			n.manager.ready()
 		case <-ctx.Done():
 			return
 		}
