@@ -190,9 +190,11 @@ verify: ## each go.mod is tidy, modules are intact, docs/CONFIG.md, manual page 
 	@for module in . $(MODULES); do (set -x; cd "$$module" && $(GO) mod tidy -diff && $(GO) mod verify); done
 	$(GO) test -count=1 -run '^TestConfigDoc|^TestManual$$|^TestCompletions$$' ./cmd/hyperion-vault
 
+PACKAGES ?= node extension
+
 .PHONY: packages
-packages: $(NFPM) ## build Debian packages into dist/: the node, the extension for each server of PG_CONFIGS (PACKAGE_VERSION=)
-	NFPM=$(NFPM) PG_CONFIGS="$(PG_CONFIGS)" packaging/deb/build.sh
+packages: $(NFPM) ## build Debian packages into dist/: the node, the extension for each server of PG_CONFIGS (PACKAGES=extension, PACKAGE_VERSION=)
+	NFPM=$(NFPM) PG_CONFIGS="$(PG_CONFIGS)" packaging/deb/build.sh $(PACKAGES)
 
 # The fingerprint of one of gpg's secret keys.
 KEY ?=

@@ -9,6 +9,7 @@
 //	<!-- doccheck: output -->          what the block before printed; … is anything
 //	<!-- doccheck: proof -->           lines "node=> SQL -- answer, remark"
 //	<!-- doccheck: make -->            not run, but each make target must exist
+//	<!-- doccheck: packages -->        run by make packages-test, as root of a bare Debian
 //	<!-- doccheck: illustration -->    not run
 //
 // "type: TEXT" behind node, server or proof is what \prompt gets to read. The

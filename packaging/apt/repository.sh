@@ -18,7 +18,8 @@ for package; do packages+=("$(realpath "$package")"); done
 cd "$(dirname "$0")/../.."
 
 suite=stable component=main
-index=$repository/dists/$suite/$component/binary-amd64
+dists=$repository/dists/$suite
+index=$component/binary-amd64
 pool=$repository/pool/$component
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -37,25 +38,26 @@ cp "$work/hyperion-vault-archive-keyring.gpg" "$work/keyring"
 documents hyperion-vault-archive-keyring "$work/keyring/doc"
 pack "$work/keyring" hyperion-vault-archive-keyring
 
-mkdir -p "$pool" "$index/by-hash/SHA256"
+mkdir -p "$pool" "$dists/$index/by-hash/SHA256" "$work/new/$index"
 cp --no-clobber "$work"/dist/*.deb "${packages[@]}" "$pool" # what was published does not change
 
-(cd "$repository" && apt-ftparchive --arch amd64 packages "pool/$component") > "$work/Packages"
-gzip -9nk "$work/Packages"
-xz -9k "$work/Packages"
-for file in Packages Packages.gz Packages.xz; do
-  cp "$work/$file" "$index/by-hash/SHA256/$(sha256sum "$work/$file" | cut -d ' ' -f 1)"
-  mv "$work/$file" "$index/$file"
-done
-
+(cd "$repository" && apt-ftparchive --arch amd64 packages "pool/$component") > "$work/new/$index/Packages"
+gzip -9nk "$work/new/$index/Packages"
+xz -9k "$work/new/$index/Packages"
 apt-ftparchive -o APT::FTPArchive::Release::Origin=hyperion-vault -o APT::FTPArchive::Release::Label=hyperion-vault \
   -o APT::FTPArchive::Release::Suite=$suite -o APT::FTPArchive::Release::Codename=$suite \
   -o APT::FTPArchive::Release::Architectures=amd64 -o APT::FTPArchive::Release::Components=$component \
   -o APT::FTPArchive::Release::Acquire-By-Hash=yes \
-  release "$repository/dists/$suite" > "$work/Release"
+  release "$work/new" > "$work/Release"
 sign() { gpg --batch --yes --local-user "$key" --digest-algo SHA512 "$@"; }
 sign --clearsign --output "$work/InRelease" "$work/Release"
 sign --armor --detach-sign --output "$work/Release.gpg" "$work/Release"
-mv "$work/Release" "$work/Release.gpg" "$work/InRelease" "$repository/dists/$suite"
+
+# What the new Release names is there before it is.
+for file in "$work/new/$index"/*; do
+  cp "$file" "$dists/$index/by-hash/SHA256/$(sha256sum "$file" | cut -d ' ' -f 1)"
+  mv "$file" "$dists/$index"
+done
+mv "$work/Release" "$work/Release.gpg" "$work/InRelease" "$dists"
 
 sed "s#^@KEY@\$#$(base64 -w 0 "$work/hyperion-vault-archive-keyring.gpg")#" packaging/apt/install.sh > "$repository/install.sh"

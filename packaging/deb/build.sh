@@ -1,10 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Builds the Debian packages into dist/: hyperion-vault, and
-# postgresql-N-hyperion-vault for each server that PG_CONFIGS names. The same
+# build.sh [node] [extension]: builds Debian packages into dist/: hyperion-vault,
+# and postgresql-N-hyperion-vault for each server that PG_CONFIGS names. The same
 # commit gives the same bytes (SOURCE_DATE_EPOCH, PACKAGE_VERSION set otherwise).
+# The extension alone needs no Go: so it is built where Debian has that server.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+[ $# -gt 0 ] || set -- node extension
 for tool in dpkg-shlibdeps dpkg-architecture strip; do
   command -v "$tool" >/dev/null || { echo "no $tool: apt-get install dpkg-dev binutils" >&2; exit 1; }
 done
@@ -90,8 +92,11 @@ extension_package() {
   pack "$stage" postgresql-hyperion-vault
 }
 
-node_package
-for pg_config in $PG_CONFIGS; do
-  extension_package "$pg_config"
+for what in "$@"; do
+  case $what in
+  node) node_package ;;
+  extension) for pg_config in $PG_CONFIGS; do extension_package "$pg_config"; done ;;
+  *) echo "$0: $what is neither node nor extension" >&2; exit 2 ;;
+  esac
 done
 (cd "$dist" && ls -l -- *"_${PACKAGE_VERSION}_$ARCH.deb")
