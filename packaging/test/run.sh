@@ -76,7 +76,7 @@ build() {
     export GOCACHE=$work/cache # nothing of the first build
     SOURCE_DATE_EPOCH=$commit PACKAGE_VERSION=$version DIST=$work/again packaging/deb/build.sh >/dev/null
   )
-  diff -r <(cd "$work/dist" && sha256sum -- *"_${version}_"*) <(cd "$work/again" && sha256sum -- *) || fail "two builds differ"
+  diff <(cd "$work/dist" && sha256sum -- *"_${version}_"*) <(cd "$work/again" && sha256sum -- *) || fail "two builds differ"
   step "lintian"
   lintian --allow-root --fail-on error,warning "$work"/again/*.deb
 }
