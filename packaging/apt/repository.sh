@@ -41,10 +41,12 @@ pack "$work/keyring" hyperion-vault-archive-keyring
 mkdir -p "$pool" "$dists/$index/by-hash/SHA256" "$work/new/$index"
 cp --no-clobber "$work"/dist/*.deb "${packages[@]}" "$pool" # what was published does not change
 
-(cd "$repository" && apt-ftparchive --arch amd64 packages "pool/$component") > "$work/new/$index/Packages"
+# One kind of hash: a client asks by-hash for the strongest that Release has.
+hashes=(-o APT::FTPArchive::MD5=false -o APT::FTPArchive::SHA1=false -o APT::FTPArchive::SHA512=false)
+(cd "$repository" && apt-ftparchive "${hashes[@]}" --arch amd64 packages "pool/$component") > "$work/new/$index/Packages"
 gzip -9nk "$work/new/$index/Packages"
 xz -9k "$work/new/$index/Packages"
-apt-ftparchive -o APT::FTPArchive::Release::Origin=hyperion-vault -o APT::FTPArchive::Release::Label=hyperion-vault \
+apt-ftparchive "${hashes[@]}" -o APT::FTPArchive::Release::Origin=hyperion-vault -o APT::FTPArchive::Release::Label=hyperion-vault \
   -o APT::FTPArchive::Release::Suite=$suite -o APT::FTPArchive::Release::Codename=$suite \
   -o APT::FTPArchive::Release::Architectures=amd64 -o APT::FTPArchive::Release::Components=$component \
   -o APT::FTPArchive::Release::Acquire-By-Hash=yes \

@@ -36,7 +36,7 @@ fail() { echo "packages-test: $*" >&2; exit 1; }
 # in_guest SCRIPT: run by bash in the guest; fails as it does.
 in_guest() {
   nsenter --target "$leader" --all -- /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \
-    DEBIAN_FRONTEND=noninteractive REPOSITORY=file:///srv/hyperion-vault bash -euo pipefail -c "$1"
+    DEBIAN_FRONTEND=noninteractive REPOSITORY=http://127.0.0.1:8000 bash -euo pipefail -c "$1"
 }
 
 # documented SECTION: what docs/OPERATIONS.md has an operator type there.
@@ -94,11 +94,6 @@ repository() {
 publish() {
   packaging/apt/repository.sh "$work/apt" "$key" "$work"/dist/*"_$1_"*.deb >/dev/null
   mkdir -p "$guest/srv/hyperion-vault"
-  local hash
-  # shellcheck disable=SC2013 # words
-  for hash in $(sed -n '/^SHA256:/,/^[^ ]/s/^ \([0-9a-f]*\) .*/\1/p' "$work/apt/dists/stable/Release"); do
-    [ -f "$work/apt/dists/stable/main/binary-amd64/by-hash/SHA256/$hash" ] || fail "by-hash lacks $hash"
-  done
   cp -r "$work/apt/." "$guest/srv/hyperion-vault"
 }
 
@@ -111,7 +106,7 @@ bare_debian() {
     debootstrap --variant=minbase --include=systemd,systemd-sysv bookworm "$work/fresh" "$debian" >/dev/null
     printf 'deb %s bookworm main\ndeb %s-security bookworm-security main\n' "$debian" "$debian" > "$work/fresh/etc/apt/sources.list"
     chroot "$work/fresh" apt-get -q update >/dev/null
-    chroot "$work/fresh" apt-get -q -y install --download-only curl postgresql ssl-cert adduser ca-certificates zsh fish man-db >/dev/null
+    chroot "$work/fresh" apt-get -q -y install --download-only curl postgresql ssl-cert adduser ca-certificates zsh fish man-db python3 >/dev/null
     mkdir "$work/fresh/srv/debian"
     mv "$work"/fresh/var/cache/apt/archives/*.deb "$work/fresh/srv/debian"
     (cd "$work/fresh/srv/debian" && apt-ftparchive packages . > Packages)
@@ -141,6 +136,14 @@ boot() {
   done
   cat "$work/console" >&2
   fail "the guest did not start within a minute"
+}
+
+# web hands out the repository, in the guest.
+web() {
+  in_guest 'apt-get update && apt-get install -y --no-install-recommends python3' >/dev/null
+  in_guest 'systemd-run --quiet --unit=web -p DynamicUser=yes python3 -u -m http.server --bind 127.0.0.1 --directory /srv/hyperion-vault 8000'
+  # shellcheck disable=SC2016 # for the guest
+  in_guest 'for i in $(seq 60); do (exec 3<>/dev/tcp/127.0.0.1/8000) 2>/dev/null && exit 0; sleep 0.5; done; exit 1'
 }
 
 install() {
@@ -209,6 +212,9 @@ upgrade() {
   step "upgrade to $version, with data"
   publish "$version"
   documented "Upgrade"
+  in_guest 'journalctl -u web -o cat --no-pager' > "$work/requests"
+  grep -q 'GET .*/by-hash/SHA256/' "$work/requests" || fail "apt asks for nothing by hash"
+  ! grep '" 404 ' "$work/requests" || fail "the repository lacks what apt asks for"
   expect "$version" "dpkg-query -W -f '\${Version}' postgresql-15-hyperion-vault"
   expect "hyperion-vault $version" "hyperion-vault version | sed 's/,.*//'"
   expect active 'systemctl is-active hyperion-vault'
@@ -252,6 +258,7 @@ build
 bare_debian
 repository
 boot
+web
 install
 tampered
 single_node
