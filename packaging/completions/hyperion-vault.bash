@@ -7,13 +7,13 @@ _hyperion_vault() {
 	COMPREPLY=()
 	for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
 		case "${command:+$command }$word" in
-		'serve' | 'dev' | 'init' | 'token' | 'token create' | 'token list' | 'token revoke' | 'get' | 'put' | 'ls' | 'status' | 'flush' | 'version') command=${command:+$command }$word ;;
+		'serve' | 'dev' | 'init' | 'token' | 'token create' | 'token list' | 'token revoke' | 'get' | 'put' | 'ls' | 'status' | 'flush' | 'audit' | 'audit verify' | 'audit export' | 'audit tail' | 'version') command=${command:+$command }$word ;;
 		esac
 	done
 	case $command in
 	'')
 		case $prev in
-		*) offer='serve dev init token get put ls status flush version --help' ;;
+		*) offer='serve dev init token get put ls status flush audit version --help' ;;
 		esac
 		;;
 	'serve')
@@ -24,6 +24,9 @@ _hyperion_vault() {
 		--kms-mode) offer='aws local' ;;
 		--allow-local-kms) offer='true false' ;;
 		--allow-unlocked) offer='true false' ;;
+		--audit-sync) offer='batch always' ;;
+		--audit-ship) offer='all writes off' ;;
+		--audit-logins) offer='off failed all' ;;
 		--read-auth) offer='ip token both' ;;
 		--proxy-hba) offer='server off' ;;
 		--appname-add-host) offer='true false' ;;
@@ -33,8 +36,8 @@ _hyperion_vault() {
 		--log-format) offer='json text' ;;
 		--log-level) offer='debug info warn error' ;;
 		--config | --pg-password-file | --pg-sslrootcert | --local-master-key-file | --audit-dir | --bootstrap-token-file | --tls-cert | --tls-key) compopt -o default; return ;;
-		--proxy-listen | --api-listen | --metrics-listen | --local-pg | --pg-hosts | --pg-port | --pg-user | --pg-dbname | --pg-pool-max | --primary-wait | --move-back-after | --park-secs | --max-staleness | --kms-key-id | --kms-decrypt-key-ids | --dek-cache-ttl-secs | --dek-cache-entries | --kms-max-retries | --kms-max-inflight | --id | --allowed-ips | --proxy-allowed-ips | --api-hosts | --trust-proxy | --max-sessions | --max-user-sessions | --max-pending | --max-address-pending | --handshake-secs | --max-startup-bytes | --failed-logins-per-sec | --cancel-misses-per-sec | --auth-max-failures | --auth-window-secs | --auth-lockout-secs | --rotation-poll-secs | --idle-secs | --max-query-bytes | --max-held-bytes | --tcp-keepalive-secs | --tcp-user-timeout-secs | --drain-secs) return ;;
-		*) offer='--config --check --proxy-listen --api-listen --metrics-listen --local-pg --pg-hosts --pg-port --pg-user --pg-password-file --pg-dbname --pg-pool-max --pg-sslmode --pg-sslrootcert --route-writes --primary-wait --move-back-after --park-secs --max-staleness --pg-allow-trust --kms-mode --kms-key-id --kms-decrypt-key-ids --local-master-key-file --allow-local-kms --dek-cache-ttl-secs --dek-cache-entries --kms-max-retries --kms-max-inflight --allow-unlocked --id --audit-dir --allowed-ips --proxy-allowed-ips --read-auth --api-hosts --trust-proxy --bootstrap-token-file --proxy-hba --appname-add-host --open-indirect --tls-cert --tls-key --require-tls --allow-plaintext --max-sessions --max-user-sessions --max-pending --max-address-pending --handshake-secs --max-startup-bytes --failed-logins-per-sec --cancel-misses-per-sec --auth-max-failures --auth-window-secs --auth-lockout-secs --rotation-poll-secs --idle-secs --max-query-bytes --max-held-bytes --tcp-keepalive-secs --tcp-user-timeout-secs --drain-secs --log-format --log-level' ;;
+		--proxy-listen | --api-listen | --metrics-listen | --local-pg | --pg-hosts | --pg-port | --pg-user | --pg-dbname | --pg-pool-max | --primary-wait | --move-back-after | --park-secs | --max-staleness | --kms-key-id | --kms-decrypt-key-ids | --dek-cache-ttl-secs | --dek-cache-entries | --kms-max-retries | --kms-max-inflight | --id | --audit-keep | --audit-retention | --audit-low-space | --allowed-ips | --proxy-allowed-ips | --api-hosts | --trust-proxy | --max-sessions | --max-user-sessions | --max-pending | --max-address-pending | --handshake-secs | --max-startup-bytes | --failed-logins-per-sec | --cancel-misses-per-sec | --auth-max-failures | --auth-window-secs | --auth-lockout-secs | --rotation-poll-secs | --idle-secs | --max-query-bytes | --max-held-bytes | --tcp-keepalive-secs | --tcp-user-timeout-secs | --drain-secs) return ;;
+		*) offer='--config --check --new-identity --proxy-listen --api-listen --metrics-listen --local-pg --pg-hosts --pg-port --pg-user --pg-password-file --pg-dbname --pg-pool-max --pg-sslmode --pg-sslrootcert --route-writes --primary-wait --move-back-after --park-secs --max-staleness --pg-allow-trust --kms-mode --kms-key-id --kms-decrypt-key-ids --local-master-key-file --allow-local-kms --dek-cache-ttl-secs --dek-cache-entries --kms-max-retries --kms-max-inflight --allow-unlocked --id --audit-dir --audit-sync --audit-keep --audit-ship --audit-retention --audit-low-space --audit-logins --allowed-ips --proxy-allowed-ips --read-auth --api-hosts --trust-proxy --bootstrap-token-file --proxy-hba --appname-add-host --open-indirect --tls-cert --tls-key --require-tls --allow-plaintext --max-sessions --max-user-sessions --max-pending --max-address-pending --handshake-secs --max-startup-bytes --failed-logins-per-sec --cancel-misses-per-sec --auth-max-failures --auth-window-secs --auth-lockout-secs --rotation-poll-secs --idle-secs --max-query-bytes --max-held-bytes --tcp-keepalive-secs --tcp-user-timeout-secs --drain-secs --log-format --log-level' ;;
 		esac
 		;;
 	'dev')
@@ -108,6 +111,32 @@ _hyperion_vault() {
 		case $prev in
 		--config | --audit-dir) compopt -o default; return ;;
 		*) offer='--config --audit-dir' ;;
+		esac
+		;;
+	'audit')
+		case $prev in
+		*) offer='verify export tail' ;;
+		esac
+		;;
+	'audit verify')
+		case $prev in
+		--spool | --export | --trust | --heads) compopt -o default; return ;;
+		--database | --min-age | --grace) return ;;
+		*) offer='--database --spool --export --trust --heads --part --min-age --grace --progress --json' ;;
+		esac
+		;;
+	'audit export')
+		case $prev in
+		--spool) compopt -o default; return ;;
+		--database | --since) return ;;
+		*) offer='--database --spool --since --heads-only --progress' ;;
+		esac
+		;;
+	'audit tail')
+		case $prev in
+		--spool) compopt -o default; return ;;
+		--database | --lines) return ;;
+		*) offer='--database --spool --follow --lines --json' ;;
 		esac
 		;;
 	'version')
