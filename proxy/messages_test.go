@@ -109,10 +109,13 @@ func FuzzServerMessages(f *testing.F) {
 	f.Add(byte('T'), []byte{0, 1, 'a', 0})
 	f.Add(byte('t'), []byte{0, 1, 0, 0, 0, 25})
 	f.Add(byte('Z'), []byte{'T'})
-	plan := putPlan(f)
+	f.Add(byte('S'), []byte("hyperion_vault.did\x00delete ok - 3 4711 a\x00"))
+	f.Add(byte('S'), []byte("hyperion_vault.did\x00"))
+	f.Add(byte('T'), append([]byte{0, 1, 'a', 0}, 0, 0, 0, 0, 0, 0, 0, 0, 0x4e, 0x22, 0, 0, 0, 0, 0, 0, 0, 0)) // an array of sealed values
+	plan, metrics := putPlan(f), newMetrics()
 	f.Fuzz(func(_ *testing.T, typ byte, body []byte) {
 		for _, k := range []owedKind{oweParse, oweBind, oweDescribe, oweDescribePortal, oweExecute, oweSync, oweQuery, oweCall} {
-			ss := &session{srv: &Server{cfg: Config{}}}
+			ss := &session{srv: &Server{cfg: Config{}, metrics: metrics}}
 			ss.catalog = catalog{sealed: 20001, array: 20002}
 			st := &statement{plan: plan, own: 1, calls: []int{0}}
 			ss.queue.push(owed{kind: k, named: true, stmt: st, portal: &portal{}, task: &task{plan: plan, sql: "select 1"}})

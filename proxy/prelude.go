@@ -152,7 +152,7 @@ func (ss *session) fill(values [][]byte, as args, g lockGroup, row [][]byte) *sq
 		if err != nil {
 			return ss.fromVault(err)
 		}
-		if err := ss.srv.cfg.Vault.NoteSealed(ctx, ss.asking(), functionActions[g.fn.String()], g.name, int32(first)+int32(n), changes[n]); err != nil {
+		if err := ss.srv.cfg.Vault.NoteSealed(ctx, ss.who(ss.asked.statement), functionActions[g.fn.String()], g.name, int32(first)+int32(n), changes[n]); err != nil {
 			return ss.fromVault(err)
 		}
 		values[i] = text

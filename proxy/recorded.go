@@ -60,10 +60,10 @@ func (ss *session) about(fn rewrite.Func, name string) {
 	ss.asked.action, ss.asked.secret = functionActions[fn.String()], name
 }
 
-// asking is who asks for what the front is at.
-func (ss *session) asking() vault.Actor {
+// who is whose a statement is, for the audit.
+func (ss *session) who(statement uint64) vault.Actor {
 	a := ss.actor
-	a.Statement = ss.asked.statement
+	a.Statement = statement
 	return a
 }
 
@@ -74,7 +74,7 @@ func (ss *session) refused(e *sqlError) {
 	if ss.asked.action == "" || e.noted || e == failedBlock || e.code == stateIO {
 		return
 	}
-	r := ss.asking().Record(ss.asked.action, e.outcome())
+	r := ss.who(ss.asked.statement).Record(ss.asked.action, e.outcome())
 	r.Secret, r.Direct, r.Reason = ss.asked.secret, true, e.kind()
 	ss.srv.cfg.Vault.Refused(ss.srv.ctx, r)
 }
@@ -142,7 +142,7 @@ func isReport(body []byte) bool { return bytes.HasPrefix(body, reportName) }
 // does. mu is held.
 func (ss *session) report(body []byte) {
 	e := ss.queue.front()
-	a := ss.opener(statementOf(e))
+	a := ss.who(statementOf(e))
 	r, ok := a.ReadReport(string(bytes.TrimSuffix(body[len(reportName):], []byte{0})), e != nil && ss.direct(e))
 	ss.garbled = ss.garbled || !ok
 	if e != nil && e.task != nil && e.task.pre != nil {
@@ -170,7 +170,7 @@ func (ss *session) noteFailed(e *owed, failed *sqlError) {
 	if e == nil || failed.noted || failed == errOtherForm {
 		return
 	}
-	r := ss.opener(statementOf(e)).Record(vault.ActionRead, failed.outcome())
+	r := ss.who(statementOf(e)).Record(vault.ActionRead, failed.outcome())
 	r.Direct, r.Reason = ss.direct(e), failed.kind()
 	ss.noted = append(ss.noted, r)
 }
@@ -182,7 +182,7 @@ func (ss *session) noteReservation(t *task, body []byte) {
 		return
 	}
 	g, failed := t.pre.groups[t.group], &sqlError{code: readAskError(body).code}
-	r := ss.opener(t.pre.statement).Record(functionActions[g.fn.String()], failed.outcome())
+	r := ss.who(t.pre.statement).Record(functionActions[g.fn.String()], failed.outcome())
 	r.Secret, r.Direct, r.Reason = g.name, true, failed.kind()
 	ss.noted = append(ss.noted, r)
 }

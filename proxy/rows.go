@@ -297,8 +297,7 @@ func (ss *session) openTexts(direct bool, texts [][]byte) ([]vault.Plain, *sqlEr
 
 // opener is who opens what the session's server has read for a statement.
 func (ss *session) opener(statement uint64) vault.Actor {
-	a := ss.actor
-	a.Statement = statement
+	a := ss.who(statement)
 	l := ss.server()
 	a.Moved, a.Since = l.remote(), l.since
 	return a

@@ -152,3 +152,21 @@ func TestReadReport(t *testing.T) {
 		}
 	}
 }
+
+// FuzzReport: what is taken for a report makes a record that a chain can hold.
+func FuzzReport(f *testing.F) {
+	f.Add("delete ok - 3 4711 app/db")
+	f.Add("grant denied denied 0 0 app a/*")
+	s, err := audit.Open(f.TempDir(), audit.Options{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _ = s.Close() }) // nothing of it is looked at
+	f.Fuzz(func(t *testing.T, text string) {
+		if r, ok := testActor.ReadReport(text, true); ok {
+			if err := s.Append(t.Context(), []audit.Record{r}); err != nil {
+				t.Errorf("%q: %v", text, err)
+			}
+		}
+	})
+}
