@@ -28,5 +28,9 @@ func (v *Vault) NoteLogin(ctx context.Context, a Actor, outcome Outcome, reason 
 	}
 	r := a.Record(audit.ActionLogin, outcome)
 	r.Reason = reason
-	v.refused(ctx, r)
+	if outcome == audit.OutcomeOK {
+		v.refused(ctx, r)
+		return
+	}
+	v.refused(ctx, v.strangers.records(r)...)
 }

@@ -97,16 +97,25 @@ const refusalTimeout = time.Second
 // A name that no secret can have is left out, as is a token: they may be values in the
 // wrong place.
 func (v *Vault) Refused(ctx context.Context, r Record) {
-	if r.Secret != "" && (envelope.CheckName(r.Secret) != nil || isToken(r.Secret)) {
-		r.Secret = ""
-	}
+	r.Secret = recordable(r.Secret)
 	v.refused(ctx, r)
 }
 
-func (v *Vault) refused(ctx context.Context, r audit.Record) {
+// recordable is a name as far as it may be recorded.
+func recordable(name string) string {
+	if name != "" && (envelope.CheckName(name) != nil || isToken(name)) {
+		return ""
+	}
+	return name
+}
+
+func (v *Vault) refused(ctx context.Context, records ...audit.Record) {
+	if len(records) == 0 {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refusalTimeout)
 	defer cancel()
-	_ = v.append(ctx, []audit.Record{r}) // see Refused
+	_ = v.append(ctx, records) // see Refused
 }
 
 // recordFailure is Refused for an operation's error, which it returns.
@@ -132,7 +141,7 @@ func (k Kind) recorded(asked audit.Action) audit.Action {
 func (v *Vault) refuse(ctx context.Context, a *Access, action audit.Action, name string, err *Error) error {
 	r := a.record(time.Now(), err.Kind.recorded(action), err.Kind.outcome())
 	r.Secret, r.Direct, r.Reason = name, true, err.Kind.String()
-	v.Refused(ctx, r)
+	v.refusedAs(ctx, a, r)
 	err.noted = true
 	return err
 }
@@ -147,7 +156,7 @@ func (v *Vault) ended(ctx context.Context, a *Access, action audit.Action, name 
 	kind := KindOf(*err)
 	r := a.record(time.Now(), kind.recorded(action), kind.outcome())
 	r.Secret, r.Direct, r.Reason = name, true, kind.String()
-	v.Refused(ctx, r)
+	v.refusedAs(ctx, a, r)
 	if e != nil {
 		e.noted = true
 	}

@@ -141,6 +141,7 @@ type Vault struct {
 	metrics *metrics
 	misses  *missLimiter
 
+	strangers   *strangers
 	lockouts    *lockouts
 	locksToTell chan netip.Prefix
 
@@ -204,7 +205,8 @@ func New(c Config) (*Vault, error) {
 	v := &Vault{
 		node: c.Node, pin: c.Pin, newSealer: c.NewSealer, audit: c.Audit, logins: c.Logins, log: c.Log,
 		metrics: newMetrics(), misses: newMissLimiter(c.MaxMisses, c.MissWindow),
-		lockouts: newLockouts(c.MaxMisses, c.MissWindow, c.Lockout), locksToTell: make(chan netip.Prefix, maxLocksToTell),
+		strangers: newStrangers(),
+		lockouts:  newLockouts(c.MaxMisses, c.MissWindow, c.Lockout), locksToTell: make(chan netip.Prefix, maxLocksToTell),
 		store: store, local: c.Local, witnesses: witnesses(c.Hosts), maxStaleness: c.MaxStaleness,
 	}
 	_, _ = rand.Read(v.hmacKey[:]) // never returns an error, see crypto/rand
