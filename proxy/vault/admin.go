@@ -5,7 +5,6 @@ package vault
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -191,11 +190,25 @@ func (v *Vault) CreateToken(ctx context.Context, a *Access, name, role string) (
 // tokenPrefix marks our tokens, for those who look for them where none should be.
 const tokenPrefix = "hvt_"
 
-// isToken says whether a name looks like one of ours, which stands in its place by
-// mistake then: it must not get into the audit.
-func isToken(name string) bool {
-	return strings.HasPrefix(name, tokenPrefix) && len(name) == len(tokenPrefix)+base64.RawURLEncoding.EncodedLen(generatedBytes)
+// holdsToken says whether a text holds one of ours, or so much of one that the rest
+// could be guessed: it stands there by mistake, and must not get into the audit.
+func holdsToken(text string) bool {
+	for {
+		_, rest, found := strings.Cut(text, tokenPrefix)
+		if !found {
+			return false
+		}
+		if len(rest)-len(strings.TrimLeft(rest, base64Characters)) >= tokenTold {
+			return true
+		}
+		text = rest
+	}
 }
+
+const (
+	base64Characters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	tokenTold        = 16 // of 43 characters
+)
 
 // NewToken returns a token that nobody has guessed: hvt_ and 32 random bytes in
 // base64url. The caller zeroes it.
@@ -335,7 +348,7 @@ func checkLabel(name string) error {
 	if name == "" || len(name) > envelope.MaxName || strings.Trim(name, labelCharacters) != "" || name == "." || name == ".." {
 		return invalid("", "a role or token is named by 1 to 255 of the characters A-Z a-z 0-9 . _ @ + -, and not . or ..")
 	}
-	if isToken(name) {
+	if holdsToken(name) {
 		return invalid("", "a token is not its name")
 	}
 	return nil
@@ -344,7 +357,7 @@ func checkLabel(name string) error {
 // checkSent is for names that are looked for: a superuser may have made them of
 // anything that a text can hold.
 func checkSent(name string) error {
-	if isToken(name) || len(name) > envelope.MaxName || !utf8.ValidString(name) || strings.ContainsRune(name, 0) {
+	if holdsToken(name) || len(name) > envelope.MaxName || !utf8.ValidString(name) || strings.ContainsRune(name, 0) {
 		return &Error{Kind: KindMissing, Msg: "nothing has such a name"}
 	}
 	return nil

@@ -71,6 +71,9 @@ func (v *Vault) note(ctx context.Context, a *Access, action audit.Action, name s
 
 // append hands one buffer's records to the sink.
 func (v *Vault) append(ctx context.Context, records []audit.Record) error {
+	for i := range records {
+		withoutTokens(&records[i])
+	}
 	err := v.audit.Append(ctx, records)
 	switch {
 	case err == nil:
@@ -94,8 +97,7 @@ const refusalTimeout = time.Second
 
 // Refused records what was refused, or has failed. That stands, whether or not it can
 // be recorded, for nothing leaves; so it is recorded, too, if the client has given up.
-// A name that no secret can have is left out, as is a token: they may be values in the
-// wrong place.
+// A name that no secret can have is left out: it may be a value in the wrong place.
 func (v *Vault) Refused(ctx context.Context, r Record) {
 	r.Secret = recordable(r.Secret)
 	v.refused(ctx, r)
@@ -103,10 +105,20 @@ func (v *Vault) Refused(ctx context.Context, r Record) {
 
 // recordable is a name as far as it may be recorded.
 func recordable(name string) string {
-	if name != "" && (envelope.CheckName(name) != nil || isToken(name)) {
+	if envelope.CheckName(name) != nil {
 		return ""
 	}
 	return name
+}
+
+// withoutTokens leaves out whatever stands in the place of a name and is a token: it
+// may come by way of the server, too.
+func withoutTokens(r *audit.Record) {
+	for _, text := range [...]*string{&r.Secret, &r.Actor, &r.SessionRole, &r.Database} {
+		if holdsToken(*text) {
+			*text = ""
+		}
+	}
 }
 
 func (v *Vault) refused(ctx context.Context, records ...audit.Record) {
@@ -137,11 +149,16 @@ func (k Kind) recorded(asked audit.Action) audit.Action {
 	return asked
 }
 
+// refusal is the record of what was refused, or has failed.
+func (a *Access) refusal(action audit.Action, name string, kind Kind) audit.Record {
+	r := a.record(time.Now(), kind.recorded(action), kind.outcome())
+	r.Secret, r.Direct, r.Reason = name, true, kind.String()
+	return r
+}
+
 // refuse records a refusal and returns it.
 func (v *Vault) refuse(ctx context.Context, a *Access, action audit.Action, name string, err *Error) error {
-	r := a.record(time.Now(), err.Kind.recorded(action), err.Kind.outcome())
-	r.Secret, r.Direct, r.Reason = name, true, err.Kind.String()
-	v.refusedAs(ctx, a, r)
+	v.refusedAs(ctx, a, a.refusal(action, name, err.Kind))
 	err.noted = true
 	return err
 }
@@ -153,10 +170,7 @@ func (v *Vault) ended(ctx context.Context, a *Access, action audit.Action, name 
 	if *err == nil || errors.As(*err, &e) && e.noted {
 		return
 	}
-	kind := KindOf(*err)
-	r := a.record(time.Now(), kind.recorded(action), kind.outcome())
-	r.Secret, r.Direct, r.Reason = name, true, kind.String()
-	v.refusedAs(ctx, a, r)
+	v.refusedAs(ctx, a, a.refusal(action, name, KindOf(*err)))
 	if e != nil {
 		e.noted = true
 	}

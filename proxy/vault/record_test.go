@@ -170,3 +170,39 @@ func FuzzReport(f *testing.F) {
 		}
 	})
 }
+
+// A token that stands in the place of a name is in no record, whichever way it came.
+func TestRecordsHoldNoToken(t *testing.T) {
+	v, _, sink := newTestVault(t, nil)
+	token := string(NewToken())
+	for _, tc := range []struct {
+		text string
+		kept bool
+	}{
+		{token, false},
+		{"app/" + token, false},
+		{token + "x/y", false},
+		{token[:30], false},
+		{"hvt_hvt_" + token[4:], false},
+		{"hvt_short", true},
+		{"app/hvt_/x", true},
+		{"app/db", true},
+	} {
+		want := ""
+		if tc.kept {
+			want = tc.text
+		}
+		if err := v.NoteSealed(t.Context(), testActor, ActionPut, tc.text, 1, 0); err != nil {
+			t.Fatal(err)
+		}
+		if rs, _ := sink.last(); rs[0].Secret != want {
+			t.Errorf("%q is recorded as %q", tc.text, rs[0].Secret)
+		}
+		if err := v.Append(t.Context(), Record{Actor: tc.text, SessionRole: tc.text, Database: tc.text}); err != nil {
+			t.Fatal(err)
+		}
+		if rs, _ := sink.last(); rs[0].Actor != want || rs[0].SessionRole != want || rs[0].Database != want {
+			t.Errorf("%q is recorded in %+v", tc.text, rs[0])
+		}
+	}
+}

@@ -5,6 +5,7 @@ package vault
 import (
 	"bytes"
 	"context"
+	"errors"
 	"unicode/utf8"
 
 	"github.com/hyperiondb/hyperion-vault/envelope"
@@ -28,8 +29,13 @@ func CheckName(name string) error {
 	if err := envelope.CheckName(name); err != nil {
 		return invalidName(err)
 	}
+	if holdsToken(name) {
+		return invalidName(errNameToken)
+	}
 	return nil
 }
+
+var errNameToken = errors.New("a token of REST is no secret's name")
 
 // CheckValue says whether SQL can carry a value as a secret: text of 1 byte to
 // 512 KiB without NUL. The error is an *Error.

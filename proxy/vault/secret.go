@@ -142,11 +142,17 @@ func (v *Vault) ReadMany(ctx context.Context, a *Access, names []string) (list [
 		return nil, v.refuse(ctx, a, audit.ActionRead, "", err)
 	}
 	mine := make([]string, 0, len(names))
+	var refused []audit.Record
 	for i, name := range names {
-		if !slices.Contains(names[:i], name) && v.authorize(ctx, a, audit.ActionRead, name) == nil {
+		switch {
+		case slices.Contains(names[:i], name):
+		case v.permit(a, audit.ActionRead, name) == nil:
 			mine = append(mine, name)
+		default:
+			refused = append(refused, a.refusal(audit.ActionRead, name, KindDenied))
 		}
 	}
+	v.refusedAs(ctx, a, refused...)
 	q, actor, done, err := v.reader(ctx, a)
 	if err != nil {
 		return nil, err
@@ -272,7 +278,7 @@ func (v *Vault) List(ctx context.Context, a *Access, prefix, after string, limit
 	}
 	defer done()
 	asked := prefix
-	if !validPattern(prefix+"*") || isToken(prefix) {
+	if !validPattern(prefix+"*") || holdsToken(prefix) {
 		asked = "" // nothing begins so: it may be a value in the wrong place
 	}
 	if err := v.note(ctx, a, audit.ActionList, asked); err != nil {

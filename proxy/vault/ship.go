@@ -244,10 +244,11 @@ func (s *shipper) over(ctx context.Context, at audit.Position, timeline uint32) 
 // refuse has nothing opened if another node has written under this one's name before
 // it started: one of the two is a copy, and what this one records is of no use.
 func (s *shipper) refuse(ctx context.Context, err error) {
+	forked := errors.Is(err, audit.ErrForked)
 	first := !s.met
-	s.met = true
+	s.met = s.met || err == nil || forked
 	switch {
-	case first && errors.Is(err, audit.ErrForked):
+	case first && forked:
 		s.refusing = true
 		s.spool.Refuse(err)
 		s.log.ErrorContext(ctx, "nothing is opened: the vault has audit records of this node that it has not itself", "error", err.Error(),

@@ -49,11 +49,15 @@ func (s *strangers) records(r audit.Record) []audit.Record {
 func (a *Access) isStranger() bool { return a.Via == ViaREST && (!a.token || a.Name == "") }
 
 // refusedAs is Refused for a's request.
-func (v *Vault) refusedAs(ctx context.Context, a *Access, r audit.Record) {
-	if !a.isStranger() {
-		v.Refused(ctx, r)
-		return
+func (v *Vault) refusedAs(ctx context.Context, a *Access, refusals ...audit.Record) {
+	var records []audit.Record
+	for _, r := range refusals {
+		r.Secret = recordable(r.Secret)
+		if a.isStranger() {
+			records = append(records, v.strangers.records(r)...)
+		} else {
+			records = append(records, r)
+		}
 	}
-	r.Secret = recordable(r.Secret)
-	v.refused(ctx, v.strangers.records(r)...)
+	v.refused(ctx, records...)
 }
