@@ -69,8 +69,9 @@ func TestDid(t *testing.T) {
 		{owner, "SELECT vault.add_token('did token', 'admin', sha256('did'))", "S(token_create_ok_-_0_N_did_token) C(SELECT_1)"},
 		{owner, `SELECT vault.rest_admin(sha256('did'), 'create_role', 'did rôle', '{"permissions":[]}')`, "S(role_create_ok_-_0_N_did_rôle) C(SELECT_1)"},
 		{owner, "SELECT vault.rest_admin(sha256('did'), 'delete_role', 'did rôle', '{}')", "S(role_delete_ok_-_0_N_did_rôle) C(SELECT_1)"},
-		// The node has recorded what it reserved, before it sealed.
-		{owner, "SELECT vault.put_secret('did/a', pg_temp.sealed('did/a', secret_id, first)) FROM vault.next_version('did/a', 1, 'put')", "C(SELECT_1)"},
+		// Told, too, though a node has recorded what it reserved itself: it knows by the number.
+		{owner, "SELECT vault.put_secret('did/a', pg_temp.sealed('did/a', secret_id, first)) FROM vault.next_version('did/a', 1, 'put')", "S(update_ok_-_4_N_did/a) C(SELECT_1)"},
+		{owner, "SELECT cardinality(records) FROM vault.verify_begin('did/a')", "S(verify_ok_-_0_0_did/a) C(SELECT_1)"},
 		// Told where it happens, also if it is taken back or the error is caught.
 		{owner, "BEGIN; SELECT vault.delete_secret('did/a'); ROLLBACK", "C(BEGIN) S(delete_ok_-_4_N_did/a) C(SELECT_1) C(ROLLBACK)"},
 		{owner, "DO $$ BEGIN PERFORM vault.delete_secret('did/a'); RAISE EXCEPTION 'x'; EXCEPTION WHEN OTHERS THEN END $$", "S(delete_ok_-_4_N_did/a) C(DO)"},
@@ -139,6 +140,13 @@ func TestDidFlood(t *testing.T) {
 			t.Fatalf("got %d reports, the last %s", told, last)
 		}
 	}
+	// What is behind a flood is told of, in another statement or in another way.
+	got := did(t, conn, flood+"; SELECT vault.read_secret('did/next', missing_ok => true); SELECT vault.list_secrets('did/')")
+	for _, want := range []string{"S(read_denied_denied_0_0_did/next)", "S(list_ok_-_0_0_did/)"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%s is not told behind a flood", want)
+		}
+	}
 	owner := dial(t, shared.SuperDSN(0)+asNode)
 	change := fmt.Sprintf("SELECT vault.grant_access('%s', 'did/flood/' || i) FROM generate_series(1, 1500) i", clerk)
 	if got := strings.Count(did(t, owner, change), "S(grant_ok_"); got != 1500 {
@@ -169,4 +177,21 @@ func TestDidNobodyElse(t *testing.T) {
 	if got := did(t, conn, "SELECT n, vault.read_secret('did/x', missing_ok => true) FROM generate_series(1, 2) n"); got != "S(read_failed_missing_0_0_did/x) S(read_failed_missing_0_0_did/x) C(SELECT_2) Z(I)" {
 		t.Errorf("parallel: got %s", got)
 	}
+}
+
+// TestDidBeforeCommit: what a block has committed is told while it goes on.
+func TestDidBeforeCommit(t *testing.T) {
+	clerk := shared.AddUser(t, "clerk5")
+	conn, other := dial(t, shared.SuperDSN(0)+asNode), super(t)
+	cluster.Exec(t, other, "SELECT pg_advisory_lock(4711)") // the block waits until it is told to go on
+	sql := fmt.Sprintf("DO $$ BEGIN PERFORM vault.grant_access('%s', 'did/early'); COMMIT; PERFORM pg_advisory_xact_lock(4711); END $$", clerk)
+	if err := conn.Send(rawpg.Query(sql)); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := conn.Receive(); err != nil || !strings.Contains(m.String(), "grant_ok_") {
+		t.Fatalf("the block has committed, and %v came: %v", m, err)
+	}
+	cluster.Exec(t, other, "SELECT pg_advisory_unlock(4711)")
+	conn.Answers(t)
+	cluster.Exec(t, other, "DELETE FROM vault.grants WHERE pattern = 'did/early'")
 }

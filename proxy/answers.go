@@ -338,8 +338,11 @@ func (ss *session) ready(body []byte) verdict {
 		ss.restless()
 	}
 	ss.state, ss.dropping, ss.rows = body[0], false, shape{}
-	if ss.state == wire.Idle && ss.queue.len() == 0 {
-		clear(ss.portals)
+	if ss.state == wire.Idle {
+		ss.sealed = ss.sealed[:0]
+		if ss.queue.len() == 0 {
+			clear(ss.portals)
+		}
 	}
 	return dropIf(done.task != nil && done.task.swallow && done.kind == oweSync)
 }

@@ -155,6 +155,7 @@ func (ss *session) fill(values [][]byte, as args, g lockGroup, row [][]byte) *sq
 		if err := ss.srv.cfg.Vault.NoteSealed(ctx, ss.who(ss.asked.statement), functionActions[g.fn.String()], g.name, int32(first)+int32(n), changes[n]); err != nil {
 			return ss.fromVault(err)
 		}
+		ss.noteSealed(changes[n])
 		values[i] = text
 	}
 	return nil

@@ -5,6 +5,7 @@ package proxy
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
@@ -145,10 +146,37 @@ func (ss *session) report(body []byte) {
 	a := ss.who(statementOf(e))
 	r, ok := a.ReadReport(string(bytes.TrimSuffix(body[len(reportName):], []byte{0})), e != nil && ss.direct(e))
 	ss.garbled = ss.garbled || !ok
-	if e != nil && e.task != nil && e.task.pre != nil {
+	ofPrelude := e != nil && e.task != nil && e.task.pre != nil
+	if ofPrelude {
 		e.task.pre.told = true
 	}
-	ss.noted = append(ss.noted, r)
+	if !ss.knows(&r, ofPrelude) {
+		ss.noted = append(ss.noted, r)
+	}
+}
+
+// noteSealed keeps the number of a change that is recorded before it is made.
+func (ss *session) noteSealed(change int64) {
+	if change == 0 {
+		return
+	}
+	ss.mu.Lock()
+	ss.sealed = append(ss.sealed, change)
+	ss.mu.Unlock()
+}
+
+// knows says whether the session records itself what it is told: it has before it sent
+// what it sealed, and does when it compares what it began to verify. A client may
+// have the server reserve and begin the same by himself. mu is held.
+func (ss *session) knows(r *vault.Record, ofPrelude bool) bool {
+	if r.Outcome != vault.OutcomeOK {
+		return false
+	}
+	if i := slices.Index(ss.sealed, r.Change); i >= 0 {
+		ss.sealed = slices.Delete(ss.sealed, i, i+1)
+		return true
+	}
+	return ofPrelude && r.Action == vault.ActionVerify
 }
 
 // statementOf is the fingerprint of what an answer is owed for; 0: not known.

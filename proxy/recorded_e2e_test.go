@@ -201,7 +201,7 @@ func TestRecordsWithOlderExtension(t *testing.T) {
 			t.Errorf("%s: recorded %q, %v, want %q", tt.sql, got, err, tt.want)
 		}
 	}
-	a, err := n.core.Authenticate(t.Context(), "hvt_old", netip.MustParseAddr("127.0.0.1"))
+	a, err := n.core.Authenticate(t.Context(), "hvt_old", netip.MustParseAddr("127.0.0.1"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +280,7 @@ func TestAuditIsFull(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", sql, got, want)
 		}
 	}
-	a, err := n.core.Authenticate(t.Context(), n.AdminToken, netip.MustParseAddr("127.0.0.1"))
+	a, err := n.core.Authenticate(t.Context(), n.AdminToken, netip.MustParseAddr("127.0.0.1"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ func TestRecordsOfREST(t *testing.T) {
 	ctx := t.Context()
 	home := netip.MustParseAddr("127.0.0.1")
 	access := func(token string) *vault.Access {
-		a, err := n.core.Authenticate(ctx, token, home)
+		a, err := n.core.Authenticate(ctx, token, home, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -117,7 +117,7 @@ func TestRecordsOfREST(t *testing.T) {
 
 		{"denied", func() error { return n.core.Delete(ctx, poor, "r/a", 0) }, []string{"delete denied (denied) r/a direct"}},
 		{"no administrator", func() error { return n.core.DeleteRole(ctx, poor, "clerks") }, []string{"role_delete denied (denied) clerks direct"}},
-		{"a token that nobody has", func() error { _, err := n.core.Authenticate(ctx, "hvt_x", home); return err }, []string{"login denied (unknown)"}},
+		{"a token that nobody has", func() error { _, err := n.core.Authenticate(ctx, "hvt_x", home, nil); return err }, []string{"login denied (unknown)"}},
 	} {
 		err := tt.run()
 		got, ids := sink.takeChanges()

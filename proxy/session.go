@@ -108,6 +108,7 @@ type backState struct {
 	ahead       int                 // bytes at the buffer's front that pass as they are
 	noted       []vault.Record      // to be recorded before anything behind it goes out
 	garbled     bool                // the server has told what cannot be read
+	sealed      []int64             // changes of this transaction that are recorded, and were not told yet
 	out         []byte              // for the client, in place of what the server sent
 	outSecret   bool
 }

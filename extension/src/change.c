@@ -63,8 +63,8 @@ insert_row(int64 id, const VaultChange *change)
 }
 
 /*
- * Writes the row, and tells the node. Of a reserved one the node knows: it has
- * recorded it before it sent the value.
+ * Writes the row, and tells the node. It knows of one that it has reserved, and has
+ * recorded it before it sent the value; but a client may reserve, too.
  */
 void
 vault_log_change(const VaultChange *change)
@@ -79,8 +79,7 @@ vault_log_change(const VaultChange *change)
 	vault_spi_begin(&caller);
 	insert_row(id, change);
 	vault_spi_end(&caller);
-	if (change->reserved == 0)
-		vault_report_change(change->action, change->version, id, change->subject);
+	vault_report_change(change->action, change->version, id, change->subject);
 }
 
 /*

@@ -78,7 +78,7 @@ report_list(const text *prefix)
 		pattern[len - 1] = '\0';
 	else
 		pattern[0] = '\0';
-	vault_report("list", "ok", "-", pattern);
+	vault_report_done("list", pattern);
 }
 
 /* By name in byte order, from the prefix on. */
@@ -145,6 +145,6 @@ vault_list_versions(PG_FUNCTION_ARGS)
 		vault_missing(name);
 	}
 	vault_walk_versions(&secret.id, 0, list_version, &out);
-	vault_report("list", "ok", "-", name);
+	vault_report_done("list", name);
 	return (Datum) 0;
 }

@@ -10,15 +10,35 @@
  */
 #include "vault.h"
 
+/* Their headers need not be here for a Port that nobody looks into. */
+#undef ENABLE_GSS
+#undef USE_OPENSSL
+
 #include "access/parallel.h"
 #include "access/xact.h"
+#include "libpq/libpq.h"
 #include "libpq/pqformat.h"
+#include "tcop/pquery.h"
 #include "tcop/tcopprot.h"
+#include "utils/portal.h"
 
 #define DID "hyperion_vault.did"
 
-/* Of what changes nothing: whoever asks in a loop is heard, but not all the time. */
-#define MAX_REPORTS 1000		/* a statement */
+/*
+ * Of what was denied, and of what is missing: whoever asks in a loop is heard, but
+ * not all the time.
+ */
+#define MAX_REPORTS 1000		/* a statement, each */
+
+typedef struct Budget
+{
+	TimestampTz message;
+	int			location;		/* of the statement in the client's text */
+	int			used;
+} Budget;
+
+/* A change was reported in this transaction. */
+static bool told = false;
 
 /* "ACTION OUTCOME REASON VERSION CHANGE SUBJECT", the subject to the end. */
 static void
@@ -38,29 +58,70 @@ report(const char *action, const char *outcome, const char *reason, int32 versio
 	pfree(did);
 }
 
+/*
+ * What was done is told before it is committed: a block may commit, and be left by
+ * its client long before it ends. Who does not read is not waited for.
+ */
+static void
+tell_before_commit(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_PRE_COMMIT && told)
+		pq_flush_if_writable();
+	if (event != XACT_EVENT_PARALLEL_PRE_COMMIT && event != XACT_EVENT_PRE_PREPARE)
+		told = false;
+}
+
 void
 vault_report_change(const char *action, int32 version, int64 change, const char *subject)
 {
+	static bool registered = false;
+
+	if (!registered)
+		RegisterXactCallback(tell_before_commit, NULL);
+	registered = true;
 	report(action, "ok", "-", version, change, subject);
+	told = whereToSendOutput == DestRemote;
 }
 
-/* Something was asked for, and nothing was changed. */
+/* Something was asked for, done, and nothing was changed by it. */
+void
+vault_report_done(const char *action, const char *subject)
+{
+	report(action, "ok", "-", 0, 0, subject);
+}
+
+/* Where in the client's text the statement begins that runs now. */
+static int
+statement_location(void)
+{
+	if (ActivePortal == NULL || ActivePortal->stmts == NIL)
+		return -1;
+	return linitial_node(PlannedStmt, ActivePortal->stmts)->stmt_location;
+}
+
+static void
+report_within(Budget *b, const char *action, const char *outcome, const char *reason, const char *subject)
+{
+	TimestampTz message = GetCurrentStatementStartTimestamp();
+	int			location = statement_location();
+
+	if (b->message != message || b->location != location)
+		*b = (Budget) {message, location, 0};
+	if (b->used > MAX_REPORTS)
+		return;
+	if (b->used++ == MAX_REPORTS)
+		reason = "and_more";
+	report(action, outcome, reason, 0, 0, subject);
+}
+
+/* Something was asked for, and not done. */
 void
 vault_report(const char *action, const char *outcome, const char *reason, const char *subject)
 {
-	static TimestampTz statement = 0;
-	static int	reports = 0;
+	static Budget denied;
+	static Budget failed;
 
-	if (statement != GetCurrentStatementStartTimestamp())
-	{
-		statement = GetCurrentStatementStartTimestamp();
-		reports = 0;
-	}
-	if (reports > MAX_REPORTS)
-		return;
-	if (reports++ == MAX_REPORTS)
-		reason = "and_more";
-	report(action, outcome, reason, 0, 0, subject);
+	report_within(strcmp(outcome, "denied") == 0 ? &denied : &failed, action, outcome, reason, subject);
 }
 
 /* The client gets one answer for both; the node is told which it is. */

@@ -282,6 +282,7 @@ extern void vault_log_change(const VaultChange *change);
 /* ---- report.c ---- */
 extern void vault_report_change(const char *action, int32 version, int64 change,
 								const char *subject);
+extern void vault_report_done(const char *action, const char *subject);
 extern void vault_report(const char *action, const char *outcome, const char *reason,
 						 const char *subject);
 extern void vault_report_absent(const char *action, bool allowed, const char *name);

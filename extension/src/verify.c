@@ -105,6 +105,7 @@ vault_verify_begin(PG_FUNCTION_ARGS)
 		vault_report_absent("verify", allowed, c.name);
 		vault_missing(c.name);
 	}
+	vault_report_done("verify", c.name);
 
 	values[0] = PointerGetDatum(new_challenge(c.name));
 	values[1] = makeArrayResult(c.texts, CurrentMemoryContext);
