@@ -4,7 +4,10 @@ CREATE DATABASE regress_hv_install;
 -- Somebody's schema of that name is not taken over.
 CREATE SCHEMA vault;
 CREATE FUNCTION vault.valid_name(name text) RETURNS bool LANGUAGE sql AS 'SELECT true';
+-- 18 says in which line of a script.
+\set SHOW_CONTEXT never
 CREATE EXTENSION hyperion_vault;
+\set SHOW_CONTEXT errors
 DROP SCHEMA vault CASCADE;
 CREATE EXTENSION hyperion_vault SCHEMA public;
 
