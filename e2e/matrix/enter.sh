@@ -17,6 +17,7 @@ export BINDS
 # Its own mounts end with it, however it ends.
 exec unshare --mount bash -c '
 	set -eu
+	mount --bind "$ROOT" "$ROOT" # ip netns wants / to be a mount
 	mount -t proc proc "$ROOT/proc"
 	for dir in $BINDS; do
 		mkdir -p "$ROOT$dir"

@@ -37,7 +37,7 @@ if [ -e "$root/.made" ]; then
 fi
 mkdir -p "$roots"
 [ -x "$root/usr/bin/apt-get" ] || debootstrap --variant=minbase \
-	--include=ca-certificates,git,iproute2,procps,util-linux "$suite" "$root" "$mirror" "$script" >&2
+	--include=ca-certificates,git,procps,util-linux "$suite" "$root" "$mirror" "$script" >&2
 sources "$suite" >"$root/etc/apt/sources.list"
 # A mirror that stands still is good enough for tests.
 echo 'Acquire::Check-Valid-Until "false";' >"$root/etc/apt/apt.conf.d/50matrix"

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e && matrix
+
+package matrix
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/hyperiondb/hyperion-vault/cmd/devcluster"
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+)
+
+// oldBin has the programs of the major that is upgraded from, where both are.
+const oldBin = "/usr/lib/postgresql/15/bin"
+
+// TestPgUpgrade takes a vault from PostgreSQL 15 to this major by pg_upgrade: all
+// that was in it opens, and goes on.
+func TestPgUpgrade(t *testing.T) {
+	if _, err := os.Stat(oldBin); errors.Is(err, fs.ErrNotExist) || major(t) == 15 {
+		return // nothing to upgrade from: the document has no mark
+	}
+	check(t, "pg_upgrade from 15 with secrets inside")
+	newBin := cluster.Bin(t, "")
+	dir := filepath.Join(t.TempDir(), "kept")
+	reach(t, dir)
+	old := start(t, dir, oldBin)
+	fill(t, old)
+	data := old.Nodes[0].DataDir
+	before, cleared := tables(t, old), clearOptions(t, old)
+	if err := old.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	run := as(t, filepath.Dir(data))
+	// Since 18 initdb makes checksums unless told not to; 15's data has none.
+	next := data + ".new"
+	password := filepath.Join(filepath.Dir(data), "password")
+	write(t, password, old.SuperuserPassword)
+	run(filepath.Join(newBin, "initdb"), "--pgdata", next, "--username", "postgres", "--pwfile", password, "--auth", "scram-sha-256",
+		"--encoding", "UTF8", "--locale", "C.UTF-8", "--no-data-checksums", "--no-sync", "--no-instructions")
+	for _, d := range []string{data, next} {
+		write(t, filepath.Join(d, "pg_hba.conf"), "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\nhost replication all 127.0.0.1/32 scram-sha-256\n")
+		write(t, filepath.Join(d, "devcluster.conf"), "shared_preload_libraries = 'hyperion_vault'\nhyperion_vault.database = 'app'\n")
+	}
+	appendTo(t, filepath.Join(next, "postgresql.conf"), "\ninclude = 'devcluster.conf'\n")
+	run(filepath.Join(newBin, "pg_upgrade"), "--old-bindir", oldBin, "--new-bindir", newBin, "--old-datadir", data, "--new-datadir", next,
+		"--username", "postgres", "--link", "--socketdir", "/tmp")
+	if err := os.Rename(data, data+".old"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(next, data); err != nil {
+		t.Fatal(err)
+	}
+	now := start(t, dir, newBin)
+	defer func() { _ = now.Stop() }() // what it did was looked at
+	if got := tables(t, now); got != before {
+		t.Errorf("the vault's tables: got\n%s\nwant\n%s", got, before)
+	}
+	conn := connect(t, now.Nodes[0].Proxy, now.User, now.Password, now.Database)
+	for _, step := range [][2]string{
+		{"SELECT vault.read_secret('upgrade/a')", "second"},
+		{"SELECT vault.read_secret('upgrade/a', 1)", "first"},
+		{"SELECT pw FROM upgrade_view", "second"},
+		{"SELECT upgrade_reads()", "second"},
+		{"SELECT vault.verify_secret('upgrade/a', 'first')::text", "1"},
+		{"SELECT vault.put_secret('upgrade/a', 'third')::text", "3"},
+		{"SELECT vault.read_secret('upgrade/a')", "third"},
+		{"SELECT vault.rotate_secret('upgrade/auto')::text", "2"},
+	} {
+		if got := cluster.Text(t, conn, step[0]); got != step[1] {
+			t.Errorf("%s: got %q, want %q", step[0], got, step[1])
+		}
+	}
+	if _, err := conn.Exec(t.Context(), "CREATE TABLE kept AS SELECT vault.read_secret('upgrade/a')"); err == nil {
+		t.Error("a sealed value was stored: the event trigger is gone")
+	}
+	seen(t, "from %s%s", strings.Fields(cluster.Output(t, nil, filepath.Join(oldBin, "postgres"), "--version"))[2], cleared)
+}
+
+// clearOptions takes away what some builds of 15 note at each column, which other
+// majors refuse: with it neither pg_upgrade nor a restored dump gets past the first
+// table, whoever's it is.
+func clearOptions(t *testing.T, c *devcluster.Cluster) (said string) {
+	t.Helper()
+	for _, database := range []string{c.Database, "postgres", "template1"} {
+		super := connect(t, c.Nodes[0].Postgres, c.Superuser, c.SuperuserPassword, database)
+		tag, err := super.Exec(t.Context(), "UPDATE pg_attribute SET attoptions = NULL WHERE attoptions::text LIKE '{pg_attver=%}'")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tag.RowsAffected() > 0 {
+			said = ", after `attoptions` was cleared"
+		}
+		_ = super.Close(t.Context()) // or the server waits for it
+	}
+	return said
+}
+
+// start starts a kept cluster with the programs of bindir.
+func start(t *testing.T, dir, bindir string) *devcluster.Cluster {
+	t.Helper()
+	t.Setenv("PATH", bindir+":"+os.Getenv("PATH"))
+	binary, err := cluster.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := devcluster.Start(t.Context(), devcluster.Config{Binary: binary, Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func connect(t *testing.T, address, user, password, database string) *pgx.Conn {
+	t.Helper()
+	host, port, _ := strings.Cut(address, ":")
+	return shared.Connect(t, "host="+host+" port="+port+" user="+user+" password="+password+" dbname="+database+" sslmode=disable")
+}
+
+// fill makes one of everything that an upgrade must bring along.
+func fill(t *testing.T, c *devcluster.Cluster) {
+	t.Helper()
+	conn := connect(t, c.Nodes[0].Proxy, c.User, c.Password, c.Database)
+	for _, sql := range []string{
+		"SELECT vault.put_secret('upgrade/a', 'first')",
+		"SELECT vault.update_secret('upgrade/a', grace_period => interval '1 day')",
+		"SELECT vault.put_secret('upgrade/a', 'second')",
+		"SELECT vault.create_secret('upgrade/auto', 'automatic', rotation_interval => interval '30 days')",
+		"CREATE VIEW upgrade_view AS SELECT vault.read_secret('upgrade/a') AS pw",
+		"CREATE FUNCTION upgrade_reads() RETURNS vault.sealed LANGUAGE sql STABLE RETURN vault.read_secret('upgrade/a')",
+		"CREATE DOMAIN upgrade_domain AS vault.sealed",
+	} {
+		cluster.Exec(t, conn, sql)
+	}
+}
+
+// tables is all that the vault has stored, and the numbers that must not change.
+func tables(t *testing.T, c *devcluster.Cluster) string {
+	t.Helper()
+	super := connect(t, c.Nodes[0].Postgres, c.Superuser, c.SuperuserPassword, c.Database)
+	var all []string
+	for _, query := range []string{
+		"SELECT vault_id, kms_key_ids FROM vault.meta", "TABLE vault.secrets", "TABLE vault.secret_versions", "TABLE vault.grants",
+		"TABLE vault.admin_tokens", "SELECT oid, typname FROM pg_type WHERE typname IN ('sealed', '_sealed', 'upgrade_domain')",
+		"SELECT extversion FROM pg_extension WHERE extname = 'hyperion_vault'",
+	} {
+		all = append(all, cluster.Text(t, super, "SELECT coalesce(string_agg(r::text, E'\\n' ORDER BY r::text), '') FROM ("+query+") r"))
+	}
+	return strings.Join(all, "\n")
+}
+
+// as returns what runs a program that must work, in a directory, as the user that
+// servers run as.
+func as(t *testing.T, dir string) func(program string, args ...string) {
+	t.Helper()
+	var credential *syscall.Credential
+	if os.Geteuid() == 0 {
+		found, err := user.Lookup("postgres")
+		if err != nil {
+			t.Fatal(err)
+		}
+		uid, uidErr := strconv.ParseUint(found.Uid, 10, 32)
+		gid, gidErr := strconv.ParseUint(found.Gid, 10, 32)
+		if err := errors.Join(uidErr, gidErr); err != nil {
+			t.Fatal(err)
+		}
+		credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		if err := os.Chown(dir, int(uid), int(gid)); err != nil { //nolint:gosec // numbers of a user
+			t.Fatal(err)
+		}
+	}
+	return func(program string, args ...string) {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), program, args...) //nolint:gosec // PostgreSQL's own
+		cmd.Dir, cmd.Env = dir, []string{"PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", "HOME=" + dir}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			logs, _ := filepath.Glob(filepath.Join(dir, "*", "pg_upgrade_output.d", "*", "log", "*")) // perhaps none
+			for _, log := range logs {
+				text, _ := os.ReadFile(log) // what there is
+				out = append(out, text[max(0, len(text)-2000):]...)
+			}
+			t.Fatalf("%s: %v\n%s", filepath.Base(program), err, out)
+		}
+	}
+}
+
+// reach makes a directory that servers' user can enter, and those above it.
+func reach(t *testing.T, dir string) {
+	t.Helper()
+	for d := filepath.Dir(dir); d != "/" && d != os.TempDir(); d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o711); err != nil { //nolint:gosec // a directory
+			t.Fatal(err)
+		}
+	}
+}
+
+// write replaces what a file of the servers' user says.
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil { //nolint:gosec // of a scratch cluster
+		t.Fatal(err)
+	}
+}
+
+func appendTo(t *testing.T, path, text string) {
+	t.Helper()
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, string(before)+text)
+}
