@@ -18,8 +18,9 @@ type Transcript struct {
 	// Name is its first comment.
 	Name string
 	// Node, if not empty, is what the node says where it differs by design, and
-	// Server what PostgreSQL 15 says there; "..." stands for anything.
-	Node, Server string
+	// Server what PostgreSQL says there, Server18 from 18 on if that is something
+	// else; "..." stands for anything.
+	Node, Server, Server18 string
 	// Paced says why it cannot be sent without reading in between, NoPuts why a
 	// put may not stand between its steps, Plain why nothing of the vault's may.
 	Paced, NoPuts, Plain string
@@ -173,6 +174,8 @@ func (p *parser) directive(text string) error {
 		p.t.Node = strings.TrimSpace(p.t.Node + " " + rest)
 	case "server":
 		p.t.Server = strings.TrimSpace(p.t.Server + " " + rest)
+	case "server18":
+		p.t.Server18 = strings.TrimSpace(p.t.Server18 + " " + rest)
 	case "paced":
 		p.t.Paced = rest
 	case "no-puts":
