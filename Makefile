@@ -106,6 +106,13 @@ ROTATION_ARGS ?= -secrets 200 -longest 5s -for 3m
 rotation: build install-extension ## rotate 200 secrets every 1-5 s on three nodes for 3 min while nodes and the primary are killed or stopped (ROTATION_ARGS=; e2e does it once on 40)
 	$(GO) test -tags e2e -count=1 -v -timeout 0 ./e2e/rotation -run '^TestExactlyOnce$$' $(ROTATION_ARGS)
 
+# Not part of `make test`: it makes roots with other releases of Debian.
+MAJORS ?= 15 17 18
+
+.PHONY: matrix
+matrix: build $(LOCAL_KMS) ## extension and e2e with PostgreSQL 15, 17 and 18 (MAJORS=18), upgrades between them and of ours; an hour and 4 GB each; writes docs/COMPATIBILITY.md
+	e2e/matrix/run.sh $(MAJORS)
+
 TEST_STEPS := lint unit installcheck e2e verify
 
 .PHONY: test

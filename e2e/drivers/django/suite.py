@@ -4,8 +4,10 @@ import io
 import os
 import sys
 
-import django
-from django.conf import settings
+sys.modules["psycopg"] = None  # which newer ones would take first
+
+import django  # noqa: E402
+from django.conf import settings  # noqa: E402
 
 settings.configure(
     USE_TZ=True,

@@ -191,9 +191,14 @@ def copy_in():
     with fails("22P02"):
         with cursor.copy("COPY copied FROM STDIN") as copy:
             copy.write("bad\tx\n")
-    with fails("57014"):
+    # Newer ones raise the program's own error instead of the server's.
+    try:
         with cursor.copy("COPY copied FROM STDIN") as copy:
             raise ZeroDivisionError
+    except (ZeroDivisionError, psycopg.errors.QueryCanceled):
+        pass
+    else:
+        raise AssertionError("an abandoned COPY went on")
     equal(one(conn.execute("SELECT count(*) FROM copied")), 20_001)
 
 
