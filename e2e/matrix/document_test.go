@@ -86,7 +86,7 @@ func TestCompatibilityDoc(t *testing.T) {
 		t.Fatal(err)
 	}
 	made := marked.ReplaceAllString(string(text), "${1}"+strings.ReplaceAll(b.String(), "$", "$$")+"${2}")
-	if err := os.WriteFile(document, []byte(made), 0o644); err != nil { //nolint:gosec // a document
+	if err := os.WriteFile(document, []byte(made), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -227,7 +227,7 @@ func TestUpgradeOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 		// As a package does: processes keep the file that they run.
-		if err := os.WriteFile(program+".new", text, 0o755); err != nil { //nolint:gosec // a program
+		if err := os.WriteFile(program+".new", text, 0o755); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.Rename(program+".new", program); err != nil {

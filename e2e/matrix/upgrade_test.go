@@ -176,13 +176,13 @@ func as(t *testing.T, dir string) func(program string, args ...string) {
 			t.Fatal(err)
 		}
 		credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-		if err := os.Chown(dir, int(uid), int(gid)); err != nil { //nolint:gosec // numbers of a user
+		if err := os.Chown(dir, int(uid), int(gid)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return func(program string, args ...string) {
 		t.Helper()
-		cmd := exec.CommandContext(t.Context(), program, args...) //nolint:gosec // PostgreSQL's own
+		cmd := exec.CommandContext(t.Context(), program, args...)
 		cmd.Dir, cmd.Env = dir, []string{"PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", "HOME=" + dir}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -200,7 +200,7 @@ func as(t *testing.T, dir string) func(program string, args ...string) {
 func reach(t *testing.T, dir string) {
 	t.Helper()
 	for d := filepath.Dir(dir); d != "/" && d != os.TempDir(); d = filepath.Dir(d) {
-		if err := os.Chmod(d, 0o711); err != nil { //nolint:gosec // a directory
+		if err := os.Chmod(d, 0o711); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -209,7 +209,7 @@ func reach(t *testing.T, dir string) {
 // write replaces what a file of the servers' user says.
 func write(t *testing.T, path, text string) {
 	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil { //nolint:gosec // of a scratch cluster
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
