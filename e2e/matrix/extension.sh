@@ -12,6 +12,8 @@ build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 chmod 755 "$build"
 cp -a "$source/." "$build"
+# What another run has installed is not today's.
+rm -f "$("$PG_CONFIG" --sharedir)"/extension/hyperion_vault*
 make -s -C "$build" clean
 make -s -C "$build" all install
 [ "${SUITES:-yes}" = no ] || "$build/test/run.sh"
