@@ -33,8 +33,13 @@ func TestPgUpgrade(t *testing.T) {
 	}
 	check(t, "pg_upgrade from 15 with secrets inside")
 	newBin := cluster.Bin(t, "")
-	dir := filepath.Join(t.TempDir(), "kept")
-	reach(t, dir)
+	// Not below a directory that servers' user cannot enter.
+	dir := filepath.Join("/var/tmp", "hyperion-vault-upgrade-"+strconv.Itoa(os.Getpid()))
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
 	old := start(t, dir, oldBin)
 	fill(t, old)
 	data := old.Nodes[0].DataDir
@@ -192,16 +197,6 @@ func as(t *testing.T, dir string) func(program string, args ...string) {
 				out = append(out, text[max(0, len(text)-2000):]...)
 			}
 			t.Fatalf("%s: %v\n%s", filepath.Base(program), err, out)
-		}
-	}
-}
-
-// reach makes a directory that servers' user can enter, and those above it.
-func reach(t *testing.T, dir string) {
-	t.Helper()
-	for d := filepath.Dir(dir); d != "/" && d != os.TempDir(); d = filepath.Dir(d) {
-		if err := os.Chmod(d, 0o711); err != nil {
-			t.Fatal(err)
 		}
 	}
 }
