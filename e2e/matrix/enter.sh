@@ -15,6 +15,7 @@ BINDS="$here $(go env GOROOT) $(go env GOMODCACHE) $(go env GOCACHE) /tmp /dev /
 export BINDS
 
 # Its own mounts end with it, however it ends.
+# shellcheck disable=SC2016 # the inner shell's
 exec unshare --mount bash -c '
 	set -eu
 	mount --bind "$ROOT" "$ROOT" # ip netns wants / to be a mount

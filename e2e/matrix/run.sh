@@ -14,7 +14,10 @@ repo=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$repo"
 here=$repo/e2e/matrix
 read -ra majors <<<"${*:-15 17 18}"
-read -ra packages <<<"${MATRIX_PACKAGES:-./e2e/... ./rewrite ./proxy ./proxy/vault/... ./cmd/devcluster/... ./cmd/hyperion-vault/...}"
+# As `make e2e`, but for what is of the versions of others' programs.
+packages=(./rewrite ./proxy ./proxy/vault/... ./cmd/devcluster/... ./cmd/hyperion-vault/...)
+mapfile -t -O "${#packages[@]}" packages < <(go list -tags e2e,matrix ./e2e/... | grep -v '/e2e/reporting$')
+[ -z "${MATRIX_PACKAGES:-}" ] || read -ra packages <<<"$MATRIX_PACKAGES"
 
 # The last program that knew nothing of today's version of the extension.
 version=$(sed -n "s/^default_version = '\(.*\)'/\1/p" extension/hyperion_vault.control)
