@@ -23,7 +23,7 @@ const (
 )
 
 var (
-	marked   = regexp.MustCompile(`(?s)(<!-- made by make matrix -->\n\n).*?(\n<!-- end -->)`)
+	marked   = regexp.MustCompile(`(?s)(<!-- made by make matrix -->\n).*?(<!-- end -->)`)
 	allOf    = regexp.MustCompile(`All (\d+) tests passed`)
 	byScript = regexp.MustCompile(`(?m)^ok [a-z_]+$`)
 )
@@ -85,7 +85,10 @@ func TestCompatibilityDoc(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	made := marked.ReplaceAllString(string(text), "${1}"+strings.ReplaceAll(b.String(), "$", "$$")+"${2}")
+	if !marked.Match(text) {
+		t.Fatalf("%s has no place for the table", document)
+	}
+	made := marked.ReplaceAllString(string(text), "${1}\n"+strings.ReplaceAll(b.String(), "$", "$$")+"\n${2}")
 	if err := os.WriteFile(document, []byte(made), 0o644); err != nil {
 		t.Fatal(err)
 	}
