@@ -275,7 +275,7 @@ def notify():
     equal([(n.payload, n.pid) for n in mine], [("mine", conn.info.backend_pid)])
     other = connect()
     pid = one(other.execute("SELECT pg_backend_pid() FROM pg_notify('psycopg_channel', 'theirs')"))
-    got = next(conn.notifies())
+    got = next(n for n in conn.notifies() if n.payload != "mine")  # 3.2 gives what the handler had once more
     equal((got.payload, got.pid), ("theirs", pid))
     other.close()
 
