@@ -155,7 +155,7 @@ BEGIN
 		RAISE EXCEPTION 'audit records of that age are kept' USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'hyperion_vault.audit_min_age in the server''s configuration is the age from which on they may be deleted.';
 	END IF;
-	-- One at a time; nothing else waits for this lock.
+	-- One at a time; of others only VACUUM and ANALYZE of this small table wait.
 	LOCK TABLE vault.audit_anchors IN SHARE UPDATE EXCLUSIVE MODE;
 	-- Of a node that is no more the last head will do, later: its time is the node's word.
 	INSERT INTO vault.audit_anchors (node_id, seq, hash, public_key, signature, at)

@@ -4,13 +4,20 @@ package vault
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// pruneEvery is how often old records are deleted from the vault.
-const pruneEvery = time.Hour
+const (
+	// pruneEvery is how often old records are deleted from the vault.
+	pruneEvery = time.Hour
+
+	// pruneTimeout is for one transaction, of 100,000 rows. A write's is what ends it
+	// at the node; with the store's it would end at the same row each time.
+	pruneTimeout = writeTimeout
+)
 
 // KeepPruning deletes audit records from the vault that are older than is given, until
 // ctx ends. Each node does; the server has a bound of its own.
@@ -45,6 +52,10 @@ func (v *Vault) pruneAudit(ctx context.Context, before time.Time) (deleted int64
 	for {
 		var n int64
 		err := v.transact(ctx, "", nil, func(ctx context.Context, tx pgx.Tx) error {
+			var set string
+			if _, err := v.one(ctx, tx, []any{&set}, sqlPruneTime, strconv.FormatInt(pruneTimeout.Milliseconds(), 10)); err != nil {
+				return err
+			}
 			_, err := v.one(ctx, tx, []any{&n}, sqlAuditPrune, before)
 			return err
 		}, nil)

@@ -87,6 +87,9 @@ func TestShipLog(t *testing.T) {
 	_, err = v.pruneAudit(t.Context(), time.Now())
 	wantKind(t, err, KindInvalid)
 	run(t, c, "LOAD 'hyperion_vault'", "ALTER SYSTEM SET hyperion_vault.audit_min_age = 0", "SELECT pg_catalog.pg_reload_conf()")
+	run(t, c, `CREATE FUNCTION public.in_time() RETURNS trigger LANGUAGE plpgsql AS
+ $$BEGIN ASSERT current_setting('statement_timeout') = '20s'; RETURN NULL; END$$`,
+		"CREATE TRIGGER in_time BEFORE DELETE ON vault.audit_log EXECUTE FUNCTION public.in_time()")
 	eventually(t, "records to be deleted", func() bool {
 		v.store.pool.Reset()
 		n, err := v.pruneAudit(t.Context(), time.Now())

@@ -22,6 +22,7 @@ const (
  $10::pg_catalog.text[], $11::pg_catalog.text[], $12::pg_catalog.text[], $13::pg_catalog.int4[], $14::pg_catalog.text[], $15::pg_catalog.bool[],
  $16::pg_catalog.text[], $17::pg_catalog.int8[], $18::pg_catalog.int8[], $19::pg_catalog.bytea[], $20, $21, $22) a`
 	sqlAuditPrune = `SELECT vault.prune_audit($1)`
+	sqlPruneTime  = `SELECT pg_catalog.set_config('statement_timeout', $1, true)`
 )
 
 // An auditLog is where the chain is shipped to.
