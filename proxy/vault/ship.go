@@ -207,9 +207,6 @@ func (s *shipper) resume(ctx context.Context) error {
 	if s.cursor != nil && (at == s.at || s.gap) {
 		return nil
 	}
-	if at.Seq < s.at.Seq {
-		s.log.WarnContext(ctx, "the vault has lost audit records, which are shipped again", "from", at.Seq+1, "to", s.at.Seq)
-	}
 	s.leave()
 	cursor, err := s.spool.Cursor(at)
 	s.gap = errors.Is(err, audit.ErrGone)
@@ -219,6 +216,9 @@ func (s *shipper) resume(ctx context.Context) error {
 	s.refuse(ctx, err)
 	if err != nil {
 		return err
+	}
+	if !s.gap && at.Seq < s.at.Seq {
+		s.log.WarnContext(ctx, "the vault has lost audit records, which are shipped again", "from", at.Seq+1, "to", s.at.Seq)
 	}
 	s.cursor, s.at = cursor, at
 	return nil

@@ -85,8 +85,8 @@ func TestShipAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.shipped(0)
-		if !strings.Contains(w.said.String(), fmt.Sprintf("from=%d to=101", to+1)) {
-			t.Errorf("it says %s", w.said.String())
+		if said := w.said.String(); strings.Count(said, "has lost") != 1 || !strings.Contains(said, fmt.Sprintf("from=%d to=101", to+1)) {
+			t.Errorf("it says %s", said)
 		}
 	}
 }
@@ -127,6 +127,9 @@ func TestShipGap(t *testing.T) {
 	want := fmt.Sprintf("records 6 to %d; timeline 3 to 4", oldest)
 	if len(reasons) != 1 || reasons[0] != want {
 		t.Errorf("recorded: got %q, want %q", reasons, want)
+	}
+	if said := w.said.String(); strings.Count(said, "has lost") != 1 || !strings.Contains(said, "keeps no more") {
+		t.Errorf("it says %s", said)
 	}
 	w.read(1)
 	if err := w.ship(); err != nil {
@@ -193,9 +196,14 @@ func TestShipForked(t *testing.T) {
 		t.Fatal(err)
 	}
 	own := w.log.head
-	w.log.head = audit.Position{Seq: 100, Hash: audit.Hash{1}}
-	if err := w.ship(); !errors.Is(err, audit.ErrForked) {
-		t.Fatalf("got %v, want %v", err, audit.ErrForked)
+	for _, other := range []uint64{100, 1} {
+		w.log.head = audit.Position{Seq: other, Hash: audit.Hash{1}}
+		if err := w.ship(); !errors.Is(err, audit.ErrForked) {
+			t.Fatalf("got %v, want %v", err, audit.ErrForked)
+		}
+	}
+	if said := w.said.String(); strings.Contains(said, "has lost") {
+		t.Errorf("it says %s", said)
 	}
 	w.read(1)
 
