@@ -117,7 +117,7 @@ func run(ctx context.Context, args []string, std *streams) int {
 	}
 	err = parsed.Run()
 	var fault *faultError
-	var blind *blindError
+	var unread *blindError
 	switch {
 	case err == nil:
 		return exitOK
@@ -125,7 +125,7 @@ func run(ctx context.Context, args []string, std *streams) int {
 		return exitFault
 	case errors.As(err, &fault):
 		return fail(std, exitUsage, err)
-	case errors.As(err, &blind):
+	case errors.As(err, &unread):
 		return fail(std, exitBlind, err)
 	default:
 		return fail(std, exitFault, err)

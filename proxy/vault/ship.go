@@ -73,7 +73,7 @@ type shipper struct {
 	node     audit.NodeID
 	mode     ShipMode
 	log      *slog.Logger
-	failed   func(kind string)
+	failed   func(cause string)
 	timeline func() uint32
 	state    *shipState
 

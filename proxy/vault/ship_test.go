@@ -54,8 +54,8 @@ func TestShipFaults(t *testing.T) {
 			w := newShipWorld(t)
 			w.read(3)
 			test.hurt(w.log)
-			if err := w.ship(); shipKind(err) != test.want {
-				t.Fatalf("got %v (%s), want %s", err, shipKind(err), test.want)
+			if err := w.ship(); shipCause(err) != test.want {
+				t.Fatalf("got %v (%s), want %s", err, shipCause(err), test.want)
 			}
 			if got := w.spool.Status().Shipped; got != 0 {
 				t.Errorf("%d count as shipped, which nobody has read back", got)

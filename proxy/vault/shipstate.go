@@ -23,8 +23,8 @@ const (
 	shipMoved     = "moved"     // the vault does not stand where it was left: once is well
 )
 
-// shipKind is what an error of shipping is counted as; empty: none.
-func shipKind(err error) string {
+// shipCause is what an error of shipping is counted as; empty: none.
+func shipCause(err error) string {
 	var spool *audit.Error
 	switch {
 	case err == nil:
@@ -59,14 +59,14 @@ func (v *Vault) Shipping() Shipping { return v.shipping.read(time.Now()) }
 type shipState struct {
 	mu    sync.Mutex
 	err   error
-	kind  string
+	cause string
 	since time.Time // since when records have been waiting; zero: none are
 }
 
 func (s *shipState) read(now time.Time) Shipping {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := Shipping{Err: s.err, Alarm: s.kind == shipForked || s.kind == shipConflict || s.kind == shipSpool}
+	out := Shipping{Err: s.err, Alarm: s.cause == shipForked || s.cause == shipConflict || s.cause == shipSpool}
 	if !s.since.IsZero() {
 		out.Waited = now.Sub(s.since)
 	}
@@ -86,11 +86,11 @@ func (s *shipState) wait(waiting bool) {
 }
 
 // set keeps how a round ended, and returns how the one before did.
-func (s *shipState) set(err error, kind string) (before string) {
+func (s *shipState) set(err error, cause string) (before string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before = s.kind
-	s.err, s.kind = err, kind
+	before = s.cause
+	s.err, s.cause = err, cause
 	if err == nil {
 		s.since = time.Time{} // some have arrived
 	}
@@ -99,13 +99,13 @@ func (s *shipState) set(err error, kind string) (before string) {
 
 // note keeps how a round ended, and logs it once.
 func (s *shipper) note(ctx context.Context, err error) {
-	kind := shipKind(err)
-	before := s.state.set(err, kind)
+	cause := shipCause(err)
+	before := s.state.set(err, cause)
 	if err != nil {
-		s.failed(kind)
+		s.failed(cause)
 	}
 	switch {
-	case kind == before:
+	case cause == before:
 	case err == nil:
 		s.log.InfoContext(ctx, "audit records are shipped")
 	default:
@@ -113,6 +113,6 @@ func (s *shipper) note(ctx context.Context, err error) {
 		if s.state.read(time.Now()).Alarm {
 			level = slog.LevelError
 		}
-		s.log.LogAttrs(ctx, level, "audit records are not shipped now", append([]slog.Attr{slog.String("cause", kind)}, errAttrs(err)...)...)
+		s.log.LogAttrs(ctx, level, "audit records are not shipped now", append([]slog.Attr{slog.String("cause", cause)}, errAttrs(err)...)...)
 	}
 }

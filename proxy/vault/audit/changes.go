@@ -43,7 +43,7 @@ func (v *verifier) compare(ctx context.Context, changes iter.Seq2[Change, error]
 			young++
 			continue
 		default:
-			v.report.add(&v.report.Findings, Finding{Kind: Outside, Change: c.ID, Detail: c.text()})
+			v.report.add(&v.report.Findings, Finding{Kind: NotThroughNode, Change: c.ID, Detail: c.text()})
 		}
 		v.report.Compared++
 	}
@@ -51,15 +51,15 @@ func (v *verifier) compare(ctx context.Context, changes iter.Seq2[Change, error]
 		v.report.add(&v.report.Notes, Finding{Kind: kind, Detail: fmt.Sprintf(format, args...)})
 	}
 	if older > 0 {
-		note(Unknown, "changes that are older than the records, which say nothing of them: %d", older)
+		note(NotCompared, "changes that are older than the records, which say nothing of them: %d", older)
 	}
 	if young > 0 {
-		note(Unknown, "changes that have no record yet, and are less than %s old: %d", v.demands.Grace, young)
+		note(NotCompared, "changes that have no record yet, and are less than %s old: %d", v.demands.Grace, young)
 	}
 	if v.named.full {
-		v.report.add(&v.report.Findings, Finding{Kind: Unknown, Detail: "the records name changes whose numbers no sequence makes"})
+		v.report.add(&v.report.Findings, Finding{Kind: NotCompared, Detail: "the records name changes whose numbers no sequence makes"})
 	} else if n, list := v.named.list(first); n > 0 {
-		note(Undone, "%d that records name, rolled back, not yet committed, or removed: %s", n, list)
+		note(ChangeMissing, "%d that records name, rolled back, not yet committed, or removed: %s", n, list)
 	}
 	return nil
 }

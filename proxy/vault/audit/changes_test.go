@@ -47,7 +47,7 @@ func TestNamingsAreBounded(t *testing.T) {
 	if err := v.compare(t.Context(), each([]Change{{ID: 1 << 40, At: testTime}, {ID: 1 << 41, At: testTime}})); err != nil {
 		t.Fatal(err)
 	}
-	if f := v.report.Findings; len(f) != 1 || f[0].Kind != Unknown {
+	if f := v.report.Findings; len(f) != 1 || f[0].Kind != NotCompared {
 		t.Errorf("got %+v, want that they cannot be compared", f)
 	}
 }

@@ -138,7 +138,7 @@ func (v *verifier) explain() {
 		}
 		gone[m.finding] = true
 		v.report.add(&v.report.Notes, Finding{
-			Kind: Restore, Node: f.Node, Seq: m.by,
+			Kind: LostByRestore, Node: f.Node, Seq: m.by,
 			Detail: fmt.Sprintf("%s not there, and record %d says why: %q", span(m.from, m.to), m.by, m.reason),
 		})
 	}

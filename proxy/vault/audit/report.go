@@ -9,27 +9,27 @@ type Kind string
 
 // What evidence may have suffered.
 const (
-	Removed   Kind = "removed"            // records are missing
-	CutOff    Kind = "cut off"            // a head is known of a record that is not there any more
-	Inserted  Kind = "inserted"           // a record that is not of the chain, or is there twice
-	Changed   Kind = "changed"            // a record is not what its hash says
-	Reordered Kind = "reordered"          // a record is not in its place
-	Rewritten Kind = "rewritten"          // from there on it is another chain
-	Forked    Kind = "forked"             // two chains of one node
-	Untrusted Kind = "untrusted"          // nothing that is trusted speaks for it
-	Withheld  Kind = "withheld"           // contents are not there; a note if the node has said so
-	Damaged   Kind = "damaged"            // a spool's file is not as a node leaves it
-	Outside   Kind = "not through a node" // a change that no record names
-	Unknown   Kind = "not compared"       // changes and records; a note if they are of different times
+	Removed        Kind = "removed"            // records are missing
+	CutOff         Kind = "cut off"            // a head is known of a record that is not there any more
+	Inserted       Kind = "inserted"           // a record that is not of the chain, or is there twice
+	Changed        Kind = "changed"            // a record is not what its hash says
+	Reordered      Kind = "reordered"          // a record is not in its place
+	Rewritten      Kind = "rewritten"          // from there on it is another chain
+	Forked         Kind = "forked"             // two chains of one node
+	Untrusted      Kind = "untrusted"          // nothing that is trusted speaks for it
+	Withheld       Kind = "withheld"           // contents are not there; a note if the node has said so
+	Damaged        Kind = "damaged"            // a spool's file is not as a node leaves it
+	NotThroughNode Kind = "not through a node" // a change that no record names
+	NotCompared    Kind = "not compared"       // changes and records; a note if they are of different times
 )
 
 // What is to be known of evidence with which nothing is wrong: notes.
 const (
-	Lost    Kind = "may be missing"  // the machine went down in batch mode
-	Clock   Kind = "clock"           // it was set
-	Pruned  Kind = "pruned"          // records were deleted for their age, or left out of an export
-	Restore Kind = "lost by restore" // records that the vault lost, as the node has recorded
-	Undone  Kind = "change missing"  // a record names a change that is not there
+	MayBeMissing  Kind = "may be missing"  // the machine went down in batch mode
+	Clock         Kind = "clock"           // it was set
+	Pruned        Kind = "pruned"          // records were deleted for their age, or left out of an export
+	LostByRestore Kind = "lost by restore" // records that the vault lost, as the node has recorded
+	ChangeMissing Kind = "change missing"  // a record names a change that is not there
 )
 
 // Finding is one thing that is wrong, or to be known.

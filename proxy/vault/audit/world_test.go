@@ -212,7 +212,7 @@ func (w *world) check(t *testing.T, sys *memSystem, crashed bool) {
 	}
 	lost := 0
 	for _, n := range report.Notes {
-		if n.Kind == Lost {
+		if n.Kind == MayBeMissing {
 			lost++
 		}
 	}
