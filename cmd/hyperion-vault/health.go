@@ -254,12 +254,7 @@ func (n *node) partGauges() []prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: "hyperion_vault", Name: "part_usable", Help: "1 if the part could be used when it was last asked.",
 			ConstLabels: prometheus.Labels{"part": part},
-		}, func() float64 {
-			if usable() {
-				return 1
-			}
-			return 0
-		})
+		}, func() float64 { return oneIf(usable()) })
 	}
 	return []prometheus.Collector{
 		gauge("server", func() bool { return n.vault.Health().Err == nil }),

@@ -96,7 +96,8 @@ func (n *node) auditText(public string) string {
 	return text
 }
 
-// spoolGauges show the spool to Prometheus.
+// spoolGauges show the spool and its shipping to Prometheus. With part_usable they tell
+// what /readyz does.
 func (n *node) spoolGauges() []prometheus.Collector {
 	opts := func(name, help string) prometheus.Opts {
 		return prometheus.Opts{Namespace: "hyperion_vault", Subsystem: "audit", Name: name, Help: help}
@@ -109,8 +110,19 @@ func (n *node) spoolGauges() []prometheus.Collector {
 		gauge("durable_record", "Number of the last record that is synced to the disk.", func(s audit.Status) float64 { return float64(s.Durable) }),
 		gauge("shipped_record", "Number of the last record that was read back from the vault.", func(s audit.Status) float64 { return float64(s.Shipped) }),
 		gauge("segments", "Files of the spool.", func(s audit.Status) float64 { return float64(s.Segments) }),
+		gauge("low_space", "1 if less than VAULT_AUDIT_LOW_SPACE is left on the spool's disk.", func(s audit.Status) float64 { return oneIf(s.Low) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts(opts("ship_alarm", "1 if records are not shipped and somebody has to look: see the node's log.")),
+			func() float64 { return oneIf(n.vault.Shipping().Alarm) }),
 		gauge("free_bytes", "Space left on the spool's disk, as of the last look.", func(s audit.Status) float64 { return float64(s.Free) }),
 	}
+}
+
+// oneIf is how Prometheus says yes and no.
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 // checkSpool says what a start would find in the node's directory, and in the vault.
