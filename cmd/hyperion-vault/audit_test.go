@@ -109,6 +109,8 @@ func TestAuditVerify(t *testing.T) {
 		"a wrong trust":      {"", []string{"--spool", dir, "--trust", whole}, exitUsage, []string{"--trust", "line 1"}},
 		"two places":         {"", []string{"--spool", dir, "--export", whole}, exitUsage, []string{"name one"}},
 		"two other places":   {"", []string{"--spool", dir, "--database", "x"}, exitUsage, []string{"name one"}},
+		"stdin twice":        {export, []string{"--export", "-", "--heads", "-", "--trust", trust}, exitUsage, []string{"stdin can be read once"}},
+		"heads twice":        {export, []string{"--export", whole, "--heads", "-", "--heads", "-"}, exitUsage, []string{"stdin can be read once"}},
 		"a negative age":     {"", []string{"--spool", dir, "--min-age", "-1h"}, exitUsage, []string{"--min-age"}},
 	} {
 		t.Run(name, func(t *testing.T) {

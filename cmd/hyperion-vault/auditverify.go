@@ -36,6 +36,9 @@ func (c *auditVerifyCommand) Run(ctx context.Context, std *streams) error {
 	if c.MinAge < 0 || c.Grace < 0 {
 		return faultf("--min-age %v, --grace %v: they should be times like 2160h and 5m", c.MinAge, c.Grace)
 	}
+	if c.readsStdin() > 1 {
+		return faultf("--export and --heads name - more than once: stdin can be read once")
+	}
 	demands := audit.Demands{MinAge: c.MinAge, Grace: c.Grace, Part: c.Part || c.Spool != ""}
 	var err error
 	if demands.Trust, err = c.trust(); err != nil {
@@ -56,6 +59,16 @@ func (c *auditVerifyCommand) Run(ctx context.Context, std *streams) error {
 		_, _ = fmt.Fprintln(std.err, "hyperion-vault: no key is trusted: --trust names a file with a line for each node") // nobody to tell
 	}
 	return errReported
+}
+
+// readsStdin counts the flags that name stdin.
+func (c *auditVerifyCommand) readsStdin() (n int) {
+	for _, path := range append([]string{c.Export}, c.Heads...) {
+		if path == "-" {
+			n++
+		}
+	}
+	return n
 }
 
 func (c *auditVerifyCommand) trust() (audit.Trust, error) {

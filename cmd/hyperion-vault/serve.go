@@ -44,6 +44,9 @@ type serveCommand struct {
 
 // Run builds the node and keeps it until the context ends.
 func (c *serveCommand) Run(ctx context.Context, std *streams) (err error) {
+	if c.Check && c.NewIdentity {
+		return faultf("--check changes nothing, and --new-identity does: name one")
+	}
 	v, warnings, err := load(&c.Settings, std.environ, c.Config)
 	if err != nil {
 		return err

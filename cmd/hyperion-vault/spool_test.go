@@ -5,6 +5,7 @@ package main
 import (
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,6 +13,14 @@ import (
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
 )
+
+// TestCheckChangesNothing: who asks for a new identity with --check does not get it
+// unsaid.
+func TestCheckChangesNothing(t *testing.T) {
+	if code, _, errs := command(t, "", "serve", "--check", "--new-identity"); code != exitUsage || !strings.Contains(errs, "name one") {
+		t.Errorf("got %d: %s", code, errs)
+	}
+}
 
 // TestSpoolGauges: alarms that hear Prometheus learn what /readyz says.
 func TestSpoolGauges(t *testing.T) {
