@@ -303,27 +303,33 @@ func (a *auditedServer) checkTampering(t *testing.T, node audit.NodeID, heads st
 	}
 	t.Run("rewritten and signed", func(t *testing.T) {
 		a.exec(t, strings.ReplaceAll(rewrite, "$1", "'"+id+"'"))
-		a.exec(t, "SELECT public.rehash($1, 20)", [16]byte(node))
-		key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{9}, ed25519.SeedSize))
-		at := time.Now().Truncate(time.Microsecond)
-		var hash []byte
-		for _, table := range []string{"audit_heads", "audit_anchors"} {
-			var seq uint64
-			if err := a.conn.QueryRow(t.Context(), "SELECT l.seq, l.hash FROM vault."+table+" h JOIN vault.audit_log l USING (node_id, seq) WHERE node_id = $1", [16]byte(node)).Scan(&seq, &hash); err != nil {
-				t.Fatal(err)
-			}
-			public, signature := signHead(key, node, seq, hash, at)
-			a.exec(t, "UPDATE vault."+table+" SET hash = $2, at = $3, public_key = $4, signature = $5 WHERE node_id = $1", [16]byte(node), hash, at, public, signature)
-		}
-		code, said := a.verify(t)
-		if code != exitFault || !strings.Contains(said, "which is not trusted") || strings.Contains(said, "wrong signature") {
-			t.Errorf("exit code %d: %s, want a key that is not trusted", code, said)
-		}
-		a.undo(t)
+		a.checkSigned(t, node)
 	})
 	if code, said := a.verify(t); code != exitOK {
 		t.Fatalf("the tables are not as before: %s", said)
 	}
+}
+
+// checkSigned computes a changed chain anew, and signs it with another key.
+func (a *auditedServer) checkSigned(t *testing.T, node audit.NodeID) {
+	t.Helper()
+	a.exec(t, "SELECT public.rehash($1, 20)", [16]byte(node))
+	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{9}, ed25519.SeedSize))
+	at := time.Now().Truncate(time.Microsecond)
+	var hash []byte
+	for _, table := range []string{"audit_heads", "audit_anchors"} {
+		var seq uint64
+		if err := a.conn.QueryRow(t.Context(), "SELECT l.seq, l.hash FROM vault."+table+" h JOIN vault.audit_log l USING (node_id, seq) WHERE node_id = $1", [16]byte(node)).Scan(&seq, &hash); err != nil {
+			t.Fatal(err)
+		}
+		public, signature := signHead(key, node, seq, hash, at)
+		a.exec(t, "UPDATE vault."+table+" SET hash = $2, at = $3, public_key = $4, signature = $5 WHERE node_id = $1", [16]byte(node), hash, at, public, signature)
+	}
+	code, said := a.verify(t)
+	if code != exitFault || !strings.Contains(said, "which is not trusted") || strings.Contains(said, "wrong signature") {
+		t.Errorf("exit code %d: %s, want a key that is not trusted", code, said)
+	}
+	a.undo(t)
 }
 
 // undo puts the tables back.

@@ -253,44 +253,16 @@ func (n *node) run(ctx context.Context) error {
 	}
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx)) // outlives the drain
 	defer stopWork()
-	var wg sync.WaitGroup
-	failed := make(chan error, 1)
-	background := func(f func() error) {
-		wg.Go(func() {
-			if err := f(); err != nil {
-				select {
-				case failed <- err:
-				default: // the first one counts
-				}
-			}
-		})
-	}
+	b := &background{failed: make(chan error, 1)}
 	for _, l := range listeners.proxy {
-		background(func() error { return n.proxy.Serve(work, l) })
+		b.run(func() error { return n.proxy.Serve(work, l) })
 	}
-	web := n.serveHTTP(work, listeners, background)
-	background(func() error { n.vault.Watch(work); return nil })
-	background(func() error { n.watchKMS(work); return nil })
+	web := n.serveHTTP(work, listeners, b.run)
 	claiming, stopClaiming := context.WithCancel(ctx)
 	defer stopClaiming()
-	rotated := make(chan struct{})
-	background(func() error {
-		defer close(rotated)
-		if n.config.rotationPoll > 0 {
-			n.vault.KeepRotating(work, n.config.rotationPoll, claiming.Done())
-		}
-		return nil
-	})
-	finishShipping := n.ship(work, background)
-	background(func() error { n.signals(work); return nil })
-	if n.config.bootstrap != nil {
-		if n.config.weakBootstrap {
-			n.log.WarnContext(ctx, "VAULT_BOOTSTRAP_TOKEN is short: who can guess it is an administrator")
-		}
-		background(func() error { n.vault.Bootstrap(work, n.config.bootstrap); return nil })
-	}
-	background(func() error { returnMemory(work); return nil })
-	background(func() error { n.processors.share(work); return nil })
+	rotated := n.rotate(work, claiming.Done(), b)
+	finishShipping := n.ship(work, b.run)
+	n.keep(work, b)
 	n.log.InfoContext(ctx, "serving", "version", version, "proxy", addresses(listeners.proxy), "api", listeners.api.Addr().String())
 	n.manager.ready()
 
@@ -298,7 +270,7 @@ func (n *node) run(ctx context.Context) error {
 	case <-ctx.Done():
 		n.log.Info("draining", "seconds", int(n.config.drain/time.Second))
 		err = nil
-	case err = <-failed:
+	case err = <-b.failed:
 		n.log.Error("a listener failed", "error", err.Error())
 	}
 	n.draining.Store(true)
@@ -317,9 +289,54 @@ func (n *node) run(ctx context.Context) error {
 	}
 	finishShipping()
 	stopWork()
-	wg.Wait()
+	b.wg.Wait()
 	n.log.Info("ended")
 	return err
+}
+
+// background is what a node does meanwhile.
+type background struct {
+	wg     sync.WaitGroup
+	failed chan error // of one: the first error counts
+}
+
+func (b *background) run(f func() error) {
+	b.wg.Go(func() {
+		if err := f(); err != nil {
+			select {
+			case b.failed <- err:
+			default:
+			}
+		}
+	})
+}
+
+// keep does what goes on until ctx ends.
+func (n *node) keep(ctx context.Context, b *background) {
+	for _, work := range []func(context.Context){n.vault.Watch, n.watchKMS, n.signals, returnMemory, n.processors.share} {
+		b.run(func() error { work(ctx); return nil })
+	}
+	if n.config.bootstrap == nil {
+		return
+	}
+	if n.config.weakBootstrap {
+		n.log.WarnContext(ctx, "VAULT_BOOTSTRAP_TOKEN is short: who can guess it is an administrator")
+	}
+	b.run(func() error { n.vault.Bootstrap(ctx, n.config.bootstrap); return nil })
+}
+
+// rotate takes rotations that are due until stop is closed. rotated is closed when
+// what was under way then is done.
+func (n *node) rotate(ctx context.Context, stop <-chan struct{}, b *background) (rotated <-chan struct{}) {
+	done := make(chan struct{})
+	b.run(func() error {
+		defer close(done)
+		if n.config.rotationPoll > 0 {
+			n.vault.KeepRotating(ctx, n.config.rotationPoll, stop)
+		}
+		return nil
+	})
+	return done
 }
 
 func addresses(list []net.Listener) []string {

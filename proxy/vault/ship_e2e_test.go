@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hyperiondb/hyperion-vault/cmd/devcluster"
 	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
 )
 
@@ -32,7 +33,39 @@ func TestShipLog(t *testing.T) {
 	}
 	run(t, c, "ALTER EXTENSION hyperion_vault UPDATE")
 
-	last := b.Rows[len(b.Rows)-1].Position()
+	last := checkShipped(t, c, l, b)
+
+	run(t, c, "UPDATE vault.audit_heads SET seq = 0, hash = pg_catalog.decode(pg_catalog.repeat('00', 32), 'hex')",
+		"UPDATE vault.audit_log SET hash = pg_catalog.sha256('planted') WHERE seq = 2")
+	if _, err := l.append(t.Context(), b, ShipAll, false); !errors.Is(err, errConflict) || !strings.Contains(err.Error(), "record 2 of node "+node.String()) {
+		t.Errorf("another row in the place: got %v, want %v, with record and node", err, errConflict)
+	}
+	run(t, c, "DELETE FROM vault.audit_log WHERE seq = 2")
+	if got, err := l.append(t.Context(), b, ShipAll, false); err != nil || got != last {
+		t.Errorf("without it: got %v, %v", got, err)
+	}
+
+	_, err := v.pruneAudit(t.Context(), time.Now())
+	wantKind(t, err, KindInvalid)
+	run(t, c, "LOAD 'hyperion_vault'", "ALTER SYSTEM SET hyperion_vault.audit_min_age = 0", "SELECT pg_catalog.pg_reload_conf()")
+	run(t, c, `CREATE FUNCTION public.in_time() RETURNS trigger LANGUAGE plpgsql AS
+ $$BEGIN ASSERT current_setting('statement_timeout') = '20s'; RETURN NULL; END$$`,
+		"CREATE TRIGGER in_time BEFORE DELETE ON vault.audit_log EXECUTE FUNCTION public.in_time()")
+	eventually(t, "records to be deleted", func() bool {
+		v.store.pool.Reset()
+		n, err := v.pruneAudit(t.Context(), time.Now())
+		return err == nil && n == int64(len(b.Rows))
+	})
+	if got, err := l.position(t.Context(), node); err != nil || got != last {
+		t.Errorf("after that: got %v, %v, want %v", got, err, last)
+	}
+}
+
+// checkShipped: a batch is stored as it is, once, however often it comes.
+func checkShipped(t *testing.T, c *devcluster.Cluster, l *shipLog, b *audit.Batch) (last audit.Position) {
+	t.Helper()
+	node := b.Rows[0].Node
+	last = b.Rows[len(b.Rows)-1].Position()
 	half := audit.Batch{Rows: b.Rows[2:], Head: b.Head}
 	for _, step := range []struct {
 		what string
@@ -73,31 +106,7 @@ func TestShipLog(t *testing.T) {
 		"3|1700000001.000000|rest|read|failed|f\n"; stored.String() != want {
 		t.Errorf("stored is\n%swant\n%s", stored.String(), want)
 	}
-
-	run(t, c, "UPDATE vault.audit_heads SET seq = 0, hash = pg_catalog.decode(pg_catalog.repeat('00', 32), 'hex')",
-		"UPDATE vault.audit_log SET hash = pg_catalog.sha256('planted') WHERE seq = 2")
-	if _, err := l.append(t.Context(), b, ShipAll, false); !errors.Is(err, errConflict) || !strings.Contains(err.Error(), "record 2 of node "+node.String()) {
-		t.Errorf("another row in the place: got %v, want %v, with record and node", err, errConflict)
-	}
-	run(t, c, "DELETE FROM vault.audit_log WHERE seq = 2")
-	if got, err := l.append(t.Context(), b, ShipAll, false); err != nil || got != last {
-		t.Errorf("without it: got %v, %v", got, err)
-	}
-
-	_, err = v.pruneAudit(t.Context(), time.Now())
-	wantKind(t, err, KindInvalid)
-	run(t, c, "LOAD 'hyperion_vault'", "ALTER SYSTEM SET hyperion_vault.audit_min_age = 0", "SELECT pg_catalog.pg_reload_conf()")
-	run(t, c, `CREATE FUNCTION public.in_time() RETURNS trigger LANGUAGE plpgsql AS
- $$BEGIN ASSERT current_setting('statement_timeout') = '20s'; RETURN NULL; END$$`,
-		"CREATE TRIGGER in_time BEFORE DELETE ON vault.audit_log EXECUTE FUNCTION public.in_time()")
-	eventually(t, "records to be deleted", func() bool {
-		v.store.pool.Reset()
-		n, err := v.pruneAudit(t.Context(), time.Now())
-		return err == nil && n == int64(len(b.Rows))
-	})
-	if got, err := l.position(t.Context(), node); err != nil || got != last {
-		t.Errorf("after that: got %v, %v, want %v", got, err, last)
-	}
+	return last
 }
 
 // recorded is a batch with a record that has all, and one that has little.

@@ -105,18 +105,8 @@ func TestKeeping(t *testing.T) {
 		sys := newMemSystem()
 		s := openMem(t, sys, Options{SegmentBytes: 1, Keep: time.Hour})
 		defer func() { _ = s.Close() }()
-		for range 4 {
-			mustAppend(t, s, read("a"))
-			if err := settle(s); err != nil {
-				t.Fatal(err)
-			}
-		}
 		segments := func() int { return s.Status().Segments }
-		<-time.After(2 * time.Hour)
-		many := segments()
-		if many < 5 {
-			t.Fatalf("got %d segments, and nothing was shipped", many)
-		}
+		many := appendSegments(t, s)
 		rows := rowsOf(t, s)
 		c, err := s.Cursor(rows[3].Position())
 		if err != nil {
@@ -147,39 +137,63 @@ func TestKeeping(t *testing.T) {
 		if err != nil || len(b.Rows) != 3 || b.Rows[0] != rows[2] {
 			t.Fatalf("got %+v, %v, want the rows from 3 on", b.Rows, err)
 		}
-		mustAppend(t, s, read("young"))
-		if err := settle(s); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Shipped(b.Head.Position); err != nil {
-			t.Fatal(err)
-		}
-		<-time.After(tick + time.Second)
-		if got := segments(); got != 2 {
-			t.Errorf("got %d segments, want the one that was ended a moment ago and the open one", got)
-		}
-		if b, err = c.Next(100); err != nil || len(b.Rows) != 1 || b.Rows[0].Secret != "young" {
-			t.Errorf("got %+v, %v, want the youngest", b.Rows, err)
-		}
-		for _, step := range []struct {
-			wait time.Duration
-			want int
-		}{{tick + time.Second, 2}, {time.Hour, 1}} {
-			if err := c.Shipped(b.Head.Position); err != nil {
-				t.Fatal(err)
-			}
-			<-time.After(step.wait)
-			if got := segments(); got != step.want {
-				t.Errorf("got %d segments after %v, want %d", got, step.wait, step.want)
-			}
-		}
+		last := checkAge(t, s, c, b.Head.Position)
 		c.Close()
 		_ = s.Close()
 		s = openMem(t, sys, Options{SegmentBytes: 1, Keep: time.Hour})
-		if _, err := s.Cursor(b.Head.Position); err != nil {
+		if _, err := s.Cursor(last); err != nil {
 			t.Error(err)
 		}
 	})
+}
+
+// appendSegments makes some that are old, and that nobody has shipped.
+func appendSegments(t *testing.T, s *Spool) (many int) {
+	t.Helper()
+	for range 4 {
+		mustAppend(t, s, read("a"))
+		if err := settle(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-time.After(2 * time.Hour)
+	if many = s.Status().Segments; many < 5 {
+		t.Fatalf("got %d segments, and nothing was shipped", many)
+	}
+	return many
+}
+
+// checkAge: what was shipped stays until it is old enough.
+func checkAge(t *testing.T, s *Spool, c *Cursor, shipped Position) (last Position) {
+	t.Helper()
+	mustAppend(t, s, read("young"))
+	if err := settle(s); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Shipped(shipped); err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(tick + time.Second)
+	if got := s.Status().Segments; got != 2 {
+		t.Errorf("got %d segments, want the one that was ended a moment ago and the open one", got)
+	}
+	b, err := c.Next(100)
+	if err != nil || len(b.Rows) != 1 || b.Rows[0].Secret != "young" {
+		t.Errorf("got %+v, %v, want the youngest", b.Rows, err)
+	}
+	for _, step := range []struct {
+		wait time.Duration
+		want int
+	}{{tick + time.Second, 2}, {time.Hour, 1}} {
+		if err := c.Shipped(b.Head.Position); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(step.wait)
+		if got := s.Status().Segments; got != step.want {
+			t.Errorf("got %d segments after %v, want %d", got, step.wait, step.want)
+		}
+	}
+	return b.Head.Position
 }
 
 // Whether the vault was restored while the node was down, it finds out before it
