@@ -117,7 +117,13 @@ func nodeWith(t *testing.T, kms envelope.KMS, keyID string, more func(*vault.Con
 	if _, err := core.Status(t.Context()); err != nil { // learns the vault's id
 		t.Fatal(err)
 	}
-	node, err := New(Config{Vault: core, Analyzer: rewrite.NewAnalyzer(rewrite.Config{CheckName: envelope.CheckName}), Local: vault.Server{Network: "tcp", Addr: server.Postgres}, Database: c.Database})
+	return &testNode{core: core, at: serveNode(t, core, local, c.Database), super: super, Cluster: c}
+}
+
+// serveNode is the SQL face of a core; it returns where that is.
+func serveNode(t *testing.T, core *vault.Vault, local vault.Server, database string) (at string) {
+	t.Helper()
+	node, err := New(Config{Vault: core, Analyzer: rewrite.NewAnalyzer(rewrite.Config{CheckName: envelope.CheckName}), Local: local, Database: database})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +145,7 @@ func nodeWith(t *testing.T, kms envelope.KMS, keyID string, more func(*vault.Con
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &testNode{core, "host=" + host + " port=" + port, super, c}
+	return "host=" + host + " port=" + port
 }
 
 // A KMS that hangs holds no lock and no transaction, and a client that cancels
