@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"io"
 	"net/netip"
 	"time"
@@ -88,9 +89,11 @@ func (s *Server) findSession(req *wire.Startup) *session {
 func (s *Server) cancelServer(ctx context.Context, l *leg) bool {
 	nc, err := l.at.dial(ctx, s, l.at.mode())
 	if err != nil {
-		s.grumble.Do(func() {
-			s.cfg.Log.Warn("a cancel request could not reach the server", "server", l.at.Addr, "error", err.Error())
-		})
+		if !errors.Is(ctx.Err(), context.Canceled) { // nobody wants it any more
+			s.grumble.Do(func() {
+				s.cfg.Log.Warn("a cancel request could not reach the server", "server", l.at.Addr, "error", err.Error())
+			})
+		}
 		return false
 	}
 	defer nc.Close()                                                           //nolint:errcheck // nothing depends on it

@@ -128,9 +128,9 @@ func (ss *session) inquire(batch, fresh, block bool) (results [][][][]byte, err 
 		x.query(ss.own, "ROLLBACK")
 		x.sync()
 	}
-	l.SetDeadline(time.Now().Add(stateTimeout)) //nolint:errcheck // a broken connection shows at once
+	ss.limit(l, time.Now().Add(stateTimeout))
 	results, err = x.do(l, ss.srv.limits().MaxQuery, ss.meanwhile(&ss.reported))
-	l.SetDeadline(time.Time{}) //nolint:errcheck // as above
+	ss.limit(l, time.Time{})
 	if block && err == nil {
 		results = results[1 : len(results)-1]
 	}

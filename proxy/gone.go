@@ -65,14 +65,9 @@ func (ss *session) serverEnded() {
 }
 
 // abandon cancels what the server still does for a session that has ended, as
-// the server itself does only at its next answer. Not so if the client has said
-// goodbye: it may have sent a statement and not waited.
-func (ss *session) abandon() {
-	ss.mu.Lock()
-	busy := ss.queue.len() > 0 && !ss.serverGone && !ss.leaving && !ss.replication
-	l := ss.server()
-	ss.mu.Unlock()
-	if !busy || len(l.secret) == 0 {
+// the server itself does only at its next answer.
+func (ss *session) abandon(l *leg) {
+	if len(l.secret) == 0 {
 		return
 	}
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ss.srv.ctx), abandonTimeout)

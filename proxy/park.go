@@ -51,7 +51,7 @@ func (ss *session) park() (parked bool) {
 		ss.srv.grumble.Do(func() { ss.srv.cfg.Log.Warn("idle sessions cannot be parked", "error", err.Error()) })
 		return false
 	}
-	ss.parked = id
+	ss.parked, ss.tended = id, false
 	return true
 }
 

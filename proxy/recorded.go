@@ -4,9 +4,11 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
@@ -145,7 +147,7 @@ func (ss *session) report(body []byte) {
 	e := ss.queue.front()
 	a := ss.who(statementOf(e))
 	r, ok := a.ReadReport(string(bytes.TrimSuffix(body[len(reportName):], []byte{0})), e != nil && ss.direct(e))
-	ss.garbled = ss.garbled || !ok
+	ss.garbled = ss.garbled || !ok // r is empty then
 	ofPrelude := e != nil && e.task != nil && e.task.pre != nil
 	if ofPrelude {
 		e.task.pre.told = true
@@ -230,31 +232,46 @@ func (ss *session) mustNote(typ byte) bool {
 // there were refusals only, which stand. mu is held, and given up meanwhile: the
 // statement that they are of is not answered yet, so that the front says nothing.
 func (ss *session) record() error {
-	records := ss.noted
-	if len(records) == 0 {
+	if len(ss.noted) == 0 {
 		return nil
 	}
-	if ss.garbled {
+	noted, garbled := ss.noted, ss.garbled
+	ss.noted = nil // more may be noted meanwhile
+	ss.mu.Unlock()
+	records := slices.DeleteFunc(noted, func(r vault.Record) bool { return r.Action == "" })
+	done := slices.ContainsFunc(records, func(r vault.Record) bool { return r.Outcome == vault.OutcomeOK })
+	err := ss.appendRecords(records, done)
+	ss.mu.Lock()
+	if ss.noted == nil && cap(noted) <= 64 {
+		ss.noted = noted[:0]
+	}
+	switch {
+	case err != nil && done:
+		_ = ss.fromVault(err) // for the log
+		return errUnrecorded
+	case garbled:
 		return errReport
 	}
-	ss.mu.Unlock()
-	ctx := ss.operate(opBack)
-	err := ss.srv.cfg.Vault.Append(ctx, records...)
-	ss.operated(opBack)
-	ss.mu.Lock()
-	done := false
-	for i := range records {
-		done = done || records[i].Outcome == vault.OutcomeOK
-	}
-	if ss.noted = records[:0]; cap(ss.noted) > 64 {
-		ss.noted = nil
-	}
-	if err == nil || !done {
-		return nil
-	}
-	_ = ss.fromVault(err) // for the log
-	return errUnrecorded
+	return nil
 }
+
+// appendRecords appends records; nobody can cancel that of what was done.
+func (ss *session) appendRecords(records []vault.Record, done bool) error {
+	switch {
+	case len(records) == 0:
+		return nil
+	case done:
+		ctx, stop := context.WithTimeout(context.WithoutCancel(ss.srv.ctx), recordTimeout)
+		defer stop()
+		return ss.srv.cfg.Vault.Append(ctx, records...)
+	}
+	ctx := ss.operate(opBack)
+	defer ss.operated(opBack)
+	return ss.srv.cfg.Vault.Append(ctx, records...)
+}
+
+// recordTimeout bounds how long the record of what was done waits for the disk.
+const recordTimeout = 5 * time.Second
 
 // recordNow is record for a session that does not run yet.
 func (ss *session) recordNow() error {

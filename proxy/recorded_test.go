@@ -98,6 +98,12 @@ func recordWords(r *vault.Record) string {
 // recordingSession is a session of a node with an audit, in a database with a vault.
 func recordingSession(t *testing.T) (sink *testSink, client, server net.Conn) {
 	t.Helper()
+	_, sink, client, server = recordedSession(t)
+	return sink, client, server
+}
+
+func recordedSession(t *testing.T) (ss *session, sink *testSink, client, server net.Conn) {
+	t.Helper()
 	sink = &testSink{}
 	pin, err := vault.PinVaultID(filepath.Join(t.TempDir(), "audit"), "")
 	if err != nil {
@@ -111,13 +117,13 @@ func recordingSession(t *testing.T) (sink *testSink, client, server net.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(core.Close)
-	ss, client, server := newSession(t, catalog{sealed: 20001, array: 20002})
+	ss, client, server = newSession(t, catalog{sealed: 20001, array: 20002})
 	ss.srv.cfg.Vault = core
 	ss.srv.cfg.Analyzer = rewrite.NewAnalyzer(rewrite.Config{CacheBytes: 1 << 20, CheckName: envelope.CheckName})
 	go ss.srv.parker.Run()
 	ss.srv.wg.Add(1)
 	go ss.srv.run(ss)
-	return sink, client, server
+	return ss, sink, client, server
 }
 
 func reportMessage(text string) []byte {

@@ -47,6 +47,7 @@ func newSession(t testing.TB, c catalog) (ss *session, client, server net.Conn) 
 	toServer := wire.NewConn(nearServer)
 	ss.use(&leg{Conn: toServer, reader: wire.NewServerReader(toServer), at: srv.local})
 	ss.cr = wire.NewClientReader(ss.client)
+	ss.cr.Charge(&srv.held)
 	ss.catalog, ss.state, ss.encoding, ss.stdStrings = c, wire.Idle, "UTF8", true
 	if err := ss.clearDeadlines(); err != nil {
 		t.Fatal(err)

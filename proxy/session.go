@@ -70,6 +70,7 @@ type session struct {
 	cond    sync.Cond // on mu: the back made progress, or the session ended
 	waiting bool      // the front waits on cond
 	ended   bool
+	tended  bool // run hears the server out in the end, and closes its side
 	closing bool // drain: end at the next idle point
 	frontState
 	backState
@@ -130,12 +131,15 @@ func (ss *session) run() (parked bool) {
 			ss.close()
 		}
 	}()
+	ss.mu.Lock()
+	ss.tended = true
+	ss.mu.Unlock()
 	for ss.relay() {
 		if ss.park() {
 			return true
 		}
 	}
-	ss.abandon()
+	ss.hearOut()
 	return false
 }
 
@@ -280,11 +284,12 @@ func (ss *session) terminate(e *sqlError) {
 	ss.end()
 }
 
-// end closes both connections and wakes the front. Safe to call again.
+// end closes both connections, the server's only if run does not, and wakes whoever
+// waits. Safe to call again.
 func (ss *session) end() {
 	ss.mu.Lock()
 	ss.ended = true
-	parked, l, spare := ss.parked, ss.server(), ss.spare
+	parked, l, spare, tended := ss.parked, ss.server(), ss.spare, ss.tended
 	ss.spare = nil
 	for _, o := range ss.ops {
 		if o.cancel != nil {
@@ -304,13 +309,17 @@ func (ss *session) end() {
 	// Close waits until nobody is in the middle of passing on what he has read:
 	// no write may hold him (see wire.Reader.Pump).
 	ss.client.Net().SetWriteDeadline(longAgo) //nolint:errcheck // both ends may be gone already
-	if l == nil {
+	switch {
+	case l == nil:
 		ss.client.Close() //nolint:errcheck // as above
-		return
+	case tended:
+		l.SetDeadline(longAgo) //nolint:errcheck // as above
+		ss.client.Close()      //nolint:errcheck // as above
+	default:
+		l.Net().SetWriteDeadline(longAgo) //nolint:errcheck // as above
+		ss.client.Close()                 //nolint:errcheck // as above
+		l.Close()                         //nolint:errcheck // as above
 	}
-	l.Net().SetWriteDeadline(longAgo) //nolint:errcheck // as above
-	ss.client.Close()                 //nolint:errcheck // as above
-	l.Close()                         //nolint:errcheck // as above
 }
 
 // longAgo is a deadline that has passed.
@@ -318,6 +327,9 @@ var longAgo = time.Unix(1, 0)
 
 // close frees what the session holds and zeroes its keys.
 func (ss *session) close() {
+	ss.mu.Lock()
+	ss.tended = false
+	ss.mu.Unlock()
 	ss.end()
 	ss.srv.departed(ss)
 	erase.Zero(ss.clientKey)

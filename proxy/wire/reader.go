@@ -27,6 +27,7 @@ type Reader struct {
 	r, w  int     // buf[r:w] is unread
 	dirty bool    // buf held a secret: zero it before it goes back
 	held  *Budget // pays for a grown buf; nil: unbounded
+	left  int     // what a Stream that failed has left of its message
 }
 
 // NewClientReader reads what a client sends: unknown types and lengths beyond
@@ -133,21 +134,24 @@ func (r *Reader) Hold(size, max int) error {
 
 // Stream copies the next n bytes to dst in pieces of the buffer's size.
 func (r *Reader) Stream(dst io.Writer, n int) error {
-	for n > 0 {
+	for r.left = n; r.left > 0; {
 		if r.r == r.w {
 			if err := r.refill(); err != nil {
 				return unexpected(err)
 			}
 		}
-		m := min(n, r.w-r.r)
+		m := min(r.left, r.w-r.r)
 		if _, err := dst.Write(r.buf[r.r : r.r+m]); err != nil {
 			return err
 		}
 		r.r += m
-		n -= m
+		r.left -= m
 	}
 	return nil
 }
+
+// Skip drops what a Stream that failed has left of its message.
+func (r *Reader) Skip() error { return r.Stream(io.Discard, r.left) }
 
 // refill is Fill in the middle of a message that has been read so far. It waits
 // for any bytes, where Fill may count on those of a whole message.
