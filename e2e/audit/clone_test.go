@@ -67,7 +67,7 @@ func TestClone(t *testing.T) {
 	conn = w.c.Connect(t, w.c.AddressDSN(clone.Proxy, w.c.User))
 	cluster.Eventually(t, "the node to be well", func() bool { status, _ := readyz(t, clone.REST); return status == "ok" })
 	read(t, conn, marker)
-	_, ids := trust(t, clone.Log)
+	_, ids := cluster.Trust(t, clone.Log)
 	super := w.c.Connect(t, w.c.SuperDSN(0))
 	cluster.Eventually(t, "the records of the new node", func() bool {
 		return cluster.Text(t, super, "SELECT count(*)::text FROM vault.audit_log WHERE node_id = $1::text::uuid AND action = 'read'", ids[0]) == "1"
@@ -76,7 +76,7 @@ func TestClone(t *testing.T) {
 		t.Errorf("what it had is not kept: %v, %v", kept, err)
 	}
 	w.arrived(t, n)
-	for _, r := range w.sound(t, n.Log, clone.Log) {
+	for _, r := range w.sound(t, n.Log, clone.Log).Rows {
 		if r.Action == chain.ActionGap {
 			t.Errorf("a gap is recorded: %v", r)
 		}

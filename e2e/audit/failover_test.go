@@ -49,10 +49,8 @@ func TestFailover(t *testing.T) {
 	manager.Switchover(t)
 	working()
 	l.end()
-	for _, n := range w.c.Nodes {
-		w.arrived(t, n)
-	}
-	l.compare(t, w.sound(t, w.logs()...))
+	w.arrived(t, w.c.Nodes...)
+	l.compare(t, w.soundAfter(t, l, w.logs()...))
 	lost := 0
 	for _, path := range w.logs() {
 		log, err := os.ReadFile(path)

@@ -37,10 +37,10 @@ func TestKilled(t *testing.T) {
 			}
 			l.end()
 			w.arrived(t, n)
-			all := w.sound(t, n.Log)
+			all := w.soundAfter(t, l, n.Log)
 			l.compare(t, all)
 			starts := 0
-			for _, r := range all {
+			for _, r := range all.Rows {
 				if r.Action == chain.ActionStart && strings.HasPrefix(r.Reason, "killed") {
 					starts++
 				}

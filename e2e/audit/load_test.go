@@ -13,22 +13,31 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 	chain "github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
 )
 
-// A count is what became of the reads, or the writes, of one secret.
+// did is what leaves records.
+type did struct {
+	face   chain.Face
+	action chain.Action
+	name   string
+}
+
+// A count is how often it was asked for, and how often the client got its answer.
 type count struct{ asked, received int }
 
-// A load is clients that read and write secrets of their own, and count.
+// A load is clients that use secrets of their own in every way, and count.
 type load struct {
+	w    *world
 	stop context.CancelFunc
 	done sync.WaitGroup
 
 	mu     sync.Mutex
-	reads  map[string]*count
-	writes map[string]*count
+	counts map[did]*count
 	wrong  string
-	all    int // values received
+	all    int // answers
+	grants int
 }
 
 const secretsEach = 5
@@ -38,19 +47,23 @@ func secretOf(client, i int) string { return fmt.Sprintf("load/%d/%d", client, i
 // startLoad has clients work, each at a node and, when its session ends, at the next.
 func (w *world) startLoad(t *testing.T, clients int) *load {
 	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	l := &load{w: w, stop: stop, counts: map[did]*count{}}
 	var names []string
 	for c := range clients {
 		for i := range secretsEach {
 			names = append(names, secretOf(c, i))
 		}
+		names = append(names, restSecret(c))
 	}
 	w.put(t, names...)
-	ctx, stop := context.WithCancel(t.Context())
-	l := &load{stop: stop, reads: map[string]*count{}, writes: map[string]*count{}}
+	for _, name := range names {
+		l.note(did{chain.FaceSQL, chain.ActionUpdate, name}, 1, 1)
+	}
 	for c := range clients {
 		l.done.Go(func() {
 			for turn := c; ctx.Err() == nil; turn++ {
-				l.work(ctx, w.dsn(w.c.Nodes[turn%len(w.c.Nodes)]), c)
+				l.session(ctx, w.c.Nodes[turn%len(w.c.Nodes)], c, turn)
 				select {
 				case <-time.After(20 * time.Millisecond): // whatever is away
 				case <-ctx.Done():
@@ -68,126 +81,82 @@ func (l *load) end() {
 	l.done.Wait()
 }
 
-// received is how many values clients have got.
+// received is how many answers clients have got.
 func (l *load) received() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.all
 }
 
-func (l *load) note(of map[string]*count, name string, asked, received int) {
+func (l *load) note(of did, asked, received int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if of[name] == nil {
-		of[name] = &count{}
+	if l.counts[of] == nil {
+		l.counts[of] = &count{}
 	}
-	of[name].asked += asked
-	of[name].received += received
+	l.counts[of].asked += asked
+	l.counts[of].received += received
 	if received > 0 {
 		l.all++
 	}
 }
 
-// work is one session's, until it breaks.
-func (l *load) work(ctx context.Context, dsn string, client int) {
+// session is one, until it breaks.
+func (l *load) session(ctx context.Context, n *cluster.Node, number, turn int) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second) // some sessions end by themselves
 	defer cancel()
-	conn, err := pgx.Connect(ctx, dsn)
+	conn, err := pgx.Connect(ctx, l.w.dsn(n))
 	if err != nil {
 		return
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // its result is counted
-	for i := 0; err == nil && ctx.Err() == nil; i++ {
-		name := secretOf(client, i%secretsEach)
-		switch {
-		case i%9 == 4:
-			l.note(l.writes, name, 1, 0)
-			if _, err = conn.Exec(ctx, "SELECT vault.put_secret($1, $2)", name, valueOf(name)); err == nil {
-				l.note(l.writes, name, 0, 1)
-			}
-		case i%9 == 8:
-			err = l.readAll(ctx, conn, client)
-		default:
-			err = l.readOne(ctx, conn, name)
-		}
+	c := &client{load: l, conn: conn, node: n, number: number}
+	for i := 7 * turn; err == nil && ctx.Err() == nil; i++ {
+		err = c.work(ctx, i)
 	}
 }
 
-func (l *load) readOne(ctx context.Context, conn *pgx.Conn, name string) error {
-	l.note(l.reads, name, 1, 0)
-	var value string
-	if err := conn.QueryRow(ctx, "SELECT vault.read_secret($1)", name).Scan(&value); err != nil {
-		return err
+// untold is how often something was asked for of whose end the client does not know.
+func (l *load) untold() map[did]int {
+	untold := map[did]int{}
+	if l == nil {
+		return untold
 	}
-	l.got(name, value)
-	return nil
+	for of, c := range l.counts {
+		untold[of] = c.asked - c.received
+	}
+	return untold
 }
 
-// readAll reads all of a client's in one statement.
-func (l *load) readAll(ctx context.Context, conn *pgx.Conn, client int) error {
-	var names []string
-	for i := range secretsEach {
-		names = append(names, secretOf(client, i))
-		l.note(l.reads, names[i], 1, 0)
-	}
-	rows, err := conn.Query(ctx, "SELECT n, vault.read_secret(n) FROM unnest($1::text[]) n", names)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var name, value string
-		if err := rows.Scan(&name, &value); err != nil {
-			return err
-		}
-		l.got(name, value)
-	}
-	return rows.Err()
-}
-
-func (l *load) got(name, value string) {
-	l.note(l.reads, name, 0, 1)
-	if value != valueOf(name) {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.wrong = fmt.Sprintf("%s: got %q", name, value)
-	}
-}
-
-// compare sees that there is a record for all that clients received, and none for what
-// nobody asked for.
-func (l *load) compare(t *testing.T, rows []chain.Row) {
+// compare sees that there is a record for all that clients know to be done, and none
+// for what nobody asked for.
+func (l *load) compare(t *testing.T, a *cluster.Audit) {
 	t.Helper()
 	l.end()
-	reads, writes := map[string]int{}, map[string]int{}
-	for i := range rows {
-		if r := &rows[i]; r.Outcome == chain.OutcomeOK && r.Face == chain.FaceSQL {
-			switch r.Action {
-			case chain.ActionRead:
-				reads[r.Secret]++
-			case chain.ActionCreate, chain.ActionUpdate:
-				writes[r.Secret]++
-			default:
-			}
-		}
-	}
 	if l.wrong != "" {
 		t.Error(l.wrong)
 	}
-	total := 0
-	for name, c := range l.reads {
-		total += c.received
-		if n := reads[name]; n < c.received || n > c.asked {
-			t.Errorf("%s: %d records, want at least the %d values received, at most the %d asked for", name, n, c.received, c.asked)
+	records := map[did]int{}
+	for i := range a.Rows {
+		if r := &a.Rows[i]; r.Outcome == chain.OutcomeOK {
+			records[did{r.Face, r.Action, r.Secret}]++
 		}
 	}
-	for name, c := range l.writes {
-		if n := writes[name] - 1; n < c.received || n > c.asked { // one was before the load
-			t.Errorf("%s: %d records of writes, want at least %d, at most %d", name, n, c.received, c.asked)
+	total := map[chain.Action]int{}
+	for of, c := range l.counts {
+		total[of.action] += c.received
+		least := c.received
+		if of.action == chain.ActionRevoke {
+			least = 0 // of a grant that was lost by a failover there is nothing to revoke
+		}
+		if n := records[of]; n < least || n > c.asked {
+			t.Errorf("%v: %d records, want at least the %d known to be done, at most the %d asked for", of, n, least, c.asked)
 		}
 	}
-	if total == 0 {
-		t.Error("no client received anything")
+	for _, action := range []chain.Action{chain.ActionRead, chain.ActionUpdate, chain.ActionDelete, chain.ActionGrant, chain.ActionCreate} {
+		if total[action] == 0 {
+			t.Errorf("no client has done a %s", action)
+		}
 	}
-	t.Logf("%d values received", total)
+	t.Logf("known to be done: %v", total)
 }

@@ -2,9 +2,9 @@
 
 //go:build e2e
 
-// Package audit breaks nodes, disks and servers while clients read secrets, and compares
-// what those received with what vault.audit_log has in the end: a record for every
-// value, none twice, in chains that verify.
+// Package audit breaks nodes, disks and servers while clients use secrets, and compares
+// what those know with what vault.audit_log has in the end: a record for every value and
+// every change, none twice, in chains with which audit verify finds nothing wrong.
 package audit
 
 import (

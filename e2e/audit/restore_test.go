@@ -6,42 +6,89 @@ package audit
 
 import (
 	"fmt"
+	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 	chain "github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
 )
 
-// TestRestore: a server that was restored to an earlier state gets again what it has
+// keepShort has a node delete what was shipped as soon as a segment is full.
+var keepShort = map[string]string{"VAULT_AUDIT_KEEP": "1s"}
+
+// TestRestore: a server that was restored to a point in time gets again what it has
 // lost; of what the node keeps no more, it gets one record that says so.
 func TestRestore(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, cluster.Spec{NodeEnv: map[string]string{"VAULT_AUDIT_KEEP": "1s"}})
+	w := newWorld(t, cluster.Spec{NodeEnv: keepShort})
 	n := w.c.Nodes[0]
+	b := w.backup(t)
+	first := w.startLoad(t, 2) // what the WAL has beyond the backup
+	cluster.Eventually(t, "clients at work", func() bool { return first.received() >= 50 })
+	first.end()
 	w.arrived(t, n)
-	restore := w.backup(t, n)
+	var target string
+	w.super(t, func(conn *pgx.Conn) { target = cluster.Text(t, conn, "SELECT pg_catalog.clock_timestamp()::text") })
 
-	l := w.startLoad(t, 2)
-	cluster.Eventually(t, "clients at work", func() bool { return l.received() >= 200 })
-	l.end()
+	w.put(t, "lost/marker")
 	w.arrived(t, n)
-	known := len(w.sound(t, n.Log))
-
-	restore()
+	known := len(w.sound(t, n.Log).Rows)
+	b.restore(t, target)
+	w.at(t, w.dsn(n), func(conn *pgx.Conn) {
+		if _, err := ask(t, conn, "SELECT vault.read_secret('lost/marker')"); err == nil {
+			t.Error("nothing was lost: nothing was tested")
+		}
+	})
 	w.arrived(t, n)
-	all := w.sound(t, n.Log)
-	l.compare(t, all)
-	if len(all) <= known {
-		t.Errorf("there are %d records, %d before the restore", len(all), known)
+	a := w.sound(t, n.Log)
+	first.compare(t, a)
+	if len(a.Rows) <= known {
+		t.Errorf("there are %d records, %d before the restore", len(a.Rows), known)
 	}
 
-	// Each start begins a segment; the older ones go.
+	w.forget(t, n)
+	b.restore(t, target)
+	w.arrived(t, n) // which has it find out
+	w.arrived(t, n)
+	w.lost(t, "timeline ", n)
+	w.arrived(t, n)
+	w.lost(t, "timeline ", n)
+}
+
+// TestLostByFailover: a primary is lost with records that no other server has, and that
+// the node has deleted since. The node says so.
+func TestLostByFailover(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, cluster.Spec{Standbys: 1, NodeEnv: keepShort, Settings: cluster.PlainSettings()})
+	manager := cluster.Plain{Cluster: w.c}
+	old := w.c.PrimaryNode()
+	next := w.c.Others(old)[0]
+	w.arrived(t, w.c.Nodes...)
+	w.c.WaitStreaming(t)
+	if err := next.Detach(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.forget(t, old)
+	manager.Lose(t, old)
+	manager.Failover(t)
+	manager.Rejoin(t, old)
+	w.c.WaitReady(t)
+	w.arrived(t, w.c.Nodes...)
+	w.arrived(t, w.c.Nodes...)
+	w.lost(t, "timeline 1 to 2", w.c.Nodes...)
+}
+
+// forget has a node delete all that it has shipped: each start begins a segment, and
+// the older ones go.
+func (w *world) forget(t *testing.T, n *cluster.Node) {
+	t.Helper()
 	for range 2 {
-		w.arrived(t, n)
+		w.shipped(t, n)
 		if err := n.StopNode(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -49,76 +96,108 @@ func TestRestore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w.arrived(t, n)
+	w.shipped(t, n)
 	cluster.Eventually(t, "segments to be deleted", func() bool { return n.Metric(t, "hyperion_vault_audit_segments") == 1 })
-	restore()
-	w.arrived(t, n) // which has it find out
-	w.arrived(t, n)
-	all, report := w.verify(t, n.Log)
-	gap := gapOf(t, all)
-	if gap == "" || gap != holeIn(all) {
-		t.Errorf("recorded is a gap of %s, missing are %s", gap, holeIn(all))
+}
+
+// lost sees that records are missing, which the node itself says and nothing else.
+func (w *world) lost(t *testing.T, why string, nodes ...*cluster.Node) {
+	t.Helper()
+	var logs []string
+	for _, n := range nodes {
+		logs = append(logs, n.Log)
 	}
-	for _, f := range report.Findings {
-		if f.Kind != chain.Removed {
-			t.Errorf("found: %v", f)
+	a := w.c.Audit(t, logs...)
+	for _, f := range a.Findings {
+		t.Errorf("found: %v", f)
+	}
+	var notes []string
+	for _, f := range a.Notes {
+		if f.Kind == chain.Restore {
+			notes = append(notes, f.Detail)
 		}
 	}
-	w.arrived(t, n)
-	if all, _ = w.verify(t, n.Log); gapOf(t, all) != holeIn(all) {
-		t.Errorf("later a gap of %s is recorded, missing are %s", gapOf(t, all), holeIn(all))
+	hole, gaps := holesIn(a.Rows), gapsOf(a.Rows)
+	if len(hole) != 1 || len(gaps) != 1 || len(notes) != 1 || !strings.HasPrefix(gaps[0], hole[0]+"; "+why) || !strings.HasPrefix(notes[0], hole[0]+" are not there") {
+		t.Errorf("missing is %q; recorded is a gap of %q, want one for it and %s; noted is %q, want it once", hole, gaps, why, notes)
+	}
+	if a.Compared == 0 {
+		t.Error("no change was compared with records")
 	}
 }
 
-// backup copies the server's data as they are; restore puts them back.
-func (w *world) backup(t *testing.T, n *cluster.Node) (restore func()) {
-	t.Helper()
-	aside := filepath.Join(filepath.Dir(n.DataDir), "backup")
-	tree := func(from, to string) error {
-		if out, err := exec.CommandContext(t.Context(), "cp", "-a", from, to).CombinedOutput(); err != nil {
-			return fmt.Errorf("copy: %w: %s", err, out)
+// gapsOf are the gaps that are recorded.
+func gapsOf(rows []chain.Row) (all []string) {
+	for _, r := range rows {
+		if r.Action == chain.ActionGap {
+			all = append(all, r.Reason)
 		}
-		return nil
 	}
-	if err := n.MoveData(t.Context(), func(path string) error { return tree(path, aside) }); err != nil {
+	return all
+}
+
+// holesIn is which records of any node are missing.
+func holesIn(rows []chain.Row) (all []string) {
+	for i := 1; i < len(rows); i++ {
+		before, r := &rows[i-1], &rows[i]
+		if r.Node == before.Node && r.Seq != before.Seq+1 {
+			all = append(all, fmt.Sprintf("records %d to %d", before.Seq+1, r.Seq-1))
+		}
+	}
+	return all
+}
+
+// A backup is one of the primary's, and the log from then on.
+type backup struct {
+	w    *world
+	base string
+	log  string // a directory
+}
+
+func (w *world) backup(t *testing.T) *backup {
+	t.Helper()
+	n := w.c.PrimaryNode()
+	dir := filepath.Dir(n.DataDir)
+	b := &backup{w: w, base: filepath.Join(dir, "base"), log: filepath.Join(dir, "log")}
+	host, port, err := net.SplitHostPort(n.Postgres)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return func() {
-		t.Helper()
-		err := n.MoveData(t.Context(), func(path string) error {
-			if err := os.RemoveAll(path); err != nil {
-				return err
-			}
-			return tree(aside, path)
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.c.WaitReady(t)
-	}
+	user, password := w.c.Replicator()
+	cluster.Output(t, []string{"PGPASSWORD=" + password}, cluster.Bin(t, "pg_basebackup"), "--pgdata", b.base, "--host", host, "--port", port,
+		"--username", user, "--no-password", "--wal-method", "stream", "--checkpoint", "fast", "--no-sync")
+	cluster.Output(t, nil, "mkdir", b.log)
+	return b
 }
 
-// gapOf is the range of the one gap that is recorded.
-func gapOf(t *testing.T, rows []chain.Row) (span string) {
+// restore puts the primary back to a point in time, as a new timeline.
+func (b *backup) restore(t *testing.T, target string) {
 	t.Helper()
-	for _, r := range rows {
-		if r.Action != chain.ActionGap {
-			continue
+	n := b.w.c.PrimaryNode()
+	err := n.MoveData(t.Context(), func(path string) error {
+		cluster.Output(t, nil, "cp", "-a", "--no-clobber", path+"/pg_wal/.", b.log)
+		cluster.Output(t, nil, "chown", "-R", "--reference", path, b.base, b.log)
+		if err := os.RemoveAll(path); err != nil {
+			return err
 		}
-		if span != "" {
-			t.Errorf("a second gap is recorded: %s", r.Reason)
+		cluster.Output(t, nil, "cp", "-a", b.base, path)
+		conf, err := os.OpenFile(filepath.Join(path, "postgresql.auto.conf"), os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			return err
 		}
-		span, _, _ = strings.Cut(r.Reason, "; timeline ")
+		defer func() { _ = conf.Close() }() // the server would not find its target
+		if _, err := fmt.Fprintf(conf, "restore_command = 'cp \"%s/%%f\" \"%%p\"'\nrecovery_target_time = '%s'\nrecovery_target_action = 'promote'\n", b.log, target); err != nil {
+			return err
+		}
+		signal := filepath.Join(path, "recovery.signal")
+		if err := os.WriteFile(signal, nil, 0o600); err != nil {
+			return err
+		}
+		cluster.Output(t, nil, "chown", "--reference", path, signal)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	return span
-}
-
-// holeIn is which records of the one node are missing.
-func holeIn(rows []chain.Row) string {
-	for i := 1; i < len(rows); i++ {
-		if before := rows[i-1].Seq; rows[i].Seq != before+1 {
-			return fmt.Sprintf("records %d to %d", before+1, rows[i].Seq-1)
-		}
-	}
-	return "nothing"
+	b.w.c.WaitReady(t)
 }
