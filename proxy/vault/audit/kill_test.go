@@ -89,7 +89,7 @@ func TestKill(t *testing.T) {
 				}
 			}
 			head := s.id.sign(rows[len(rows)-1].Position(), testTime)
-			report, err := Verify(t.Context(), source, Trust{node: {key}}, []Head{head})
+			report, err := verifyChains(t.Context(), source, Trust{node: {key}}, []Head{head})
 			if err != nil || !report.OK() || len(report.Notes) != 0 {
 				t.Errorf("got %+v, %v, want a whole chain", report, err)
 			}

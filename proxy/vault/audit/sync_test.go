@@ -350,7 +350,7 @@ func TestClockSteps(t *testing.T) {
 		if err := w.ship(s); err != nil {
 			t.Fatal(err)
 		}
-		report, err := Verify(t.Context(), w.rows(), w.trust, w.heads)
+		report, err := verifyChains(t.Context(), w.rows(), w.trust, w.heads)
 		if err != nil || !report.OK() || len(report.Notes) != 2 {
 			t.Fatalf("got %+v, %v, want two notes", report, err)
 		}

@@ -7,17 +7,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 )
-
-// Verify checks chains alone. rows are as in [Evidence].
-func Verify(ctx context.Context, rows iter.Seq2[Row, error], trust Trust, heads []Head) (*Report, error) {
-	return (&Evidence{Rows: rows, Heads: heads}).Verify(ctx, Demands{Trust: trust})
-}
 
 // Verify checks the chains, and that each change has its record. heads are the
 // vault's, and, to find a chain that was cut off or written anew, those that earlier

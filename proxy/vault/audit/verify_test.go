@@ -302,20 +302,20 @@ func (d *drawing) text(report *Report) string {
 func TestVerifyEnds(t *testing.T) {
 	errSource := errors.New("the source failed")
 	rows := func(yield func(Row, error) bool) { yield(Row{}, errSource) }
-	if _, err := Verify(t.Context(), rows, nil, nil); !errors.Is(err, errSource) {
+	if _, err := verifyChains(t.Context(), rows, nil, nil); !errors.Is(err, errSource) {
 		t.Errorf("got %v, want the source's error", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	d := &drawing{rows: write("a", nil, 3, "s")}
-	if _, err := Verify(ctx, d.all(), nil, nil); !errors.Is(err, context.Canceled) {
+	if _, err := verifyChains(ctx, d.all(), nil, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want the context's error", err)
 	}
 	d.rows = nil
 	for range 3 * maxFindings {
 		d.rows = append(d.rows, write("a", nil, 1, "s")...)
 	}
-	report, err := Verify(t.Context(), d.all(), nil, nil)
+	report, err := verifyChains(t.Context(), d.all(), nil, nil)
 	if err != nil || len(report.Findings) != maxFindings || report.More != 2*maxFindings {
 		t.Errorf("got %d findings and %d more, %v", len(report.Findings), report.More, err)
 	}
