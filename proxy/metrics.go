@@ -6,6 +6,8 @@ import (
 	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 )
 
 // metrics are the proxy's counters. No label holds a name of a secret, role or
@@ -19,13 +21,20 @@ type metrics struct {
 	cancels     prometheus.Counter
 	limited     *prometheus.CounterVec // by limit
 	moves       *prometheus.CounterVec // of sessions between servers, by where to and outcome
+	parse, lock prometheus.Histogram   // phases of calls
 }
 
 func newMetrics() *metrics {
 	opts := func(name, help string) prometheus.Opts {
 		return prometheus.Opts{Namespace: "hyperion_vault", Name: name, Help: help}
 	}
-	return &metrics{
+	phase := func(name string, buckets []float64) prometheus.Histogram {
+		return prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: "hyperion_vault", Name: "phase_seconds", Help: vault.PhaseHelp,
+			ConstLabels: prometheus.Labels{"phase": name}, Buckets: buckets,
+		})
+	}
+	m := &metrics{
 		connections: prometheus.NewCounter(prometheus.CounterOpts(opts("connections_total", "Connections accepted by the proxy."))),
 		sessions:    prometheus.NewGauge(prometheus.GaugeOpts(opts("sessions", "Sessions logged in through the proxy."))),
 		panics:      prometheus.NewCounter(prometheus.CounterOpts(opts("internal_errors_total", "Sessions closed by an internal error."))),
@@ -34,6 +43,26 @@ func newMetrics() *metrics {
 		cancels:     prometheus.NewCounter(prometheus.CounterOpts(opts("cancels_total", "Cancel requests that named a living session."))),
 		limited:     prometheus.NewCounterVec(prometheus.CounterOpts(opts("limited_total", "Clients turned away by a limit of the node's.")), []string{"limit"}),
 		moves:       prometheus.NewCounterVec(prometheus.CounterOpts(opts("moves_total", "Moves of sessions to the primary and back, by outcome.")), []string{"to", "outcome"}),
+		parse:       phase("parse", prometheus.ExponentialBuckets(1e-6, 4, 10)),
+		lock:        phase("lock", prometheus.ExponentialBuckets(1e-4, 4, 10)),
+	}
+	m.start()
+	return m
+}
+
+// start has what may be counted there from the beginning: of a counter that appears
+// as 1 nobody sees that it has risen.
+func (m *metrics) start() {
+	for _, outcome := range []string{"ok", "refused"} {
+		m.logins.WithLabelValues(outcome)
+	}
+	for _, limit := range []string{"pending", "cancel", "login"} {
+		m.limited.WithLabelValues(limit)
+	}
+	for _, to := range []string{"primary", "standby"} {
+		for _, outcome := range []string{"ok", "refused", "broken"} {
+			m.moves.WithLabelValues(to, outcome)
+		}
 	}
 }
 
@@ -44,7 +73,7 @@ func (m *metrics) register(r prometheus.Registerer, s *Server) error {
 	}
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.connections, m.sessions, m.panics, m.logins, m.calls, m.cancels, m.limited, m.moves,
+		m.connections, m.sessions, m.panics, m.logins, m.calls, m.cancels, m.limited, m.moves, m.parse, m.lock,
 		gauge("pending_connections", "Connections that have not logged in yet.", func() float64 { return float64(s.lobby.len()) }),
 		gauge("held_bytes", "Memory for unfinished messages beyond the buffers.", func() float64 { return float64(s.held.Used()) }),
 	} {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 	"github.com/hyperiondb/hyperion-vault/rewrite"
@@ -69,6 +70,7 @@ func (ss *session) lock(as args) ([][]byte, *sqlError, error) {
 	for i, g := range gs {
 		msgs, entries = ss.appendPrelude(msgs, entries, pre, g, i)
 	}
+	begun := time.Now()
 	if err := ss.send(wire.AppendEmpty(msgs, wire.Flush), entries...); err != nil {
 		return nil, nil, err
 	}
@@ -77,6 +79,7 @@ func (ss *session) lock(as args) ([][]byte, *sqlError, error) {
 	failed := pre.failed
 	ss.batch.open = true
 	ss.mu.Unlock()
+	ss.srv.metrics.lock.Observe(time.Since(begun).Seconds())
 	switch {
 	case err != nil:
 		return nil, nil, err

@@ -4,6 +4,7 @@ package proxy
 
 import (
 	"bytes"
+	"time"
 
 	"github.com/hyperiondb/hyperion-vault/envelope/erase"
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
@@ -186,7 +187,9 @@ func (ss *session) count(e *sqlError) {
 
 // analyse asks the rewrite, and answers for databases that have no vault.
 func (ss *session) analyse(text string, o rewrite.Options) (*rewrite.Plan, *sqlError) {
+	begun := time.Now()
 	plan, refusal := ss.srv.cfg.Analyzer.Analyze(text, o)
+	ss.srv.metrics.parse.Observe(time.Since(begun).Seconds())
 	if refusal != nil && refusal.Unqualified && len(o.Foreign) == 0 {
 		foreign, err := ss.foreignNames()
 		if err != nil {

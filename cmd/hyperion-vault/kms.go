@@ -38,12 +38,12 @@ func (c *nodeConfig) provider(ctx context.Context) (envelope.KMS, string, error)
 
 // sealerMaker takes the keys of the KMS now, so that a wrong key or too little
 // lockable memory is found at the start even if the vault id is not.
-func sealerMaker(ctx context.Context, c *nodeConfig, log *slog.Logger) (func(envelope.UUID) (*envelope.Sealer, error), error) {
+func sealerMaker(ctx context.Context, c *nodeConfig, m *kmsMetrics, log *slog.Logger) (func(envelope.UUID) (*envelope.Sealer, error), error) {
 	kms, keyID, err := c.provider(ctx)
 	if err != nil {
 		return nil, err
 	}
-	retrying := envelope.Retry(kms, envelope.RetryConfig{MaxRetries: c.kmsRetries})
+	retrying := envelope.Retry(timedKMS{kms, m}, envelope.RetryConfig{MaxRetries: c.kmsRetries, OnRetry: m.retried})
 	maker := func(id envelope.UUID) (*envelope.Sealer, error) {
 		return envelope.New(envelope.Config{
 			KMS: retrying, Vault: id, KeyID: keyID, DecryptKeyIDs: c.decryptKeyIDs, CacheTTL: c.cacheTTL, CacheEntries: c.cacheEntries,

@@ -131,7 +131,7 @@ func newNode(ctx context.Context, c *nodeConfig, spool *audit.Spool, log *slog.L
 	n.certificate.Store(c.certificate)
 	n.kms.Store(&kmsState{err: errNotTried})
 
-	newSealer, err := sealerMaker(ctx, c, log)
+	newSealer, err := sealerMaker(ctx, c, newKMSMetrics(n.registry), log)
 	if err != nil {
 		return nil, err
 	}
@@ -165,6 +165,7 @@ func newNode(ctx context.Context, c *nodeConfig, spool *audit.Spool, log *slog.L
 	}
 	n.rest = api.New(api.Config{Vault: n.vault, Hosts: c.apiHosts, TrustProxy: c.trustProxy, Draining: n.draining.Load, Log: log})
 	n.registry.MustRegister(n.partGauges()...)
+	n.registry.MustRegister(n.nodeGauges()...)
 	return n, nil
 }
 

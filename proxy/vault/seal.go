@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"time"
 	"unicode/utf8"
 
 	"github.com/hyperiondb/hyperion-vault/envelope"
@@ -97,7 +98,9 @@ func (v *Vault) Seal(k *Key, name, secretID string, version int32, value []byte)
 // sealAs is Seal for a value of any format.
 func (v *Vault) sealAs(k *Key, f Format, name, secretID string, version int32, value []byte) ([]byte, error) {
 	defer k.Destroy()
+	begun := time.Now()
 	text, err := v.seal(k, f, name, secretID, version, value)
+	v.metrics.sealing.Observe(time.Since(begun).Seconds())
 	v.metrics.seal(err)
 	return text, err
 }

@@ -297,7 +297,7 @@ func TestMetrics(t *testing.T) {
 		for _, m := range f.GetMetric() {
 			got[f.GetName()] += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 			for _, l := range m.GetLabel() {
-				if l.GetName() != "outcome" && l.GetName() != "state" {
+				if !slices.Contains([]string{"outcome", "state", "cause", "phase"}, l.GetName()) {
 					t.Errorf("%s has label %s", f.GetName(), l.GetName())
 				}
 			}
