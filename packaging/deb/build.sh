@@ -63,6 +63,7 @@ node_package() {
     -ldflags "-s -w -linkmode=external -X main.version=$PACKAGE_VERSION" \
     -o "$stage/hyperion-vault" ./cmd/hyperion-vault
   cp packaging/deb/hyperion-vault.{service,conf,postinst,prerm,postrm} packaging/completions/* "$stage"
+  cp packaging/monitoring/hyperion-vault.{rules.yml,json} "$stage"
   gzip -9n < packaging/man/hyperion-vault.1 > "$stage/hyperion-vault.1.gz"
   documents hyperion-vault "$stage/doc"
   cp docs/*.md "$stage/doc"
