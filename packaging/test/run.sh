@@ -229,6 +229,26 @@ upgrade() {
   expect "n3w-s3cr3t" "$shop -c \"SELECT vault.read_secret('shop/key')\""
 }
 
+certificate() {
+  step "a new certificate, as documented"
+  documented "Certificates and passwords"
+  # shellcheck disable=SC2016 # for the guest
+  expect same 'shown=$(openssl s_client -starttls postgres -connect 127.0.0.1:6432 </dev/null 2>/dev/null | openssl x509 -noout -fingerprint)
+    [ "$shown" = "$(openssl x509 -in /etc/ssl/certs/ssl-cert-snakeoil.pem -noout -fingerprint)" ] && echo same'
+}
+
+backup() {
+  step "dump and restore, as documented"
+  documented "Backup and restore"
+  ready
+  expect "n3w-s3cr3t" "$shop -c \"SELECT vault.read_secret('shop/key')\""
+  expect "s3cr3t" "$shop -c \"SELECT vault.read_secret('shop/key', 1)\""
+  expect "3" "$shop -c \"SELECT vault.put_secret('shop/key', 'n3w-s3cr3t')\""
+  in_guest 'grep -cF s3cr3t /var/backups/hyperion-vault/app.dump' && fail "a value is in the dump"
+  # shellcheck disable=SC2016 # for the guest
+  in_guest 'for i in $(seq 60); do hyperion-vault status | grep -E "^audit +ok" && exit 0; sleep 0.5; done; hyperion-vault status; exit 1'
+}
+
 # ready waits until the node has its server again.
 ready() {
   in_guest 'curl -sS --retry 30 --retry-delay 1 --retry-all-errors --fail -o /dev/null http://127.0.0.1:8200/readyz'
@@ -262,6 +282,8 @@ web
 install
 tampered
 single_node
+certificate
 upgrade
+backup
 removal
 echo "packages-test: passed in $SECONDS s"
