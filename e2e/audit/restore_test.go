@@ -113,7 +113,7 @@ func (w *world) lost(t *testing.T, why string, nodes ...*cluster.Node) {
 	}
 	var notes []string
 	for _, f := range a.Notes {
-		if f.Kind == chain.Restore {
+		if f.Kind == chain.LostByRestore {
 			notes = append(notes, f.Detail)
 		}
 	}

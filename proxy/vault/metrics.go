@@ -20,7 +20,7 @@ type metrics struct {
 	lockouts               prometheus.Counter
 	rotations              *prometheus.CounterVec
 	ticks                  prometheus.Counter
-	shipFaults             *prometheus.CounterVec
+	shipFailures             *prometheus.CounterVec
 	sealing                prometheus.Histogram
 }
 
@@ -38,7 +38,7 @@ func newMetrics() *metrics {
 		rotations: counter("rotations_total", "Automatic rotations that this node tried, by outcome; overtaken: another did it, or it was called off."),
 		ticks:     prometheus.NewCounter(prometheus.CounterOpts{Namespace: "hyperion_vault", Name: "ticks_total", Help: "Rounds of housekeeping for which this node stood in."}),
 	}
-	m.shipFaults = prometheus.NewCounterVec(prometheus.CounterOpts{
+	m.shipFailures = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "hyperion_vault", Name: "audit_ship_failures_total", Help: "Attempts to ship audit records that failed, by cause.",
 	}, []string{"cause"})
 	m.opened = m.opens.WithLabelValues("ok")
@@ -69,7 +69,7 @@ func (m *metrics) start() {
 		m.rotations.WithLabelValues(outcome)
 	}
 	for _, cause := range []string{shipConflict, shipForked, shipSpool} {
-		m.shipFaults.WithLabelValues(cause)
+		m.shipFailures.WithLabelValues(cause)
 	}
 }
 
@@ -100,11 +100,11 @@ func (m *metrics) verify(err error, matched bool) {
 	m.verifies.WithLabelValues(outcome).Inc()
 }
 
-func (m *metrics) shipFailed(cause string) { m.shipFaults.WithLabelValues(cause).Inc() }
+func (m *metrics) shipFailed(cause string) { m.shipFailures.WithLabelValues(cause).Inc() }
 
 // register adds the counters and what the sealer counts.
 func (m *metrics) register(r prometheus.Registerer, v *Vault) error {
-	all := []prometheus.Collector{m.opens, m.seals, m.verifies, m.rotations, m.ticks, m.lockouts, m.shipFaults, m.sealing}
+	all := []prometheus.Collector{m.opens, m.seals, m.verifies, m.rotations, m.ticks, m.lockouts, m.shipFailures, m.sealing}
 	for name, state := range map[string]func(Rotation) int64{
 		"open":    func(r Rotation) int64 { return r.Open },
 		"failing": func(r Rotation) int64 { return r.Failing },
