@@ -71,7 +71,7 @@ func TestHeardOut(t *testing.T) {
 		"what cannot be read": {first: slices.Concat(reportMessage("delete ok"), testRow, testComplete), end: func(*testing.T, *session, *testSink, net.Conn) {}},
 		"what cannot be recorded": {
 			full: true, first: slices.Concat(reportMessage("list ok - 0 0 a"), testComplete),
-			end:   func(_ *testing.T, ss *session, sink *testSink, _ net.Conn) { ends(ss); sink.fail(nil) },
+			end: func(_ *testing.T, ss *session, sink *testSink, _ net.Conn) { ends(ss); sink.fail(nil) },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -142,7 +142,7 @@ func (w *world) soundAfter(t *testing.T, l *load, logs ...string) *cluster.Audit
 	for _, f := range a.Findings {
 		c := a.Changes[f.Change]
 		of := did{chain.FaceSQL, chain.Action(c.Action), c.Subject}
-		if f.Kind == chain.Outside && toldAfter(&c) && excuses[of] > 0 {
+		if f.Kind == chain.NotThroughNode && toldAfter(&c) && excuses[of] > 0 {
 			excuses[of]--
 			t.Logf("not told to anybody: %v", f)
 			continue

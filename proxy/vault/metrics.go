@@ -20,7 +20,7 @@ type metrics struct {
 	lockouts               prometheus.Counter
 	rotations              *prometheus.CounterVec
 	ticks                  prometheus.Counter
-	shipFailures             *prometheus.CounterVec
+	shipFailures           *prometheus.CounterVec
 	sealing                prometheus.Histogram
 }
 
