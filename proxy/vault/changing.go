@@ -35,7 +35,8 @@ func (v *Vault) change(ctx context.Context, tx pgx.Tx, a *Access, action audit.A
 	return v.append(ctx, c.records)
 }
 
-// do runs a statement that changes something and returns one row.
+// do runs a statement that changes one thing and returns one row. Of what it is told
+// the connection keeps the last report, which is then the only one.
 func (c *changing) do(ctx context.Context, into []any, sql string, args ...any) error {
 	before := lastReport(c.Tx)
 	if _, err := c.v.one(ctx, c, into, sql, args...); err != nil {
@@ -46,8 +47,13 @@ func (c *changing) do(ctx context.Context, into []any, sql string, args ...any) 
 	if now == before {
 		return nil
 	}
-	told, ok := Actor{}.ReadReport(now, true)
-	if !ok {
+	return c.told(now)
+}
+
+// told makes a record of a report. A statement that has succeeded has changed something.
+func (c *changing) told(report string) error {
+	told, ok := Actor{}.ReadReport(report, true)
+	if !ok || told.Outcome != audit.OutcomeOK || told.Change == 0 {
 		return &Error{
 			Kind: KindServer, Secret: c.record.Secret, Msg: "the vault's extension answered in a form that this node does not know",
 			Hint: "Node and extension may be of versions that do not work together.",

@@ -11,7 +11,7 @@ import (
 )
 
 // ReportName is under which name the extension tells a node at once, by a
-// ParameterStatus, what a function of the vault has done or refused (docs/SQL.md).
+// ParameterStatus, what a function of the vault has done or refused (docs/AUDIT.md).
 const ReportName = "hyperion_vault.did"
 
 // ReadReport makes a record of what the extension has told: ACTION OUTCOME REASON
