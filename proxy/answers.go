@@ -45,6 +45,7 @@ func (ss *session) serverMessage(typ byte, msg []byte) verdict {
 		}
 		ss.reported.note(body)
 		ss.escapes = ss.escapes || !ss.stdStrings
+		ss.inRole()
 		return pass
 	case wire.Notification:
 		ss.notification(body)

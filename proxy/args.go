@@ -73,7 +73,7 @@ func (ss *session) keys(as args) *sqlError {
 			continue
 		}
 		ss.about(as[i].fn, as[i].name)
-		k, err := ss.srv.cfg.Vault.NewKey(ctx, ss.actor, as[i].name)
+		k, err := ss.srv.cfg.Vault.NewKey(ctx, ss.who(0), as[i].name)
 		if err != nil {
 			if ctx.Err() != nil {
 				return errCanceled

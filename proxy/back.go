@@ -73,6 +73,10 @@ func (ss *session) passServer() (h halt) {
 		}
 		switch {
 		case h.err != nil:
+			if h.v == drop { // seen, and not to be heard once more
+				ss.gather()
+				ss.sr.Discard(h.size)
+			}
 			ss.mu.Unlock()
 			return h
 		case h.size == 0 || h.v == again: // what is ready goes out first

@@ -47,31 +47,32 @@ func TestHeardOut(t *testing.T) {
 	for name, tt := range map[string]struct {
 		first, rest []byte // what the server says before and after
 		full        bool   // no record can be written before
-		end         func(t *testing.T, ss *session, sink *testSink, client net.Conn)
+		end         func(t *testing.T, ss *session, sink *testSink, client, server net.Conn)
 	}{
-		"too large": {end: func(t *testing.T, _ *session, _ *testSink, client net.Conn) { write(t, client, large(2<<20, 0)) }},
-		"no room": {end: func(t *testing.T, ss *session, _ *testSink, client net.Conn) {
+		"too large": {end: func(t *testing.T, _ *session, _ *testSink, client, _ net.Conn) { write(t, client, large(2<<20, 0)) }},
+		"no room": {end: func(t *testing.T, ss *session, _ *testSink, client, _ net.Conn) {
 			ss.srv.held.SetMax(0)
 			write(t, client, large(1<<19, 1<<18))
 		}},
-		"the node ends it":      {end: func(_ *testing.T, ss *session, _ *testSink, _ net.Conn) { ss.terminate(errShutdown) }},
-		"twice":                 {end: func(_ *testing.T, ss *session, _ *testSink, _ net.Conn) { ss.terminate(errReplaced); ss.end() }},
-		"the client breaks off": {end: func(t *testing.T, _ *session, _ *testSink, client net.Conn) { reset(t, client) }},
+		"the node ends it":      {end: func(_ *testing.T, ss *session, _ *testSink, _, _ net.Conn) { ss.terminate(errShutdown) }},
+		"twice":                 {end: func(_ *testing.T, ss *session, _ *testSink, _, _ net.Conn) { ss.terminate(errReplaced); ss.end() }},
+		"the client breaks off": {end: func(t *testing.T, _ *session, _ *testSink, client, _ net.Conn) { reset(t, client) }},
 		"the client says goodbye and breaks off": {
 			first: row[:half], rest: row[half:],
-			end: func(t *testing.T, _ *session, _ *testSink, client net.Conn) {
+			end: func(t *testing.T, _ *session, _ *testSink, client, server net.Conn) {
 				write(t, client, wire.AppendEmpty(nil, wire.Terminate))
+				received(t, server)
 				reset(t, client)
 			},
 		},
 		"in the middle of a row": {
 			first: row[:half], rest: row[half:],
-			end: func(t *testing.T, _ *session, _ *testSink, client net.Conn) { reset(t, client) },
+			end: func(t *testing.T, _ *session, _ *testSink, client, _ net.Conn) { reset(t, client) },
 		},
-		"what cannot be read": {first: slices.Concat(reportMessage("delete ok"), testRow, testComplete), end: func(*testing.T, *session, *testSink, net.Conn) {}},
+		"what cannot be read": {first: slices.Concat(reportMessage("delete ok"), testRow, testComplete), end: func(*testing.T, *session, *testSink, net.Conn, net.Conn) {}},
 		"what cannot be recorded": {
 			full: true, first: slices.Concat(reportMessage("list ok - 0 0 a"), testComplete),
-			end: func(_ *testing.T, ss *session, sink *testSink, _ net.Conn) { ends(ss); sink.fail(nil) },
+			end: func(_ *testing.T, ss *session, sink *testSink, _, _ net.Conn) { ends(ss); sink.fail(nil) },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -84,7 +85,7 @@ func TestHeardOut(t *testing.T) {
 				sink.fail(errors.New("full"))
 			}
 			write(t, server, tt.first)
-			tt.end(t, ss, sink, client)
+			tt.end(t, ss, sink, client, server)
 			if _, err := io.Copy(io.Discard, server); err != nil {
 				t.Fatalf("the server does not see the end: %v", err)
 			}
@@ -105,6 +106,25 @@ func ends(ss *session) {
 		ss.mu.Lock()
 		over = ss.ended
 		ss.mu.Unlock()
+	}
+}
+
+// What is reported at the very end is recorded once.
+func TestHeardOnce(t *testing.T) {
+	ss, sink, client, server := recordedSession(t)
+	write(t, client, wire.AppendQuery(nil, "select f()"))
+	received(t, server)
+	ss.mu.Lock()
+	ss.ended = true
+	ss.mu.Unlock()
+	write(t, server, testRow, reportMessage("delete ok - 1 5 a"), testComplete, testReady)
+	if _, err := io.Copy(io.Discard, server); err != nil {
+		t.Fatal(err)
+	}
+	server.Close()
+	isOver(t, ss)
+	if got, _ := sink.take(); !slices.Equal(got, []string{"delete ok a v1 change"}) {
+		t.Errorf("recorded %q", got)
 	}
 }
 

@@ -48,7 +48,7 @@ func asksFor(plan *rewrite.Plan, refusal *rewrite.Refusal) asked {
 	switch {
 	case refusal != nil:
 		return asks(refusal.Function, refusal.Fingerprint)
-	case plan == nil:
+	case plan == nil, plan.Function == "" && len(plan.Calls) == 0: // it may only execute what calls one
 		return asked{}
 	case len(plan.Calls) == 0:
 		return asks(plan.Function, plan.Fingerprint)
@@ -63,10 +63,20 @@ func (ss *session) about(fn rewrite.Func, name string) {
 	ss.asked.action, ss.asked.secret = functionActions[fn.String()], name
 }
 
+// inRole notes in whose name the session runs now, as the server has told. mu is held.
+func (ss *session) inRole() {
+	if role := ss.session; role != "" && role != ss.who(0).Role {
+		ss.role.Store(&role)
+	}
+}
+
 // who is whose a statement is, for the audit.
 func (ss *session) who(statement uint64) vault.Actor {
 	a := ss.actor
 	a.Statement = statement
+	if role := ss.role.Load(); role != nil {
+		a.Role = *role
+	}
 	return a
 }
 
@@ -88,7 +98,7 @@ func (ss *session) refusedUnread(e *sqlError) {
 	has := ss.catalog.has()
 	ss.mu.Unlock()
 	if has {
-		r := ss.actor.Record(vault.ActionRead, e.outcome())
+		r := ss.who(0).Record(vault.ActionRead, e.outcome())
 		r.Reason = e.kind()
 		ss.srv.cfg.Vault.Refused(ss.srv.ctx, r)
 	}

@@ -13,8 +13,11 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/hyperiondb/hyperion-vault/envelope"
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
@@ -30,13 +33,15 @@ type testSink struct {
 	before  func() // the next one
 }
 
-func (s *testSink) Append(_ context.Context, rs []vault.Record) error {
+func (s *testSink) Append(ctx context.Context, rs []vault.Record) error {
 	s.mu.Lock()
 	before := s.before
 	s.before = nil
 	s.mu.Unlock()
-	if before != nil {
-		before()
+	if before != nil { // the disk was waited for
+		if before(); ctx.Err() != nil {
+			return ctx.Err()
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -247,6 +252,24 @@ func TestReports(t *testing.T) {
 	}
 }
 
+// written is how much has been written to a connection.
+func written(t *testing.T, c *wire.Conn) uint64 {
+	t.Helper()
+	sc, ok := c.Net().(syscall.Conn)
+	if !ok {
+		t.Fatal("no socket")
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var info *unix.TCPInfo
+	if failed := raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) }); failed != nil || err != nil {
+		t.Fatal(failed, err)
+	}
+	return info.Bytes_sent + uint64(info.Notsent_bytes)
+}
+
 // Nothing behind a report has left while its record is written, not even what the node
 // answers itself; it may stand at the end of what the server has sent so far.
 func TestReportComesFirst(t *testing.T) {
@@ -255,21 +278,21 @@ func TestReportComesFirst(t *testing.T) {
 		"in two": {reportMessage("delete ok - 3 4711 a"), slices.Concat(testComplete, testReady)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			sink, client, server := recordingSession(t)
-			left := make(chan int, 1)
+			ss, sink, client, server := recordedSession(t)
+			left := make(chan bool, 1)
 			sink.mu.Lock()
 			sink.before = func() {
-				write(t, client, wire.AppendQuery(nil, "select vault.put_secret(lower('a'), 'b')"))
-				client.SetReadDeadline(time.Now().Add(20 * time.Millisecond)) //nolint:errcheck // a test's own socket
-				n, _ := client.Read(make([]byte, 1))                          // nothing comes, however long one waits
-				client.SetReadDeadline(time.Time{})                           //nolint:errcheck // as above
-				left <- n
+				ss.cmu.Lock() // nobody is in the middle of writing to the client
+				defer ss.cmu.Unlock()
+				left <- written(t, ss.client) > 0
 			}
 			sink.mu.Unlock()
 			write(t, client, wire.AppendQuery(nil, "select f()"))
 			received(t, server)
+			// Behind it, refused: the node's own answer, which waits for the server's.
+			write(t, client, wire.AppendQuery(nil, "select vault.put_secret(lower('a'), 'b')"))
 			write(t, server, pieces[0])
-			if n := <-left; n != 0 {
+			if <-left {
 				t.Error("the client had something before the record was written")
 			}
 			write(t, server, pieces[1])
@@ -308,6 +331,86 @@ func TestReportUnrecorded(t *testing.T) {
 				t.Errorf("the client got %s %s, want %s %s", types, code, tt.types, tt.code)
 			}
 		})
+	}
+}
+
+// What was done is recorded though nobody waits for it any more, with all that can be
+// read of it, and with what is reported meanwhile.
+func TestDoneIsRecorded(t *testing.T) {
+	done := reportMessage("delete ok - 1 5 a")
+	for name, tt := range map[string]struct {
+		said   []byte
+		before func(ss *session)
+		want   []string
+	}{
+		"a cancel request": {done, func(ss *session) { ss.cancelRunning(ss.srv.ctx) }, []string{"delete ok a v1 change"}},
+		"the session ends": {done, func(ss *session) { ss.end() }, []string{"delete ok a v1 change"}},
+		"the node ends":    {done, func(ss *session) { ss.srv.cancel() }, []string{"delete ok a v1 change"}},
+		"garbled": {
+			slices.Concat(done, reportMessage("delete ok"), reportMessage("list ok - 0 0 b")), func(*session) {},
+			[]string{"delete ok a v1 change", "list ok b"},
+		},
+		"meanwhile": {done, func(ss *session) {
+			ss.mu.Lock()
+			defer ss.mu.Unlock()
+			ss.report(reportMessage("delete ok - 1 6 b")[wire.HeaderSize:])
+		}, []string{"delete ok a v1 change", "delete ok b v1 change"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ss, sink, client, server := recordedSession(t)
+			sink.before = func() { tt.before(ss) }
+			write(t, client, wire.AppendQuery(nil, "select f()"))
+			received(t, server)
+			write(t, server, tt.said, testComplete, testReady)
+			answered(t, client)
+			client.Close()
+			server.Close()
+			isOver(t, ss)
+			if got, _ := sink.take(); !slices.Equal(got, tt.want) {
+				t.Errorf("recorded %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// A record names who the session is for the server, which its superuser may change.
+func TestRecordsNameTheSessionRole(t *testing.T) {
+	sink, client, server := recordingSession(t)
+	for _, role := range []string{"ann", "bob"} {
+		write(t, client, wire.AppendQuery(nil, "select f()"))
+		received(t, server)
+		write(t, server, wire.AppendMessage(nil, wire.ParameterStatus, []byte("session_authorization\x00"+role+"\x00")), reportMessage("delete ok - 1 5 a"), testComplete, testReady)
+		answered(t, client)
+		write(t, client, wire.AppendQuery(nil, "select vault.put_secret(lower('a'), 'b')"))
+		answered(t, client)
+	}
+	sink.mu.Lock()
+	defer sink.mu.Unlock()
+	var roles []string
+	for _, b := range sink.buffers {
+		for i := range b {
+			roles = append(roles, b[i].SessionRole)
+		}
+	}
+	if want := []string{"ann", "ann", "bob", "bob"}; !slices.Equal(roles, want) {
+		t.Errorf("recorded %q, want %q", roles, want)
+	}
+}
+
+// A text that calls nothing of the vault's asks it for nothing.
+func TestAsksFor(t *testing.T) {
+	for _, tt := range []struct {
+		plan *rewrite.Plan
+		want asked
+	}{
+		{nil, asked{}},
+		{&rewrite.Plan{Executes: []string{"p"}, Fingerprint: 7}, asked{}},
+		{&rewrite.Plan{Function: "read_secret", Fingerprint: 7}, asked{action: vault.ActionRead, statement: 7}},
+		{&rewrite.Plan{Function: "delete_secret", Fingerprint: 7}, asked{action: vault.ActionDelete, statement: 7}},
+	} {
+		if got := asksFor(tt.plan, nil); got != tt.want {
+			t.Errorf("%+v: got %+v, want %+v", tt.plan, got, tt.want)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ type reported struct {
 	standby    bool   // in_hot_standby
 	readOnly   bool   // default_transaction_read_only
 	superuser  bool   // is_superuser
+	session    string // session_authorization
 }
 
 // note takes a ParameterStatus.
@@ -31,5 +32,7 @@ func (r *reported) note(body []byte) {
 		r.readOnly = value == "on"
 	case "is_superuser":
 		r.superuser = value == "on"
+	case "session_authorization":
+		r.session = value
 	}
 }

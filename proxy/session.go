@@ -54,8 +54,10 @@ type session struct {
 	scramVerifier scram.Verifier
 	clientKey     []byte // zeroed at the end
 	actor         vault.Actor
-	own           string       // name of the node's own prepared statement
-	active        atomic.Int64 // when the client sent something last, Unix ns
+	own           string // name of the node's own prepared statement
+
+	active atomic.Int64           // when the client sent something last, Unix ns
+	role   atomic.Pointer[string] // in whose name it runs, if that is not the actor's own; the back changes it, with mu
 
 	leg        atomic.Pointer[leg] // the back changes it, with mu
 	cr         *wire.Reader        // the front's, as clientHalt

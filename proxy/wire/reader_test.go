@@ -217,3 +217,33 @@ func TestStreamWaitsForNothingBehindTheMessage(t *testing.T) {
 		}
 	}
 }
+
+// What a Stream could not give on is no part of the next message.
+func TestSkipAfterStream(t *testing.T) {
+	c, far := pair(t)
+	r := NewServerReader(c)
+	long := AppendMessage(nil, 'D', make([]byte, 3*BufferSize))
+	go far.Write(append(long, AppendReady(nil, Idle)...)) //nolint:errcheck // the reader reports what is missing
+	if err := r.Fill(); err != nil {
+		t.Fatal(err)
+	}
+	closed, end := io.Pipe()
+	closed.Close()
+	if err := r.Stream(end, len(long)); !errors.Is(err, io.ErrClosedPipe) {
+		t.Fatalf("got %v", err)
+	}
+	if err := r.Skip(); err != nil {
+		t.Fatal(err)
+	}
+	for range HeaderSize {
+		if typ, size, ok, err := r.Header(0); ok {
+			if typ != ReadyForQuery || size != HeaderSize+1 || err != nil {
+				t.Errorf("got %c of %d bytes, %v", typ, size, err)
+			}
+			return
+		}
+		if err := r.Fill(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
