@@ -23,7 +23,7 @@ import (
 // verify runs audit verify and says what it printed.
 func (a *auditedServer) verify(t *testing.T, args ...string) (code int, said string) {
 	t.Helper()
-	code, out, errs := finish(t, a.env, append([]string{"audit", "verify", "--trust", a.trust}, args...)...)
+	code, out, errs := finish(t, a.env, slices.Concat([]string{"audit", "verify", "--trust", a.trust}, a.accepted, args)...)
 	return code, out + errs
 }
 
@@ -241,6 +241,10 @@ func (a *auditedServer) checkGap(t *testing.T) {
 	eventually(t, "everything is durable", func() bool { return s.Status().Durable == a.last[1] })
 	a.shipFrom(t, s, gone, true)
 	lost := fmt.Sprintf("lost by restore: records %d to %d are not there, and record %d says why", before.Seq+1, gone.Seq, a.last[1])
+	if code, said := a.verify(t); code != exitFault || !strings.Contains(said, "FOUND") || !strings.Contains(said, lost) || !strings.Contains(said, "--restored") {
+		t.Errorf("nobody says that it was restored: exit code %d: %s, want %s", code, said, lost)
+	}
+	a.accepted = []string{"--restored", fmt.Sprintf("%v:%d-%d", node, before.Seq+1, gone.Seq)}
 	if code, said := a.verify(t); code != exitOK || !strings.Contains(said, lost) {
 		t.Errorf("exit code %d: %s, want %s", code, said, lost)
 	}

@@ -111,6 +111,8 @@ func TestAuditVerify(t *testing.T) {
 		"two other places":   {"", []string{"--spool", dir, "--database", "x"}, exitUsage, []string{"name one"}},
 		"stdin twice":        {export, []string{"--export", "-", "--heads", "-", "--trust", trust}, exitUsage, []string{"stdin can be read once"}},
 		"heads twice":        {export, []string{"--export", whole, "--heads", "-", "--heads", "-"}, exitUsage, []string{"stdin can be read once"}},
+		"no range":           {"", []string{"--spool", dir, "--restored", "7-5"}, exitUsage, []string{`--restored "7-5"`, "NODE:FROM-TO"}},
+		"no node":            {"", []string{"--spool", dir, "--ship-writes", "x"}, exitUsage, []string{`--ship-writes "x"`, "uuid"}},
 		"a negative age":     {"", []string{"--spool", dir, "--min-age", "-1h"}, exitUsage, []string{"--min-age"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -143,6 +145,50 @@ func TestAuditVerifyJSON(t *testing.T) {
 	code, out, _ := command(t, "", "audit", "verify", "--spool", dir, "--json")
 	if err := json.Unmarshal([]byte(out), &got); err != nil || code != exitFault || got.OK || len(got.Findings) != 2 || got.Findings[0].Kind != "untrusted" || got.Findings[0].Node == "" {
 		t.Errorf("got %+v, exit code %d, %v", got, code, err)
+	}
+}
+
+// TestAuditVerifyRestored: what the node says that the vault has lost is wrong until
+// somebody says that it was restored.
+func TestAuditVerifyRestored(t *testing.T) {
+	dir := t.TempDir()
+	s, err := audit.Open(dir, audit.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Append(t.Context(), []audit.Record{auditRecord("a"), audit.GapRecord(1, 2, 1, 1)}); err != nil {
+		t.Fatal(err)
+	}
+	node, key, _ := s.Identity()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var export strings.Builder
+	for line := range strings.Lines(commandWorks(t, "audit", "export", "--spool", dir)) {
+		if !strings.Contains(line, `"seq":1,"prev"`) && !strings.Contains(line, `"seq":2,"prev"`) {
+			export.WriteString(strings.Replace(line, `"records":4`, `"records":2`, 1))
+		}
+	}
+	type found struct{ Kind, Node, Detail string }
+	var got struct {
+		OK              bool
+		Findings, Notes []found
+	}
+	verify := func(want int, args ...string) (errs string) {
+		t.Helper()
+		trust := auditFile(t, "trust", node.String()+" "+string(key)+"\n")
+		code, out, errs := command(t, export.String(), append([]string{"audit", "verify", "--export", "-", "--json", "--trust", trust}, args...)...)
+		if err := json.Unmarshal([]byte(out), &got); err != nil || code != want || got.OK != (want == exitOK) {
+			t.Fatalf("exit code %d, %v: %s%s", code, err, out, errs)
+		}
+		return errs
+	}
+	lost := found{"lost by restore", node.String(), `records 1 to 2 are not there, and record 3 says why: "timeline 1 to 1"; no restore is known to the node`}
+	if errs := verify(exitFault, "--restored", node.String()+":2-2"); !slices.Equal(got.Findings, []found{lost}) || len(got.Notes) != 0 || !strings.Contains(errs, "--restored NODE:FROM-TO") {
+		t.Errorf("got %+v, %s", got, errs)
+	}
+	if errs := verify(exitOK, "--restored", node.String()+":2-2", "--restored", node.String()+":1-2"); len(got.Findings) != 0 || !slices.Equal(got.Notes, []found{lost}) || errs != "" {
+		t.Errorf("got %+v, %s", got, errs)
 	}
 }
 

@@ -20,13 +20,14 @@ import (
 
 // auditedServer is a server whose audit was shipped by two nodes.
 type auditedServer struct {
-	cluster *devcluster.Cluster
-	env     []string
-	conn    *pgx.Conn // the superuser's
-	spools  []*audit.Spool
-	dirs    []string
-	last    [2]uint64 // of each spool
-	trust   string    // a file
+	cluster  *devcluster.Cluster
+	env      []string
+	conn     *pgx.Conn // the superuser's
+	spools   []*audit.Spool
+	dirs     []string
+	last     [2]uint64 // of each spool
+	trust    string    // a file
+	accepted []string  // more of audit verify's flags
 }
 
 func startAudited(t *testing.T) *auditedServer {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +25,8 @@ type auditVerifyCommand struct {
 	Part     bool          `help:"What is read is a part (audit export --since, or of a spool): chains may begin anywhere, and nodes may be missing. --spool says so too."`
 	MinAge   time.Duration `default:"2160h" help:"Records that are younger must be there: hyperion_vault.audit_min_age of the servers. Older ones may have been deleted behind a head."`
 	Grace    time.Duration `default:"5m" help:"A younger change may have no record yet: that may be on its way."`
+	Restored []string      `placeholder:"NODE:FROM-TO" sep:"none" help:"These records were lost as the vault was restored: a note, if the node says so too, and no finding. May be given again."`
+	Writes   []string      `name:"ship-writes" placeholder:"NODE" sep:"none" help:"This node ships writes alone: what it withholds is a note also where the start that says so was deleted for its age. May be given again."`
 	Progress bool          `help:"Tell every few seconds how far it is, also where stderr is no terminal."`
 	JSON     bool          `name:"json" help:"Print what was found as one object of JSON."`
 }
@@ -39,9 +42,8 @@ func (c *auditVerifyCommand) Run(ctx context.Context, std *streams) error {
 	if c.readsStdin() > 1 {
 		return faultf("--export and --heads name - more than once: stdin can be read once")
 	}
-	demands := audit.Demands{MinAge: c.MinAge, Grace: c.Grace, Part: c.Part || c.Spool != ""}
-	var err error
-	if demands.Trust, err = c.trust(); err != nil {
+	demands, err := c.demands()
+	if err != nil {
 		return err
 	}
 	report, err := c.verify(ctx, std, demands)
@@ -54,6 +56,9 @@ func (c *auditVerifyCommand) Run(ctx context.Context, std *streams) error {
 	}
 	if err := write(std.out, report); err != nil || report.OK() {
 		return blind(err)
+	}
+	if slices.ContainsFunc(report.Findings, func(f audit.Finding) bool { return f.Kind == audit.LostByRestore }) {
+		_, _ = fmt.Fprintln(std.err, "hyperion-vault: who knows that the vault was restored then says so by --restored NODE:FROM-TO; else somebody has deleted these records") // nobody to tell
 	}
 	if c.Trust == "" {
 		_, _ = fmt.Fprintln(std.err, "hyperion-vault: no key is trusted: --trust names a file with a line for each node") // nobody to tell
@@ -69,6 +74,27 @@ func (c *auditVerifyCommand) readsStdin() (n int) {
 		}
 	}
 	return n
+}
+
+func (c *auditVerifyCommand) demands() (audit.Demands, error) {
+	d := audit.Demands{MinAge: c.MinAge, Grace: c.Grace, Part: c.Part || c.Spool != ""}
+	for _, text := range c.Restored {
+		r, err := audit.ParseRange(text)
+		if err != nil {
+			return d, faultf("--restored %q: it should be NODE:FROM-TO: %s", text, err)
+		}
+		d.Restored = append(d.Restored, r)
+	}
+	for _, text := range c.Writes {
+		node, err := audit.ParseNodeID(text)
+		if err != nil {
+			return d, faultf("--ship-writes %q: %s", text, err)
+		}
+		d.Writes = append(d.Writes, node)
+	}
+	var err error
+	d.Trust, err = c.trust()
+	return d, err
 }
 
 func (c *auditVerifyCommand) trust() (audit.Trust, error) {

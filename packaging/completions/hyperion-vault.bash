@@ -121,8 +121,8 @@ _hyperion_vault() {
 	'audit verify')
 		case $prev in
 		--spool | --export | --trust | --heads) compopt -o default; return ;;
-		--database | --min-age | --grace) return ;;
-		*) offer='--database --spool --export --trust --heads --part --min-age --grace --progress --json' ;;
+		--database | --min-age | --grace | --restored | --ship-writes) return ;;
+		*) offer='--database --spool --export --trust --heads --part --min-age --grace --restored --ship-writes --progress --json' ;;
 		esac
 		;;
 	'audit export')

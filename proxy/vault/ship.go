@@ -5,7 +5,6 @@ package vault
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -229,7 +228,7 @@ func (s *shipper) resume(ctx context.Context) error {
 func (s *shipper) over(ctx context.Context, at audit.Position, timeline uint32) (*audit.Cursor, audit.Position, error) {
 	from := s.spool.Oldest()
 	if s.noted != at {
-		gap := audit.GapRecord(at.Seq+1, from.Seq, fmt.Sprintf("timeline %d to %d", timeline, s.on))
+		gap := audit.GapRecord(at.Seq+1, from.Seq, timeline, s.on)
 		err := s.spool.Append(ctx, []audit.Record{gap})
 		if err != nil {
 			return nil, at, err

@@ -117,7 +117,7 @@ func (c *columns) add(r *audit.Row, mode ShipMode) {
 	c.at, c.hash = append(c.at, r.At), append(c.hash, r.Hash[:])
 	var what audit.Record
 	face, outcome, action := "", "", string(audit.ActionWithheld)
-	if mode != ShipWrites || !looks(&r.Record) {
+	if mode != ShipWrites || !r.Looks() {
 		what = r.Record
 		face, outcome, action = string(r.Face), string(r.Outcome), string(r.Action)
 	}
@@ -144,18 +144,4 @@ func orNull[T comparable](t T) *T {
 		return nil
 	}
 	return &t
-}
-
-// looks reports whether a record tells of nothing but that somebody saw what he may
-// see.
-func looks(r *audit.Record) bool {
-	if r.Outcome != audit.OutcomeOK && r.Outcome != audit.OutcomeMismatch {
-		return false
-	}
-	switch r.Action {
-	case audit.ActionRead, audit.ActionVerify, audit.ActionList, audit.ActionRoleList, audit.ActionTokenList:
-		return true
-	default:
-		return false
-	}
 }

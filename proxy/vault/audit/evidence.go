@@ -3,7 +3,11 @@
 package audit
 
 import (
+	"errors"
 	"iter"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -48,4 +52,38 @@ type Demands struct {
 	// Part: it is a part of what there is, as a spool's directory is, where segments are
 	// deleted that were shipped. Chains may begin anywhere, and nodes may be left out.
 	Part bool
+	// Restored is which records were lost as the vault was restored, by the operator's
+	// word. It counts only where the node says so too.
+	Restored []Range
+	// Writes is which nodes ship writes alone, by the operator's word, where the start
+	// that says so was deleted for its age.
+	Writes []NodeID
+}
+
+// restored reports whether all of these records are known to be lost.
+func (d *Demands) restored(node NodeID, from, to uint64) bool {
+	return slices.ContainsFunc(d.Restored, func(r Range) bool { return r.Node == node && r.From <= from && to <= r.To })
+}
+
+// Range is records of a node, both ends among them.
+type Range struct {
+	Node     NodeID
+	From, To uint64
+}
+
+// ParseRange reads NODE:FROM-TO.
+func ParseRange(s string) (r Range, err error) {
+	node, numbers, _ := strings.Cut(s, ":")
+	from, to, _ := strings.Cut(numbers, "-")
+	if r.Node, err = ParseNodeID(node); err != nil {
+		return Range{}, err
+	}
+	r.From, err = strconv.ParseUint(from, 10, 63)
+	if err == nil {
+		r.To, err = strconv.ParseUint(to, 10, 63)
+	}
+	if err != nil || r.From < 1 || r.To < r.From {
+		return Range{}, errors.New("the numbers of records are FROM-TO, the lower one first")
+	}
+	return r, nil
 }

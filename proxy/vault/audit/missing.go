@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -16,10 +15,19 @@ type missing struct {
 	from, to uint64
 	finding  int    // its place in the report
 	by       uint64 // the record that names it; 0: none
-	reason   string
-	proven   bool // a trusted head is over that record
-	shown    bool // and over the one before the first that is missing
+	on       timelines
+	heads    string // trusted ones that are over what is missing, in words
+	proven   bool   // a trusted head is over the record that names it
+	shown    bool   // and over the one before the first that is missing
 }
+
+// timelines are the vault's when the node last had its answer, and when it found
+// that records are missing.
+type timelines struct{ before, after uint32 }
+
+// restored reports whether the node saw that the server was restored or promoted.
+// That it did not proves nothing: a copy of the files goes on with their timeline.
+func (t timelines) restored() bool { return t.before != 0 && t.after != 0 && t.before != t.after }
 
 // clockSlack is by how much a node's clock may differ from the one by which records
 // were deleted for their age.
@@ -72,36 +80,57 @@ func (v *verifier) mayBeGone(h *Head) bool {
 // the first.
 func (v *verifier) removed(c *chain, last, next uint64, shown bool) {
 	c.broken()
-	c.mode = shipsUnknown
-	m := &missing{from: last + 1, to: next - 1, finding: len(v.report.Findings), shown: shown}
+	v.turn(c, shipsUnknown)
+	m := &missing{from: last + 1, to: next - 1, heads: c.within(last+1, next-1), shown: shown}
 	f := Finding{Kind: Removed, Node: c.Node, Seq: next, Detail: span(m.from, m.to) + " missing"}
 	if last == 0 {
 		f.Detail += ", and no trusted head is over the last of them"
 	}
+	f.Detail += m.heads
+	m.finding = len(v.report.Findings)
 	if v.report.add(&v.report.Findings, f) {
 		c.missing = append(c.missing, m)
 		v.missing = append(v.missing, m)
 	}
 }
 
-// gapFormat begins the reason of a record of a gap; why is behind it.
-const gapFormat = "records %d to %d; "
+// within says which trusted heads are over records that are not there: they were.
+func (c *chain) within(from, to uint64) string {
+	n, last := 0, Head{}
+	for _, h := range c.heads {
+		if from <= h.Seq && h.Seq <= to {
+			n, last = n+1, h
+		}
+	}
+	switch n {
+	case 0:
+		return ""
+	case 1:
+		return fmt.Sprintf("; a trusted head over record %d was signed at %s", last.Seq, date(last.At))
+	}
+	return fmt.Sprintf("; %d trusted heads are over some of them, the last one over record %d, signed at %s", n, last.Seq, date(last.At))
+}
+
+// gapFormat is the reason of a record of a gap.
+const gapFormat = "records %d to %d; timeline %d to %d"
 
 // GapRecord is what a node says of records that the vault has lost, and that it does
-// not have any more itself.
-func GapRecord(from, to uint64, why string) Record {
-	return nodeRecord(ActionGap, fmt.Sprintf(gapFormat, from, to)+why)
+// not have any more itself. before and after are the vault's timelines when it last
+// answered, or 0, and when it showed.
+func GapRecord(from, to uint64, before, after uint32) Record {
+	return nodeRecord(ActionGap, fmt.Sprintf(gapFormat, from, to, before, after))
 }
 
 // claim takes a record that names what was lost. It counts once it is proven.
 func (c *chain) claim(r *Row) {
 	var from, to uint64
-	if n, err := fmt.Sscanf(r.Reason, gapFormat, &from, &to); n != 2 || err != nil || to >= r.Seq {
+	var on timelines
+	if n, err := fmt.Sscanf(r.Reason, gapFormat, &from, &to, &on.before, &on.after); n != 4 || err != nil || to >= r.Seq {
 		return
 	}
 	for _, m := range c.missing {
 		if m.by == 0 && from <= m.from && m.to <= to {
-			m.by, m.reason = r.Seq, strings.TrimPrefix(r.Reason, fmt.Sprintf(gapFormat, from, to))
+			m.by, m.on = r.Seq, on
 		}
 	}
 }
@@ -123,27 +152,37 @@ func (c *chain) proven() {
 	}
 }
 
-// explain makes notes of findings that the nodes themselves have explained.
+// explain says of what is missing what the nodes themselves say. It is a note where
+// the operator knows of it as well: to a node, a vault that was restored and one out
+// of which somebody has deleted are the same.
 func (v *verifier) explain() {
 	gone := map[int]bool{}
 	for _, m := range v.missing {
-		f := v.report.Findings[m.finding]
-		if !m.proven {
+		f := &v.report.Findings[m.finding]
+		switch {
+		case !m.proven:
+			continue
+		case !m.shown:
+			f.Kind = Untrusted
+			f.Detail = fmt.Sprintf("no trusted head is over record %d, behind which %s lost by restore", m.from-1, span(m.from, m.to)) + m.heads
 			continue
 		}
-		if !m.shown {
-			v.report.Findings[m.finding].Kind = Untrusted
-			v.report.Findings[m.finding].Detail = fmt.Sprintf("no trusted head is over record %d, behind which %s lost by restore", m.from-1, span(m.from, m.to))
-			continue
+		f.Kind, f.Seq, f.Detail = LostByRestore, m.by, m.text()
+		if v.demands.restored(f.Node, m.from, m.to) {
+			gone[m.finding] = true
+			v.report.add(&v.report.Notes, *f)
 		}
-		gone[m.finding] = true
-		v.report.add(&v.report.Notes, Finding{
-			Kind: LostByRestore, Node: f.Node, Seq: m.by,
-			Detail: fmt.Sprintf("%s not there, and record %d says why: %q", span(m.from, m.to), m.by, m.reason),
-		})
 	}
 	i := -1
 	v.report.Findings = slices.DeleteFunc(v.report.Findings, func(Finding) bool { i++; return gone[i] })
+}
+
+func (m *missing) text() string {
+	s := fmt.Sprintf("%s not there, and record %d says why: \"timeline %d to %d\"", span(m.from, m.to), m.by, m.on.before, m.on.after)
+	if !m.on.restored() {
+		s += "; no restore is known to the node"
+	}
+	return s + m.heads
 }
 
 // shorter judges that a chain ends before a head.

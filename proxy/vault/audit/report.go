@@ -18,6 +18,7 @@ const (
 	Forked         Kind = "forked"             // two chains of one node
 	Untrusted      Kind = "untrusted"          // nothing that is trusted speaks for it
 	Withheld       Kind = "withheld"           // contents are not there; a note if the node has said so
+	LostByRestore  Kind = "lost by restore"    // records that the vault lost, as the node has recorded; a note if the operator knows
 	Damaged        Kind = "damaged"            // a spool's file is not as a node leaves it
 	NotThroughNode Kind = "not through a node" // a change that no record names
 	NotCompared    Kind = "not compared"       // changes and records; a note if they are of different times
@@ -25,11 +26,10 @@ const (
 
 // What is to be known of evidence with which nothing is wrong: notes.
 const (
-	MayBeMissing  Kind = "may be missing"  // the machine went down in batch mode
-	Clock         Kind = "clock"           // it was set
-	Pruned        Kind = "pruned"          // records were deleted for their age, or left out of an export
-	LostByRestore Kind = "lost by restore" // records that the vault lost, as the node has recorded
-	ChangeMissing Kind = "change missing"  // a record names a change that is not there
+	MayBeMissing  Kind = "may be missing" // the machine went down in batch mode
+	Clock         Kind = "clock"          // it was set
+	Pruned        Kind = "pruned"         // records were deleted for their age, or left out of an export
+	ChangeMissing Kind = "change missing" // a record names a change that is not there
 )
 
 // Finding is one thing that is wrong, or to be known.

@@ -76,6 +76,7 @@ type chain struct {
 	against []Head    // trusted, of other records than those seen
 	missing []*missing
 	mode    shipMode
+	whole   uint64 // the record that shows that mode, if it is no start
 	hidden  [shipModes]stretch
 }
 
@@ -175,12 +176,15 @@ func (v *verifier) takes(c *chain, r *Row) {
 	if r.Change != 0 {
 		v.named.add(r.Change, r.At)
 	}
+	if r.Looks() {
+		v.whole(c, r)
+	}
 	if r.Face != FaceNode {
 		return
 	}
 	switch r.Action { //nolint:exhaustive // the others say nothing of the chain
 	case ActionStart:
-		c.mode = modeOf(r)
+		v.turn(c, modeOf(r))
 	case ActionGap:
 		c.claim(r)
 	}

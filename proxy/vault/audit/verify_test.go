@@ -128,6 +128,20 @@ func (d *drawing) do(t *testing.T, words []string) {
 	case "names": // NODE N CHANGE: record N names it; the chain is written anew
 		chain[n-1].Change, _ = strconv.ParseInt(rest[0], 10, 64)
 		d.rehash(name)
+	case "writes": // NODE N [M]: records N to M change secrets; the chain is written anew
+		upTo := n
+		if len(rest) > 0 {
+			upTo, _ = strconv.Atoi(rest[0])
+		}
+		for i := n - 1; i < upTo; i++ {
+			chain[i].Action = ActionUpdate
+		}
+		d.rehash(name)
+	case "restored": // NODE N M: the operator says that records N to M were lost by a restore
+		to, _ := strconv.ParseUint(rest[0], 10, 64)
+		d.demands.Restored = append(d.demands.Restored, Range{id.node, uint64(n), to})
+	case "ships-writes": // NODE: the operator says that it ships writes alone
+		d.demands.Writes = append(d.demands.Writes, id.node)
 	case "head": // NODE N [KEY]: a head over record N of the chain as it was is known
 		h := id.sign(chain[n-1].Position(), testTime)
 		if len(rest) > 0 {
@@ -342,6 +356,21 @@ func TestParseTrust(t *testing.T) {
 	} {
 		if _, err := ParseTrust(wrong); err == nil {
 			t.Errorf("%q is taken", wrong)
+		}
+	}
+}
+
+func TestParseRange(t *testing.T) {
+	node := nodeOf("a").node
+	if got, err := ParseRange(node.String() + ":5-9223372036854775807"); err != nil || got != (Range{node, 5, maxSeq}) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for _, wrong := range []string{
+		"", "5-7", node.String(), node.String() + ":", node.String() + ":5", node.String() + ":5-", node.String() + ":-7", node.String() + ":7-5",
+		node.String() + ":0-7", node.String() + ":5-9223372036854775808", node.String() + ":5-7-9", strings.ToUpper(node.String()) + "x:5-7",
+	} {
+		if got, err := ParseRange(wrong); err == nil || got != (Range{}) {
+			t.Errorf("%q is taken: %+v", wrong, got)
 		}
 	}
 }

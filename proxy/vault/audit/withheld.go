@@ -4,6 +4,7 @@ package audit
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -54,6 +55,38 @@ func (s stretch) String() string {
 	return fmt.Sprintf("%d of records %d to %d are withheld", s.rows, s.first, s.last)
 }
 
+// Looks reports whether a record tells of nothing but that somebody saw what he may
+// see: what a node withholds that ships writes alone.
+func (r *Record) Looks() bool {
+	if r.Outcome != OutcomeOK && r.Outcome != OutcomeMismatch {
+		return false
+	}
+	switch r.Action {
+	case ActionRead, ActionVerify, ActionList, ActionRoleList, ActionTokenList:
+		return true
+	default:
+		return false
+	}
+}
+
+// turn begins a stretch in which the node ships otherwise.
+func (v *verifier) turn(c *chain, mode shipMode) {
+	v.judge(c)
+	c.mode, c.whole = mode, 0
+}
+
+// whole takes a record that a node would have withheld that ships writes alone: from
+// here on this one ships everything, up to the next start. Where no start is there, it
+// did before as well; behind one that says otherwise, the next start may have shipped
+// what was left.
+func (v *verifier) whole(c *chain, r *Row) {
+	if c.mode == shipsAll {
+		return
+	}
+	c.mode, c.whole = shipsAll, r.Seq
+	v.judge(c)
+}
+
 // hide counts rows that are withheld. Those of a node that ships everything are
 // told one stretch after the other.
 func (v *verifier) hide(c *chain, r *Row) {
@@ -71,18 +104,39 @@ func (v *verifier) hide(c *chain, r *Row) {
 // tell ends a stretch that nobody has announced.
 func (v *verifier) tell(c *chain) {
 	if s := &c.hidden[shipsAll]; s.rows > 0 {
-		v.found(c, Withheld, s.first, "%s withheld, but the node ships everything", span(s.first, s.last))
+		v.unannounced(c, *s)
 		*s = stretch{}
+	}
+}
+
+func (v *verifier) unannounced(c *chain, s stretch) {
+	shows := ""
+	if c.whole > 0 {
+		shows = fmt.Sprintf(", as record %d shows", c.whole)
+	}
+	v.found(c, Withheld, s.first, "%s, but the node ships everything%s", s, shows)
+}
+
+// judge ends a stretch of which no start says whether something may be withheld.
+func (v *verifier) judge(c *chain) {
+	v.tell(c)
+	s := c.hidden[shipsUnknown]
+	c.hidden[shipsUnknown] = stretch{}
+	switch {
+	case s.rows == 0:
+	case c.mode == shipsAll:
+		v.unannounced(c, s)
+	case slices.Contains(v.demands.Writes, c.Node):
+		v.noted(c, Withheld, s.first, "%s, and it is said that the node ships writes alone", s)
+	default:
+		v.found(c, Withheld, s.first, "%s, and the start that would say so is not there", s)
 	}
 }
 
 // disclose says at the end what is withheld.
 func (v *verifier) disclose(c *chain) {
-	v.tell(c)
+	v.judge(c)
 	if s := c.hidden[shipsWrites]; s.rows > 0 {
 		v.noted(c, Withheld, s.first, "%s: the node ships writes alone", s)
-	}
-	if s := c.hidden[shipsUnknown]; s.rows > 0 {
-		v.noted(c, Withheld, s.first, "%s, and the start that would say so is not there", s)
 	}
 }
