@@ -66,6 +66,9 @@ func (c *serveCommand) Run(ctx context.Context, std *streams) (err error) {
 	if !erase.Enabled() {
 		log.WarnContext(ctx, "this build does not erase keys and values from memory after use: build it with GOEXPERIMENT=runtimesecret")
 	}
+	if !recording {
+		log.WarnContext(ctx, notRecording)
+	}
 	var spool *audit.Spool // nil: --check changes nothing
 	if !c.Check {
 		if spool, err = openSpool(ctx, config, c.NewIdentity, log); err != nil {
@@ -143,9 +146,11 @@ func newNode(ctx context.Context, c *nodeConfig, spool *audit.Spool, log *slog.L
 	for i, e := range c.hosts {
 		hosts[i] = vault.Server{Network: e.network, Addr: e.address}
 	}
-	var sink audit.Sink
+	var sink audit.Sink // nil: nothing is recorded
 	if spool != nil {
-		sink = spool
+		if recording {
+			sink = spool
+		}
 		n.registry.MustRegister(n.spoolGauges()...)
 	}
 	n.vault, err = vault.New(vault.Config{ //nolint:contextcheck // it waits for nothing

@@ -33,6 +33,8 @@ type sample struct {
 	P50 time.Duration `json:"p50_ns"`
 	P99 time.Duration `json:"p99_ns"`
 	CPU time.Duration `json:"cpu_ns"` // of the proxy, a transaction; 0: no proxy
+
+	done float64 // transactions
 }
 
 var (
@@ -81,8 +83,8 @@ func (w *world) pgbench(ctx context.Context, t target, l load, seconds float64) 
 		return sample{}, fmt.Errorf("pgbench through %s: %w: %s", t.name, err, out)
 	}
 	s := sample{TPS: number(tpsLine, out)}
-	done := number(doneLine, out)
-	if s.TPS == 0 || done == 0 || number(failLine, out) != 0 {
+	s.done = number(doneLine, out)
+	if s.TPS == 0 || s.done == 0 || number(failLine, out) != 0 {
 		return sample{}, fmt.Errorf("pgbench through %s: %s", t.name, out)
 	}
 	if t.pid != 0 {
@@ -90,7 +92,7 @@ func (w *world) pgbench(ctx context.Context, t target, l load, seconds float64) 
 		if err != nil {
 			return sample{}, err
 		}
-		s.CPU = time.Duration(float64(after-before) / done)
+		s.CPU = time.Duration(float64(after-before) / s.done)
 	}
 	s.P50, s.P99, err = latencies(dir)
 	return s, err

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -33,6 +34,44 @@ func cpuTime(pid int) (time.Duration, error) {
 			return 0, err
 		}
 		sum += time.Duration(ns)
+	}
+	return sum, nil
+}
+
+// tickTime is what /proc/PID/stat counts in, on every Linux.
+const tickTime = 10 * time.Millisecond
+
+// serverTime is what a server has run so far: its processes, and those that it has
+// had.
+func serverTime(postmaster int) (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", postmaster))
+	if err != nil {
+		return 0, err
+	}
+	field := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	const cutime, cstime = 16 - 3, 17 - 3 // proc(5) counts from 1, and two are cut off
+	if len(field) <= cstime {
+		return 0, fmt.Errorf("process %d is gone", postmaster)
+	}
+	var sum time.Duration
+	for _, ticks := range []string{field[cutime], field[cstime]} {
+		n, err := strconv.ParseInt(ticks, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		sum += time.Duration(n) * tickTime
+	}
+	if text, err = os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", postmaster, postmaster)); err != nil {
+		return 0, err
+	}
+	for _, child := range strings.Fields(string(text)) {
+		pid, err := strconv.Atoi(child)
+		if err != nil {
+			return 0, err
+		}
+		if ran, err := cpuTime(pid); err == nil { // else it has ended
+			sum += ran
+		}
 	}
 	return sum, nil
 }
