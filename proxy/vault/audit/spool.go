@@ -7,6 +7,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"runtime"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -112,11 +113,13 @@ type Spool struct {
 	// turn is taken by whoever touches the fields up to the empty line.
 	turn     chan struct{}
 	link     linker
-	last     Position // written
+	last     Position // encoded, and written but for the group
 	durable  Position // synced; what is shipped and signed
 	off      int64    // where in the segment the next frame goes
 	synced   int64    // up to where the segment is durable
-	unsynced []byte   // the frames between the two
+	unsynced []byte   // the frames between the two, and those of the group
+	group    *group   // what is to be written next
+	idle     *group   // one to be used again; nil: none
 	segments []segment
 	open     file  // the last of segments
 	fault    error // nothing is appended until a new segment is begun
@@ -184,8 +187,18 @@ func (s *Spool) Append(ctx context.Context, records []Record) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
-	err := s.put(records)
-	r := s.round
+	g, err := s.join(records)
+	<-s.turn
+	if err != nil {
+		return err
+	}
+	runtime.Gosched() // whoever else is about to append joins the group: it is one write
+	if err := s.await(ctx); err != nil {
+		return err
+	}
+	s.writeGroup()
+	r, err := g.round, g.err
+	s.leave(g)
 	wait := s.o.Sync == SyncAlways || len(s.unsynced) > maxUnsynced
 	<-s.turn
 	if err != nil || !wait {
@@ -195,17 +208,26 @@ func (s *Spool) Append(ctx context.Context, records []Record) error {
 	return r.wait(ctx)
 }
 
+// await takes the turn. A context that has ended matters only if somebody else has it.
+func (s *Spool) await(ctx context.Context) error {
+	select {
+	case s.turn <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case s.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // ready takes the turn once there is a segment to write to.
 func (s *Spool) ready(ctx context.Context) error {
 	for {
-		select {
-		case s.turn <- struct{}{}:
-		default:
-			select {
-			case s.turn <- struct{}{}:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
+		if err := s.await(ctx); err != nil {
+			return err
 		}
 		if s.closed {
 			<-s.turn
@@ -226,52 +248,6 @@ func (s *Spool) ready(ctx context.Context) error {
 			return err
 		}
 	}
-}
-
-// put writes records. The caller has the turn; after an error all is as before.
-func (s *Spool) put(records []Record) error {
-	before, at := s.last, len(s.unsynced)
-	if err := s.encode(records); err != nil {
-		s.last, s.unsynced = before, s.unsynced[:at]
-		return err
-	}
-	if err := s.write(at); err != nil {
-		s.last = before
-		return err
-	}
-	return nil
-}
-
-// encode appends the records' frames to unsynced.
-func (s *Spool) encode(records []Record) error {
-	now, _ := s.sys.Now()
-	for i := range records {
-		r := records[i]
-		if err := r.clean(now); err != nil {
-			return err
-		}
-		body, hash := s.link.record(&r, s.id.node, s.last.Seq+1, s.last.Hash)
-		s.unsynced = appendFrame(s.unsynced, frameRecord, s.durable.Seq, body, hash[:])
-		s.last = Position{s.last.Seq + 1, hash}
-	}
-	return nil
-}
-
-// write writes the frames that unsynced has from at on. After an error it has them
-// no longer, and the segment is done with: how much of them is in the file nobody
-// knows.
-func (s *Spool) write(at int) error {
-	if err := writeAll(s.open, s.unsynced[at:]); err != nil {
-		s.unsynced = s.unsynced[:at]
-		s.fault = failed("write", s.current().path, err)
-		poke(s.hurry)
-		return s.fault
-	}
-	s.off += int64(len(s.unsynced) - at)
-	if at == 0 {
-		poke(s.kick)
-	}
-	return nil
 }
 
 func (s *Spool) current() *segment { return &s.segments[len(s.segments)-1] }

@@ -88,6 +88,7 @@ func (s *Spool) housekeep() {
 // who wait.
 func (s *Spool) sync() {
 	s.turn <- struct{}{}
+	s.writeGroup()
 	r, f, target, end := s.round, s.open, s.last, s.off
 	s.round = newRound()
 	try := s.synced < end && !s.distrust
@@ -100,6 +101,7 @@ func (s *Spool) sync() {
 
 	s.turn <- struct{}{}
 	defer func() { <-s.turn }()
+	s.writeGroup()
 	switch {
 	case !try:
 	case err != nil:
@@ -235,6 +237,7 @@ func (s *Spool) signHead() {
 
 	s.turn <- struct{}{}
 	defer func() { <-s.turn }()
+	s.writeGroup()
 	if s.fault != nil {
 		return
 	}
