@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -102,6 +103,9 @@ type columns struct {
 	direct                                                             []bool
 	change, statement                                                  []*int64
 	hash                                                               [][]byte
+
+	spelled netip.Addr // the last address, and its text
+	text    *string
 }
 
 func newColumns(n int) *columns {
@@ -113,35 +117,44 @@ func newColumns(n int) *columns {
 	}
 }
 
+// add appends a row, which stays where it is until the columns are sent.
 func (c *columns) add(r *audit.Row, mode ShipMode) {
 	c.at, c.hash = append(c.at, r.At), append(c.hash, r.Hash[:])
-	var what audit.Record
-	face, outcome, action := "", "", string(audit.ActionWithheld)
-	if mode != ShipWrites || !r.Looks() {
-		what = r.Record
-		face, outcome, action = string(r.Face), string(r.Outcome), string(r.Action)
+	what := &r.Record
+	if mode == ShipWrites && r.Looks() {
+		what = &audit.Record{Action: audit.ActionWithheld}
 	}
-	c.face, c.outcome, c.action = append(c.face, &face), append(c.outcome, &outcome), append(c.action, &action)
-	c.actor = append(c.actor, orNull(what.Actor))
-	c.role = append(c.role, orNull(what.SessionRole))
-	addr := ""
-	if what.Addr.IsValid() {
-		addr = what.Addr.String()
-	}
-	c.addr = append(c.addr, orNull(addr))
-	c.database = append(c.database, orNull(what.Database))
-	c.secret = append(c.secret, orNull(what.Secret))
-	c.reason = append(c.reason, orNull(what.Reason))
-	c.version = append(c.version, orNull(what.Version))
+	c.face, c.action = append(c.face, (*string)(&what.Face)), append(c.action, (*string)(&what.Action))
+	c.outcome = append(c.outcome, (*string)(&what.Outcome))
+	c.actor = append(c.actor, orNull(&what.Actor))
+	c.role = append(c.role, orNull(&what.SessionRole))
+	c.addr = append(c.addr, c.address(what.Addr))
+	c.database = append(c.database, orNull(&what.Database))
+	c.secret = append(c.secret, orNull(&what.Secret))
+	c.reason = append(c.reason, orNull(&what.Reason))
+	c.version = append(c.version, orNull(&what.Version))
 	c.direct = append(c.direct, what.Direct)
-	c.change = append(c.change, orNull(what.Change))
-	c.statement = append(c.statement, orNull(int64(what.Statement))) //nolint:gosec // the same 64 bits
+	c.change = append(c.change, orNull(&what.Change))
+	statement := int64(what.Statement) //nolint:gosec // the same 64 bits
+	c.statement = append(c.statement, orNull(&statement))
 }
 
-func orNull[T comparable](t T) *T {
+// address spells one; most are the one before.
+func (c *columns) address(a netip.Addr) *string {
+	switch {
+	case !a.IsValid():
+		return nil
+	case c.text == nil || a != c.spelled:
+		text := a.String()
+		c.spelled, c.text = a, &text
+	}
+	return c.text
+}
+
+func orNull[T comparable](t *T) *T {
 	var zero T
-	if t == zero {
+	if *t == zero {
 		return nil
 	}
-	return &t
+	return t
 }

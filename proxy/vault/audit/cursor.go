@@ -94,6 +94,9 @@ func (c *Cursor) Next(most int) (b Batch, err error) {
 		case err != nil:
 			return Batch{}, err
 		case head == nil:
+			if b.Rows == nil {
+				b.Rows = make([]Row, 0, most)
+			}
 			b.Rows = append(b.Rows, row)
 			c.given = append(c.given, row.Position())
 		}
@@ -109,17 +112,22 @@ func (c *Cursor) Next(most int) (b Batch, err error) {
 // durable.
 func (c *Cursor) step() (Row, *Head, error) {
 	for {
-		end, ended, err := c.end()
-		if err != nil {
-			return Row{}, nil, err
-		}
-		c.scan.end = end
 		row, head, err := c.scan.next()
 		switch {
 		case errors.Is(err, errNoFrame):
 			return row, nil, damaged(c.scan.name, c.scan.pos, "record %d is not whole", c.scan.last.Seq+1)
-		case !errors.Is(err, io.EOF) || !ended:
+		case !errors.Is(err, io.EOF):
 			return row, head, err
+		}
+		end, ended, err := c.end() // those who append hold it up: not for each record
+		switch {
+		case err != nil:
+			return Row{}, nil, err
+		case end > c.scan.end:
+			c.scan.end = end
+			continue
+		case !ended:
+			return row, nil, io.EOF
 		}
 		last := c.scan.last
 		if err := c.enter(c.number + 1); err != nil {

@@ -143,20 +143,20 @@ func appendUint64(b []byte, n uint64) []byte {
 
 // decodeBody reads canonical bytes, and nothing that appendBody would write in
 // another way.
-func decodeBody(b []byte) (row Row, err error) {
+func decodeBody(b []byte, t *texts) (row Row, err error) {
 	d := fields{rest: b}
 	format := d.next(1, 1)
 	node := d.next(16, 16)
 	row.Seq = d.uint64()
 	micros := d.uint64()
-	row.Actor, row.SessionRole = string(d.next(0, MaxText)), string(d.next(0, MaxText))
+	row.Actor, row.SessionRole = t.text(0, d.next(0, MaxText)), t.text(1, d.next(0, MaxText))
 	addr := d.next(0, 16)
-	row.Face = Face(d.next(1, maxWord))
-	row.Database = string(d.next(0, MaxText))
-	row.Action = Action(d.next(1, maxWord))
+	row.Face = Face(t.text(2, d.next(1, maxWord)))
+	row.Database = t.text(3, d.next(0, MaxText))
+	row.Action = Action(t.text(4, d.next(1, maxWord)))
 	row.Secret = string(d.next(0, MaxText))
 	version := d.next(4, 4)
-	row.Outcome = Outcome(d.next(1, maxWord))
+	row.Outcome = Outcome(t.text(5, d.next(1, maxWord)))
 	direct := d.next(1, 1)
 	row.Reason = string(d.next(0, MaxText))
 	change := d.uint64()
@@ -175,6 +175,17 @@ func decodeBody(b []byte) (row Row, err error) {
 		return Row{}, fmt.Errorf("%w: an address has another length", ErrRecord)
 	}
 	return row, row.check()
+}
+
+// texts are some of the texts of the record before, which most records share: a text
+// that is the same again costs no memory.
+type texts [6]string
+
+func (t *texts) text(i int, b []byte) string {
+	if string(b) != t[i] {
+		t[i] = string(b)
+	}
+	return t[i]
 }
 
 func parseAddr(b []byte) (a netip.Addr, bad bool) {

@@ -92,16 +92,16 @@ func vectorBytes(tb testing.TB, name string) (values [][]byte) {
 
 func TestDecodeIsStrict(t *testing.T) {
 	for i, body := range vectorBytes(t, "body") {
-		row, err := decodeBody(body)
+		row, err := decodeBody(body, new(texts))
 		if err != nil || row.Record != vectorRecords[i] || row.Node != testNode || row.Seq != uint64(i)+1 {
 			t.Errorf("got %+v, %v, want %+v", row, err, vectorRecords[i])
 		}
 		for n := range body {
-			if _, err := decodeBody(body[:n]); !errors.Is(err, ErrRecord) {
+			if _, err := decodeBody(body[:n], new(texts)); !errors.Is(err, ErrRecord) {
 				t.Errorf("%d bytes of record %d: got %v, want ErrRecord", n, i+1, err)
 			}
 		}
-		if _, err := decodeBody(append(bytes.Clone(body), 0)); !errors.Is(err, ErrRecord) {
+		if _, err := decodeBody(append(bytes.Clone(body), 0), new(texts)); !errors.Is(err, ErrRecord) {
 			t.Errorf("a byte behind: got %v, want ErrRecord", err)
 		}
 	}
@@ -123,13 +123,13 @@ func TestDecodeIsStrict(t *testing.T) {
 	} {
 		r := good
 		harm(&r)
-		if _, err := decodeBody(r.appendBody(nil, r.Node, r.Seq)); !errors.Is(err, ErrRecord) {
+		if _, err := decodeBody(r.appendBody(nil, r.Node, r.Seq), new(texts)); !errors.Is(err, ErrRecord) {
 			t.Errorf("%s: got %v, want ErrRecord", name, err)
 		}
 	}
 	two := good.appendBody(nil, good.Node, good.Seq)
 	two[len(two)-2*(4+8)-4-1] = 2 // direct
-	if _, err := decodeBody(two); !errors.Is(err, ErrRecord) {
+	if _, err := decodeBody(two, new(texts)); !errors.Is(err, ErrRecord) {
 		t.Errorf("direct = 2: got %v, want ErrRecord", err)
 	}
 }
@@ -163,7 +163,7 @@ func FuzzRecord(f *testing.F) {
 		f.Add(body)
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		row, err := decodeBody(body)
+		row, err := decodeBody(body, new(texts))
 		if err != nil {
 			if !errors.Is(err, ErrRecord) {
 				t.Fatalf("got %v, want ErrRecord", err)

@@ -25,6 +25,7 @@ type scanner struct {
 
 	synced uint64 // of the last frame
 	link   linker
+	texts  texts
 	buf    []byte
 	bufAt  int64 // where in the file buf begins
 }
@@ -58,7 +59,7 @@ func (s *scanner) next() (row Row, head *Head, err error) {
 		}
 		head = &h
 	} else {
-		row, err = decodeBody(f.body)
+		row, err = decodeBody(f.body, &s.texts)
 		row.Hash = Hash(f.tail)
 		switch {
 		case err != nil:
