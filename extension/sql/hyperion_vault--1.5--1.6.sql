@@ -60,8 +60,7 @@ CREATE FUNCTION vault.audit_append(node uuid, first bigint, prev bytea, gap bool
 AS $$
 DECLARE
 	n int = coalesce(cardinality(hashes), 0);
-	batch vault.audit_log[];
-	stored int;
+	planted vault.audit_log[];
 	other bigint;
 BEGIN
 	IF getdatabaseencoding() <> 'UTF8' THEN
@@ -97,22 +96,24 @@ BEGIN
 			WHERE h.node_id = node AND h.signature IS NOT NULL ON CONFLICT DO NOTHING;
 	END IF;
 
-	SELECT array_agg(ROW(node, first + u.i - 1, u.at, nullif(u.actor, ''), nullif(u.session_role, ''), u.client_ip,
-			u.face, u.action, nullif(u.secret_name, ''), nullif(u.version, 0), u.outcome, u.prev_hash, u.hash,
-			nullif(u.database, ''), u.direct, nullif(u.reason, ''), nullif(u.change, 0),
-			nullif(u.statement, 0))::vault.audit_log ORDER BY u.i)
-		INTO batch
+	-- Those that are there ahead of the head somebody has put there. What is equal may stay.
+	SELECT array_agg(l) INTO planted FROM vault.audit_log l WHERE l.node_id = node AND l.seq BETWEEN first AND first + n - 1;
+	IF planted IS NOT NULL THEN
+		DELETE FROM vault.audit_log l WHERE l.node_id = node AND l.seq BETWEEN first AND first + n - 1;
+	END IF;
+	INSERT INTO vault.audit_log (node_id, seq, at, actor, session_role, client_ip, face, action, secret_name, version,
+			outcome, prev_hash, hash, database, direct, reason, change, statement)
+		SELECT node, first + u.i - 1, u.at, nullif(u.actor, ''), nullif(u.session_role, ''), u.client_ip, u.face, u.action,
+			nullif(u.secret_name, ''), nullif(u.version, 0), u.outcome, u.prev_hash, u.hash, nullif(u.database, ''),
+			u.direct, nullif(u.reason, ''), nullif(u.change, 0), nullif(u.statement, 0)
 		FROM unnest(at, actor, session_role, client_ip, face, database, action, secret_name, version, outcome,
 			direct, reason, change, statement, hashes, array_prepend(prev, hashes)) WITH ORDINALITY
 			u(at, actor, session_role, client_ip, face, database, action, secret_name, version, outcome,
 			direct, reason, change, statement, hash, prev_hash, i)
 		WHERE u.i <= n;
-	INSERT INTO vault.audit_log SELECT b.* FROM unnest(batch) b ON CONFLICT DO NOTHING;
-	GET DIAGNOSTICS stored = ROW_COUNT;
-	-- Those that are there ahead of the head somebody has put there. What is equal may stay.
-	IF stored < n THEN
-		SELECT min(b.seq) INTO other FROM unnest(batch) b
-			JOIN vault.audit_log l ON l.node_id = node AND l.seq = b.seq WHERE l IS DISTINCT FROM b;
+	IF planted IS NOT NULL THEN
+		SELECT min(p.seq) INTO other FROM unnest(planted) p
+			JOIN vault.audit_log l ON l.node_id = node AND l.seq = p.seq WHERE l IS DISTINCT FROM p;
 	END IF;
 	IF other IS NOT NULL THEN
 		RAISE EXCEPTION 'audit record % of node % is there already and is another one', other, node
@@ -121,7 +122,7 @@ BEGIN
 	END IF;
 
 	seq := first + n - 1;
-	hash := (batch[n]).hash;
+	SELECT l.hash INTO hash FROM vault.audit_log l WHERE l.node_id = node AND l.seq = audit_append.seq;
 	UPDATE vault.audit_heads h SET seq = audit_append.seq, hash = audit_append.hash,
 			public_key = audit_append.public_key, signature = audit_append.signature, at = head_at
 		WHERE h.node_id = node;
