@@ -17,6 +17,7 @@ import (
 // what there is to do. With too few, all sessions wait while one of them gives the
 // node work, and Go looks for what has arrived only every 10 ms.
 type processors struct {
+	least int
 	most  int
 	has   int
 	spare int // for how many looks one less would have been enough
@@ -28,15 +29,21 @@ const (
 )
 
 // newProcessors leaves half of the processors to the server beside the node, but
-// can take two where there are two. GOMAXPROCS in the environment goes before:
-// then it is nil.
-func newProcessors(environ []string, n int) *processors {
+// can take two where there are two. Where each record waits for the disk it takes two
+// from the start: with one, all sessions would wait with it, and no sync would serve
+// many records. GOMAXPROCS in the environment goes before: then it is nil.
+func newProcessors(environ []string, n int, syncs bool) *processors {
 	for _, setting := range environ {
 		if strings.HasPrefix(setting, "GOMAXPROCS=") {
 			return nil
 		}
 	}
-	return &processors{most: min(n, max(2, n/2)), has: 1}
+	p := &processors{least: 1, most: min(n, max(2, n/2))}
+	if syncs {
+		p.least, p.most = 2, max(2, p.most)
+	}
+	p.has = p.least
+	return p
 }
 
 // next returns how many there are to be, if used of them were used since the last
@@ -49,7 +56,7 @@ func (p *processors) next(used float64) int {
 	case used > 0.5*float64(p.has-1):
 		p.spare = 0
 	default:
-		if p.spare++; p.spare >= spareLooks && p.has > 1 {
+		if p.spare++; p.spare >= spareLooks && p.has > p.least {
 			p.has--
 			p.spare = 0
 		}

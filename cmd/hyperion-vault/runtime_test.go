@@ -27,15 +27,21 @@ func TestCalm(t *testing.T) {
 }
 
 func TestProcessors(t *testing.T) {
-	if newProcessors([]string{"A=b", "GOMAXPROCS=3"}, 8) != nil {
+	if newProcessors([]string{"A=b", "GOMAXPROCS=3"}, 8, true) != nil {
 		t.Error("GOMAXPROCS in the environment counts for nothing")
 	}
 	for n, want := range map[int]int{1: 1, 2: 2, 3: 2, 4: 2, 16: 8} {
-		if got := newProcessors(nil, n).most; got != want {
+		if got := newProcessors(nil, n, false).most; got != want {
 			t.Errorf("%d of %d processors, want %d", got, n, want)
 		}
 	}
-	p := newProcessors(nil, 6)
+	syncing := newProcessors(nil, 1, true)
+	for range 2 * spareLooks {
+		if got := syncing.next(0); got != 2 {
+			t.Fatalf("%d processors where records wait for the disk, want 2", got)
+		}
+	}
+	p := newProcessors(nil, 6, false)
 	var had []int
 	look := func(used float64, times int) {
 		for range times {

@@ -86,7 +86,7 @@ func (c *serveCommand) Run(ctx context.Context, std *streams) (err error) {
 	}
 	n.reload = func() (values, []string, error) { return load(&c.Settings, std.environ, c.Config) }
 	n.values = v
-	n.processors = newProcessors(std.environ, runtime.GOMAXPROCS(0))
+	n.processors = newProcessors(std.environ, runtime.GOMAXPROCS(0), config.spool.Sync == audit.SyncAlways)
 	n.manager = newNotifier(std.environ)
 	return n.run(ctx)
 }
