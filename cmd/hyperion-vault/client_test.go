@@ -48,7 +48,7 @@ func TestClientToken(t *testing.T) {
 		{[]string{"HYPERION_VAULT_TOKENS=x", name + "a=b"}, "a=b", false},
 		{[]string{inFile + file("good", "hvt_x\n", 0o600)}, "hvt_x", false},
 		{[]string{inFile + file("windows", "hvt_x\r\n", 0o400)}, "hvt_x", false},
-		{[]string{inFile + file("group", "hunter2", 0o640)}, "", true},
+		{[]string{inFile + file("group", "hunter2", 0o660)}, "", true},
 		{[]string{inFile + file("others", "hunter2", 0o604)}, "", true},
 		{[]string{inFile + file("empty", "", 0o600)}, "", true},
 		{[]string{inFile + dir}, "", true},

@@ -181,7 +181,7 @@ func readConfigFile(path string) (map[string]string, error) {
 	}
 	for _, st := range settingList() {
 		if _, ok := lines[st.name]; ok && st.secret {
-			if err := ownerOnly(path); err != nil {
+			if err := secretMode(path); err != nil {
 				return nil, faultf("%s holds %s, and %s", path, st.name, err)
 			}
 		}
@@ -208,7 +208,7 @@ const maxSecretFile = 16 << 10
 
 // readSecretFile returns the content without the line break that editors add.
 func readSecretFile(path string) (string, error) {
-	if err := ownerOnly(path); err != nil {
+	if err := secretMode(path); err != nil {
 		return "", err
 	}
 	info, err := os.Stat(path)
@@ -229,30 +229,24 @@ func readSecretFile(path string) (string, error) {
 	return secret, nil
 }
 
-// ownerOnly refuses a file that others on this host could read.
-func ownerOnly(path string) error {
-	info, err := os.Stat(path)
-	if err != nil {
-		return cause(err)
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return fmt.Errorf("its mode is %#o: group or others may read it; it should be 0600 (chmod 600 %s)", mode, path)
-	}
-	return nil
-}
-
-// keyMode is PostgreSQL's rule for its own key: for us alone, or root's and for
-// a group that we are in.
-func keyMode(path string) error {
+// secretMode refuses a file that others on this host could read.
+func secretMode(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return cause(err)
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
-	if ok && stat.Uid == 0 && info.Mode().Perm()&0o027 == 0 {
-		return nil
+	if mode := info.Mode().Perm(); !ok || !keptSecret(stat.Uid, mode) {
+		return fmt.Errorf("its mode is %#o: group or others may read it; it should be 0600 (chmod 600 %s), or root's and 0640", mode, path)
 	}
-	return ownerOnly(path)
+	return nil
+}
+
+// keptSecret is PostgreSQL's rule for the key of its certificate: the file is its
+// owner's alone, or root's and for a group that we are in, as Kubernetes mounts a
+// Secret for who is not root.
+func keptSecret(uid uint32, mode os.FileMode) bool {
+	return mode&0o077 == 0 || uid == 0 && mode&0o027 == 0
 }
 
 // forget replaces the secrets by their hashes, which still tell whether a later

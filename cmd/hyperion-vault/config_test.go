@@ -105,7 +105,7 @@ func TestMinimalStarts(t *testing.T) {
 // TestFaults has one line per wrong setting: what it is, what it should be, and
 // never a secret.
 func TestFaults(t *testing.T) {
-	loose := writeConfig(t, 0o640, testKey)
+	loose := writeConfig(t, 0o660, testKey)
 	for _, test := range []struct {
 		name string
 		set  map[string]string // "-" removes
@@ -130,7 +130,7 @@ func TestFaults(t *testing.T) {
 		{"allowlist", map[string]string{"VAULT_ALLOWED_IPS": "10.0.0.0/33"}, `VAULT_ALLOWED_IPS holds "10.0.0.0/33": it should be addresses, CIDRs, loopback, samehost, with commas between`},
 		{"the original's word for all proxies", map[string]string{"VAULT_TRUST_PROXY": "true"}, `VAULT_TRUST_PROXY holds "true": it should be addresses, CIDRs, loopback, samehost, with commas between, or false`},
 		{"bootstrap token, not shown", map[string]string{"VAULT_BOOTSTRAP_TOKEN": "hunter2 "}, `VAULT_BOOTSTRAP_TOKEN is not right (8 bytes, not shown): it should be 1 to 512 visible ASCII characters`},
-		{"bootstrap token in a loose file", map[string]string{"VAULT_BOOTSTRAP_TOKEN_FILE": loose}, `VAULT_BOOTSTRAP_TOKEN_FILE holds "` + loose + `": its mode is 0640…`},
+		{"bootstrap token in a loose file", map[string]string{"VAULT_BOOTSTRAP_TOKEN_FILE": loose}, `VAULT_BOOTSTRAP_TOKEN_FILE holds "` + loose + `": its mode is 0660…`},
 		{"lockout", map[string]string{"VAULT_AUTH_LOCKOUT_SECS": "86401"}, `VAULT_AUTH_LOCKOUT_SECS holds "86401": it should be seconds from 0 to 86400`},
 		{"listen without port", map[string]string{"VAULT_PROXY_LISTEN": "127.0.0.1"}, `…it should be addresses host:port or socket directories, with commas between`},
 		{"api on a socket", map[string]string{"VAULT_API_LISTEN": "/tmp"}, `VAULT_API_LISTEN holds "/tmp": it should be an address host:port`},
@@ -138,7 +138,7 @@ func TestFaults(t *testing.T) {
 		{"master key, not shown", map[string]string{"VAULT_LOCAL_MASTER_KEY": "hunter2"}, `VAULT_LOCAL_MASTER_KEY is not right (7 bytes, not shown): it should be 32 bytes in base64`},
 		{"master key of 31 bytes", map[string]string{"VAULT_LOCAL_MASTER_KEY": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHg=="}, `…not shown…`},
 		{"no master key", map[string]string{"VAULT_LOCAL_MASTER_KEY": "-"}, `VAULT_LOCAL_MASTER_KEY is not set, nor VAULT_LOCAL_MASTER_KEY_FILE: it should be 32 bytes in base64…`},
-		{"loose file", map[string]string{"VAULT_LOCAL_MASTER_KEY": "-", "VAULT_LOCAL_MASTER_KEY_FILE": loose}, `VAULT_LOCAL_MASTER_KEY_FILE holds "` + loose + `": its mode is 0640: group or others may read it…`},
+		{"loose file", map[string]string{"VAULT_LOCAL_MASTER_KEY": "-", "VAULT_LOCAL_MASTER_KEY_FILE": loose}, `VAULT_LOCAL_MASTER_KEY_FILE holds "` + loose + `": its mode is 0660: group or others may read it…`},
 		{"file away", map[string]string{"VAULT_LOCAL_MASTER_KEY": "-", "VAULT_LOCAL_MASTER_KEY_FILE": "/nowhere"}, `VAULT_LOCAL_MASTER_KEY_FILE holds "/nowhere": no such file or directory`},
 		{"both", map[string]string{"VAULT_LOCAL_MASTER_KEY_FILE": loose}, `VAULT_LOCAL_MASTER_KEY and VAULT_LOCAL_MASTER_KEY_FILE are both set: it should be one of them`},
 		{"local not allowed", map[string]string{"VAULT_ALLOW_LOCAL_KMS": "false"}, `…set VAULT_ALLOW_LOCAL_KMS=true`},
@@ -205,6 +205,28 @@ func TestAllFaultsAtOnce(t *testing.T) {
 	}
 	if got := strings.Count(err.Error(), "\n") + 1; got != 3 {
 		t.Errorf("lines: got %d, want 3:\n%v", got, err)
+	}
+}
+
+func TestKeptSecret(t *testing.T) {
+	for _, test := range []struct {
+		uid  uint32
+		mode os.FileMode
+		want bool
+	}{
+		{1000, 0o600, true},
+		{1000, 0o400, true},
+		{1000, 0o640, false},
+		{1000, 0o604, false},
+		{0, 0o600, true},
+		{0, 0o440, true},
+		{0, 0o640, true},
+		{0, 0o660, false},
+		{0, 0o444, false},
+	} {
+		if got := keptSecret(test.uid, test.mode); got != test.want {
+			t.Errorf("owner %d, mode %#o: got %v, want %v", test.uid, test.mode, got, test.want)
+		}
 	}
 }
 

@@ -310,7 +310,7 @@ func (p *reader) certificate() *tls.Certificate {
 		p.errs = append(p.errs, faultf("VAULT_TLS_CERT is set without VAULT_TLS_KEY: it should be both or neither"))
 		return nil
 	}
-	if err := keyMode(key); err != nil {
+	if err := secretMode(key); err != nil {
 		p.errs = append(p.errs, faultf("VAULT_TLS_KEY holds %q: %s", key, err))
 		return nil
 	}

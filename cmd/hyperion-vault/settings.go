@@ -21,7 +21,7 @@ type settings struct {
 	PGPort        *string `env:"VAULT_PG_PORT" preset:"5432" form:"a port number from 1 to 65535" help:"Port of the VAULT_PG_HOSTS that name none."`
 	PGUser        *string `env:"VAULT_PG_USER" preset:"vault_service" form:"the name of a role" help:"The service role, made by init."`
 	PGPassword    *string `kong:"-" env:"VAULT_PG_PASSWORD" secret:"true" form:"a password" help:"The service role's password."`
-	PGPassFile    *string `env:"VAULT_PG_PASSWORD_FILE" form:"a path; the file may be read by its owner only" help:"File that holds VAULT_PG_PASSWORD."`
+	PGPassFile    *string `env:"VAULT_PG_PASSWORD_FILE" form:"a path; others may not read the file, a group only if root owns it" help:"File that holds VAULT_PG_PASSWORD."`
 	PGDatabase    *string `env:"VAULT_PG_DBNAME" preset:"postgres" form:"the name of a database" help:"The database that has the vault."`
 	PGPoolMax     *string `env:"VAULT_PG_POOL_MAX" preset:"16" form:"a number from 1 to 1000" help:"Most connections of the service role to the local server; REST may open half as many more, there and at the primary."`
 	PGSSLMode     *string `env:"VAULT_PG_SSLMODE" form:"disable, allow, prefer, require, verify-ca or verify-full" help:"TLS to the servers, in libpq's words. Default: prefer to a server on loopback or a socket, verify-full to any other."`
@@ -37,7 +37,7 @@ type settings struct {
 	KMSKeyID       *string `env:"VAULT_KMS_KEY_ID" form:"the ARN of a KMS key, as aws kms describe-key prints it; no alias" help:"Key of the AWS KMS that wraps new data keys. It is asked in the key's own region."`
 	KMSDecryptIDs  *string `env:"VAULT_KMS_DECRYPT_KEY_IDS" form:"ARNs of KMS keys, with commas between" help:"Further keys whose secrets are opened: those that were in use before."`
 	MasterKey      *string `kong:"-" env:"VAULT_LOCAL_MASTER_KEY" secret:"true" form:"32 bytes in base64" help:"Master key of the local mode."`
-	MasterKeyFile  *string `env:"VAULT_LOCAL_MASTER_KEY_FILE" form:"a path; the file may be read by its owner only" help:"File that holds VAULT_LOCAL_MASTER_KEY."`
+	MasterKeyFile  *string `env:"VAULT_LOCAL_MASTER_KEY_FILE" form:"a path; others may not read the file, a group only if root owns it" help:"File that holds VAULT_LOCAL_MASTER_KEY."`
 	AllowLocalKMS  *string `env:"VAULT_ALLOW_LOCAL_KMS" preset:"false" form:"true or false" help:"Let serve start with the local mode: whoever has the key has every secret, and it lies on this host."`
 	CacheTTL       *string `env:"VAULT_DEK_CACHE_TTL_SECS" preset:"300" form:"seconds from 0 to 86400" help:"How long a data key is used after the KMS gave it; 0: not kept."`
 	CacheEntries   *string `env:"VAULT_DEK_CACHE_ENTRIES" preset:"16384" form:"a number from 1 to 1000000" help:"Most data keys kept, in locked memory: fewer if the limit of locked memory allows no more."`
@@ -58,7 +58,7 @@ type settings struct {
 	APIHosts       *string `env:"VAULT_API_HOSTS" form:"host names, with commas between" help:"Names by which REST may be called, beside addresses and localhost: a name that somebody else points at the node is none of them."`
 	TrustProxy     *string `env:"VAULT_TRUST_PROXY" form:"addresses, CIDRs, loopback, samehost, with commas between, or false" help:"Proxies in front of REST whose X-Forwarded-For is believed: the last address in it that is none of them is the client's. One that sends none is refused. Empty, or false: none."`
 	BootstrapToken *string `kong:"-" env:"VAULT_BOOTSTRAP_TOKEN" secret:"true" form:"1 to 512 visible ASCII characters" help:"A token that becomes an administrator's, named bootstrap, if there never was a token; the same on all nodes. Unset it when there are others."`
-	BootstrapFile  *string `env:"VAULT_BOOTSTRAP_TOKEN_FILE" form:"a path; the file may be read by its owner only" help:"File that holds VAULT_BOOTSTRAP_TOKEN."`
+	BootstrapFile  *string `env:"VAULT_BOOTSTRAP_TOKEN_FILE" form:"a path; others may not read the file, a group only if root owns it" help:"File that holds VAULT_BOOTSTRAP_TOKEN."`
 	ProxyHBA       *string `env:"VAULT_PROXY_HBA" preset:"server" form:"server or off" help:"Whose pg_hba.conf is applied to a client's own address, database, role and TLS: the local server's, or nobody's."`
 	AppnameAddHost *string `env:"VAULT_APPNAME_ADD_HOST" preset:"false" form:"true or false" help:"Add the client's address and port to the application_name with which it connects."`
 	OpenIndirect   *string `env:"VAULT_OPEN_INDIRECT" preset:"users" form:"on, users or off" help:"Whether a sealed value is opened that comes out of a view, function or trigger: for everybody, for all but superusers and BYPASSRLS roles, for nobody."`
