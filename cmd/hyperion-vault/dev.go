@@ -23,7 +23,7 @@ type devCommand struct {
 	Standbys    int               `placeholder:"N" help:"Streaming standbys, each with a node of its own."`
 	Dir         string            `placeholder:"DIR" help:"Keep the data there, and go on with what is there."`
 	SQL         string            `name:"sql" placeholder:"FILE" help:"Run the file by psql through the first node, as the user, before the ready line."`
-	Listen      string            `default:"127.0.0.1" placeholder:"ADDR" help:"Address of the nodes; beyond loopback they get a throw-away certificate."`
+	Listen      string            `default:"127.0.0.1" placeholder:"ADDR" help:"Address of the nodes; beyond loopback they get a throw-away certificate, and the user a random password or the one in HYPERION_VAULT_DEV_PASSWORD."`
 	KMSEndpoint string            `name:"kms-endpoint" placeholder:"URL" help:"Use the AWS KMS that answers there, with VAULT_KMS_KEY_ID and the AWS SDK's own variables."`
 	User        string            `default:"app" help:"Role and database owner to make; it is granted everything on every secret."`
 	Database    string            `default:"app" help:"Database to make; it gets the vault."`
@@ -72,8 +72,8 @@ func (d *devCommand) config(std *streams) (devcluster.Config, error) {
 	if d.KMSEndpoint != "" {
 		config.AWS = awsEnvironment(std.environ, d.KMSEndpoint)
 	}
-	if d.JSON {
-		return config, nil
+	if config.Password, err = devPassword(std.environ); err != nil || d.JSON {
+		return config, err
 	}
 	preset := func(p *int, port int) {
 		if *p == 0 {
@@ -86,9 +86,27 @@ func (d *devCommand) config(std *streams) (devcluster.Config, error) {
 	preset(&config.ServerPort, 5433)
 	// Easy to type, so only where nobody else can try them.
 	if addr, err := netip.ParseAddr(d.Listen); d.Listen == "localhost" || err == nil && addr.IsLoopback() {
-		config.Password, config.SuperuserPassword = "app", "postgres"
+		config.SuperuserPassword = "postgres"
+		if config.Password == "" {
+			config.Password = "app"
+		}
 	}
 	return config, nil
+}
+
+// devPassword is for who must know the user's password before we start: a job of
+// CI cannot read what the container beside it prints. Empty: there is none.
+func devPassword(environ []string) (string, error) {
+	password := ""
+	for _, entry := range environ {
+		if name, text, _ := strings.Cut(entry, "="); name == "HYPERION_VAULT_DEV_PASSWORD" {
+			password = text
+		}
+	}
+	if strings.ContainsFunc(password, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", faultf("HYPERION_VAULT_DEV_PASSWORD holds a character that it should not (not shown): visible ASCII characters alone")
+	}
+	return password, nil
 }
 
 // awsEnvironment is what nodes need for a KMS at an endpoint: our own variables of
