@@ -85,6 +85,21 @@ regress: build install-extension ## PostgreSQL's own test suites, direct and thr
 transparency: ## write docs/TRANSPARENCY.md from the rows that the last `make e2e` or `make regress` left
 	$(GO) test -tags transparency -count=1 ./e2e/report -update
 
+# What to do where no container engine answers: fail, or skip.
+WITHOUT_ENGINE ?= fail
+# -built takes the images of the last run; BUILD_GOFLAGS=-p=1 builds them on one processor.
+E2E_DOCKER_ARGS ?=
+
+.PHONY: e2e-docker
+e2e-docker: ## the images and the cluster of docker/compose.yml, broken and mended, about 20 min; needs a container engine (WITHOUT_ENGINE=skip)
+	@if docker version >/dev/null 2>&1; then \
+		set -x; $(GO) test -tags docker -count=1 -v -timeout 90m ./e2e/docker $(E2E_DOCKER_ARGS); \
+	elif [ "$(WITHOUT_ENGINE)" = skip ]; then \
+		echo "== e2e-docker SKIPPED: no container engine answers (docker version); nothing was tested"; \
+	else \
+		echo "no container engine answers (docker version), so nothing can be tested; WITHOUT_ENGINE=skip leaves it out" >&2; exit 1; \
+	fi
+
 SOAK ?= 30m
 
 .PHONY: soak

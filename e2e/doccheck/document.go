@@ -8,6 +8,7 @@
 //	<!-- doccheck: shell -->           run by bash, with DEV as the cluster's directory
 //	<!-- doccheck: output -->          what the block before printed; … is anything
 //	<!-- doccheck: proof -->           lines "node=> SQL -- answer, remark"
+//	<!-- doccheck: docker -->          run by e2e/docker on a cluster of containers
 //	<!-- doccheck: make -->            not run, but each make target must exist
 //	<!-- doccheck: packages -->        run by make packages-test, as root of a bare Debian
 //	<!-- doccheck: illustration -->    not run
@@ -61,6 +62,18 @@ func blocks(text string) ([]block, error) {
 		return nil, fmt.Errorf("line %d: the block is not closed", open.line)
 	}
 	return found, nil
+}
+
+// Texts are the blocks of one kind, for tests elsewhere that run them.
+func Texts(document, kind string) ([]string, error) {
+	found, err := blocks(document)
+	var texts []string
+	for _, b := range found {
+		if b.kind == kind {
+			texts = append(texts, b.text)
+		}
+	}
+	return texts, err
 }
 
 // same compares what was printed with what a document shows: spaces at the ends

@@ -15,7 +15,7 @@ import (
 // runnable are the documents in which no block may be without a comment.
 var runnable = []string{"README.md", "docs/SQL.md", "docs/ERRORS.md", "docs/ARCHITECTURE.md", "docs/DECISIONS.md", "docs/OPERATIONS.md"}
 
-var kinds = []string{"node", "server", "shell", "output", "proof", "make", "packages", "illustration"}
+var kinds = []string{"node", "server", "shell", "output", "proof", "docker", "make", "packages", "illustration"}
 
 func documents(t *testing.T) []string {
 	t.Helper()
@@ -143,6 +143,9 @@ func TestBlocks(t *testing.T) {
 	want := []block{{3, "node", "x y", "1\n2\n"}, {8, "", "", "ls\n"}, {13, "output", "", "3\n"}}
 	if !slices.Equal(found, want) {
 		t.Errorf("got %v, want %v", found, want)
+	}
+	if texts, err := Texts(text, "node"); err != nil || !slices.Equal(texts, []string{"1\n2\n"}) {
+		t.Errorf("the blocks of a kind: got %q, %v", texts, err)
 	}
 	for _, bad := range []string{"```sh\nls\n", "<!-- doccheck node -->\n<!-- doccheck: Node -->\n"} {
 		if _, err := blocks(bad); err == nil {
