@@ -235,3 +235,25 @@ func TestStop(t *testing.T) {
 	docker(t, "start", server)
 	shared.wantWhole(t)
 }
+
+// TestDownAndUp: with its volumes the cluster comes back as it was, init finds all
+// of it, and the token is the same.
+func TestDownAndUp(t *testing.T) {
+	shared.wantWhole(t)
+	if _, err := put(t.Context(), 1, "again/secret", "kept"); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"down"}, {"up", "--detach"}} {
+		if out, err := shared.run(t.Context(), args...); err != nil {
+			t.Fatalf("%v\n%s", err, short(out))
+		}
+	}
+	shared.wantWhole(t)
+	before := shared.token
+	if err := shared.readToken(t.Context()); err != nil || shared.token != before {
+		t.Errorf("the token is another (%v)", err)
+	}
+	for host := 1; host <= hosts; host++ {
+		wantValue(t, host, "again/secret", "kept")
+	}
+}
