@@ -73,7 +73,7 @@ func (w *world) startBeside(ctx context.Context, dir string, as beside) (*beside
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = log.Close() }() // the child has its own
+	defer func() { _ = log.Close() }()                                      // the child has its own
 	n.child = exec.CommandContext(ctx, binary, "serve", "--config", config) //nolint:gosec // the program that is measured
 	n.child.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + dir}
 	n.child.Stdout, n.child.Stderr = log, log

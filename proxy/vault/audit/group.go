@@ -8,8 +8,8 @@ package audit
 type group struct {
 	from    Position // behind which its records follow
 	members int      // who still want to know what became of it
-	err     error  // valid once written, as is round
-	round   *round // of the sync that makes them durable
+	err     error    // valid once written, as is round
+	round   *round   // of the sync that makes them durable
 }
 
 // put writes records. The caller has the turn.
