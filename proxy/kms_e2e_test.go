@@ -57,6 +57,7 @@ func (k *hangingKMS) Unwrap(ctx context.Context, keyID string, wrapped []byte, c
 // A testNode is a node in this process, beside a real server.
 type testNode struct {
 	core  *vault.Vault
+	node  *Server
 	at    string    // host=… port=… of the SQL face
 	super *pgx.Conn // the superuser's, of the server itself
 	*devcluster.Cluster
@@ -117,11 +118,12 @@ func nodeWith(t *testing.T, kms envelope.KMS, keyID string, more func(*vault.Con
 	if _, err := core.Status(t.Context()); err != nil { // learns the vault's id
 		t.Fatal(err)
 	}
-	return &testNode{core: core, at: serveNode(t, core, local, c.Database), super: super, Cluster: c}
+	node, at := serveNode(t, core, local, c.Database)
+	return &testNode{core, node, at, super, c}
 }
 
-// serveNode is the SQL face of a core; it returns where that is.
-func serveNode(t *testing.T, core *vault.Vault, local vault.Server, database string) (at string) {
+// serveNode serves the SQL face of a core; it returns where that is, too.
+func serveNode(t *testing.T, core *vault.Vault, local vault.Server, database string) (node *Server, at string) {
 	t.Helper()
 	node, err := New(Config{Vault: core, Analyzer: rewrite.NewAnalyzer(rewrite.Config{CheckName: envelope.CheckName}), Local: local, Database: database})
 	if err != nil {
@@ -145,7 +147,7 @@ func serveNode(t *testing.T, core *vault.Vault, local vault.Server, database str
 	if err != nil {
 		t.Fatal(err)
 	}
-	return "host=" + host + " port=" + port
+	return node, "host=" + host + " port=" + port
 }
 
 // A KMS that hangs holds no lock and no transaction, and a client that cancels

@@ -90,23 +90,48 @@ func (s *testSink) takeChanges() (words []string, ids []int64) {
 	return words, ids
 }
 
-// Each operation by SQL, and each refusal, leaves exactly the records that are here,
-// and each row of vault.changes is named by one.
+// sqlCase is a statement, and its records.
+type sqlCase struct {
+	as   *pgx.Conn
+	sql  string
+	args []any
+	want []string
+}
+
+// records runs statements, compares what each has left, and that each of the server's
+// changes is named.
+func (n *testNode) records(t *testing.T, sink *testSink, cases []sqlCase) {
+	t.Helper()
+	sink.take()
+	last := slices.Max(append(n.changes(t, 0), 0))
+	for _, tt := range cases {
+		args := tt.args
+		if args == nil {
+			args = []any{pgx.QueryExecModeSimpleProtocol}
+		}
+		_, err := tt.as.Exec(t.Context(), tt.sql, args...)
+		got, ids := sink.takeChanges()
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s (%v): recorded\n%q, want\n%q", tt.sql, err, got, tt.want)
+		}
+		if rows := n.changes(t, last); !slices.Equal(ids, rows) {
+			t.Errorf("%s: the records name changes %v, the server has %v", tt.sql, ids, rows)
+		}
+		if len(ids) > 0 {
+			last = ids[len(ids)-1]
+		}
+	}
+}
+
+// Each operation by SQL leaves exactly the records that are here, and each row of
+// vault.changes is named by one.
 func TestRecordsOfSQL(t *testing.T) {
 	n, sink := auditedNode(t)
-	app, nobody, super := n.connect(t, n.User, n.Password), n.connect(t, "nobody", "nobody"), n.connect(t, n.Superuser, n.SuperuserPassword)
+	app, super := n.connect(t, n.User, n.Password), n.connect(t, n.Superuser, n.SuperuserPassword)
 	n.exec(t, "CREATE TABLE names AS SELECT 's/a'::text AS name UNION SELECT 's/c'")
 	n.exec(t, "CREATE VIEW shown AS SELECT vault.read_secret('s/a') AS value")
 	n.exec(t, "GRANT SELECT ON names, shown TO PUBLIC")
-	n.exec(t, "CREATE FUNCTION wrapped(v text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN vault.put_secret('s/w', v); END $$")
-	sink.take()
-	last := slices.Max(append(n.changes(t, 0), 0))
-	for _, tt := range []struct {
-		as   *pgx.Conn
-		sql  string
-		args []any
-		want []string
-	}{
+	n.records(t, sink, []sqlCase{
 		{app, "SELECT vault.put_secret('s/a', 'one')", nil, []string{"update ok s/a v1 change direct statement"}},
 		{app, "SELECT vault.put_secret($1, $2)", []any{"s/a", "two"}, []string{"update ok s/a v2 change direct statement"}},
 		{
@@ -134,7 +159,16 @@ func TestRecordsOfSQL(t *testing.T) {
 		},
 		{app, "DO $$ BEGIN PERFORM vault.delete_secret('s/a'); END $$", nil, []string{"delete failed (missing) s/a"}},
 		{app, "SELECT vault.put_secret('s/a', 'again')", nil, []string{"update ok s/a v5 change direct statement"}},
+	})
+}
 
+// So does each refusal.
+func TestRecordsOfRefusedSQL(t *testing.T) {
+	n, sink := auditedNode(t)
+	app, nobody := n.connect(t, n.User, n.Password), n.connect(t, "nobody", "nobody")
+	n.exec(t, "CREATE FUNCTION wrapped(v text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN vault.put_secret('s/w', v); END $$")
+	n.records(t, sink, []sqlCase{
+		{app, "SELECT vault.put_secret('s/a', 'one')", nil, []string{"update ok s/a v1 change direct statement"}},
 		{nobody, "SELECT vault.read_secret('s/a')", nil, []string{"read denied (denied) s/a direct statement"}},
 		{nobody, "SELECT vault.read_secret($1, missing_ok => true)", []any{"s/a"}, []string{"read denied (denied) s/a direct statement"}},
 		{nobody, "SELECT vault.put_secret('s/a', 'x')", nil, []string{"update denied (denied) s/a direct statement"}},
@@ -156,23 +190,7 @@ func TestRecordsOfSQL(t *testing.T) {
 		{app, "SET client_encoding = 'LATIN1'", nil, nil},
 		{app, "SELECT vault.put_secret('s/a', $1)", []any{"\u00c4"}, []string{"update failed (encoding) direct statement"}},
 		{app, "SET client_encoding = 'UTF8'", nil, nil},
-	} {
-		args := tt.args
-		if args == nil {
-			args = []any{pgx.QueryExecModeSimpleProtocol}
-		}
-		_, err := tt.as.Exec(t.Context(), tt.sql, args...)
-		got, ids := sink.takeChanges()
-		if !slices.Equal(got, tt.want) {
-			t.Errorf("%s (%v): recorded\n%q, want\n%q", tt.sql, err, got, tt.want)
-		}
-		if rows := n.changes(t, last); !slices.Equal(ids, rows) {
-			t.Errorf("%s: the records name changes %v, the server has %v", tt.sql, ids, rows)
-		}
-		if len(ids) > 0 {
-			last = ids[len(ids)-1]
-		}
-	}
+	})
 }
 
 // With an extension that has no numbers of changes and tells nothing there are the

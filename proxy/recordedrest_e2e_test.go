@@ -13,37 +13,72 @@ import (
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 )
 
-// Each operation by REST, and each refusal, as for SQL.
-func TestRecordsOfREST(t *testing.T) {
+// restCase is an operation by REST, and its records.
+type restCase struct {
+	name string
+	run  func() error
+	want []string
+}
+
+// restNode is a node with an administrator and one who may nothing.
+type restNode struct {
+	*testNode
+	sink        *testSink
+	admin, poor *vault.Access
+	token       string // the poor one's
+}
+
+var home = netip.MustParseAddr("127.0.0.1")
+
+func newRESTNode(t *testing.T) *restNode {
+	t.Helper()
 	n, sink := auditedNode(t)
-	ctx := t.Context()
-	home := netip.MustParseAddr("127.0.0.1")
 	access := func(token string) *vault.Access {
-		a, err := n.core.Authenticate(ctx, token, home, nil)
+		a, err := n.core.Authenticate(t.Context(), token, home, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return a
 	}
 	admin := access(n.AdminToken)
-	_, err := n.core.CreateRole(ctx, admin, vault.Role{Name: "poor"})
+	_, err := n.core.CreateRole(t.Context(), admin, vault.Role{Name: "poor"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := n.core.CreateToken(ctx, admin, "poor", "poor")
+	made, err := n.core.CreateToken(t.Context(), admin, "poor", "poor")
 	if err != nil {
 		t.Fatal(err)
 	}
-	poor := access(string(made))
+	return &restNode{testNode: n, sink: sink, admin: admin, poor: access(string(made)), token: string(made)}
+}
+
+// run runs operations, compares what each has left, and that each of the server's
+// changes is named.
+func (n *restNode) run(t *testing.T, cases []restCase) {
+	t.Helper()
+	n.sink.take()
+	last := slices.Max(n.changes(t, 0))
+	for _, tt := range cases {
+		err := tt.run()
+		got, ids := n.sink.takeChanges()
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s (%v): recorded\n%q, want\n%q", tt.name, err, got, tt.want)
+		}
+		if rows := n.changes(t, last); !slices.Equal(ids, rows) {
+			t.Errorf("%s: the records name changes %v, the server has %v", tt.name, ids, rows)
+		}
+		if len(ids) > 0 {
+			last = ids[len(ids)-1]
+		}
+	}
+}
+
+// Each operation by REST, and each refusal, as for SQL.
+func TestRecordsOfREST(t *testing.T) {
+	n, ctx := newRESTNode(t), t.Context()
+	admin, poor := n.admin, n.poor
 	text, secs, at := "about it", int64(3600), time.Now().Add(time.Hour)
-	sink.take()
-	ids := n.changes(t, 0)
-	last := ids[len(ids)-1]
-	for _, tt := range []struct {
-		name string
-		run  func() error
-		want []string
-	}{
+	n.run(t, []restCase{
 		{"create", func() error {
 			_, err := n.core.Create(ctx, admin, "r/a", true, vault.Change{})
 			return err
@@ -87,14 +122,21 @@ func TestRecordsOfREST(t *testing.T) {
 		{"verify amiss", func() error { _, err := n.core.Verify(ctx, admin, "r/b", []byte("q")); return err }, []string{"verify mismatch r/b direct"}},
 		{"list", func() error { _, _, err := n.core.List(ctx, admin, "r/", "", 10); return err }, []string{"list ok r/ direct"}},
 		{"list what no name begins with", func() error { _, _, err := n.core.List(ctx, admin, "hunter 2", "", 10); return err }, []string{"list ok direct"}},
-		{"a token in a name's place", func() error { return n.core.RevokeToken(ctx, admin, string(made)) }, []string{"token_revoke failed (missing) direct"}},
-		{"the same, denied", func() error { return n.core.RevokeToken(ctx, poor, string(made)) }, []string{"token_revoke denied (denied) direct"}},
-		{"a token named by one", func() error { _, err := n.core.CreateToken(ctx, admin, string(made), "poor"); return err }, []string{"token_create failed (invalid) direct"}},
+		{"a token in a name's place", func() error { return n.core.RevokeToken(ctx, admin, n.token) }, []string{"token_revoke failed (missing) direct"}},
+		{"the same, denied", func() error { return n.core.RevokeToken(ctx, poor, n.token) }, []string{"token_revoke denied (denied) direct"}},
+		{"a token named by one", func() error { _, err := n.core.CreateToken(ctx, admin, n.token, "poor"); return err }, []string{"token_create failed (invalid) direct"}},
 		{"versions", func() error { _, err := n.core.Versions(ctx, admin, "r/b"); return err }, []string{"list ok r/b direct"}},
 		{"versions of nothing", func() error { _, err := n.core.Versions(ctx, admin, "r/none"); return err }, []string{"list failed (missing) r/none direct"}},
 		{"delete", func() error { return n.core.Delete(ctx, admin, "r/b", 2) }, []string{"delete ok r/b v2 change direct"}},
 		{"delete again", func() error { return n.core.Delete(ctx, admin, "r/b", 0) }, []string{"delete failed (missing) r/b direct"}},
+	})
+}
 
+// The same of roles and tokens, and of who may nothing.
+func TestRecordsOfRESTRoles(t *testing.T) {
+	n, ctx := newRESTNode(t), t.Context()
+	admin, poor := n.admin, n.poor
+	n.run(t, []restCase{
 		{"create a role", func() error {
 			_, err := n.core.CreateRole(ctx, admin, vault.Role{Name: "clerks"})
 			return err
@@ -118,17 +160,5 @@ func TestRecordsOfREST(t *testing.T) {
 		{"denied", func() error { return n.core.Delete(ctx, poor, "r/a", 0) }, []string{"delete denied (denied) r/a direct"}},
 		{"no administrator", func() error { return n.core.DeleteRole(ctx, poor, "clerks") }, []string{"role_delete denied (denied) clerks direct"}},
 		{"a token that nobody has", func() error { _, err := n.core.Authenticate(ctx, "hvt_x", home, nil); return err }, []string{"login denied (unknown)"}},
-	} {
-		err := tt.run()
-		got, ids := sink.takeChanges()
-		if !slices.Equal(got, tt.want) {
-			t.Errorf("%s (%v): recorded\n%q, want\n%q", tt.name, err, got, tt.want)
-		}
-		if rows := n.changes(t, last); !slices.Equal(ids, rows) {
-			t.Errorf("%s: the records name changes %v, the server has %v", tt.name, ids, rows)
-		}
-		if len(ids) > 0 {
-			last = ids[len(ids)-1]
-		}
-	}
+	})
 }
