@@ -49,17 +49,25 @@ func TestHeardOut(t *testing.T) {
 		full        bool   // no record can be written before
 		end         func(t *testing.T, ss *session, sink *testSink, client, server net.Conn)
 	}{
-		"too large": {end: func(t *testing.T, _ *session, _ *testSink, client, _ net.Conn) { write(t, client, large(2<<20, 0)) }},
+		"too large": {end: func(t *testing.T, _ *session, _ *testSink, client, _ net.Conn) {
+			t.Helper()
+			write(t, client, large(2<<20, 0))
+		}},
 		"no room": {end: func(t *testing.T, ss *session, _ *testSink, client, _ net.Conn) {
+			t.Helper()
 			ss.srv.held.SetMax(0)
 			write(t, client, large(1<<19, 1<<18))
 		}},
-		"the node ends it":      {end: func(_ *testing.T, ss *session, _ *testSink, _, _ net.Conn) { ss.terminate(errShutdown) }},
-		"twice":                 {end: func(_ *testing.T, ss *session, _ *testSink, _, _ net.Conn) { ss.terminate(errReplaced); ss.end() }},
-		"the client breaks off": {end: func(t *testing.T, _ *session, _ *testSink, client, _ net.Conn) { reset(t, client) }},
+		"the node ends it": {end: func(_ *testing.T, ss *session, _ *testSink, _, _ net.Conn) { ss.terminate(errShutdown) }},
+		"twice":            {end: func(_ *testing.T, ss *session, _ *testSink, _, _ net.Conn) { ss.terminate(errReplaced); ss.end() }},
+		"the client breaks off": {end: func(t *testing.T, _ *session, _ *testSink, client, _ net.Conn) {
+			t.Helper()
+			reset(t, client)
+		}},
 		"the client says goodbye and breaks off": {
 			first: row[:half], rest: row[half:],
 			end: func(t *testing.T, _ *session, _ *testSink, client, server net.Conn) {
+				t.Helper()
 				write(t, client, wire.AppendEmpty(nil, wire.Terminate))
 				received(t, server)
 				reset(t, client)
@@ -67,7 +75,10 @@ func TestHeardOut(t *testing.T) {
 		},
 		"in the middle of a row": {
 			first: row[:half], rest: row[half:],
-			end: func(t *testing.T, _ *session, _ *testSink, client, _ net.Conn) { reset(t, client) },
+			end: func(t *testing.T, _ *session, _ *testSink, client, _ net.Conn) {
+				t.Helper()
+				reset(t, client)
+			},
 		},
 		"what cannot be read": {first: slices.Concat(reportMessage("delete ok"), testRow, testComplete), end: func(*testing.T, *session, *testSink, net.Conn, net.Conn) {}},
 		"what cannot be recorded": {
