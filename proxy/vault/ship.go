@@ -126,6 +126,7 @@ func (s *shipper) keep(ctx context.Context, stop <-chan struct{}) {
 				s.state.wait(s.behind())
 				waiting = time.Now().Before(due) && s.timeline() == on && (retry > 0 || !s.behind())
 			case <-stop:
+				_ = s.spool.Sync(ctx) // what is durable is shipped in any case
 				for more, err := true, error(nil); more && err == nil; {
 					more, err = s.round(ctx)
 				}

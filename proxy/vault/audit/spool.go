@@ -223,6 +223,20 @@ func (s *Spool) await(ctx context.Context) error {
 	}
 }
 
+// Sync returns when what was appended so far is durable. The error is as Append's.
+func (s *Spool) Sync(ctx context.Context) error {
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	r, pending := s.round, len(s.unsynced) > 0
+	<-s.turn
+	if !pending {
+		return nil
+	}
+	poke(s.hurry)
+	return r.wait(ctx)
+}
+
 // ready takes the turn once there is a segment to write to.
 func (s *Spool) ready(ctx context.Context) error {
 	for {

@@ -361,3 +361,28 @@ func TestClockSteps(t *testing.T) {
 		}
 	})
 }
+
+func TestSync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := Open(testRoot, Options{Sync: SyncBatch, sys: newMemSystem()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for seq := uint64(2); seq < 5; seq++ {
+			if err := s.Append(t.Context(), []Record{{Face: FaceSQL, Action: ActionRead, Outcome: OutcomeOK}}); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // the second time there is nothing to do
+				if err := s.Sync(t.Context()); err != nil || s.Status().Durable != seq {
+					t.Errorf("%v: record %d is durable, want %d", err, s.Status().Durable, seq)
+				}
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Sync(t.Context()); !errors.Is(err, ErrClosed) {
+			t.Errorf("closed: %v", err)
+		}
+	})
+}
