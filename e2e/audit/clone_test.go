@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 	chain "github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
 )
@@ -84,4 +86,41 @@ func TestClone(t *testing.T) {
 	if log, err := os.ReadFile(n.Log); err != nil || strings.Contains(string(log), "not shipped") {
 		t.Errorf("the other node has noticed something: %v, %s", err, log)
 	}
+}
+
+// TestCloneWithoutPrimary: that a node is a copy shows by the server beside it, while no
+// primary can say so.
+func TestCloneWithoutPrimary(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, cluster.Spec{Standbys: 1, Settings: cluster.PlainSettings()})
+	primary, n := w.c.Nodes[0], w.c.Nodes[1]
+	w.arrived(t, w.c.Nodes...)
+	if err := n.StopNode(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "copy")
+	cluster.Output(t, nil, "cp", "-a", n.AuditDir, dir)
+	if err := n.StartNode(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.arrived(t, w.c.Nodes...)
+	w.c.WaitStreaming(t)
+	if err := primary.StopServer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	clone := n.StartUnready(t, map[string]string{"VAULT_AUDIT_DIR": dir})
+	cluster.Eventually(t, "readyz to tell", func() bool {
+		_, part := readyz(t, clone.REST)
+		return strings.Contains(part, "cloned or restored")
+	})
+	conn := w.c.Connect(t, w.c.AddressDSN(clone.Proxy, w.c.User))
+	_, err := ask(t, conn, "SELECT vault.read_secret($1)", marker)
+	refused(t, "a read", err)
+	w.at(t, w.dsn(n), func(conn *pgx.Conn) { read(t, conn, marker) }) // the other one is no copy
+	if err := primary.StartServer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.arrived(t, w.c.Nodes...)
+	_, err = ask(t, conn, "SELECT vault.read_secret($1)", marker)
+	refused(t, "a read with a primary", err)
 }

@@ -5,6 +5,7 @@ package vault
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -49,6 +50,9 @@ func (v *Vault) KeepShipping(ctx context.Context, spool *audit.Spool, mode ShipM
 	s := newShipper(&shipLog{v}, spool, mode, v.log, v.metrics.shipFailed)
 	s.timeline, s.state = v.Timeline, &v.shipping
 	defer s.leave()
+	if at, err := (&shipLog{v}).here(ctx, s.node); err == nil { // else the primary is asked in any case
+		s.meet(ctx, at)
+	}
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	go func() {
@@ -241,11 +245,20 @@ func (s *shipper) over(ctx context.Context, at audit.Position, timeline uint32) 
 	return cursor, from, err
 }
 
+// meet looks whether the server beside the node proves that this is a copy: as long as
+// no primary is there, nobody else can.
+func (s *shipper) meet(ctx context.Context, here audit.Position) {
+	if here.Seq > s.spool.Status().Durable {
+		s.refuse(ctx, fmt.Errorf("%w: the server beside it has %d", audit.ErrForked, here.Seq))
+		s.met = false // the primary was not asked
+	}
+}
+
 // refuse has nothing opened if another node has written under this one's name before
 // it started: one of the two is a copy, and what this one records is of no use.
 func (s *shipper) refuse(ctx context.Context, err error) {
 	forked := errors.Is(err, audit.ErrForked)
-	first := !s.met
+	first := !s.met && !s.refusing
 	s.met = s.met || err == nil || forked
 	switch {
 	case first && forked:

@@ -64,22 +64,33 @@ func (l *shipLog) append(ctx context.Context, b *audit.Batch, mode ShipMode, gap
 		b.Head.At, b.Head.Key[:], b.Head.Signature[:])
 }
 
+// here is position at the server beside the node, which may be a standby.
+func (l *shipLog) here(ctx context.Context, node audit.NodeID) (audit.Position, error) {
+	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
+	defer cancel()
+	return l.read(ctx, l.v.store.rest, sqlAuditPosition, node.String())
+}
+
 // ask runs a statement at the primary in a transaction of its own.
 func (l *shipLog) ask(ctx context.Context, sql string, args ...any) (at audit.Position, err error) {
-	err = l.v.transact(ctx, "", nil, func(ctx context.Context, tx pgx.Tx) error {
-		var seq int64
-		var hash []byte
-		found, err := l.v.one(ctx, tx, []any{&seq, &hash}, sql, args...)
-		switch {
-		case err != nil:
-			return err
-		case !found || seq < 0 || len(hash) != len(at.Hash):
-			return l.v.serverError(errNoPosition)
-		}
-		at = audit.Position{Seq: uint64(seq), Hash: audit.Hash(hash)}
-		return nil
+	err = l.v.transact(ctx, "", nil, func(ctx context.Context, tx pgx.Tx) (err error) {
+		at, err = l.read(ctx, tx, sql, args...)
+		return err
 	}, nil)
 	return at, auditError(err)
+}
+
+func (l *shipLog) read(ctx context.Context, from querier, sql string, args ...any) (audit.Position, error) {
+	var seq int64
+	var hash []byte
+	found, err := l.v.one(ctx, from, []any{&seq, &hash}, sql, args...)
+	switch {
+	case err != nil:
+		return audit.Position{}, err
+	case !found || seq < 0 || len(hash) != len(audit.Hash{}):
+		return audit.Position{}, l.v.serverError(errNoPosition)
+	}
+	return audit.Position{Seq: uint64(seq), Hash: audit.Hash(hash)}, nil
 }
 
 // auditError says what the server's word means for the audit.
