@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,7 +37,7 @@ type leakRun struct {
 type shown struct{ place, text string }
 
 // TestLeak sends canaries by every door through the nodes, and by every one of REST,
-// and looks for them wherever PostgreSQL and the nodes write. The same doors straight at the
+// and looks for them wherever PostgreSQL and the nodes write, the audit included. The same doors straight at the
 // server, where nothing seals, and a canary stored in clear show in the same
 // scan that it would have seen them.
 func TestLeak(t *testing.T) {
@@ -60,6 +61,15 @@ func TestLeak(t *testing.T) {
 	for _, f := range scanner.Findings {
 		where[f.Canary] = append(where[f.Canary], f.Place)
 	}
+	t.Run("Recorded", func(t *testing.T) {
+		const reasons = "SELECT string_agg(DISTINCT reason, ' ' ORDER BY reason) FROM vault.audit_log WHERE outcome <> 'ok'"
+		got := strings.Fields(cluster.Text(t, c.Connect(t, c.SuperDSN(0)), reasons))
+		for _, want := range []string{"denied", "encoding", "invalid", "limit", "missing", "syntax", "unsupported"} {
+			if !slices.Contains(got, want) { // else no leak in such a record would show
+				t.Errorf("refusals are recorded as %q, want %q among them", got, want)
+			}
+		}
+	})
 	t.Run("Sealed", func(t *testing.T) {
 		if len(sealed.canaries) < 50 {
 			t.Errorf("got %d canaries, want at least 50", len(sealed.canaries))
@@ -211,6 +221,7 @@ func plant(t *testing.T, c *cluster.Cluster) *canary.Canary {
 	cluster.Exec(t, conn, "CREATE TABLE canary_planted (value text)")
 	cluster.Exec(t, conn, "INSERT INTO canary_planted VALUES ($1)", one.Value())
 	cluster.Exec(t, conn, "COMMENT ON TABLE canary_planted IS '"+one.Value()+"'")
+	plantRecord(t, c, one)
 	return one
 }
 
@@ -221,7 +232,7 @@ func plantedPlaces(c *cluster.Cluster) []string {
 	for _, n := range c.Nodes {
 		places = append(places, n.DataDir+"/base/", n.DataDir+"/pg_wal/")
 	}
-	return append(places, c.Nodes[0].ServerLogPath)
+	return append(append(places, auditPlaces(c)...), c.Nodes[0].ServerLogPath)
 }
 
 // lookEverywhere scans all that the cluster has written, what a dump and a base
@@ -253,6 +264,7 @@ func lookEverywhere(t *testing.T, c *cluster.Cluster, scanner *canary.Scanner, s
 	// Its content is compressed: what it restores is what counts.
 	mustRun(t, nil, "pg_restore", "--file", filepath.Join(out, "dump.custom"), filepath.Join(out, "custom"))
 	mustRun(t, server, "pg_dumpall", "--globals-only", "--file", filepath.Join(out, "globals.sql"))
+	auditTexts(t, c, out)
 	mustRun(t, server, "pg_basebackup", "--pgdata", filepath.Join(out, "backup"), "--checkpoint", "fast", "--wal-method", "stream", "--no-sync")
 
 	for _, dir := range []string{c.Dir(), out} {
