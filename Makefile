@@ -156,6 +156,14 @@ fuzz-server: build ## compare our reading of random texts with a server's for FU
 doors: build install-extension ## the table of doors by triples instead of pairs (a quarter of an hour; DOORS_ARGS='-seed 1')
 	$(GO) test -tags e2e -count=1 -timeout 0 -run '^TestDoors$$' ./e2e/doors -v -strength 3 $(DOORS_ARGS)
 
+KILLS ?= 1000
+NODE_KILLS ?= 100
+
+.PHONY: audit-kills
+audit-kills: build install-extension ## kill a process that records, KILLS=1000 times in either mode, and a node under load NODE_KILLS=100 times: no record lost, none twice
+	$(GO) test -count=1 -v -timeout 2h ./proxy/vault/audit -run '^TestKill$$' -kills $(KILLS)
+	$(GO) test -tags e2e -count=1 -v -timeout 2h ./e2e/audit -run '^TestKilled$$' -node-kills $(NODE_KILLS)
+
 # Not part of `make test`: it wants a machine with nothing else to do.
 BENCH ?= full
 BENCH_ARGS ?=

@@ -5,6 +5,7 @@
 package audit
 
 import (
+	"flag"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -13,7 +14,7 @@ import (
 	chain "github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
 )
 
-const kills = 12
+var kills = flag.Int("node-kills", 12, "how often TestKilled kills its node, in either mode")
 
 // TestKilled: a node that is killed over and over, at some moment of its work, loses no
 // record of what a client received, and writes none twice.
@@ -25,7 +26,7 @@ func TestKilled(t *testing.T) {
 			w := newWorld(t, cluster.Spec{NodeEnv: map[string]string{"VAULT_AUDIT_SYNC": mode}})
 			n := w.c.Nodes[0]
 			l := w.startLoad(t, 6)
-			for range kills {
+			for range *kills {
 				more := l.received() + 20 + rand.IntN(300)
 				cluster.Eventually(t, "clients at work", func() bool { return l.received() >= more })
 				if err := n.KillNode(t.Context()); err != nil {
@@ -45,8 +46,8 @@ func TestKilled(t *testing.T) {
 					starts++
 				}
 			}
-			if starts != kills {
-				t.Errorf("%d starts after a kill are recorded, want %d", starts, kills)
+			if starts != *kills {
+				t.Errorf("%d starts after a kill are recorded, want %d", starts, *kills)
 			}
 		})
 	}
