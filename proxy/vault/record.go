@@ -47,14 +47,8 @@ func (v *Vault) AuditReady() error {
 }
 
 // Append records operations that a face has seen, or does itself, all or none. The
-// error is an *Error; after it nothing of them may reach a client. A token that was
-// given for a name, and is none, is left out of them.
+// error is an *Error; after it nothing of them may reach a client.
 func (v *Vault) Append(ctx context.Context, records ...Record) error {
-	for i := range records {
-		if r := &records[i]; r.Version == 0 && r.Change == 0 && isToken(r.Secret) {
-			r.Secret = ""
-		}
-	}
 	return v.append(ctx, records)
 }
 

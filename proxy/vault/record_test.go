@@ -71,22 +71,6 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// A token where a name belongs is left out, unless it is the name of what was changed
-// or opened.
-func TestAppendToken(t *testing.T) {
-	v, _, sink := newTestVault(t, nil)
-	token := string(NewToken())
-	asked, changed, opened := testActor.Record(ActionRead, OutcomeDenied), testActor.Record(ActionDelete, OutcomeOK), testActor.Record(ActionRead, OutcomeOK)
-	asked.Secret, changed.Secret, opened.Secret = token, token, token
-	changed.Change, opened.Version = 7, 1
-	if err := v.Append(t.Context(), asked, changed, opened); err != nil {
-		t.Fatal(err)
-	}
-	if got, _ := sink.last(); len(got) != 3 || got[0].Secret != "" || got[1].Secret != token || got[2].Secret != token {
-		t.Errorf("recorded %+v", got)
-	}
-}
-
 // What fails by REST is recorded once, wherever it failed.
 func TestEnded(t *testing.T) {
 	v, _, sink := newTestVault(t, nil)
