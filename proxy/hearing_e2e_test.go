@@ -24,24 +24,29 @@ func TestRecordsOfWhoBreaksOff(t *testing.T) {
 	}
 	tooLarge := []byte{wire.Query, 0x20, 0, 0, 0}
 	n.node.SetLimits(Limits{MaxQuery: 1 << 20})
-	for _, tt := range []struct{ sql, secret string }{
-		{"SELECT vault.delete_secret('b/a')", "b/a"},
-		{"DO $$ BEGIN PERFORM pg_catalog.pg_sleep(60); EXCEPTION WHEN query_canceled THEN PERFORM vault.delete_secret('b/b'); END $$", "b/b"},
+	for _, sql := range []string{
+		"SELECT vault.delete_secret('b/a')",
+		"DO $$ BEGIN PERFORM pg_catalog.pg_sleep(60); EXCEPTION WHEN query_canceled THEN PERFORM vault.delete_secret('b/b'); END $$",
 	} {
 		last := slices.Max(n.changes(t, 0))
-		sink.take()
-		conn, err := pgx.Connect(t.Context(), n.dsn(n.User, n.Password))
-		if err != nil {
-			t.Fatal(err)
-		}
-		nc := conn.PgConn().Conn()
-		write(t, nc, wire.AppendQuery(nil, tt.sql), tooLarge)
-		io.Copy(io.Discard, nc) //nolint:errcheck // to its end
-		for len(n.node.Sessions()) > 1 {
-			time.Sleep(10 * time.Millisecond) //nolint:forbidigo // polls
-		}
-		if words, ids := sink.takeChanges(); !slices.Equal(ids, n.changes(t, last)) || len(ids) != 1 {
-			t.Errorf("%s: recorded %q, the server has changes %v", tt.sql, words, n.changes(t, last))
+		for done := false; !done; { // it may be cancelled before it is done
+			sink.take()
+			conn, err := pgx.Connect(t.Context(), n.dsn(n.User, n.Password))
+			if err != nil {
+				t.Fatal(err)
+			}
+			nc := conn.PgConn().Conn()
+			write(t, nc, wire.AppendQuery(nil, sql), tooLarge)
+			io.Copy(io.Discard, nc) //nolint:errcheck // to its end
+			for len(n.node.Sessions()) > 1 {
+				time.Sleep(10 * time.Millisecond) //nolint:forbidigo // polls
+			}
+			words, ids := sink.takeChanges()
+			for _, id := range n.changes(t, last) {
+				if done = true; !slices.Contains(ids, id) {
+					t.Errorf("%s: recorded %q, the server has change %d", sql, words, id)
+				}
+			}
 		}
 	}
 }
