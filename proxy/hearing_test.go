@@ -142,7 +142,7 @@ func TestHeardOnce(t *testing.T) {
 // A panic at the record of one report leaves the next.
 func TestHeardOutAfterAPanic(t *testing.T) {
 	ss, sink, client, server := recordedSession(t)
-	sink.before = func() { panic("test") }
+	sink.beforeNext(func() { panic("test") })
 	write(t, client, wire.AppendQuery(nil, "select f()"))
 	received(t, server)
 	write(t, server, reportMessage("delete ok - 1 5 a"), testComplete)

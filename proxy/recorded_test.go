@@ -185,7 +185,7 @@ func TestDoneIsRecorded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ss, sink, client, server := recordedSession(t)
-			sink.before = func() { tt.before(ss) }
+			sink.beforeNext(func() { tt.before(ss) })
 			write(t, client, wire.AppendQuery(nil, "select f()"))
 			received(t, server)
 			write(t, server, tt.said, testComplete, testReady)

@@ -60,6 +60,13 @@ func (s *testSink) fail(err error) {
 	s.err = err
 }
 
+// beforeNext has f called before the next records are kept.
+func (s *testSink) beforeNext(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.before = f
+}
+
 // take returns what came since the last call, in words, and in how many calls.
 func (s *testSink) take() (words []string, calls int) {
 	s.mu.Lock()
