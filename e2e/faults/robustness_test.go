@@ -110,4 +110,5 @@ func (w *world) again(t *testing.T, k kind, length time.Duration, rng *rand.Rand
 		<-tick.C
 	}
 	w.judge(t)
+	w.audited(t)
 }

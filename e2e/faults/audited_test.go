@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package faults
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/history"
+	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
+)
+
+// done is what leaves records.
+type done struct {
+	action audit.Action
+	name   string
+}
+
+// A tally is how often it was asked for, how often the client knows it to be done, and
+// how often it does not know.
+type tally struct{ asked, known, unknown int }
+
+var actions = map[history.Kind]audit.Action{
+	history.Read: audit.ActionRead, history.Put: audit.ActionUpdate, history.Update: audit.ActionUpdate,
+	history.Create: audit.ActionCreate, history.Delete: audit.ActionDelete,
+}
+
+// tallies counts what clients have seen.
+func tallies(ops []history.Op) map[done]*tally {
+	all := map[done]*tally{}
+	for i := range ops {
+		op := &ops[i]
+		if actions[op.Kind] == "" {
+			continue
+		}
+		of := done{actions[op.Kind], op.Name}
+		if all[of] == nil {
+			all[of] = &tally{}
+		}
+		all[of].asked++
+		switch {
+		case op.Outcome == history.OK && !op.Missing:
+			all[of].known++
+		case op.Outcome == history.Unknown:
+			all[of].unknown++
+		}
+	}
+	return all
+}
+
+// audited judges the audit by what the clients have seen, when all is shipped.
+func (w *world) audited(t *testing.T) {
+	t.Helper()
+	var logs []string
+	for _, n := range w.c.Nodes {
+		logs = append(logs, n.Log)
+		eventually(t, n.Name+"'s records in the vault", func() bool {
+			last := n.Metric(t, "hyperion_vault_audit_last_record")
+			return last > 0 && n.Metric(t, "hyperion_vault_audit_shipped_record") == last
+		})
+	}
+	a := w.c.Audit(t, logs...)
+	all := tallies(w.run.Ops())
+	for _, f := range a.Findings {
+		c := a.Changes[f.Change]
+		if f.Kind == audit.Outside && c.SessionRole == w.c.Superuser {
+			continue // newWorld's grants, at the server's own port
+		}
+		if of := all[done{audit.Action(c.Action), c.Subject}]; f.Kind == audit.Outside && of != nil && of.unknown > 0 {
+			of.unknown-- // a node was lost before it, and its client, heard of it
+			continue
+		}
+		t.Errorf("found: %v", f)
+	}
+	records := map[done]int{} // but of lists, which a read asks for as well
+	for i := range a.Rows {
+		if r := &a.Rows[i]; r.Actor == w.user && r.Action != audit.ActionList && r.Outcome == audit.OutcomeOK && strings.HasPrefix(r.Secret, w.prefix+"/") {
+			records[done{r.Action, r.Secret}]++
+		}
+	}
+	for of, c := range all {
+		if n := records[of]; n < c.known || n > c.asked {
+			t.Errorf("%v: %d records, want at least the %d known to be done, at most the %d asked for", of, n, c.known, c.asked)
+		}
+		delete(records, of)
+	}
+	if len(records) > 0 {
+		t.Errorf("records of what nobody has asked for: %v", records)
+	}
+	t.Logf("%d records, %d changes compared, notes %v", len(a.Rows), a.Compared, a.Notes)
+}
