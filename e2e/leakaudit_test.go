@@ -81,8 +81,8 @@ func TestLeakMisplaced(t *testing.T) {
 			}
 		}
 		for _, call := range []string{"read_secret(%)", "delete_secret(%)", "rotate_secret(%)"} {
-			refused("SELECT vault."+strings.ReplaceAll(call, "%", "'hvt_"+value("a token as a name, "+call)+"'"))
-			refused("SELECT vault."+strings.ReplaceAll(call, "%", "'"+value("no name at all, "+call)+" !'"))
+			refused("SELECT vault." + strings.ReplaceAll(call, "%", "'hvt_"+value("a token as a name, "+call)+"'"))
+			refused("SELECT vault." + strings.ReplaceAll(call, "%", "'"+value("no name at all, "+call)+" !'"))
 		}
 		refused("SELECT vault.read_secret($1)", "hvt_"+value("a token as a parameter"))
 		refused("SELECT vault.read_secret($1)", value("no name as a parameter")+" !")

@@ -131,7 +131,7 @@ func singleSyncs(dir string, seconds float64) (rate float64, err error) {
 		if _, err := f.Write(frame); err != nil {
 			return 0, err
 		}
-		if err := syscall.Fdatasync(int(f.Fd())); err != nil { //nolint:gosec // a file's number
+		if err := syscall.Fdatasync(int(f.Fd())); err != nil {
 			return 0, err
 		}
 	}
