@@ -65,10 +65,10 @@ func (w *world) audited(t *testing.T) {
 	all := tallies(w.run.Ops())
 	for _, f := range a.Findings {
 		c := a.Changes[f.Change]
-		if f.Kind == audit.Outside && c.SessionRole == w.c.Superuser {
+		if f.Kind == audit.NotThroughNode && c.SessionRole == w.c.Superuser {
 			continue // newWorld's grants, at the server's own port
 		}
-		if of := all[done{audit.Action(c.Action), c.Subject}]; f.Kind == audit.Outside && of != nil && of.unknown > 0 {
+		if of := all[done{audit.Action(c.Action), c.Subject}]; f.Kind == audit.NotThroughNode && of != nil && of.unknown > 0 {
 			of.unknown-- // a node was lost before it, and its client, heard of it
 			continue
 		}
