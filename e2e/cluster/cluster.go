@@ -82,7 +82,7 @@ func LogAll() map[string]string {
 		"pg_stat_statements.save":            "on",
 		"track_activity_query_size":          "1MB",
 		"track_functions":                    "all",
-		"max_connections":                    "60",
+		"max_connections":                    "90",
 		"log_temp_files":                     "0",
 		"log_lock_waits":                     "on",
 		"log_checkpoints":                    "on",

@@ -134,7 +134,7 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// TestTokenFile: others may not read it.
+// TestTokenFile: others may not read it, nor a group write it.
 func TestTokenFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(path, []byte(shared.AdminToken+"\n"), 0o600); err != nil {
@@ -143,7 +143,7 @@ func TestTokenFile(t *testing.T) {
 	r := user(0, "", "ls", "none/")
 	r.env = append(r.env, "HYPERION_VAULT_TOKEN_FILE="+path)
 	r.prints(t, "")
-	for _, mode := range []os.FileMode{0o640, 0o604, 0o660} {
+	for _, mode := range []os.FileMode{0o604, 0o660} {
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
 		}
