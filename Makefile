@@ -91,7 +91,7 @@ WITHOUT_ENGINE ?= fail
 E2E_DOCKER_ARGS ?=
 
 .PHONY: e2e-docker
-e2e-docker: ## the images and the cluster of docker/compose.yml, broken and mended, about 20 min; needs a container engine (WITHOUT_ENGINE=skip)
+e2e-docker: ## the images and the cluster of docker/compose.yml, broken and mended, about 10 min once the images are built; needs a container engine (WITHOUT_ENGINE=skip)
 	@if docker version >/dev/null 2>&1; then \
 		set -x; $(GO) test -tags docker -count=1 -v -timeout 90m ./e2e/docker $(E2E_DOCKER_ARGS); \
 	elif [ "$(WITHOUT_ENGINE)" = skip ]; then \
