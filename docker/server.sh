@@ -10,7 +10,10 @@ secret() { cat "/etc/cluster/$1.password"; }
 cat > /tmp/patroni.yml <<END
 scope: trial
 name: $name
-etcd3:
+# Not etcd3: by that, Patroni 3.0.2 believes what a member says that was cut off
+# with it, that it is primary still, and overwrites who has become it meanwhile.
+# By version 2 it takes the lock only from itself.
+etcd:
   hosts: etcd1:2379,etcd2:2379,etcd3:2379
 restapi:
   listen: 0.0.0.0:8008
