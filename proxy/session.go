@@ -362,40 +362,6 @@ func (ss *session) drain() {
 // quiet reports that nothing is owed and no batch is open. mu is held.
 func (ss *session) quiet() bool { return ss.queue.len() == 0 && !ss.batch.open }
 
-// wait blocks the front until ok, which is called with mu held. It does not
-// read the client meanwhile; what the server has for the client goes on.
-func (ss *session) wait(ok func() bool) error {
-	for !ok() {
-		if ss.ended {
-			return errEnded
-		}
-		if ss.copyHangs() {
-			return errInCopy
-		}
-		ss.waiting = true
-		ss.cond.Wait()
-	}
-	ss.waiting = false
-	return nil
-}
-
-// copyHangs reports whether the server waits for copy data that the client, who
-// has sent something else, does not send: then nobody would ever answer. mu is
-// held.
-func (ss *session) copyHangs() bool {
-	if e := ss.queue.front(); e == nil || !e.copyIn || ss.dropping {
-		return false
-	}
-	for i := range ss.queue.len() {
-		if ss.queue.at(i).copyEnd {
-			return false
-		}
-	}
-	return true
-}
-
-var errInCopy = fatalError(stateProtocol, "unexpected message during COPY from stdin", "")
-
 // secretsAllowed reports whether this connection may carry values.
 func (ss *session) secretsAllowed() *sqlError {
 	if ss.tls || ss.isLocalPeer() || ss.srv.cfg.TLS == nil || ss.srv.cfg.RequireTLS == TLSOff {
