@@ -23,6 +23,30 @@ func (n *Node) Freeze(tb testing.TB) {
 	}
 	pid := n.PID
 	tb.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) }) // it may be gone by then
+	waitStopped(tb, pid)
+}
+
+// waitStopped returns once no thread of the process runs: kill does not wait for
+// that, and a thread on another processor may still take an answer.
+func waitStopped(tb testing.TB, pid int) {
+	tb.Helper()
+	Eventually(tb, "a process that stands still", func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil || len(threads) == 0 {
+			return true // it is gone
+		}
+		for _, thread := range threads {
+			text, err := os.ReadFile(thread)
+			if err != nil {
+				continue // this thread is gone
+			}
+			_, rest, _ := strings.Cut(string(text), ") ")
+			if rest == "" || !strings.Contains("TZX", rest[:1]) { // stopped, or ended
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // Thaw lets a frozen process go on.
@@ -43,6 +67,9 @@ func (n *Node) FreezeServer(tb testing.TB) {
 		_ = syscall.Kill(pid, syscall.SIGSTOP) // a backend may have ended
 	}
 	tb.Cleanup(func() { resume(pids) })
+	for _, pid := range pids {
+		waitStopped(tb, pid)
+	}
 }
 
 // ThawServer lets a frozen server go on.
