@@ -20,7 +20,7 @@ const module = "github.com/hyperiondb/hyperion-vault"
 // about.
 var arrows = map[string][]string{
 	"cmd/hyperion-vault": {
-		"api", "proxy", "proxy/vault", "proxy/vault/audit", "rewrite", "envelope", "envelope/awskms", "envelope/localkms",
+		"api", "proxy", "proxy/vault", "proxy/vault/audit", "proxy/wire", "rewrite", "envelope", "envelope/awskms", "envelope/localkms",
 		"cmd/devcluster", "cmd/canary",
 	},
 	"cmd/devcluster":    {},
@@ -30,7 +30,7 @@ var arrows = map[string][]string{
 	"proxy/hba":         {},
 	"proxy/wire":        {},
 	"proxy/scram":       {},
-	"proxy/vault":       {"envelope", "proxy/hba", "proxy/vault/audit"},
+	"proxy/vault":       {"envelope", "proxy/hba", "proxy/vault/audit", "proxy/wire"},
 	"proxy/vault/audit": {},
 	"rewrite":           {},
 	"envelope":          {},

@@ -11,6 +11,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 )
 
 // listeners are all open before one is served: a port in use stops the start.
@@ -64,6 +66,7 @@ func (n *node) listenHTTP(ctx context.Context, variable string, e endpoint) (net
 	if err != nil {
 		return nil, err
 	}
+	l = wire.Sockets(l)
 	if n.certificate.Load() != nil && e.beyondLoopback() {
 		config := n.tlsConfig()
 		config.NextProtos = []string{"http/1.1"}

@@ -52,11 +52,24 @@ func NewConn(nc net.Conn) *Conn {
 	return c
 }
 
-// A Socket is a connection whose Read and Write are a Conn's, for TLS to stand
-// on.
+// A Socket is a connection whose Read and Write are a Conn's, for TLS, HTTP or a
+// driver to stand on.
 type Socket struct {
 	net.Conn
 	c *Conn
+}
+
+// Sockets returns a listener that accepts Sockets.
+func Sockets(l net.Listener) net.Listener { return sockets{l} }
+
+type sockets struct{ net.Listener }
+
+func (l sockets) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return NewSocket(nc), nil
 }
 
 // NewSocket wraps a connected socket. As with a Conn, one goroutine may read
@@ -64,10 +77,33 @@ type Socket struct {
 func NewSocket(nc net.Conn) *Socket { return &Socket{Conn: nc, c: NewConn(nc)} }
 
 // Read reads at least one byte into p, or fails.
-func (s *Socket) Read(p []byte) (int, error) { return s.c.Read(p) }
+func (s *Socket) Read(p []byte) (int, error) {
+	n, err := s.c.Read(p)
+	return n, s.opError("read", err)
+}
 
 // Write writes all of p, or fails.
-func (s *Socket) Write(p []byte) (int, error) { return s.c.Write(p) }
+func (s *Socket) Write(p []byte) (int, error) {
+	n, err := s.c.Write(p)
+	return n, s.opError("write", err)
+}
+
+// opError makes of a system call's error what package net would return: the HTTP
+// server asks for it.
+func (s *Socket) opError(op string, err error) error {
+	if call, ok := err.(*os.SyscallError); ok { //nolint:errorlint // as rawio made it
+		return &net.OpError{Op: op, Net: s.LocalAddr().Network(), Source: s.LocalAddr(), Addr: s.RemoteAddr(), Err: call}
+	}
+	return err
+}
+
+// CloseWrite ends what is sent, and lets the other side send on.
+func (s *Socket) CloseWrite() error {
+	if half, ok := s.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
 
 // Net returns the connection below, for deadlines, addresses and TLS state.
 func (c *Conn) Net() net.Conn { return c.nc }
