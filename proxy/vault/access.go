@@ -113,10 +113,12 @@ func (v *Vault) Authenticate(ctx context.Context, token string, addr netip.Addr,
 
 // whoBears asks the local server, and for the record along with it if it may.
 func (v *Vault) whoBears(ctx context.Context, a *Access, want *Wanted) (known bool, left time.Duration, err error) {
-	switch {
-	case v.readsAhead(a, want):
-		return v.bearerAhead(ctx, a, want)
-	case a.token && v.lockoutsShared():
+	if v.readsAhead(a, want) {
+		if known, err = v.bearerAhead(ctx, a, want); known || err != nil {
+			return known, 0, err
+		}
+	}
+	if a.token && v.lockoutsShared() {
 		return v.bearer(ctx, v.store.rest, a, sqlBearerOrLock, []any{a.hash, networkOf(a.Addr).String()})
 	}
 	return v.bearer(ctx, v.store.rest, a, sqlBearer, []any{a.hash})
@@ -131,13 +133,12 @@ type bearing struct {
 	locked     pgtype.Int4
 }
 
-// bearer fills a in with who it is, and more with the columns behind that. Not known:
-// left is how long its network is locked.
-func (v *Vault) bearer(ctx context.Context, q querier, a *Access, sql string, args []any, more ...any) (known bool, left time.Duration, err error) {
+// bearer fills a in with who it is. Not known: left is how long its network is locked.
+func (v *Vault) bearer(ctx context.Context, q querier, a *Access, sql string, args []any) (known bool, left time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	var b bearing
-	found, err := v.one(ctx, q, append([]any{&b.name, &b.role, &b.admin, &b.rules, &b.locked}, more...), sql, args...)
+	found, err := v.one(ctx, q, []any{&b.name, &b.role, &b.admin, &b.rules, &b.locked}, sql, args...)
 	if err != nil || !found || !b.role.Valid || !b.admin.Valid {
 		return false, time.Duration(b.locked.Int32) * time.Second, err
 	}

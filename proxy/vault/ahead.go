@@ -3,9 +3,12 @@
 package vault
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
@@ -24,16 +27,22 @@ func (w *Wanted) number() pgtype.Int4 { return pgtype.Int4{Int32: w.Version, Val
 // been asked, as what is read later does.
 type ahead struct {
 	of        Wanted
-	record    []byte // nil: nothing came
-	created   pgtype.Timestamptz
-	kind      pgtype.Text
+	record    []byte
+	created   time.Time
+	kind      string
 	forgotten uint64 // seenWrites' before it was read
 }
 
-// sqlBearerAhead is sqlBearerOrLock with what sqlNodeRead says. Where the rules do not
-// let read the secret the server does not look for it: no refusal takes longer for one
-// that exists.
-const sqlBearerAhead = `SELECT r.token, r.role, r.is_admin, r.rules, CASE WHEN r.role IS NULL THEN vault.lockout($2, NULL) END, r.record, r.created_at, r.kind FROM vault.token_read($1, $3, $4) r` //nolint:gosec // as sqlBearer
+// sqlTokenRead is sqlBearer with what sqlNodeRead says, as one value: the server stores
+// what stands in FROM before it hands it on. Where the rules do not let read the secret
+// the server does not look for it: no refusal takes longer for one that exists.
+const (
+	sqlTokenRead  = `SELECT vault.token_read($1, $2, $3)` //nolint:gosec // as sqlBearer
+	nameTokenRead = "token_read"
+)
+
+// binaryForm is how all its parameters and its value travel.
+var binaryForm = []int16{pgx.BinaryFormatCode}
 
 // readsAhead says whether a record may come along with who a is: the extension has what
 // it takes, and there are roles that read by such a request.
@@ -41,15 +50,86 @@ func (v *Vault) readsAhead(a *Access, want *Wanted) bool {
 	return want != nil && v.Health().Status.AtLeast(8) && CheckName(want.Name) == nil && v.admit(a, audit.ActionRead) == nil
 }
 
-// bearerAhead is bearer with a record.
-func (v *Vault) bearerAhead(ctx context.Context, a *Access, want *Wanted) (known bool, left time.Duration, err error) {
-	h := &ahead{of: *want, forgotten: v.seen.forgotten.Load()}
-	args := []any{a.hash, networkOf(a.Addr).String(), want.Name, want.number()}
-	known, left, err = v.bearer(ctx, v.store.rest, a, sqlBearerAhead, args, &h.record, &h.created, &h.kind)
-	if known && h.record != nil && h.created.Valid && h.created.InfinityModifier == pgtype.Finite && h.kind.Valid {
-		a.ahead = h
+// bearerAhead is bearer with a record, and without a lock.
+func (v *Vault) bearerAhead(ctx context.Context, a *Access, want *Wanted) (known bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	forgotten := v.seen.forgotten.Load()
+	known, err = v.tokenRead(ctx, a, want)
+	if err != nil && ctx.Err() == nil && brokenConnection(err) { // as in query
+		v.store.rest.Reset()
+		known, err = v.tokenRead(ctx, a, want)
 	}
-	return known, left, err
+	if a.ahead != nil {
+		a.ahead.forgotten = forgotten
+	}
+	return known, err
+}
+
+// tokenRead asks the local server. After an error a is as it was, and the statement
+// will be prepared again.
+func (v *Vault) tokenRead(ctx context.Context, a *Access, want *Wanted) (known bool, err error) {
+	conn, err := v.store.rest.Acquire(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Release()
+	before := *a
+	if known, err = tokenReadBy(ctx, conn.Conn(), a, want); err != nil {
+		*a = before
+		_ = conn.Conn().Deallocate(ctx, nameTokenRead) // it may have broken: then none is left
+	}
+	return known, err
+}
+
+// tokenReadBy asks by a connection, and does itself what pgx would do for any
+// statement.
+func tokenReadBy(ctx context.Context, conn *pgx.Conn, a *Access, want *Wanted) (known bool, err error) {
+	statement, err := conn.Prepare(ctx, nameTokenRead, sqlTokenRead)
+	if err != nil {
+		return false, err
+	}
+	args := [][]byte{a.hash, []byte(want.Name), nil}
+	if want.Version != 0 {
+		args[2] = binary.BigEndian.AppendUint32(nil, uint32(want.Version)) //nolint:gosec // as it is sent
+	}
+	rows := conn.PgConn().ExecStatement(ctx, statement, args, binaryForm, binaryForm)
+	for rows.NextRow() {
+		if known, err = a.take(rows.Values(), want); err != nil {
+			break
+		}
+	}
+	if _, failed := rows.Close(); failed != nil {
+		return false, failed
+	}
+	return known, err
+}
+
+// take fills a in with what the server says, of which it keeps nothing.
+func (a *Access) take(columns [][]byte, want *Wanted) (known bool, err error) {
+	if len(columns) != 1 {
+		return false, errRow
+	}
+	t, err := parseTokenRead(columns[0])
+	if err != nil || t.role == nil || t.admin == nil {
+		return false, err
+	}
+	if t.rules != nil {
+		if a.rules, err = parseRules(t.rules); err != nil {
+			return false, err
+		}
+	}
+	if a.token && t.token != nil {
+		a.Name = string(t.token)
+	}
+	a.Role, a.admin = string(t.role), t.admin[0] != 0
+	if t.record == nil || t.created == nil || t.kind == nil {
+		return true, nil
+	}
+	if created, finite := parseTime(t.created); finite {
+		a.ahead = &ahead{of: *want, record: bytes.Clone(t.record), created: created, kind: string(t.kind)}
+	}
+	return true, nil
 }
 
 // cameAlong returns what came along with a, if that is what it wants now and it shows

@@ -82,7 +82,7 @@ func (v *Vault) Read(ctx context.Context, a *Access, name string, version int32)
 	}
 	want := Wanted{name, version}
 	if h := v.cameAlong(a, want); h != nil {
-		return v.openRead(ctx, a.Actor, h.record, Secret{Name: name, Kind: h.kind.String, CreatedAt: h.created.Time})
+		return v.openRead(ctx, a.Actor, h.record, Secret{Name: name, Kind: h.kind, CreatedAt: h.created})
 	}
 	q, actor, done, err := v.reader(ctx, a)
 	if err != nil {
