@@ -6,7 +6,6 @@
 package api
 
 import (
-	"context"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -21,7 +20,8 @@ import (
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 )
 
-// requestTime bounds what is done for a request, whatever waits for whatever.
+// requestTime bounds what is done for a request once its sender is known, whatever
+// waits for whatever.
 const requestTime = 30 * time.Second
 
 // maxMany bounds how many answers of many values are held at once, each of which may
@@ -205,9 +205,6 @@ func (h *Handler) run(w http.ResponseWriter, r *http.Request, res resource, name
 	if do == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), requestTime)
-	defer cancel()
-	r = r.WithContext(ctx)
 	client, err := h.front.Load().client(r)
 	if err == nil {
 		err = h.as(w, r, client, do, name)
@@ -233,5 +230,7 @@ func (h *Handler) as(w http.ResponseWriter, r *http.Request, client netip.Addr, 
 	}
 	access.ReadAfter(after)
 	access.OnWrite(func(p vault.Position) { w.Header().Set(headerAfter, p.String()) })
-	return do(w, &request{Request: r, access: access, name: name})
+	known := &request{Request: r, access: access, name: name, ctx: bound{parent: r.Context(), until: time.Now().Add(requestTime)}}
+	defer known.ctx.end()
+	return do(w, known)
 }

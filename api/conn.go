@@ -66,7 +66,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		erase.Zero(p)
 	}
 	n, err := c.Conn.Read(p)
-	if err != nil {
+	if timeout, ok := err.(net.Error); err != nil && !(ok && timeout.Timeout()) { //nolint:errorlint // as net/http does: one ends the wait behind each request
 		answerPlain(err)
 	}
 	return n, err
@@ -181,8 +181,14 @@ func (c *conn) CloseWrite() error {
 
 // answer is the body of an answer that holds a value.
 type answer struct {
-	*bytes.Reader
+	bytes.Reader
 	text []byte
+}
+
+func newAnswer(text []byte) *answer {
+	a := &answer{text: text}
+	a.Reset(text)
+	return a
 }
 
 // sendValue is send for what holds a value: it goes past the buffers of the HTTP
@@ -204,7 +210,7 @@ func sendValue(w http.ResponseWriter, r *http.Request, status int, text []byte) 
 	c.hold(len(text))
 	err := http.NewResponseController(w).Flush()
 	if err == nil {
-		body := &answer{bytes.NewReader(text), text}
+		body := newAnswer(text)
 		erase.Do(func() { _, err = past.ReadFrom(body) })
 	}
 	if head := c.release(); err != nil || head != nil {

@@ -40,7 +40,7 @@ func TestHeadAndValue(t *testing.T) {
 			}
 			kept := c.head
 			text := []byte(value)
-			if sent, err := c.ReadFrom(&answer{bytes.NewReader(text), text}); err != nil || sent != int64(n) {
+			if sent, err := c.ReadFrom(newAnswer(text)); err != nil || sent != int64(n) {
 				t.Errorf("%d bytes behind %d: sent %d, %v", n, len(head), sent, err)
 			}
 			if left := c.release(); left != nil || c.held {

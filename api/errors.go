@@ -63,7 +63,7 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, client netip.Addr
 	}
 	code := status(e.Kind)
 	if code >= http.StatusInternalServerError && e.Kind != vault.KindCanceled {
-		h.log.LogAttrs(r.Context(), slog.LevelWarn, "a request failed", slog.String("request_id", r.Header.Get(headerID)),
+		h.log.LogAttrs(r.Context(), slog.LevelWarn, "a request failed", slog.String("request_id", w.Header().Get(headerID)),
 			slog.String("kind", e.Kind.String()), slog.String("secret", e.Secret), slog.String("client", client.String()), slog.String("error", err.Error()))
 	}
 	text := e.Msg
@@ -81,13 +81,13 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, client netip.Addr
 
 // rescue keeps a panic within its request: the connection closes, the process goes on.
 // net/http would log what it was about, which may hold a client's bytes.
-func (h *Handler) rescue(r *http.Request) {
+func (h *Handler) rescue(w http.ResponseWriter, r *http.Request) {
 	p := recover()
 	if p == nil {
 		return
 	}
 	h.log.LogAttrs(r.Context(), slog.LevelError, "internal error; the connection was closed",
-		slog.String("request_id", r.Header.Get(headerID)), slog.String("type", fmt.Sprintf("%T", p)), slog.String("at", vault.PanicSite()))
+		slog.String("request_id", w.Header().Get(headerID)), slog.String("type", fmt.Sprintf("%T", p)), slog.String("at", vault.PanicSite()))
 	if c := connOf(r.Context()); c != nil {
 		erase.Zero(c.buffer) // nothing else is read by it
 	}
@@ -124,7 +124,7 @@ func send(w http.ResponseWriter, status int, text []byte) {
 func sendHead(w http.ResponseWriter, status, length int) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime)) // a recorder in a test has none
 	header := w.Header()
-	header.Set("Content-Type", "application/json")
-	header.Set("Content-Length", strconv.Itoa(length))
+	header["Content-Type"] = jsonType
+	header["Content-Length"] = []string{strconv.Itoa(length)}
 	w.WriteHeader(status)
 }

@@ -3,6 +3,7 @@
 package api
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"net"
@@ -25,8 +26,17 @@ const (
 // request is an HTTP request whose sender is known.
 type request struct {
 	*http.Request
+	ctx    bound // zero: it is the HTTP request's alone
 	access *vault.Access
 	name   string // of the secret, role or token; empty: none is named
+}
+
+// Context is the operation's.
+func (r *request) Context() context.Context {
+	if r.ctx.parent == nil {
+		return r.Request.Context()
+	}
+	return &r.ctx
 }
 
 // guard sets what every answer has, and turns away what a browser sends for a
@@ -34,7 +44,7 @@ type request struct {
 // which somebody points at this node (DNS rebinding) is none.
 func (h *Handler) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer h.rescue(r)
+		defer h.rescue(w, r)
 		c := connOf(r.Context())
 		if c != nil {
 			c.whole = false
@@ -46,14 +56,19 @@ func (h *Handler) guard(next http.Handler) http.Handler {
 	})
 }
 
+// Headers that every answer has. Nobody changes what they hold.
+var (
+	noStore  = []string{"no-store"}
+	noSniff  = []string{"nosniff"}
+	jsonType = []string{"application/json"}
+)
+
 // admit is what guard does for one request.
 func (h *Handler) admit(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	id := requestID(r.Header.Values(headerID))
-	r.Header.Set(headerID, id) // for the log
 	header := w.Header()
-	header.Set(headerID, id)
-	header.Set("Cache-Control", "no-store")
-	header.Set("X-Content-Type-Options", "nosniff")
+	header[headerID] = []string{requestID(r.Header.Values(headerID))}
+	header["Cache-Control"] = noStore
+	header["X-Content-Type-Options"] = noSniff
 	switch {
 	case !h.front.Load().knownHost(r.Host):
 		writeError(w, http.StatusForbidden, "host", "this node is not called so; an administrator lists names in VAULT_API_HOSTS")
@@ -76,22 +91,27 @@ func requestID(sent []string) string {
 	}
 	var b [12]byte
 	_, _ = rand.Read(b[:]) // never returns an error, see crypto/rand
-	return hex.EncodeToString(b[:])
+	var text [2 * len(b)]byte
+	hex.Encode(text[:], b[:])
+	return string(text[:])
 }
 
 // knownHost says whether a Host header names an address, localhost, or a name that
 // was given.
 func (f *front) knownHost(hostport string) bool {
 	host := hostport
-	if name, _, err := net.SplitHostPort(hostport); err == nil {
-		host = name
+	if strings.IndexByte(hostport, ':') >= 0 { // else there is nothing to split off
+		if name, _, err := net.SplitHostPort(hostport); err == nil {
+			host = name
+		}
 	}
 	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	if _, err := netip.ParseAddr(host); err == nil {
+	name := strings.ToLower(strings.TrimSuffix(host, "."))
+	if name == "localhost" || f.hosts[name] {
 		return true
 	}
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	return host == "localhost" || f.hosts[host]
+	_, err := netip.ParseAddr(host)
+	return err == nil
 }
 
 // crossSite says whether a browser sends this for another site's page.

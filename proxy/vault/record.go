@@ -166,8 +166,11 @@ func (v *Vault) refuse(ctx context.Context, a *Access, action audit.Action, name
 // ended records an operation of REST that has failed, unless that was done where it
 // failed. Deferred by the operation, with its error.
 func (v *Vault) ended(ctx context.Context, a *Access, action audit.Action, name string, err *error) {
+	if *err == nil { // so that no room is made for e
+		return
+	}
 	var e *Error
-	if *err == nil || errors.As(*err, &e) && e.noted {
+	if errors.As(*err, &e) && e.noted {
 		return
 	}
 	v.refusedAs(ctx, a, a.refusal(action, name, KindOf(*err)))
