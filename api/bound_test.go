@@ -47,8 +47,10 @@ func TestBound(t *testing.T) {
 				cancel()
 			case "end":
 				b.end()
+			case "time":
+				<-time.After(time.Until(until))
 			default:
-				<-time.After(time.Until(must(b.Deadline())))
+				<-parent.Done()
 			}
 			if asked != "never" {
 				<-b.Done()
@@ -67,5 +69,3 @@ func TestBound(t *testing.T) {
 		}
 	}
 }
-
-func must(at time.Time, _ bool) time.Time { return at }

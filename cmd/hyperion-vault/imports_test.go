@@ -30,7 +30,7 @@ var arrows = map[string][]string{
 	"proxy/hba":         {},
 	"proxy/wire":        {},
 	"proxy/scram":       {},
-	"proxy/vault":       {"envelope", "proxy/hba", "proxy/vault/audit", "proxy/wire"},
+	"proxy/vault":       {"envelope", "proxy/hba", "proxy/vault/audit"},
 	"proxy/vault/audit": {},
 	"rewrite":           {},
 	"envelope":          {},

@@ -30,6 +30,7 @@ import (
 	"github.com/hyperiondb/hyperion-vault/proxy"
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 	"github.com/hyperiondb/hyperion-vault/rewrite"
 )
 
@@ -156,6 +157,7 @@ func newNode(ctx context.Context, c *nodeConfig, spool *audit.Spool, log *slog.L
 	n.vault, err = vault.New(vault.Config{ //nolint:contextcheck // it waits for nothing
 		Node: name, Local: vault.Server{Network: c.local.network, Addr: c.local.address}, Hosts: hosts,
 		User: c.user, Password: c.password, Database: c.database, PoolMax: c.poolMax,
+		Socket:  func(nc net.Conn) net.Conn { return wire.NewSocket(nc) },
 		SSLMode: c.sslMode, SSLRootCert: c.sslRoots, AllowTrust: c.allowTrust,
 		Pin: pin, NewSealer: newSealer, AllowedIPs: c.proxyIPs,
 		RESTAllowedIPs: c.allowedIPs, ReadAuth: c.readAuth, PrimaryWait: c.primaryWait, MaxMisses: c.maxMisses, MissWindow: c.missWindow, Lockout: c.lockout,

@@ -33,11 +33,11 @@ type ahead struct {
 	forgotten uint64 // seenWrites' before it was read
 }
 
-// sqlTokenRead is sqlBearer with what sqlNodeRead says, as one value: the server stores
-// what stands in FROM before it hands it on. Where the rules do not let read the secret
-// the server does not look for it: no refusal takes longer for one that exists.
+// What sqlBearer and sqlNodeRead say, as one value: the server stores what stands in
+// FROM before it hands it on. Where the rules do not let read the secret the server does
+// not look for it: no refusal takes longer for one that exists.
 const (
-	sqlTokenRead  = `SELECT vault.token_read($1, $2, $3)` //nolint:gosec // as sqlBearer
+	sqlTokenRead  = `SELECT vault.token_read($1, $2, $3)`
 	nameTokenRead = "token_read"
 )
 

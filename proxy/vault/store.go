@@ -18,8 +18,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 )
 
 // Every SQL text of the service role. All names are qualified and search_path is
@@ -208,17 +206,18 @@ func serviceConfig(c Config, at Server) (*pgconn.Config, error) {
 		"idle_in_transaction_session_timeout": strconv.FormatInt(storeTimeout.Milliseconds(), 10),
 		"hyperion_vault.client_addr":          "", // it has none, but is a node's: the extension tells it what was done
 	}
-	dial := cc.DialFunc
 	if at.Network == "unix" {
 		var d net.Dialer
-		dial = func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, "unix", at.Addr) }
+		cc.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, "unix", at.Addr) }
 	}
-	cc.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		nc, err := dial(ctx, network, addr)
-		if err != nil {
-			return nil, err
+	if dial := cc.DialFunc; c.Socket != nil {
+		cc.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			nc, err := dial(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return c.Socket(nc), nil
 		}
-		return wire.NewSocket(nc), nil
 	}
 	return cc, nil
 }

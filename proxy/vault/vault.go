@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -49,6 +50,9 @@ type Config struct {
 	SSLRootCert string // path; empty: the system's
 	AllowTrust  bool   // accept a server that asks for no password
 	PoolMax     int    // connections to the local server; 0: 16
+
+	// Socket wraps each connection to a server below TLS; nil: none is.
+	Socket func(net.Conn) net.Conn
 
 	Pin *Pin
 	// NewSealer is called once, when the vault id is known: in New if it is
