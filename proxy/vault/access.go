@@ -113,12 +113,10 @@ func (v *Vault) Authenticate(ctx context.Context, token string, addr netip.Addr,
 
 // whoBears asks the local server, and for the record along with it if it may.
 func (v *Vault) whoBears(ctx context.Context, a *Access, want *Wanted) (known bool, left time.Duration, err error) {
-	if v.readsAhead(a, want) {
-		if known, err = v.bearerAhead(ctx, a, want); known || err != nil {
-			return known, 0, err
-		}
-	}
-	if a.token && v.lockoutsShared() {
+	switch {
+	case v.readsAhead(a, want):
+		return v.bearerAhead(ctx, a, want)
+	case a.token && v.lockoutsShared():
 		return v.bearer(ctx, v.store.rest, a, sqlBearerOrLock, []any{a.hash, networkOf(a.Addr).String()})
 	}
 	return v.bearer(ctx, v.store.rest, a, sqlBearer, []any{a.hash})

@@ -33,16 +33,20 @@ type ahead struct {
 	forgotten uint64 // seenWrites' before it was read
 }
 
-// What sqlBearer and sqlNodeRead say, as one value: the server stores what stands in
-// FROM before it hands it on. Where the rules do not let read the secret the server does
-// not look for it: no refusal takes longer for one that exists.
+// What sqlBearerOrLock and sqlNodeRead say, all but the lock as one value: the server
+// stores what a function in FROM returns before it hands it on. Where the rules do not
+// let read the secret the server does not look for it: no refusal takes longer for one
+// that exists.
 const (
-	sqlTokenRead  = `SELECT vault.token_read($1, $2, $3)`
+	sqlTokenRead  = `SELECT t.r, CASE WHEN (t.r).role IS NULL THEN vault.lockout($4, NULL) END FROM (SELECT vault.token_read($1, $2, $3) r) t`
 	nameTokenRead = "token_read"
 )
 
-// binaryForm is how all its parameters and its value travel.
-var binaryForm = []int16{pgx.BinaryFormatCode}
+// How its parameters, the last an address, and its columns travel.
+var (
+	tokenReadArgs    = []int16{pgx.BinaryFormatCode, pgx.BinaryFormatCode, pgx.BinaryFormatCode, pgx.TextFormatCode}
+	tokenReadColumns = []int16{pgx.BinaryFormatCode}
+)
 
 // readsAhead says whether a record may come along with who a is: the extension has what
 // it takes, and there are roles that read by such a request.
@@ -50,73 +54,77 @@ func (v *Vault) readsAhead(a *Access, want *Wanted) bool {
 	return want != nil && v.Health().Status.AtLeast(8) && CheckName(want.Name) == nil && v.admit(a, audit.ActionRead) == nil
 }
 
-// bearerAhead is bearer with a record, and without a lock.
-func (v *Vault) bearerAhead(ctx context.Context, a *Access, want *Wanted) (known bool, err error) {
+// bearerAhead is bearer with a record.
+func (v *Vault) bearerAhead(ctx context.Context, a *Access, want *Wanted) (known bool, left time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	forgotten := v.seen.forgotten.Load()
-	known, err = v.tokenRead(ctx, a, want)
+	known, left, err = v.tokenRead(ctx, a, want)
 	if err != nil && ctx.Err() == nil && brokenConnection(err) { // as in query
 		v.store.rest.Reset()
-		known, err = v.tokenRead(ctx, a, want)
+		known, left, err = v.tokenRead(ctx, a, want)
 	}
 	if a.ahead != nil {
 		a.ahead.forgotten = forgotten
 	}
-	return known, err
+	return known, left, err
 }
 
 // tokenRead asks the local server. After an error a is as it was, and the statement
 // will be prepared again.
-func (v *Vault) tokenRead(ctx context.Context, a *Access, want *Wanted) (known bool, err error) {
+func (v *Vault) tokenRead(ctx context.Context, a *Access, want *Wanted) (known bool, left time.Duration, err error) {
 	conn, err := v.store.rest.Acquire(ctx)
 	if err != nil {
-		return false, err
+		return false, 0, err
 	}
 	defer conn.Release()
 	before := *a
-	if known, err = tokenReadBy(ctx, conn.Conn(), a, want); err != nil {
+	if known, left, err = tokenReadBy(ctx, conn.Conn(), a, want); err != nil {
 		*a = before
 		_ = conn.Conn().Deallocate(ctx, nameTokenRead) // it may have broken: then none is left
 	}
-	return known, err
+	return known, left, err
 }
 
 // tokenReadBy asks by a connection, and does itself what pgx would do for any
 // statement.
-func tokenReadBy(ctx context.Context, conn *pgx.Conn, a *Access, want *Wanted) (known bool, err error) {
+func tokenReadBy(ctx context.Context, conn *pgx.Conn, a *Access, want *Wanted) (known bool, left time.Duration, err error) {
 	statement, err := conn.Prepare(ctx, nameTokenRead, sqlTokenRead)
 	if err != nil {
-		return false, err
+		return false, 0, err
 	}
-	args := [][]byte{a.hash, []byte(want.Name), nil}
+	args := [][]byte{a.hash, []byte(want.Name), nil, []byte(networkOf(a.Addr).String())}
 	if want.Version != 0 {
 		args[2] = binary.BigEndian.AppendUint32(nil, uint32(want.Version)) //nolint:gosec // as it is sent
 	}
-	rows := conn.PgConn().ExecStatement(ctx, statement, args, binaryForm, binaryForm)
+	rows := conn.PgConn().ExecStatement(ctx, statement, args, tokenReadArgs, tokenReadColumns)
 	for rows.NextRow() {
-		if known, err = a.take(rows.Values(), want); err != nil {
+		if known, left, err = a.take(rows.Values(), want); err != nil {
 			break
 		}
 	}
 	if _, failed := rows.Close(); failed != nil {
-		return false, failed
+		return false, 0, failed
 	}
-	return known, err
+	return known, left, err
 }
 
 // take fills a in with what the server says, of which it keeps nothing.
-func (a *Access) take(columns [][]byte, want *Wanted) (known bool, err error) {
-	if len(columns) != 1 {
-		return false, errRow
+func (a *Access) take(columns [][]byte, want *Wanted) (known bool, left time.Duration, err error) {
+	if len(columns) != 2 {
+		return false, 0, errRow
 	}
 	t, err := parseTokenRead(columns[0])
-	if err != nil || t.role == nil || t.admin == nil {
-		return false, err
+	if err != nil {
+		return false, 0, err
+	}
+	if t.role == nil || t.admin == nil {
+		locked := row{rest: columns[1]} // NULL: for no second
+		return false, time.Duration(locked.number()) * time.Second, nil
 	}
 	if t.rules != nil {
 		if a.rules, err = parseRules(t.rules); err != nil {
-			return false, err
+			return false, 0, err
 		}
 	}
 	if a.token && t.token != nil {
@@ -124,12 +132,12 @@ func (a *Access) take(columns [][]byte, want *Wanted) (known bool, err error) {
 	}
 	a.Role, a.admin = string(t.role), t.admin[0] != 0
 	if t.record == nil || t.created == nil || t.kind == nil {
-		return true, nil
+		return true, 0, nil
 	}
 	if created, finite := parseTime(t.created); finite {
 		a.ahead = &ahead{of: *want, record: bytes.Clone(t.record), created: created, kind: string(t.kind)}
 	}
-	return true, nil
+	return true, 0, nil
 }
 
 // cameAlong returns what came along with a, if that is what it wants now and it shows
