@@ -5,6 +5,7 @@ package api
 import (
 	"context"
 	"errors"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -67,5 +68,21 @@ func TestBound(t *testing.T) {
 			b.end()
 			cancel()
 		}
+	}
+}
+
+// Package context knows a bound for one of its own, and needs no goroutine to wait for
+// it.
+func TestBoundNeedsNoGoroutine(t *testing.T) {
+	parent, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	b := &bound{parent: parent, until: time.Now().Add(time.Hour)}
+	defer b.end()
+	before := runtime.NumGoroutine()
+	for range 100 {
+		defer context.AfterFunc(b, func() {})()
+	}
+	if n := runtime.NumGoroutine() - before; n > 50 {
+		t.Errorf("%d goroutines wait", n)
 	}
 }
