@@ -59,6 +59,9 @@ SELECT count(*) FROM vault.audit_heads WHERE node_id = t.node(9);
 SELECT seq, at, actor, session_role, client_ip, face, database, action, secret_name, version, outcome, direct, reason, change, statement,
 	prev_hash = t.hash(1, seq - 1) AS prev, hash = t.hash(1, seq) AS hash FROM vault.audit_log WHERE node_id = t.node(1) ORDER BY seq;
 SELECT node_id, seq, at, octet_length(public_key) AS key, octet_length(signature) AS signature FROM vault.audit_heads ORDER BY node_id;
+-- status tells of them, the latest first, without hashes and keys.
+SELECT jsonb_agg(jsonb_build_object('node_id', h.node_id, 'shipped', h.seq, 'at', h.at) ORDER BY h.at DESC, h.node_id)
+	= vault.status()->'audit_nodes' AS told FROM vault.audit_heads h;
 
 -- What is no batch.
 SELECT t.try_hint(format('SELECT vault.audit_append(%L, %s, %L, false, %s, %L, %s, %L)', t.node(1), a, t.hash(1, 10), c, now(), k, sha512('')))

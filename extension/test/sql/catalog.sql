@@ -28,6 +28,11 @@ SELECT extnamespace::regnamespace, extrelocatable FROM pg_extension WHERE extnam
 SELECT left(p.oid::regprocedure::text, 75) AS function, p.prosecdef, p.provolatile, p.proparallel,
 	has_function_privilege('regress_hv_app', p.oid, 'EXECUTE') AS anybody
 	FROM pg_proc p WHERE p.pronamespace = 'vault'::regnamespace ORDER BY p.oid::regprocedure::text;
+-- Who watches the server may look at one thing more than anybody.
+SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'vault'::regnamespace
+	AND has_function_privilege('pg_monitor', p.oid, 'EXECUTE') AND NOT has_function_privilege('regress_hv_app', p.oid, 'EXECUTE');
+SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'vault'::regnamespace AND c.relkind IN ('r', 'v')
+	AND has_table_privilege('pg_monitor', c.oid, 'SELECT');
 SELECT has_schema_privilege('regress_hv_app', 'vault', 'USAGE') AS usage,
 	has_schema_privilege('regress_hv_app', 'vault', 'CREATE') AS make;
 

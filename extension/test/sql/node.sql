@@ -41,6 +41,15 @@ SELECT key FROM jsonb_each(vault.status()) ORDER BY key;
 SELECT s->>'vault_id' AS vault_id, s->>'extension_version' AS version, s->>'in_recovery' AS in_recovery,
 	s->>'preloaded' AS preloaded, s->>'worker_database' AS worker_database FROM vault.status() s;
 RESET SESSION AUTHORIZATION;
+-- Who watches the server may ask too, and gets no more of the vault by it.
+CREATE ROLE regress_hv_watch IN ROLE pg_monitor;
+SET ROLE regress_hv_watch;
+SELECT vault.status()->>'vault_id' AS vault_id, vault.status()->>'rotations_claimed' AS claimed;
+SELECT count(*) FROM vault.secrets;
+SELECT vault.tick();
+SELECT * FROM vault.rotation_status();
+RESET ROLE;
+DROP ROLE regress_hv_watch;
 DROP ROLE regress_hv_super, regress_hv_repl, regress_hv_bypass;
 
 -- tick: enqueues what is due, once, deletes what is past its grace, tidies.

@@ -60,6 +60,7 @@ SELECT count(*) FROM vault.claim_rotation('n1', 0);
 SELECT job, token, name, current_version FROM vault.claim_rotation('n1', 10) \gset first_
 SELECT :'first_name' AS name, :first_current_version AS current_version;
 SELECT count(*) FROM vault.claim_rotation('n2', 10);
+SELECT vault.status()->>'rotations_claimed' AS claimed;
 RESET SESSION AUTHORIZATION;
 SELECT retry_at - claimed_at AS claimed_for FROM vault.rotation_jobs;
 SELECT * FROM t.jobs;
