@@ -206,20 +206,26 @@ const probeEvery = time.Second
 // A serverProbe remembers the last answer for a moment. Callers wait for each
 // other, so that there is one question at a time.
 type serverProbe struct {
-	mu      sync.Mutex
-	at      time.Time
-	standby bool
-	err     error
+	mu  sync.Mutex
+	at  time.Time
+	st  vault.Status
+	err error
+}
+
+// last is what the server said; false: it does not answer.
+func (p *serverProbe) last() (vault.Status, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.st, p.err == nil && !p.at.IsZero()
 }
 
 // role is what the server was when it was asked; empty: it does not answer.
 func (p *serverProbe) role() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	st, ok := p.last()
 	switch {
-	case p.err != nil || p.at.IsZero():
+	case !ok:
 		return ""
-	case p.standby:
+	case st.InRecovery:
 		return "replica"
 	}
 	return "primary"
@@ -233,7 +239,7 @@ func (p *serverProbe) ask(ctx context.Context, v *vault.Vault) error {
 	}
 	st, err := v.Status(ctx)
 	if ctx.Err() == nil { // a caller that left says nothing of the server
-		p.at, p.standby, p.err = time.Now(), st.InRecovery, err
+		p.at, p.st, p.err = time.Now(), st, err
 	}
 	return err
 }

@@ -63,6 +63,21 @@ func (c *initCommand) connectAll(ctx context.Context) ([]*server, error) {
 	return servers, errors.Join(errs...)
 }
 
+// connectFault is why a server could not be asked, in one line.
+func connectFault(err error) string {
+	var pg *pgconn.PgError
+	var name *net.DNSError
+	switch {
+	case errors.As(err, &pg):
+		return fmt.Sprintf("%s (SQLSTATE %s)", pg.Message, pg.Code)
+	case errors.As(err, &name):
+		return name.Error()
+	case errors.Is(err, context.DeadlineExceeded), pgconn.Timeout(err):
+		return "no answer in time"
+	}
+	return strings.Join(strings.Fields(errnoOf(err).Error()), " ")
+}
+
 // hostList returns a connection string for each server, which names no more
 // than where it is: the rest comes from libpq's environment.
 func (c *initCommand) hostList(base *pgx.ConnConfig) ([]string, error) {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,19 +82,24 @@ func (n *node) auditFault() string {
 	return ""
 }
 
-// auditText is for the operator.
-func (n *node) auditText(public string) string {
+// spoolStatus is for the operator.
+func (n *node) spoolStatus() auditStatus {
 	st, shipping := n.spool.Status(), n.vault.Shipping()
-	node, key, _ := n.spool.Identity()
-	text := fmt.Sprintf("%s; %d records of node %s, %d of them shipped", public, st.Last, trustLine(node, key), st.Shipped)
-	if n.config.ship == vault.ShipOff {
-		return text + " (VAULT_AUDIT_SHIP=off)"
+	id, key, _ := n.spool.Identity()
+	s := auditStatus{
+		NodeID: id.String(), Key: string(key), Ship: shipWord(n.config.ship), Records: st.Last, Durable: st.Durable, Shipped: st.Shipped,
+		Waiting: shipping.Waited.Seconds(), Alarm: shipping.Alarm, Error: told(cmp.Or(st.Err, shipping.Err)),
+		Segments: st.Segments, Free: st.Free, LowSpace: st.Low,
 	}
-	if shipping.Err != nil {
-		what, _ := explain(shipping.Err)
-		text += ": " + what
+	if n.config.ship != vault.ShipOff {
+		s.Depth = st.Last - min(st.Shipped, st.Last)
 	}
-	return text
+	return s
+}
+
+// shipWord is a value of VAULT_AUDIT_SHIP.
+func shipWord(mode vault.ShipMode) string {
+	return map[vault.ShipMode]string{vault.ShipAll: "all", vault.ShipWrites: "writes", vault.ShipOff: "off"}[mode]
 }
 
 // spoolGauges show the spool and its shipping to Prometheus. With part_usable they tell

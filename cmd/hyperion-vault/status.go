@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"text/tabwriter"
 )
 
 // nodeHere finds the node of this host.
@@ -26,21 +25,26 @@ type statusCommand struct {
 	JSON     bool `name:"json" help:"Print all of it as JSON."`
 }
 
-// Run asks the node of this host.
+// Run asks the node of this host. Its exit code is for scripts: 0 if the node is
+// ready, 1 if it is degraded or unavailable, 2 if that cannot be told.
 func (c *statusCommand) Run(ctx context.Context, std *streams) error {
 	raw, err := c.ask(ctx, std, http.MethodGet, "/status")
 	if err != nil {
-		return err
-	}
-	if c.JSON {
-		_, err = std.out.Write(raw)
-		return err
+		return faultf("%s", err)
 	}
 	var s nodeStatus
-	if err := json.Unmarshal(raw, &s); err != nil {
-		return errors.New("the node's answer cannot be read: it may be of another version")
+	if err := json.Unmarshal(raw, &s); err != nil || s.Status == "" {
+		return faultf("the node's answer cannot be read: it may be of another version")
 	}
-	return s.print(std.out, c.Sessions)
+	if c.JSON {
+		_, err = io.WriteString(std.out, shownJSON(string(raw)))
+	} else {
+		err = s.print(std.out, c.Sessions)
+	}
+	if err == nil && s.Status != "ok" {
+		err = errReported
+	}
+	return err
 }
 
 // ask asks the node by its socket.
@@ -72,41 +76,4 @@ func (h *nodeHere) ask(ctx context.Context, std *streams, method, path string) (
 		err = fmt.Errorf("the node answers %s: it may be of another version", answer.Status)
 	}
 	return raw, errors.Join(err, answer.Body.Close())
-}
-
-// print writes what people want to see.
-func (s *nodeStatus) print(w io.Writer, sessions bool) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	line := func(cells ...any) {
-		for _, c := range cells {
-			_, _ = fmt.Fprintf(t, "%v\t", c) // Flush says what went wrong
-		}
-		_, _ = fmt.Fprintln(t)
-	}
-	moved := 0
-	for _, i := range s.Sessions {
-		if i.Moved {
-			moved++
-		}
-	}
-	line("node", s.Node+", "+s.Version)
-	line("status", s.Status)
-	if s.Primary != "" {
-		s.Parts["primary"] = s.Primary
-	}
-	for _, part := range []string{"server", "replay", "primary", "kms", "rotation", "audit", "node"} {
-		if text := s.Parts[part]; text != "" {
-			line(part, text)
-		}
-	}
-	line("sessions", fmt.Sprintf("%d, %d of them gone to the primary", len(s.Sessions), moved))
-	if err := t.Flush(); err != nil || !sessions {
-		return err
-	}
-	_, _ = fmt.Fprintln(t)
-	line("PID", "ROLE", "DATABASE", "CLIENT", "STATE", "SERVER", "BACKEND", "COULD NOT GO")
-	for _, i := range s.Sessions {
-		line(i.PID, i.Role, i.Database, i.Client, i.State, i.Server, i.Backend, i.Why)
-	}
-	return t.Flush()
 }

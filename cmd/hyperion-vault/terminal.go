@@ -6,7 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"unicode"
+	"unicode/utf16"
 
 	"golang.org/x/sys/unix"
 
@@ -26,6 +32,56 @@ func isTerminal(stream any) bool {
 	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	return err == nil
 }
+
+// shown is text without what could steer a terminal: an escape is in its place.
+func shown(text string) string {
+	return visible(text, func(r rune) string { return strings.Trim(strconv.QuoteRune(r), "'") })
+}
+
+// shownJSON is the same for JSON, which has such a rune only in a string: it stays what
+// it was.
+func shownJSON(text string) string {
+	return visible(text, func(r rune) string {
+		switch {
+		case r == '\n':
+			return "\n"
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			return fmt.Sprintf(`\u%04x\u%04x`, high, low)
+		}
+		return fmt.Sprintf(`\u%04x`, r)
+	})
+}
+
+// visible has each rune that does not print replaced.
+func visible(text string, escape func(rune) string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(escape(r))
+		}
+	}
+	return b.String()
+}
+
+// A table is lines of cells, as wide as their widest.
+type table struct{ w *tabwriter.Writer }
+
+func newTable(w io.Writer) table { return table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)} }
+
+// line adds one. What the cells hold may be anybody's text.
+func (t table) line(cells ...any) {
+	texts := make([]string, len(cells))
+	for i, c := range cells {
+		texts[i] = shown(fmt.Sprint(c))
+	}
+	_, _ = fmt.Fprintln(t.w, strings.Join(texts, "\t")) // end says what went wrong
+}
+
+// end writes the table.
+func (t table) end() error { return t.w.Flush() }
 
 // readHidden reads a line from a terminal that does not show it, without its end. It
 // is asked for when the terminal shows nothing any more. The caller zeroes it.

@@ -287,6 +287,17 @@ type Status struct {
 	Preloaded        bool       `json:"preloaded"`
 	WorkerDatabase   string     `json:"worker_database"`
 	LastTickAt       *time.Time `json:"last_tick_at"`
+
+	// Of libraries from 1.9 on.
+	RotationsClaimed *int64      `json:"rotations_claimed"` // jobs that nodes have under way
+	AuditNodes       []AuditNode `json:"audit_nodes"`       // which have shipped records, the latest first, at most 100
+}
+
+// An AuditNode is what the vault has of a node's audit.
+type AuditNode struct {
+	ID      string `json:"node_id"`
+	Shipped int64  `json:"shipped"` // the number of its last record there
+	At      string `json:"at"`      // when the node signed that, by its own clock, as the server spells it
 }
 
 // AtLeast says whether the extension is 1.minor or later; false: not known either.

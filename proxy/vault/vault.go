@@ -300,6 +300,16 @@ func (v *Vault) Flush() {
 	}
 }
 
+// Sealing returns the id of the KMS key that new secrets are sealed with, and what the
+// sealer counts. false: the vault id is not known yet, so there is none.
+func (v *Vault) Sealing() (keyID string, st envelope.Stats, ok bool) {
+	s := v.sealer.Load()
+	if s == nil {
+		return "", envelope.Stats{}, false
+	}
+	return s.KeyID(), s.Stats(), true
+}
+
 // KMSOutages is how many calls of the KMS have failed for its own sake.
 func (v *Vault) KMSOutages() uint64 {
 	if s := v.sealer.Load(); s != nil {
