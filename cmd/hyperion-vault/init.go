@@ -35,6 +35,9 @@ type initResult struct {
 	AdminToken  string   `json:"admin_token,omitempty"`
 	Done        []string `json:"done"`
 	Notes       []string `json:"notes,omitempty"`
+
+	DumpFails   *roleList `json:"dump_fails,omitempty"`    // could dump the database before
+	CannotLogIn *roleList `json:"cannot_log_in,omitempty"` // through a node
 }
 
 func (r *initResult) did(format string, args ...any) {
@@ -50,7 +53,9 @@ func (c *initCommand) Run(ctx context.Context, std *streams) error {
 	servers, err := c.connectAll(ctx)
 	defer func() {
 		for _, s := range servers {
-			_ = s.conn.Close(ctx) // every result was read
+			if s.conn != nil {
+				_ = s.conn.Close(ctx) // every result was read
+			}
 		}
 	}()
 	if err != nil {
@@ -69,11 +74,17 @@ func (c *initCommand) Run(ctx context.Context, std *streams) error {
 			return err
 		}
 	}
+	lets := true
 	for _, s := range servers {
 		if err := c.nameDatabase(ctx, s, result); err != nil {
 			return err
 		}
+		if s.files != primary.files {
+			result.note("%s: the extension's files are %s, those of the primary %s: install the same version of %s there", s.name, s.files, primary.files, s.pkg())
+		}
+		lets = lets && s.strongLogins
 	}
+	c.judgeRoles(ctx, primary.conn, lets, result)
 	return c.report(std, result)
 }
 
@@ -213,9 +224,6 @@ func firstToken(ctx context.Context, conn *pgx.Conn, r *initResult) error {
 // nameDatabase tells each server's worker where the vault is; ALTER SYSTEM does
 // not travel by replication.
 func (c *initCommand) nameDatabase(ctx context.Context, s *server, r *initResult) error {
-	if _, err := s.conn.Exec(ctx, "LOAD 'hyperion_vault'"); err != nil {
-		return fmt.Errorf("%s: %w", s.name, err)
-	}
 	var now string
 	if err := s.conn.QueryRow(ctx, "SELECT pg_catalog.current_setting('hyperion_vault.database')").Scan(&now); err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
@@ -239,19 +247,21 @@ func (c *initCommand) report(std *streams, r *initResult) error {
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(std.out, "%s\n", line)
+		_, err = fmt.Fprintf(std.out, "%s\n", shownJSON(string(line)))
 		return err
 	}
 	var b strings.Builder
 	for _, line := range r.Done {
-		fmt.Fprintf(&b, "%s\n", line)
+		fmt.Fprintf(&b, "%s\n", shown(line))
 	}
 	if len(r.Done) == 0 {
 		b.WriteString("everything was there already\n")
 	}
 	for _, line := range r.Notes {
-		fmt.Fprintf(&b, "note: %s\n", line)
+		fmt.Fprintf(&b, "note: %s\n", shown(line))
 	}
+	r.DumpFails.print(&b, "cannot dump the database any more", "pg_dump --exclude-schema=vault, whose dump is without the vault, is still theirs")
+	r.CannotLogIn.print(&b, "cannot log in through a node", "the server's own port is as open to them as before")
 	fmt.Fprintf(&b, "vault id: %s\n", r.VaultID)
 	if r.AdminToken != "" {
 		fmt.Fprintf(&b, "admin token, shown only now: %s\n", r.AdminToken)

@@ -17,20 +17,15 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A server is one of the cluster's, connected as the operator.
-type server struct {
-	name string
-	conn *pgx.Conn
-}
-
-// connectAll connects to every host, in libpq's own ways: environment,
-// password file, service file.
+// connectAll connects to every host, in libpq's own ways: environment, password file,
+// service file. One that cannot be reached says so in its fault.
 func (c *initCommand) connectAll(ctx context.Context) ([]*server, error) {
 	base, err := pgx.ParseConfig("")
 	if err != nil {
@@ -40,27 +35,28 @@ func (c *initCommand) connectAll(ctx context.Context) ([]*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	var servers []*server
-	var errs []error
-	for _, host := range hosts {
+	servers := make([]*server, len(hosts))
+	var all sync.WaitGroup
+	for i, host := range hosts {
 		config, err := pgx.ParseConfig(host)
 		if err != nil {
-			return servers, fmt.Errorf("PG* environment: %w", err)
+			return nil, fmt.Errorf("PG* environment: %w", err)
 		}
 		config.Database = c.Database
 		config.ValidateConnect = nil // PGTARGETSESSIONATTRS is not for us: we want every server
 		config.ConnectTimeout = 10 * time.Second
 		config.RuntimeParams = map[string]string{"application_name": "hyperion-vault init", "search_path": "pg_catalog, pg_temp"}
 		config.OnNotice = func(*pgconn.PgConn, *pgconn.Notice) {}
-		name := net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))
-		conn, err := pgx.ConnectConfig(ctx, config)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", name, err))
-			continue
-		}
-		servers = append(servers, &server{name: name, conn: conn})
+		s := &server{name: net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))}
+		servers[i] = s
+		all.Go(func() {
+			if s.conn, err = pgx.ConnectConfig(ctx, config); err != nil {
+				s.fault = "it cannot be asked: " + connectFault(err)
+			}
+		})
 	}
-	return servers, errors.Join(errs...)
+	all.Wait()
+	return servers, nil
 }
 
 // connectFault is why a server could not be asked, in one line.
@@ -115,42 +111,6 @@ func (c *initCommand) hostList(base *pgx.ConnConfig) ([]string, error) {
 		add(host, port)
 	}
 	return list, nil
-}
-
-// survey asks each server what it is, and finds the primary. All that is wrong
-// anywhere is one error, before anything is changed.
-func survey(ctx context.Context, servers []*server) (*server, error) {
-	var primaries []*server
-	var errs []error
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	for _, s := range servers {
-		var standby, superuser, files bool
-		err := s.conn.QueryRow(ctx, `SELECT pg_catalog.pg_is_in_recovery(),
-			(SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user),
-			EXISTS (SELECT FROM pg_catalog.pg_available_extensions WHERE name = 'hyperion_vault')`).Scan(&standby, &superuser, &files)
-		switch {
-		case err != nil:
-			errs = append(errs, fmt.Errorf("%s: %w", s.name, err))
-		case !superuser:
-			errs = append(errs, fmt.Errorf("%s: %q is not a superuser: the extension, its rights and its settings need one", s.name, s.conn.Config().User))
-		case !files:
-			errs = append(errs, fmt.Errorf("%s: the extension's files are missing: install hyperion_vault on that host (make install-extension)", s.name))
-		case !standby:
-			primaries = append(primaries, s)
-		}
-	}
-	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
-	}
-	switch len(primaries) {
-	case 1:
-		return primaries[0], nil
-	case 0:
-		return nil, errors.New("every server named is a standby: name the primary too (--hosts)")
-	default:
-		return nil, fmt.Errorf("%s and %s are both primaries: are they one cluster?", primaries[0].name, primaries[1].name)
-	}
 }
 
 // password gets or makes the service role's password and returns its SCRAM
