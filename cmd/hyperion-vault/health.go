@@ -212,18 +212,21 @@ type serverProbe struct {
 	err error
 }
 
-// last is what the server said; false: it does not answer.
-func (p *serverProbe) last() (vault.Status, bool) {
+// last is what the server said, or why it said nothing.
+func (p *serverProbe) last() (vault.Status, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.st, p.err == nil && !p.at.IsZero()
+	if p.at.IsZero() {
+		return p.st, errNotTried
+	}
+	return p.st, p.err
 }
 
 // role is what the server was when it was asked; empty: it does not answer.
 func (p *serverProbe) role() string {
-	st, ok := p.last()
+	st, err := p.last()
 	switch {
-	case !ok:
+	case err != nil:
 		return ""
 	case st.InRecovery:
 		return "replica"

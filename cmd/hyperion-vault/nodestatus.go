@@ -111,7 +111,9 @@ func (n *node) status(ctx context.Context) nodeStatus {
 	s.Audit = n.spoolStatus()
 	r := n.vault.Rotation()
 	s.Rotation = rotationStatus{Enabled: n.config.rotationPoll > 0, Due: r.Open, Failing: r.Failing, Error: told(r.Err)}
-	if st, ok := n.probe.last(); ok {
+	if st, err := n.probe.last(); err != nil {
+		s.Parts["server"] = told(err)
+	} else {
 		s.VaultID, s.Extension, s.Rotation.Claimed = st.VaultID, st.ExtensionVersion, st.RotationsClaimed
 		for _, a := range st.AuditNodes {
 			s.AuditNodes = append(s.AuditNodes, auditNodeStatus{a, a.ID == s.Audit.NodeID})

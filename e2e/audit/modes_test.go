@@ -29,7 +29,7 @@ func TestShipOff(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if said := n.Run(t, nil, "status"); !strings.Contains(said, "0 of them shipped (VAULT_AUDIT_SHIP=off)") {
+	if said, _ := n.Status(t); !strings.Contains(said, "0 of them shipped (VAULT_AUDIT_SHIP=off)") {
 		t.Errorf("status says %s", said)
 	}
 	w.super(t, func(conn *pgx.Conn) {

@@ -4,6 +4,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os/exec"
 	"path/filepath"
@@ -46,6 +47,25 @@ func Output(tb testing.TB, env []string, name string, args ...string) string {
 		tb.Fatalf("%s %s: %v\n%s", filepath.Base(name), strings.Join(args, " "), err, out)
 	}
 	return string(out)
+}
+
+// Status runs `status` for the node and returns its exit code too: 0 ready, 1 not, 2
+// nobody answers.
+func (n *Node) Status(tb testing.TB, args ...string) (out string, code int) {
+	tb.Helper()
+	binary, err := Binary()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	text, err := Command(tb, nil, binary, append([]string{"status", "--config", n.Config}, args...)...).CombinedOutput()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return string(text), exit.ExitCode()
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return string(text), 0
 }
 
 // Libpq is the environment that connects libpq's programs to an address. The user

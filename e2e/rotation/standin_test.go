@@ -79,7 +79,7 @@ func TestStandIn(t *testing.T) {
 		before := cluster.Text(t, super, failures)
 		cluster.Eventually(t, "the node to try again", func() bool { return cluster.Text(t, super, failures) != before })
 	}
-	if got := node.Run(t, nil, "status"); !strings.Contains(got, "rotation") {
+	if got, _ := node.Status(t); !strings.Contains(got, "rotation") {
 		t.Errorf("status: %s", got)
 	}
 	cluster.Exec(t, super, "ALTER EXTENSION hyperion_vault UPDATE")

@@ -142,7 +142,7 @@ func refusedHow(t *testing.T, c *cluster.Cluster) {
 		log, err := os.ReadFile(c.Nodes[1].Log)
 		return err == nil && strings.Contains(string(log), "secrets are not opened")
 	})
-	if out := c.Nodes[1].Run(t, nil, "status"); !strings.Contains(out, "what the server shows is ") {
+	if out, code := c.Nodes[1].Status(t); code != 1 || !strings.Contains(out, "what the server shows is ") {
 		t.Errorf("status does not say how old it is:\n%s", out)
 	}
 }

@@ -57,5 +57,9 @@ func TestStatus(t *testing.T) {
 // status runs the command for the node beside the standby.
 func status(t *testing.T, args ...string) string {
 	t.Helper()
-	return shared.Nodes[1].Run(t, nil, "status", args...)
+	out, code := shared.Nodes[1].Status(t, args...)
+	if code != 0 {
+		t.Errorf("exit code %d: %s", code, out)
+	}
+	return out
 }
