@@ -115,6 +115,10 @@ func TestStatusTable(t *testing.T) {
 	if got, want := a.servers(c), "primary, standby+!, connection refused"; got != want {
 		t.Errorf("one standby down: %s; want %s", got, want)
 	}
+	cluster.Eventually(t, "the node beside it to know", func() bool { // it asks once a second
+		_, code := c.Nodes[2].Status(t)
+		return code == 1
+	})
 	if a := asked(t, c.Nodes[2], 1); a.Status != "unavailable" || a.servers(c) != "primary, standby+, connection refused!" {
 		t.Errorf("the node beside it: %+v", a)
 	}

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/hyperiondb/hyperion-vault/cmd/devcluster"
+)
+
+// serversOnly is a cluster without nodes, and the environment of its operator.
+func serversOnly(t *testing.T, config devcluster.Config) (*devcluster.Cluster, []string) {
+	t.Helper()
+	config.ServersOnly = true
+	c, err := devcluster.Start(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	host, port, err := net.SplitHostPort(c.Nodes[0].Postgres)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, []string{"PGHOST=" + host, "PGPORT=" + port, "PGUSER=" + c.Superuser, "PGPASSWORD=" + c.SuperuserPassword}
+}
+
+// withoutExtension copies the server's programs and files to where they find one
+// another, but nothing of the extension, and has the next cluster run them.
+func withoutExtension(t *testing.T) {
+	t.Helper()
+	root, err := os.MkdirTemp("", "hyperion-vault-bare-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(root); err != nil {
+			t.Error(err)
+		}
+	})
+	bindir, err := devcluster.FindServer(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := func(what string) string {
+		out, err := exec.CommandContext(t.Context(), filepath.Join(bindir, "pg_config"), what).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	for _, program := range []string{"initdb", "postgres", "pg_ctl", "pg_basebackup", "psql"} {
+		place(t, filepath.Join(bindir, program), filepath.Join(root, bindir, program), true)
+	}
+	share := config("--sharedir")
+	for _, dir := range []string{config("--pkglibdir"), share, filepath.Join(share, "extension")} {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if !strings.HasPrefix(e.Name(), "hyperion_vault") && e.Name() != "extension" {
+				place(t, filepath.Join(dir, e.Name()), filepath.Join(root, dir, e.Name()), false)
+			}
+		}
+	}
+	names := filepath.Join(root, "names")
+	if err := os.MkdirAll(names, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	script := fmt.Sprintf("#!/bin/sh\necho '%s'\n", filepath.Join(root, bindir))
+	if err := os.WriteFile(filepath.Join(names, "pg_config"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(root, 0o755); err != nil { // servers do not run as root
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", names+":"+os.Getenv("PATH"))
+}
+
+// place copies a file, or links to it: a program looks for the rest from where it is.
+func place(t *testing.T, from, to string, whole bool) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if !whole {
+		if err := os.Symlink(from, to); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	in, err := os.Open(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close() //nolint:errcheck // read only
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY, 0o755)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestInitRefuses: where one host lacks the extension and another is away, the table has
+// all of them, and nothing is changed anywhere.
+func TestInitRefuses(t *testing.T) {
+	c, env := serversOnly(t, devcluster.Config{Binary: os.Args[0]})
+	withoutExtension(t)
+	bare, _ := serversOnly(t, devcluster.Config{SuperuserPassword: c.SuperuserPassword})
+	version := ask(t, bare.Nodes[0].Postgres, c.Superuser, c.SuperuserPassword, "postgres", "SELECT split_part(current_setting('server_version'), ' ', 1)")
+	major, _, _ := strings.Cut(version, ".")
+	hosts := []string{c.Nodes[0].Postgres, bare.Nodes[0].Postgres, "127.0.0.1:1"}
+	code, out, errOut := finish(t, env, "init", "--database", "postgres", "--hosts", strings.Join(hosts, ","))
+	if code != exitFault || out != "" {
+		t.Errorf("got %d, %q", code, out)
+	}
+	for _, line := range []string{
+		`HOST +POSTGRESQL +EXTENSION FILES +WHAT TO DO`,
+		regexp.QuoteMeta(hosts[0]+" ") + " *" + regexp.QuoteMeta(version) + ` +1\.\d+ +nothing`,
+		regexp.QuoteMeta(hosts[1]+" ") + " *" + regexp.QuoteMeta(version) + ` +- +install postgresql-` + major + `-hyperion-vault on this host .*`,
+		regexp.QuoteMeta(hosts[2]+" ") + ` *- +- +it cannot be asked: connection refused`,
+	} {
+		if !regexp.MustCompile(`(?m)^hyperion-vault: ` + line + `$`).MatchString(errOut) {
+			t.Errorf("no line %s in\n%s", line, errOut)
+		}
+	}
+	if got := ask(t, hosts[0], c.Superuser, c.SuperuserPassword, "postgres", "SELECT count(*)::text FROM pg_extension WHERE extname = 'hyperion_vault'"); got != "0" {
+		t.Error("something was changed")
+	}
+}
+
+// dumpRoles are roles of each kind, by what makes them.
+var dumpRoles = map[string]string{
+	"d_reads_all":        "CREATE ROLE d_reads_all LOGIN; GRANT pg_read_all_data TO d_reads_all",
+	"d_reads_all_bypass": "CREATE ROLE d_reads_all_bypass LOGIN BYPASSRLS; GRANT pg_read_all_data TO d_reads_all_bypass",
+	"d_bypass":           "CREATE ROLE d_bypass LOGIN BYPASSRLS; GRANT SELECT ON d.t, d.s, d.own TO d_bypass",
+	"d_owner":            "CREATE ROLE d_owner LOGIN; ALTER TABLE d.t OWNER TO d_owner; ALTER SEQUENCE d.s OWNER TO d_owner; ALTER TABLE d.own OWNER TO d_owner",
+	"d_selects":          "CREATE ROLE d_selects LOGIN; GRANT SELECT ON d.t, d.s TO d_selects",
+	"d_nothing":          "CREATE ROLE d_nothing LOGIN",
+	"d_noinherit":        "CREATE ROLE d_noinherit LOGIN NOINHERIT; GRANT pg_read_all_data TO d_noinherit",
+	"d_vault":            "CREATE ROLE d_vault LOGIN; GRANT pg_read_all_data TO d_vault; GRANT SELECT ON ALL TABLES IN SCHEMA vault TO d_vault",
+	"d_super":            "CREATE ROLE d_super LOGIN SUPERUSER",
+}
+
+// TestInitDumpers compares who init says cannot dump any more with what pg_dump does, for
+// the database and for what of it is not the vault's.
+func TestInitDumpers(t *testing.T) {
+	c, env := serversOnly(t, devcluster.Config{Binary: os.Args[0]})
+	super := func(sql string) {
+		t.Helper()
+		exec := fmt.Sprintf("DO $do$ BEGIN %s; END $do$", sql)
+		conn, err := connectTo(t.Context(), c.Nodes[0].Postgres, c.Superuser, c.SuperuserPassword, c.Database)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(t.Context()) //nolint:errcheck // its results were read
+		if _, err := conn.Exec(t.Context(), exec); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	// By its own row security a table is closed to some who may read it otherwise.
+	super("CREATE SCHEMA d; GRANT USAGE ON SCHEMA d TO PUBLIC; CREATE TABLE d.t (i int); CREATE SEQUENCE d.s; CREATE TABLE d.own (i int); GRANT SELECT ON d.own TO PUBLIC")
+	for _, sql := range dumpRoles {
+		super(sql)
+	}
+	dump := func(role string, args ...string) error {
+		cmd := exec.CommandContext(t.Context(), "pg_dump", args...)
+		cmd.Env = append(env[:2:2], "PATH="+os.Getenv("PATH"), "PGDATABASE="+c.Database, "PGUSER="+role, "PGPASSWORD=x")
+		return cmd.Run()
+	}
+	judge := func() {
+		t.Helper()
+		code, out, errOut := finish(t, env, "init", "--database", c.Database, "--json")
+		var r initResult
+		if err := json.Unmarshal([]byte(out), &r); code != 0 || err != nil || r.DumpFails == nil {
+			t.Fatalf("got %d, %v: %s%s", code, err, out, errOut)
+		}
+		listed := map[string]string{}
+		for _, w := range r.DumpFails.Roles {
+			listed[w.Role] = w.Remedy
+		}
+		for role := range dumpRoles {
+			could, can := dump(role, "--exclude-schema=vault") == nil, dump(role) == nil
+			remedy, got := listed[role]
+			if want := could && !can; got != want {
+				t.Errorf("%s: listed %v; it could dump %v, and can %v", role, got, could, can)
+			}
+			if got {
+				super(remedy)
+				if dump(role) != nil {
+					t.Errorf("%s: %q does not help", role, remedy)
+				}
+				delete(listed, role)
+				if strings.Contains(remedy, "BYPASSRLS") {
+					super("ALTER ROLE " + role + " NOBYPASSRLS")
+				}
+				if strings.Contains(remedy, "GRANT") {
+					super("REVOKE pg_read_all_data FROM " + role)
+				}
+			}
+		}
+		if len(listed) > 0 {
+			t.Errorf("listed as well: %v", listed)
+		}
+	}
+	for role := range dumpRoles {
+		super("ALTER ROLE " + role + " PASSWORD 'x'")
+	}
+	judge()
+	super("ALTER TABLE d.own ENABLE ROW LEVEL SECURITY")
+	judge()
+	super("ALTER TABLE d.own FORCE ROW LEVEL SECURITY")
+	judge()
+}
+
+// TestInitLogins: who cannot log in through a node, why, and what helps.
+func TestInitLogins(t *testing.T) {
+	c, env := serversOnly(t, devcluster.Config{Binary: os.Args[0], ServerSettings: map[string]string{"hyperion_vault.proxy_login": "users"}})
+	super := func(sql string) string {
+		t.Helper()
+		return ask(t, c.Nodes[0].Postgres, c.Superuser, c.SuperuserPassword, c.Database, sql)
+	}
+	for _, sql := range []string{
+		"CREATE ROLE l_none LOGIN", "CREATE ROLE l_group PASSWORD 'x'", "CREATE ROLE l_fine LOGIN PASSWORD 'x' VALID UNTIL 'infinity'",
+		"SET password_encryption = md5; CREATE ROLE l_md5 LOGIN PASSWORD 'x'; RESET password_encryption", "CREATE ROLE l_late LOGIN PASSWORD 'x' VALID UNTIL '2001-01-01'",
+		"CREATE ROLE l_repl LOGIN REPLICATION PASSWORD 'x'", "CREATE ROLE l_bypass LOGIN BYPASSRLS PASSWORD 'x'", "CREATE ROLE \"l \x1b[2J\" LOGIN",
+	} {
+		conn, err := connectTo(t.Context(), c.Nodes[0].Postgres, c.Superuser, c.SuperuserPassword, c.Database)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.PgConn().Exec(t.Context(), sql).ReadAll(); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close(t.Context()) // its results were read
+	}
+	listed := func() string {
+		t.Helper()
+		code, out, errOut := finish(t, env, "init", "--database", c.Database, "--json")
+		var r initResult
+		if err := json.Unmarshal([]byte(out), &r); code != 0 || err != nil || r.CannotLogIn == nil || strings.Contains(out, "SCRAM-SHA-256$") {
+			t.Fatalf("got %d, %v: %s%s", code, err, out, errOut)
+		}
+		var words []string
+		for _, w := range r.CannotLogIn.Roles {
+			verifier := super(fmt.Sprintf("SELECT coalesce(vault.login_verifier('%s'), '')", w.Role))
+			if strings.HasPrefix(w.Role, "l_") && verifier != "" {
+				t.Errorf("%s has a verifier", w.Role)
+			}
+			if strings.HasPrefix(w.Role, "l_") || w.Role == c.Superuser {
+				words = append(words, w.Role+": "+w.Why)
+			}
+		}
+		return strings.Join(words, "; ")
+	}
+	const strong = ": superuser, REPLICATION or BYPASSRLS"
+	const weak = "l_late: its password has expired; l_md5: its password is stored as md5; l_none: it has no password; "
+	if got, want := listed(), "l_bypass"+strong+"; "+weak+"l_repl"+strong+"; "+c.Superuser+strong; got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+	code, out, errOut := finish(t, env, "init", "--database", c.Database)
+	for _, line := range []string{
+		`note: \d+ roles cannot log in through a node \(.*\):`,
+		`  l \\x1b\[2J +it has no password +SET password_encryption = 'scram-sha-256'; \\password "l \\x1b\[2J"`,
+		`  l_late +its password has expired +ALTER ROLE l_late VALID UNTIL 'infinity'`,
+	} {
+		if code != 0 || !regexp.MustCompile(`(?m)^`+line+`$`).MatchString(out) {
+			t.Errorf("no line %s in\n%s%s", line, out, errOut)
+		}
+	}
+	// Thousands are a number.
+	conn, err := connectTo(t.Context(), c.Nodes[0].Postgres, c.Superuser, c.SuperuserPassword, c.Database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context()) //nolint:errcheck // its results were read
+	for _, sql := range []string{
+		"DO $$ BEGIN FOR i IN 1..2000 LOOP EXECUTE 'CREATE ROLE a_many' || i || ' LOGIN'; END LOOP; END $$",
+		"ALTER SYSTEM SET hyperion_vault.proxy_login = 'all'", "SELECT pg_reload_conf()",
+	} {
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the bound", func() bool {
+		_, out, _ := finish(t, env, "init", "--database", c.Database)
+		return strings.Count(out, "\n  a_many") == maxListedRoles && strings.Contains(out, fmt.Sprintf("  … and %d more\n", 2000+4-maxListedRoles))
+	})
+}
