@@ -35,7 +35,7 @@ type commands struct {
 	Get     getCommand     `cmd:"" help:"Print a secret's value, by REST."`
 	Put     putCommand     `cmd:"" help:"Give a secret a value, by REST; make the secret if there is none."`
 	Ls      lsCommand      `cmd:"" help:"List names of secrets, by REST."`
-	Status  statusCommand  `cmd:"" help:"Say how the node of this host is, and with --sessions whom it serves."`
+	Status  statusCommand  `cmd:"" help:"Say how the node of this host is and what it sees of the cluster, and with --sessions whom it serves."`
 	Flush   flushCommand   `cmd:"" help:"Have the node of this host forget its data keys: each is asked of the KMS again."`
 	Audit   auditCommand   `cmd:"" help:"Verify, export and show the audit."`
 	Version versionCommand `cmd:"" help:"Print the version and how it was built."`

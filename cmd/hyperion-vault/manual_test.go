@@ -93,8 +93,15 @@ func manual(app *kong.Application) string {
 	} {
 		p(".TP\n.B %s\n%s", roff(s[0]), roff(s[1]))
 	}
-	p(".SH EXIT STATUS\n.TP\n.B %d\n%s\n.TP\n.B %d\n%s\n.TP\n.B %d\n%s", exitOK, "It was done.",
-		exitFault, "It could not be done.", exitUsage, "A flag, an argument or a setting is wrong.")
+	p(".SH EXIT STATUS")
+	for code, text := range []string{
+		exitOK:    "It was done; of status: the node is ready.",
+		exitFault: "It could not be done; of status: the node is not ready.",
+		exitUsage: "A flag, an argument or a setting is wrong; of status: or no node answers.",
+		exitBlind: "What audit verify, export and tail should read cannot be read.",
+	} {
+		p(".TP\n.B %d\n%s", code, roff(text))
+	}
 	p(".SH FILES")
 	for _, f := range [][2]string{
 		{"/etc/hyperion-vault/hyperion-vault.conf", "The settings that the systemd unit names to the node."},

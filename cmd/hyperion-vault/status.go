@@ -22,7 +22,7 @@ type statusCommand struct {
 	nodeHere `embed:""`
 
 	Sessions bool `help:"List the sessions: at which server each is, and why it could not go to another."`
-	JSON     bool `name:"json" help:"Print all of it as JSON."`
+	JSON     bool `name:"json" help:"Print all of it, and the sessions, as JSON (OPERATIONS.md)."`
 }
 
 // Run asks the node of this host. Its exit code is for scripts: 0 if the node is
