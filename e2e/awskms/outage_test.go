@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -89,6 +90,10 @@ func TestOutages(t *testing.T) {
 				t.Errorf("two failures took %v", took)
 			}
 			cluster.Eventually(t, "readyz to tell", func() bool { return strings.Contains(readyz(t), `"degraded"`) })
+			out, code := shared.Nodes[0].Status(t)
+			if !regexp.MustCompile(`(?m)^kms +kms key arn:[^;]*; aws, key arn:[^;]*; [1-9]\d* calls, [1-9]\d* failed$`).MatchString(out) || code != 1 {
+				t.Errorf("status: exit code %d\n%s", code, out)
+			}
 			end()
 			cluster.Eventually(t, "readings to go on", func() bool {
 				var got string

@@ -106,7 +106,7 @@ func (v *Vault) standingOf(ctx context.Context, at Server) standing {
 }
 
 // judge says what each server is, by what all of them say: of the cluster with that
-// identifier, of which latest is the highest timeline that was seen.
+// identifier, if it is known, of which latest is the highest timeline that was seen.
 func judge(hosts []standing, local standing, system string, latest uint32) []ServerState {
 	beside := slices.IndexFunc(hosts, func(s standing) bool {
 		return s.Server == local.Server || s.Err == nil && local.Err == nil && s.claim.system == local.claim.system && s.started == local.started
@@ -119,7 +119,7 @@ func judge(hosts []standing, local standing, system string, latest uint32) []Ser
 	for i := range hosts {
 		switch s := &hosts[i]; {
 		case s.Err != nil:
-		case s.claim.system != system:
+		case system != "" && s.claim.system != system:
 			s.Role = RoleForeign
 		case !s.claim.primary:
 			s.Role = RoleStandby

@@ -57,9 +57,14 @@ func TestJudge(t *testing.T) {
 		{"a promotion that nobody has seen yet", []standing{says("b", true, 4, 90), says("a", true, 3, 100)}, says("a", true, 3, 100), 3, "b primary, a replaced here"},
 		{"another cluster's", []standing{foreign, says("a", true, 3, 100)}, says("a", true, 3, 100), 3, "x foreign, a primary here"},
 		{"the one beside is away, and its address is another", []standing{says("a", true, 3, 100)}, dead, 3, "/run/.s - here, a primary"},
+		{"nobody knows whose", []standing{says("a", true, 3, 100)}, dead, 0, "/run/.s - here, a primary"},
 	} {
 		var got []string
-		for _, s := range judge(test.hosts, test.local, system, test.latest) {
+		of := system
+		if test.latest == 0 {
+			of = ""
+		}
+		for _, s := range judge(test.hosts, test.local, of, test.latest) {
 			word := s.Addr + " " + string(s.Role)
 			if s.Err != nil {
 				word += "-"
