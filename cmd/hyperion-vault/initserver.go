@@ -50,9 +50,12 @@ func (c *initCommand) connectAll(ctx context.Context) ([]*server, error) {
 		s := &server{name: net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))}
 		servers[i] = s
 		all.Go(func() {
-			if s.conn, err = pgx.ConnectConfig(ctx, config); err != nil {
+			conn, err := pgx.ConnectConfig(ctx, config)
+			if err != nil {
 				s.fault = "it cannot be asked: " + connectFault(err)
+				return
 			}
+			s.conn = conn
 		})
 	}
 	all.Wait()

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -39,13 +40,9 @@ func (s *nodeStatus) print(w io.Writer, sessions bool) error {
 		}
 	}
 	t.line("sessions", fmt.Sprintf("%d, %d of them gone to the primary", len(s.Sessions), moved))
-	for _, part := range []func(io.Writer) error{func(io.Writer) error { return t.end() }, s.printServers, s.printAuditNodes} {
-		if err := part(w); err != nil {
-			return err
-		}
-	}
-	if !sessions {
-		return nil
+	err := errors.Join(t.end(), s.printServers(w), s.printAuditNodes(w))
+	if err != nil || !sessions {
+		return err
 	}
 	return s.printSessions(w)
 }
