@@ -89,7 +89,7 @@ func TestLeakMisplaced(t *testing.T) {
 		refused("SELECT vault.put_secret($1, 'x')", strings.Repeat(value("a name that is too long"), 10))
 		for _, name := range []string{"hvt_" + value("a token by REST"), value("no name by REST") + " !"} {
 			for _, request := range [][3]string{{"GET", "", ""}, {"PUT", "", `{"value":"x"}`}, {"DELETE", "", ""}, {"POST", "/rotate", ""}} {
-				if status, _ := r.request(t, node, request[0], "/v1/secrets/"+url.PathEscape(name)+request[1], jsonBody, request[2]); status < 400 {
+				if status, _ := r.request(t, node, request[0], "/v1/secrets/"+url.PathEscape(name)+request[1], "Content-Type: application/json\n", request[2]); status < 400 {
 					t.Errorf("%s of a name that is none: got %d", request[0], status)
 				}
 			}

@@ -28,9 +28,10 @@ type Canary struct {
 	spellings []string
 }
 
-// partLength of Head and Tail: 20 of 62 characters are 119 bits, so that no
-// ciphertext holds one by chance; each is long enough to be seen in base64.
-const partLength = 20
+// partLength of Head and Tail: 24 of 62 characters are 142 bits, so that no
+// ciphertext holds one by chance, and nothing can compress them; each is long
+// enough to be seen in base64 and between the marks of pglz.
+const partLength = 24
 
 // New makes a canary for a door. run keeps the secrets of two runs apart.
 func New(door, run string) *Canary {
@@ -60,30 +61,55 @@ func (c *Canary) Spelled(text string) string {
 	return text
 }
 
-// needles are all forms in which the canary may be found.
-func (c *Canary) needles() [][]byte {
+// A needle is a form in which a part of a canary may be found.
+type needle struct {
+	canary *Canary
+	text   []byte
+	name   string // of the form
+}
+
+// needles are all of them.
+func (c *Canary) needles() []needle {
 	seen := map[string]bool{}
-	var all [][]byte
-	add := func(s string) {
-		if !seen[s] {
-			seen[s] = true
-			all = append(all, []byte(s))
+	var all []needle
+	add := func(name, text string) {
+		if !seen[text] {
+			seen[text] = true
+			all = append(all, needle{c, []byte(text), name})
 		}
 	}
-	for _, part := range []string{c.Head, c.Tail} {
-		add(part)
-		add(hex.EncodeToString([]byte(part)))
-		add(strings.ToUpper(hex.EncodeToString([]byte(part))))
+	for _, part := range []struct{ name, text string }{{"head", c.Head}, {"tail", c.Tail}} {
+		add(part.name, part.text)
+		encoded := hex.EncodeToString([]byte(part.text))
+		add(part.name+" in hex", encoded)
+		add(part.name+" in hex", strings.ToUpper(encoded))
 		for shift := range 3 {
-			add(shiftedBase64(base64.StdEncoding, part, shift))
-			add(shiftedBase64(base64.URLEncoding, part, shift))
+			add(part.name+" in base64", shiftedBase64(base64.StdEncoding, part.text, shift))
+			add(part.name+" in base64", shiftedBase64(base64.URLEncoding, part.text, shift))
 		}
-		add(decimals(part))
+		add(part.name+" in decimals", decimals(part.text))
+		add(part.name+" in UTF-16", strings.Join(strings.Split(part.text, ""), "\x00")) // in either order of bytes
+		for shift := range pglzRun {
+			if shift+2*pglzRun <= len(part.text) {
+				add(part.name+" in pglz", compressed(part.text[shift:]))
+			}
+		}
 	}
 	for _, s := range c.spellings {
-		add(s)
+		add("its door's own spelling", s)
 	}
 	return all
+}
+
+// pglzRun is how many bytes that repeat nothing PostgreSQL's own compression (TOAST,
+// full-page images) writes one after the other: in front of each run is a byte that
+// says of all eight that they stand for themselves.
+const pglzRun = 8
+
+// compressed is what pglz makes of two such runs. lz4 leaves what repeats nothing
+// in one piece; what zstd and gzip write cannot be seen.
+func compressed(text string) string {
+	return "\x00" + text[:pglzRun] + "\x00" + text[pglzRun:2*pglzRun]
 }
 
 // shiftedBase64 is the part of an encoding of text that does not depend on what

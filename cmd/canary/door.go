@@ -54,24 +54,26 @@ func (d *Door) Open(ctx context.Context, s *Session, c *Canary) error {
 	return d.open(ctx, s, c)
 }
 
-// Tables that doors need, in the owner's database; made by Prepare.
-const tables = `
-CREATE TABLE IF NOT EXISTS canary_ones (one int PRIMARY KEY);
-CREATE TABLE IF NOT EXISTS canary_versions (version int CHECK (version < 0));
-CREATE TABLE IF NOT EXISTS canary_accepts (version int);
-INSERT INTO canary_ones VALUES (1) ON CONFLICT DO NOTHING;
-CREATE OR REPLACE FUNCTION canary_raise() RETURNS trigger LANGUAGE plpgsql AS
-$$ BEGIN RAISE EXCEPTION 'refused by a trigger' USING errcode = 'P0001'; END $$;
-CREATE TABLE IF NOT EXISTS canary_raises (version int);
-CREATE OR REPLACE TRIGGER canary_raise BEFORE INSERT ON canary_raises FOR EACH ROW EXECUTE FUNCTION canary_raise();`
-
-// Prepare makes the tables that doors need.
-func Prepare(ctx context.Context, s *Session) error { return s.query(ctx, tables) }
-
-// Clean removes them.
-func Clean(ctx context.Context, s *Session) error {
-	return s.query(ctx, `DROP TABLE IF EXISTS canary_ones, canary_versions, canary_accepts, canary_raises; DROP FUNCTION IF EXISTS canary_raise()`)
+// String is the word for it in flags and reports.
+func (l Login) String() string {
+	return [...]string{"owner", "stranger", "elsewhere", "replication", "standby"}[l]
 }
+
+// tables that doors need. They are the session's own, as is all that a door would
+// make if nobody refused it: nothing stays.
+const tables = `
+SET search_path = pg_temp, public;
+CREATE TEMP TABLE canary_ones (one int PRIMARY KEY);
+CREATE TEMP TABLE canary_versions (version int CHECK (version < 0));
+CREATE TEMP TABLE canary_accepts (version int);
+INSERT INTO canary_ones VALUES (1);
+CREATE FUNCTION pg_temp.canary_raise() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'refused by a trigger' USING errcode = 'P0001'; END $$;
+CREATE TEMP TABLE canary_raises (version int);
+CREATE TRIGGER canary_raise BEFORE INSERT ON canary_raises FOR EACH ROW EXECUTE FUNCTION pg_temp.canary_raise();`
+
+// Prepare makes what doors need in a session of the owner's.
+func Prepare(ctx context.Context, s *Session) error { return s.query(ctx, tables) }
 
 // query runs a text by the simple protocol.
 func (s *Session) query(ctx context.Context, sql string) error {
@@ -79,8 +81,8 @@ func (s *Session) query(ctx context.Context, sql string) error {
 	return err
 }
 
-// state is the SQLSTATE of an error, or its text.
-func state(err error) string {
+// State is the SQLSTATE of an error, or its text.
+func State(err error) string {
 	var e *pgconn.PgError
 	if errors.As(err, &e) {
 		return e.Code
@@ -93,7 +95,7 @@ func state(err error) string {
 
 // Check compares an answer with what the door should give through a node.
 func (d *Door) Check(err error) error {
-	switch got := state(err); {
+	switch got := State(err); {
 	case got == d.State:
 		return nil
 	case err == nil:

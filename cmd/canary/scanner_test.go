@@ -5,13 +5,16 @@ package canary
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"unicode/utf16"
 )
 
 func scan(t *testing.T, content []byte, canaries ...*Canary) []Finding {
@@ -33,6 +36,22 @@ func TestFormsAreFound(t *testing.T) {
 		"HEX":   strings.ToUpper(hex.EncodeToString([]byte(c.Value()))),
 		"bytes": strings.Trim(fmt.Sprint([]byte("1"+c.Value()+"2")), "[]"),
 	}
+	for name, order := range map[string]binary.AppendByteOrder{"UTF-16LE": binary.LittleEndian, "UTF-16BE": binary.BigEndian} {
+		var b []byte
+		for _, unit := range utf16.Encode([]rune(c.Value())) {
+			b = order.AppendUint16(b, unit)
+		}
+		forms[name] = string(b)
+	}
+	for before := range 8 { // of pglz: a byte 0 and eight bytes that stand for themselves
+		text := strings.Repeat("~", before) + c.Value() + strings.Repeat("~", 8)
+		var b []byte
+		for len(text) >= 8 {
+			b = append(append(b, 0), text[:8]...)
+			text = text[8:]
+		}
+		forms[fmt.Sprintf("pglz %d", before)] = string(b)
+	}
 	for shift := range 3 {
 		padded := []byte(strings.Repeat("\xff", shift) + c.Value() + "\xfb\xff")
 		forms[fmt.Sprintf("base64 %d", shift)] = base64.StdEncoding.EncodeToString(padded)
@@ -43,8 +62,14 @@ func TestFormsAreFound(t *testing.T) {
 		if name == "head" || name == "tail" {
 			want = 1
 		}
-		if got := scan(t, []byte("before "+form+" after"), c); len(got) != want {
-			t.Errorf("%s: got %d findings, want %d: %v", name, len(got), want, got)
+		for shift := range maxStride {
+			got := scan(t, []byte(strings.Repeat("x", shift)+"before "+form+" after"), c)
+			if len(got) != want {
+				t.Errorf("%s, %d further: got %d findings, want %d: %v", name, shift, len(got), want, got)
+			}
+			if strings.Contains(fmt.Sprint(got), c.Head[:4]) {
+				t.Errorf("%s: %v shows the value", name, got)
+			}
 		}
 	}
 	other := New("other", "run").With("-")
@@ -56,7 +81,7 @@ func TestFormsAreFound(t *testing.T) {
 func TestSpellingIsFound(t *testing.T) {
 	c := New("door", "run")
 	c.Spelled(`\x41\x42\x43\x44`)
-	if got := scan(t, []byte(`E'\x41\x42\x43\x44'`), c); len(got) != 1 || got[0].Form != `\x41\x42\x43\x44` {
+	if got := scan(t, []byte(`E'\x41\x42\x43\x44'`), c); len(got) != 1 || got[0].Form != "its door's own spelling" {
 		t.Errorf("got %v, want the spelling", got)
 	}
 }
@@ -106,6 +131,25 @@ func TestTree(t *testing.T) {
 	}
 	if len(s.Findings) != 2 {
 		t.Errorf("got %v, want the file's content and the directory's name", s.Findings)
+	}
+	elsewhere := t.TempDir()
+	if err := os.WriteFile(filepath.Join(elsewhere, "segment"), []byte(c.Tail), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range []string{"pg_wal", "pg_tblspc"} { // twice to the same place, and one back, and one to nowhere
+		if err := os.Symlink(elsewhere, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Symlink(dir, filepath.Join(elsewhere, "back")), os.Symlink("/nowhere", filepath.Join(dir, "nowhere"))); err != nil {
+		t.Fatal(err)
+	}
+	s = NewScanner([]*Canary{c})
+	if err := s.Tree(dir); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Findings) != 3 || s.Files != 2 {
+		t.Errorf("with links: got %v in %d files, want what is behind the link once more", s.Findings, s.Files)
 	}
 	if err := s.Tree(filepath.Join(dir, "nothing")); err == nil {
 		t.Error("a directory that does not exist passes as clean")
