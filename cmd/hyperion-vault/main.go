@@ -38,6 +38,7 @@ type commands struct {
 	Status  statusCommand  `cmd:"" help:"Say how the node of this host is and what it sees of the cluster, and with --sessions whom it serves."`
 	Flush   flushCommand   `cmd:"" help:"Have the node of this host forget its data keys: each is asked of the KMS again."`
 	Audit   auditCommand   `cmd:"" help:"Verify, export and show the audit."`
+	Prove   proveCommand   `cmd:"" help:"Send random values through all doors of a node, and look for them in what the servers and nodes of a cluster have written. Exit code 0: none is there; 1: some are; 2: a flag is wrong; 3: not all could be looked at, so nothing is proved."`
 	Version versionCommand `cmd:"" help:"Print the version and how it was built."`
 }
 

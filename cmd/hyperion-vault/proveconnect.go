@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/hyperiondb/hyperion-vault/cmd/canary"
+)
+
+// A login is who goes through doors, and where.
+type login struct {
+	*pgconn.Config
+	implied bool // nobody has named it
+}
+
+// A provedServer is one that may be asked as its superuser.
+type provedServer struct {
+	conninfo string
+	name     string
+	config   *pgx.ConnConfig
+	conn     *pgx.Conn // nil: it cannot be asked
+	standby  bool
+	// statements is the name of pg_stat_statements, if it is there and can know
+	// something.
+	statements string
+}
+
+const proveName = "hyperion-vault prove"
+
+var passwordWord = regexp.MustCompile(`(^|\s)password\s*=`)
+
+// checkConninfo refuses what all who are on this host can read.
+func checkConninfo(flag, text string) error {
+	u, err := url.Parse(text)
+	inURL := false
+	if err == nil && (u.Scheme == "postgres" || u.Scheme == "postgresql") {
+		_, inURL = u.User.Password()
+		inURL = inURL || u.Query().Has("password")
+	}
+	if inURL || passwordWord.MatchString(text) {
+		return faultf("%s: a password on a command line can be read by everybody on this host: it should be in a password file or a service file", flag)
+	}
+	return nil
+}
+
+func (p *prover) parseLogins() error {
+	owner, err := pgconn.ParseConfig("")
+	if err != nil {
+		return faultf("PG* environment: %s", err)
+	}
+	p.logins[canary.Owner] = &login{Config: owner}
+	for _, text := range p.c.Login {
+		kind, conninfo, _ := strings.Cut(text, "=")
+		which := canary.Owner
+		for l := canary.Stranger; l <= canary.OnStandby; l++ {
+			if l.String() == kind {
+				which = l
+			}
+		}
+		if which == canary.Owner {
+			return faultf("--login: it should be standby=CONNINFO, stranger=…, replication=… or elsewhere=…")
+		}
+		if err := checkConninfo("--login "+kind, conninfo); err != nil {
+			return err
+		}
+		config, err := pgconn.ParseConfig(conninfo)
+		if err != nil {
+			return faultf("--login %s: %s", kind, err)
+		}
+		p.logins[which] = &login{Config: config}
+	}
+	if p.logins[canary.Elsewhere] == nil && owner.Database != "postgres" {
+		elsewhere := owner.Copy()
+		elsewhere.Database = "postgres"
+		p.logins[canary.Elsewhere] = &login{elsewhere, true}
+	}
+	for which, l := range p.logins {
+		l.ConnectTimeout = 10 * time.Second
+		l.RuntimeParams["application_name"] = proveName
+		l.OnNotice = func(*pgconn.PgConn, *pgconn.Notice) {}
+		if which == canary.Replication {
+			l.RuntimeParams["replication"] = "database"
+		}
+	}
+	return nil
+}
+
+func (p *prover) parseServers() error {
+	for _, conninfo := range p.c.Server {
+		if err := checkConninfo("--server", conninfo); err != nil {
+			return err
+		}
+		config, err := pgx.ParseConfig(conninfo)
+		if err != nil {
+			return faultf("--server: %s", err)
+		}
+		config.ConnectTimeout = 10 * time.Second
+		config.RuntimeParams["application_name"] = proveName
+		config.RuntimeParams["search_path"] = "pg_catalog, pg_temp"
+		config.OnNotice = func(*pgconn.PgConn, *pgconn.Notice) {}
+		p.servers = append(p.servers, &provedServer{conninfo: conninfo, config: config, name: fmt.Sprintf("%s:%d", config.Host, config.Port)})
+	}
+	return nil
+}
+
+// connectServers finds out which are standbys. One that cannot be asked is one that
+// was not looked at.
+func (p *prover) connectServers(ctx context.Context) error {
+	for _, s := range p.servers {
+		err := s.connect(ctx, p.c.AsIs)
+		if err != nil {
+			p.report.notLooked(kindViews, s.name, oneLine(err), true)
+			continue
+		}
+		p.later("the connection to "+s.name, s.conn.Close)
+	}
+	return nil
+}
+
+func (s *provedServer) connect(ctx context.Context, asIs bool) error {
+	conn, err := pgx.ConnectConfig(ctx, s.config)
+	if err != nil {
+		return err
+	}
+	var superuser bool
+	err = conn.QueryRow(ctx, "SELECT pg_is_in_recovery(), rolsuper FROM pg_roles WHERE rolname = current_user").Scan(&s.standby, &superuser)
+	if err == nil && !superuser {
+		err = fmt.Errorf("%q is not a superuser", s.config.User)
+	}
+	if err == nil {
+		err = conn.QueryRow(ctx, `SELECT coalesce((SELECT extnamespace::regnamespace || '.pg_stat_statements' FROM pg_extension
+			WHERE extname = 'pg_stat_statements' AND current_setting('pg_stat_statements.track', true) <> (CASE WHEN $1 THEN 'none' ELSE '' END)), '')`,
+			asIs).Scan(&s.statements)
+	}
+	if err != nil {
+		return errors.Join(err, conn.Close(ctx))
+	}
+	s.conn = conn
+	return nil
+}
+
+// primary is the server that takes writes, if it was named.
+func (p *prover) primary() *provedServer {
+	for _, s := range p.servers {
+		if s.conn != nil && !s.standby {
+			return s
+		}
+	}
+	return nil
+}
+
+func (p *prover) dial(ctx context.Context, which canary.Login) (*canary.Session, error) {
+	conn, err := pgconn.ConnectConfig(ctx, p.logins[which].Config)
+	if err != nil {
+		return nil, err
+	}
+	return &canary.Session{PgConn: conn}, nil
+}
+
+// connectLogins tries each once. The owner must get in.
+func (p *prover) connectLogins(ctx context.Context) error {
+	for which := canary.Owner; which <= canary.OnStandby; which++ {
+		l := p.logins[which]
+		if l == nil {
+			p.why[which.String()] = "no --login " + which.String() + "=… was named"
+			continue
+		}
+		session, err := p.dial(ctx, which)
+		if err == nil {
+			err = session.Close(ctx)
+		}
+		switch {
+		case err == nil:
+		case which == canary.Owner:
+			return fmt.Errorf("the node: %w", err)
+		default:
+			delete(p.logins, which)
+			p.why[which.String()] = oneLine(err)
+			if !l.implied {
+				p.report.fault("--login %s: %s", which, oneLine(err))
+			}
+		}
+	}
+	return nil
+}
+
+// logging is all that a server can write down of what a role sends. What belongs to
+// a library is set where that is loaded.
+var logging = [][2]string{
+	{"log_statement", "all"},
+	{"log_min_duration_statement", "0"},
+	{"log_duration", "on"},
+	{"log_parameter_max_length", "-1"},
+	{"log_parameter_max_length_on_error", "-1"},
+	{"log_error_verbosity", "verbose"},
+	{"log_min_error_statement", "debug5"},
+	{"log_min_messages", "debug1"},
+	{"debug_print_parse", "on"},
+	{"debug_print_rewritten", "on"},
+	{"debug_print_plan", "on"},
+	{"track_activities", "on"},
+	{"auto_explain.log_min_duration", "0"},
+	{"auto_explain.log_analyze", "on"},
+	{"auto_explain.log_verbose", "on"},
+	{"auto_explain.log_nested_statements", "on"},
+	{"auto_explain.log_triggers", "on"},
+	{"pg_stat_statements.track", "all"},
+	{"pg_stat_statements.track_utility", "on"},
+}
+
+// logAll has the roles that go through doors log everything, in the databases to
+// which they do.
+func (p *prover) logAll(ctx context.Context) error {
+	primary := p.primary()
+	if primary == nil || p.c.AsIs {
+		p.report.Logging = "as the servers have it"
+		return nil
+	}
+	settings, err := primary.known(ctx)
+	if err != nil {
+		return err
+	}
+	done := map[[2]string]bool{}
+	for which, l := range p.logins {
+		key := [2]string{l.User, l.Database}
+		if which == canary.Replication || done[key] { // a superuser's role is used by others
+			continue
+		}
+		done[key] = true
+		where := fmt.Sprintf("ALTER ROLE %s IN DATABASE %s ", pgx.Identifier{l.User}.Sanitize(), pgx.Identifier{l.Database}.Sanitize())
+		restore, err := primary.restoring(ctx, where, l, settings)
+		if err != nil {
+			return err
+		}
+		p.later("the logging of role "+l.User+" in database "+l.Database, func(ctx context.Context) error { return primary.apply(ctx, restore) })
+		var set []string
+		for _, s := range settings {
+			set = append(set, where+"SET "+s[0]+" = '"+s[1]+"'")
+		}
+		if err := primary.apply(ctx, set); err != nil {
+			return fmt.Errorf("%s: the logging cannot be set (--as-is leaves it): %w", primary.name, err)
+		}
+		p.report.Settings = append(p.report.Settings, where+"SET …")
+	}
+	slices.Sort(p.report.Settings)
+	p.report.Logging = "everything, of the roles that went through the doors"
+	for which := range p.logins {
+		if which != canary.Replication {
+			if err := p.awaitLogging(ctx, which); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// known are the settings that this server has.
+func (s *provedServer) known(ctx context.Context) ([][2]string, error) {
+	var known [][2]string
+	for _, setting := range logging {
+		var there bool
+		if err := s.conn.QueryRow(ctx, "SELECT current_setting($1, true) IS NOT NULL", setting[0]).Scan(&there); err != nil {
+			return nil, err
+		}
+		if there {
+			known = append(known, setting)
+		}
+	}
+	return known, nil
+}
+
+// restoring are the statements that bring a role's settings back to what they are.
+func (s *provedServer) restoring(ctx context.Context, where string, l *login, settings [][2]string) ([]string, error) {
+	var now []string
+	err := s.conn.QueryRow(ctx, `SELECT coalesce((SELECT setconfig FROM pg_db_role_setting WHERE setrole = (SELECT oid FROM pg_roles WHERE rolname = $1)
+		AND setdatabase = (SELECT oid FROM pg_database WHERE datname = $2)), '{}')`, l.User, l.Database).Scan(&now)
+	if err != nil {
+		return nil, err
+	}
+	var statements []string
+	for _, setting := range settings {
+		statement := where + "RESET " + setting[0]
+		for _, line := range now {
+			if name, value, _ := strings.Cut(line, "="); name == setting[0] {
+				statement = where + "SET " + name + " = '" + strings.ReplaceAll(value, "'", "''") + "'"
+			}
+		}
+		statements = append(statements, statement)
+	}
+	return statements, nil
+}
+
+// apply runs statements, all or none.
+func (s *provedServer) apply(ctx context.Context, statements []string) error {
+	return pgx.BeginFunc(ctx, s.conn, func(tx pgx.Tx) error {
+		for _, statement := range statements {
+			if _, err := tx.Exec(ctx, statement); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// settleTimeout bounds how long standbys may be behind.
+const settleTimeout = time.Minute
+
+// awaitLogging returns when a session of the role's logs everything: on a standby
+// that is a little later.
+func (p *prover) awaitLogging(ctx context.Context, which canary.Login) error {
+	return poll(ctx, settleTimeout, func() (bool, error) {
+		session, err := p.dial(ctx, which)
+		if err != nil {
+			return false, err
+		}
+		defer func() { _ = session.Close(ctx) }() // its result was read
+		results, err := session.Exec(ctx, "SHOW log_statement").ReadAll()
+		if err != nil {
+			return false, err
+		}
+		return string(results[0].Rows[0][0]) == "all", nil
+	})
+}
+
+var errLate = errors.New("it has not come in time")
+
+// poll asks until the answer is yes.
+func poll(ctx context.Context, timeout time.Duration, ask func() (bool, error)) error {
+	deadline := time.Now().Add(timeout)
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		if yes, err := ask(); yes || err != nil {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return errLate
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
