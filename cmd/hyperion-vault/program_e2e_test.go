@@ -25,7 +25,7 @@ import (
 // TestMain makes the test binary a hyperion-vault when it is called as one:
 // dev runs itself for init and serve, with an environment of its own.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && slices.Contains([]string{"dev", "serve", "init", "audit", "version"}, os.Args[1]) {
+	if len(os.Args) > 1 && slices.Contains([]string{"dev", "serve", "init", "audit", "prove", "version"}, os.Args[1]) {
 		main()
 	}
 	os.Exit(m.Run())

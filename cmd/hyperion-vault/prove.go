@@ -115,7 +115,8 @@ func (c *proveCommand) prover(std *streams) (*prover, error) {
 		logins: map[canary.Login]*login{}, why: map[string]string{},
 	}
 	p.report = proof{ // lists of JSON are never null
-		Run: p.id, NotOpened: []unopened{}, Settings: []string{}, Looked: []looked{}, NotLooked: []notLooked{}, Findings: []foundCanary{}, Faults: []string{}, Left: []string{},
+		Run: p.id, NotOpened: []unopened{}, Settings: []string{}, Looked: []looked{}, NotLooked: []notLooked{}, Findings: []foundCanary{},
+		Notes: []string{}, Faults: []string{}, Left: []string{},
 	}
 	allowed := append([]string{requireDoors, requireREST}, kinds...)
 	for _, kind := range c.Require {

@@ -33,7 +33,8 @@ type provedServer struct {
 	standby  bool
 	// statements is the name of pg_stat_statements, if it is there and can know
 	// something.
-	statements string
+	statements     string
+	walCompression string
 }
 
 const proveName = "hyperion-vault prove"
@@ -124,6 +125,9 @@ func (p *prover) connectServers(ctx context.Context) error {
 			continue
 		}
 		p.later("the connection to "+s.name, s.conn.Close)
+		if s.walCompression == "zstd" {
+			p.report.Notes = append(p.report.Notes, s.name+" has wal_compression = zstd: images of whole pages in its WAL cannot be looked into; the pages in its data files can")
+		}
 	}
 	return nil
 }
@@ -134,7 +138,8 @@ func (s *provedServer) connect(ctx context.Context, asIs bool) error {
 		return err
 	}
 	var superuser bool
-	err = conn.QueryRow(ctx, "SELECT pg_is_in_recovery(), rolsuper FROM pg_roles WHERE rolname = current_user").Scan(&s.standby, &superuser)
+	err = conn.QueryRow(ctx, "SELECT pg_is_in_recovery(), rolsuper, current_setting('wal_compression') FROM pg_roles WHERE rolname = current_user").
+		Scan(&s.standby, &superuser, &s.walCompression)
 	if err == nil && !superuser {
 		err = fmt.Errorf("%q is not a superuser", s.config.User)
 	}

@@ -44,22 +44,17 @@ func (p *prover) plant(ctx context.Context) error {
 	return p.store(ctx)
 }
 
-// plantAt says one in a session that stays, so that the views show it, as a name and
-// at a log-in.
+// plantAt says one as a name, at a log-in, and in a session that stays, so that the
+// views show it.
 func (p *prover) plantAt(ctx context.Context, which canary.Login) error {
+	name := "canary/" + p.id + "/" + p.controls.named.Value()
+	p.removeLater(name)
 	session, err := p.dial(ctx, which)
 	if err != nil {
 		return err
 	}
-	p.later("a session", session.Close)
-	if which == canary.Owner { // with its tables it stays where values were sent
-		if err := canary.Prepare(ctx, session); err != nil {
-			return err
-		}
-	}
-	name := "canary/" + p.id + "/" + p.controls.named.Value()
-	p.removeLater(name)
-	if err := session.ExecParams(ctx, "SELECT vault.put_secret($1, 'control')", [][]byte{[]byte(name)}, nil, nil, nil).Read().Err; err != nil {
+	err = session.ExecParams(ctx, "SELECT vault.put_secret($1, 'control')", [][]byte{[]byte(name)}, nil, nil, nil).Read().Err
+	if err = errors.Join(err, session.Close(ctx)); err != nil {
 		return err
 	}
 	nobody := p.logins[which].Copy()
@@ -67,6 +62,16 @@ func (p *prover) plantAt(ctx context.Context, which canary.Login) error {
 	conn, err := pgconn.ConnectConfig(ctx, nobody)
 	if err == nil {
 		return errors.Join(errors.New("a role that does not exist was let in"), conn.Close(ctx))
+	}
+	// Another one: what has written is at the primary.
+	if session, err = p.dial(ctx, which); err != nil {
+		return err
+	}
+	p.later("a session", session.Close)
+	if which == canary.Owner { // with its tables it stays where values were sent
+		if err := canary.Prepare(ctx, session); err != nil {
+			return err
+		}
 	}
 	_, err = session.Exec(ctx, "SELECT /* "+p.controls.said.Value()+" */ 1").ReadAll()
 	return err

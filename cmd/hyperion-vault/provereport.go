@@ -36,6 +36,7 @@ type proof struct {
 	NotLooked []notLooked   `json:"not_looked"`
 	Findings  []foundCanary `json:"findings"`
 	More      int           `json:"more_findings"`
+	Notes     []string      `json:"notes"`
 	Faults    []string      `json:"faults"`
 	Left      []string      `json:"left"`
 }
@@ -50,7 +51,7 @@ type unopened struct {
 type looked struct {
 	Kind    string `json:"kind"`
 	Place   string `json:"place"`
-	Files   int64  `json:"files"`
+	Files   int64  `json:"files"` // of views: rows
 	Bytes   int64  `json:"bytes"`
 	Skipped int64  `json:"older_files"`
 	Control bool   `json:"control"`
@@ -166,7 +167,14 @@ func writeProof(w io.Writer, r *proof) error {
 		if l.Skipped > 0 {
 			older = fmt.Sprintf("%d older files left out", l.Skipped)
 		}
-		line("  %s\t%s\t%d files\t%s\t%s\t%s\t%s", l.Kind, l.Place, l.Files, size(l.Bytes), control, found, older)
+		texts := "files"
+		if l.Kind == kindViews {
+			texts = "rows"
+		}
+		line("  %s\t%s\t%d %s\t%s\t%s\t%s\t%s", l.Kind, l.Place, l.Files, texts, size(l.Bytes), control, found, older)
+	}
+	for _, note := range r.Notes {
+		line("  note: %s", note)
 	}
 	line("\nnot looked at:")
 	for _, n := range r.NotLooked {

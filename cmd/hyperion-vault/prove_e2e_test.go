@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hyperiondb/hyperion-vault/cmd/canary"
+	"github.com/hyperiondb/hyperion-vault/cmd/devcluster"
+)
+
+// A provedCluster is what prove is to judge: a primary and a standby that log no
+// statement.
+type provedCluster struct {
+	*devcluster.Cluster
+	env []string
+}
+
+func startProved(t *testing.T) *provedCluster {
+	t.Helper()
+	c, err := devcluster.Start(t.Context(), devcluster.Config{
+		Binary: os.Args[0], Standbys: 1,
+		ServerSettings: map[string]string{
+			"shared_preload_libraries": "pg_stat_statements,auto_explain,hyperion_vault", "wal_compression": "pglz", "pg_stat_statements.track": "none",
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	p := &provedCluster{Cluster: c}
+	p.super(t, "CREATE EXTENSION pg_stat_statements; CREATE ROLE stranger LOGIN PASSWORD 'stranger'")
+	passfile := filepath.Join(t.TempDir(), "pgpass")
+	text := fmt.Sprintf("*:*:*:%s:%s\n*:*:*:%s:%s\n*:*:*:stranger:stranger\n", c.Superuser, c.SuperuserPassword, c.User, c.Password)
+	if err := os.WriteFile(passfile, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	host, port, err := net.SplitHostPort(c.Nodes[0].Proxy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.env = []string{
+		"PGHOST=" + host, "PGPORT=" + port, "PGUSER=" + c.User, "PGDATABASE=" + c.Database, "PGPASSFILE=" + passfile, "PGSSLMODE=disable",
+		"HYPERION_VAULT_ADDR=" + c.Nodes[0].REST, "HYPERION_VAULT_TOKEN=" + c.AdminToken,
+	}
+	return p
+}
+
+// super runs SQL at the primary itself, and returns what it answers.
+func (p *provedCluster) super(t *testing.T, sql string) string {
+	t.Helper()
+	conn, err := p.Nodes[0].ConnectServer(t.Context(), p.Superuser, p.SuperuserPassword, p.Database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context()) // its results were read
+	results, err := conn.PgConn().Exec(t.Context(), sql).ReadAll()
+	if err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	var b strings.Builder
+	for _, result := range results {
+		for _, row := range result.Rows {
+			for _, column := range row {
+				b.Write(append(column, ' '))
+			}
+		}
+	}
+	return b.String()
+}
+
+func conninfo(t *testing.T, address, user string) string {
+	t.Helper()
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("host=%s port=%s user=%s", host, port, user)
+}
+
+// everything are the flags that leave no place and no door out.
+func (p *provedCluster) everything(t *testing.T) []string {
+	t.Helper()
+	args := []string{
+		"--base-backup", "--dump", "--login", "standby=" + conninfo(t, p.Nodes[1].Proxy, p.User),
+		"--login", "stranger=" + conninfo(t, p.Nodes[0].Proxy, "stranger"), "--login", "replication=" + conninfo(t, p.Nodes[0].Proxy, p.Superuser),
+		"--require", "data,wal,log,node-log,audit,views,base-backup,dump,doors,rest",
+	}
+	for _, n := range p.Nodes {
+		args = append(args, "--server", conninfo(t, n.Postgres, p.Superuser), "--data-dir", n.DataDir, "--log", n.ServerLog(), "--node-log", n.NodeLog(), "--audit-dir", n.AuditDir)
+	}
+	return args
+}
+
+// prove runs the command and returns what it says as JSON.
+func (p *provedCluster) prove(t *testing.T, env []string, args ...string) (int, *proof, string) {
+	t.Helper()
+	code, out, errs := finish(t, slices.Concat(p.env, env), slices.Concat([]string{"prove", "--json"}, args)...)
+	r := &proof{}
+	if code != exitUsage && out != "" {
+		if err := json.Unmarshal([]byte(out), r); err != nil {
+			t.Fatalf("exit code %d: %v: %s%s", code, err, out, errs)
+		}
+	}
+	return code, r, errs
+}
+
+// checkClean sees that nothing of a run has stayed.
+func (p *provedCluster) checkClean(t *testing.T) {
+	t.Helper()
+	for _, sql := range []string{
+		"SELECT name FROM vault.secrets WHERE deleted_at IS NULL",
+		"SELECT nspname FROM pg_namespace WHERE nspname LIKE 'hyperion_vault_%'",
+		"SELECT relname FROM pg_class WHERE relname LIKE 'canary%' AND relpersistence <> 't'",
+		"SELECT setconfig FROM pg_db_role_setting WHERE setrole <> 0 AND setrole <> 'keeps'::regrole",
+		"SELECT query FROM pg_stat_activity WHERE application_name = 'hyperion-vault prove'",
+	} {
+		if got := p.super(t, sql); got != "" {
+			t.Errorf("%s: %s is still there", sql, got)
+		}
+	}
+}
+
+// TestProve judges a cluster that keeps its promise, and then one that does not.
+func TestProve(t *testing.T) {
+	p := startProved(t)
+	p.super(t, "CREATE ROLE keeps")
+	t.Run("clean", p.checkProved)
+	t.Run("settings", p.checkSettings)
+	t.Run("blind", p.checkBlind)
+	t.Run("usage", p.checkUsage)
+	t.Run("stopped", p.checkStopped)
+	t.Run("compressed", p.checkCompressed)
+	t.Run("leak", p.checkLeak)
+}
+
+func (p *provedCluster) checkProved(t *testing.T) {
+	code, r, errs := p.prove(t, nil, p.everything(t)...)
+	if code != exitOK || r.Verdict != verdictProved || len(r.Findings)+len(r.Faults)+len(r.NotLooked)+len(r.NotOpened) > 0 {
+		t.Errorf("exit code %d: %+v: %s", code, r, errs)
+	}
+	if r.Doors != len(canary.Doors()) || r.RESTDoors != len(canary.RESTDoors()) {
+		t.Errorf("%d doors of SQL and %d of REST: want all", r.Doors, r.RESTDoors)
+	}
+	if len(r.Looked) != 16 { // on each node: data, WAL, log, node's log, audit, two views; and two copies
+		t.Errorf("looked at %d places, want 16", len(r.Looked))
+	}
+	for _, l := range r.Looked {
+		if !l.Control || l.Bytes == 0 || l.Found > 0 {
+			t.Errorf("%+v", l)
+		}
+	}
+	p.checkClean(t)
+}
+
+// checkSettings: what a role has of its own is there again afterwards, and with --as-is
+// all the time.
+func (p *provedCluster) checkSettings(t *testing.T) {
+	p.super(t, "ALTER ROLE app IN DATABASE app SET log_statement = 'ddl'; ALTER ROLE app IN DATABASE app SET work_mem = '8MB'")
+	const settings = "SELECT setconfig FROM pg_db_role_setting WHERE setrole = 'app'::regrole"
+	before := p.super(t, settings)
+	server := []string{"--server", conninfo(t, p.Nodes[0].Postgres, p.Superuser)}
+	log := []string{"--log", p.Nodes[0].ServerLog()}
+	if code, r, errs := p.prove(t, nil, slices.Concat(server, log)...); code != exitOK || len(r.Settings) == 0 {
+		t.Errorf("exit code %d: %+v: %s", code, r, errs)
+	}
+	if got := p.super(t, settings); got != before {
+		t.Errorf("the role's settings are %s, were %s", got, before)
+	}
+	// Without logging nothing in the log can be seen, and the report says so.
+	code, r, errs := p.prove(t, nil, slices.Concat(server, log, []string{"--as-is"})...)
+	if code != exitBlind || len(r.Settings) > 0 || len(r.Faults) != 1 || !strings.Contains(r.Faults[0], "the control was not found") {
+		t.Errorf("--as-is: exit code %d: %+v: %s", code, r, errs)
+	}
+	p.super(t, "ALTER ROLE app IN DATABASE app RESET ALL")
+	p.checkClean(t)
+}
+
+// checkBlind: what could not be looked at is no proof.
+func (p *provedCluster) checkBlind(t *testing.T) {
+	none := t.TempDir()
+	server := []string{"--server", conninfo(t, p.Nodes[0].Postgres, p.Superuser)}
+	for name, c := range map[string]struct {
+		args  []string
+		fault string
+	}{
+		"a server that is not there":      {[]string{"--server", "host=127.0.0.1 port=1 user=postgres"}, "views 127.0.0.1:1: "},
+		"no superuser":                    {[]string{"--server", conninfo(t, p.Nodes[0].Postgres, p.User)}, "is not a superuser"},
+		"an empty data directory":         {append([]string{"--data-dir", none}, server...), "no data directory"},
+		"a log that is not there":         {append([]string{"--log", filepath.Join(none, "log")}, server...), "no such file"},
+		"a log of something else":         {append([]string{"--log", p.Nodes[0].Config}, server...), "log " + p.Nodes[0].Config + ": the control was not found"},
+		"a standby that nobody was named": {append([]string{"--data-dir", p.Nodes[1].DataDir, "--log", p.Nodes[1].ServerLog()}, server...), "log " + p.Nodes[1].ServerLog() + ": the control was not found"},
+		"what is required":                {append([]string{"--require", "views,dump"}, server...), "--require dump"},
+		"doors that are required":         {append([]string{"--require", "doors"}, server...), "--require doors"},
+		"another node's audit":            {append([]string{"--audit-dir", none}, server...), "audit " + none + ": the control was not found"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, r, errs := p.prove(t, nil, c.args...)
+			if code != exitBlind || r.Verdict != verdictBlind || !strings.Contains(strings.Join(r.Faults, "\n"), c.fault) {
+				t.Errorf("exit code %d: %+v: %s, want %q", code, r, errs, c.fault)
+			}
+			p.checkClean(t)
+		})
+	}
+}
+
+func (p *provedCluster) checkUsage(t *testing.T) {
+	for want, args := range map[string][]string{
+		"nothing to look at":         nil,
+		"--dump need a --server":     {"--data-dir", "/nowhere", "--dump"},
+		"--require \"everything\"":   {"--data-dir", "/nowhere", "--require", "everything"},
+		"a password on a command":    {"--server", "host=127.0.0.1 password=x"},
+		"should be standby=CONNINFO": {"--data-dir", "/nowhere", "--login", "owner=host=127.0.0.1"},
+	} {
+		if code, _, errs := p.prove(t, nil, args...); code != exitUsage || !strings.Contains(errs, want) {
+			t.Errorf("%q: exit code %d: %s, want %q", args, code, errs, want)
+		}
+	}
+}
+
+// checkStopped: Ctrl-C among the doors leaves nothing.
+func (p *provedCluster) checkStopped(t *testing.T) {
+	s := startProgram(t, p.env, append([]string{"prove", "--progress"}, p.everything(t)...)...)
+	eventually(t, "it opens doors", func() bool { return strings.Contains(s.err.String(), "doors of SQL: 50 of") })
+	if err := s.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := io.ReadAll(s.out); err != nil || len(out) > 0 {
+		t.Errorf("got %s, %v, want no report", out, err)
+	}
+	_ = s.cmd.Wait() // its code tells
+	if code := s.cmd.ProcessState.ExitCode(); code != exitBlind || strings.Contains(s.err.String(), "left behind") {
+		t.Errorf("exit code %d: %s", code, s.err.String())
+	}
+	p.checkClean(t)
+}
+
+// checkCompressed: what PostgreSQL itself compresses can be looked into.
+func (p *provedCluster) checkCompressed(t *testing.T) {
+	for method, form := range map[string]string{"pglz": "in pglz", "lz4": ""} {
+		one := canary.New(method, "compressed")
+		table := "compressed_" + method
+		p.super(t, "CREATE TABLE "+table+" (v text COMPRESSION "+method+"); INSERT INTO "+table+
+			" SELECT repeat('abcdefgh', 500) || '"+one.Value()+"' || repeat('12345678', 500); CHECKPOINT")
+		file := strings.TrimSpace(p.super(t, "SELECT pg_relation_filepath('"+table+"')"))
+		size := p.super(t, "SELECT pg_column_size(v) < 1000 FROM "+table)
+		scanner := canary.NewScanner([]*canary.Canary{one})
+		err := scanner.Tree(filepath.Join(p.Nodes[0].DataDir, file))
+		if err != nil || size != "t " || len(scanner.Findings) < 2 || !strings.Contains(scanner.Findings[0].Form, form) {
+			t.Errorf("%s: %v, got %v, small: %s", method, err, scanner.Findings, size)
+		}
+		p.super(t, "DROP TABLE "+table)
+	}
+}
+
+// plainVault is a vault that keeps values in an ordinary table: what a cluster would
+// look like whose node seals nothing.
+const plainVault = `CREATE SCHEMA vault; CREATE TABLE vault.kept (name text, value text);
+	CREATE FUNCTION vault.put_secret(name text, value text, description text = NULL) RETURNS int LANGUAGE sql AS 'INSERT INTO vault.kept VALUES ($1, $2) RETURNING 1';
+	CREATE FUNCTION vault.create_secret(name text, kind text, value text = NULL, rotation_interval interval = NULL, grace_period interval = NULL, description text = NULL)
+		RETURNS int LANGUAGE sql AS 'INSERT INTO vault.kept VALUES ($1, $3) RETURNING 1';
+	CREATE FUNCTION vault.rotate_secret(name text, value text = NULL) RETURNS int LANGUAGE sql AS 'INSERT INTO vault.kept VALUES ($1, $2) RETURNING 1';
+	CREATE FUNCTION vault.verify_secret(name text, value text) RETURNS int LANGUAGE sql AS 'SELECT 1 FROM vault.kept WHERE kept.name = $1 AND kept.value = $2';
+	CREATE FUNCTION vault.read_secret(name text, version int = NULL, missing_ok bool = false) RETURNS text LANGUAGE sql AS 'SELECT value FROM vault.kept WHERE kept.name = $1';
+	CREATE FUNCTION vault.delete_secret(name text) RETURNS bool LANGUAGE sql AS 'DELETE FROM vault.kept WHERE kept.name = $1; SELECT true';
+	GRANT USAGE ON SCHEMA vault TO app; GRANT ALL ON ALL TABLES IN SCHEMA vault TO app`
+
+// checkLeak: a leak is found in each place where the server writes, and the report
+// shows no value.
+func (p *provedCluster) checkLeak(t *testing.T) {
+	p.super(t, "CREATE DATABASE plain")
+	conn, err := p.Nodes[0].ConnectServer(t.Context(), p.Superuser, p.SuperuserPassword, "plain")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = conn.PgConn().Exec(t.Context(), plainVault+"; CREATE EXTENSION pg_stat_statements").ReadAll()
+	if err = errors.Join(err, conn.Close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(p.Nodes[0].Postgres)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"PGPORT=" + port, "PGDATABASE=plain", "HYPERION_VAULT_TOKEN="}
+	args := []string{"--base-backup", "--dump", "--login", "standby=" + conninfo(t, p.Nodes[1].Postgres, p.User)}
+	for _, n := range p.Nodes {
+		args = append(args, "--server", conninfo(t, n.Postgres, p.Superuser), "--data-dir", n.DataDir, "--log", n.ServerLog())
+	}
+	code, r, errs := p.prove(t, env, args...)
+	if code != exitFault || r.Verdict != verdictFound {
+		t.Fatalf("exit code %d: %+v: %s", code, r, errs)
+	}
+	for _, l := range r.Looked {
+		if activity := strings.HasPrefix(l.Place, "pg_stat_activity"); l.Found == 0 && !activity {
+			t.Errorf("no value was found in %s %s", l.Kind, l.Place)
+		}
+	}
+	seen := slices.ContainsFunc(r.Findings, func(f foundCanary) bool { return strings.HasPrefix(f.Place, "pg_stat_activity") })
+	if len(r.Looked) != 12 || !seen {
+		t.Errorf("looked at %d places, want 12; seen in pg_stat_activity: %t", len(r.Looked), seen)
+	}
+}
