@@ -121,6 +121,7 @@ func (p *prover) views(s *provedServer) []place {
 func (p *prover) look(ctx context.Context) error {
 	p.scanner = canary.NewScanner(append(p.controls.all(), p.canaries...))
 	p.report.found(p.seen)
+	p.lastTold = time.Now()
 	for _, pl := range p.places() {
 		if err := p.lookAt(ctx, &pl); err != nil {
 			return err

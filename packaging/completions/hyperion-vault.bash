@@ -7,13 +7,13 @@ _hyperion_vault() {
 	COMPREPLY=()
 	for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
 		case "${command:+$command }$word" in
-		'serve' | 'dev' | 'init' | 'token' | 'token create' | 'token list' | 'token revoke' | 'get' | 'put' | 'ls' | 'status' | 'flush' | 'audit' | 'audit verify' | 'audit export' | 'audit tail' | 'version') command=${command:+$command }$word ;;
+		'serve' | 'dev' | 'init' | 'token' | 'token create' | 'token list' | 'token revoke' | 'get' | 'put' | 'ls' | 'status' | 'flush' | 'audit' | 'audit verify' | 'audit export' | 'audit tail' | 'prove' | 'version') command=${command:+$command }$word ;;
 		esac
 	done
 	case $command in
 	'')
 		case $prev in
-		*) offer='serve dev init token get put ls status flush audit version --help' ;;
+		*) offer='serve dev init token get put ls status flush audit prove version --help' ;;
 		esac
 		;;
 	'serve')
@@ -137,6 +137,13 @@ _hyperion_vault() {
 		--spool) compopt -o default; return ;;
 		--database | --lines) return ;;
 		*) offer='--database --spool --follow --lines --json' ;;
+		esac
+		;;
+	'prove')
+		case $prev in
+		--cacert | --data-dir | --audit-dir) compopt -o default; return ;;
+		--addr | --login | --server | --log | --node-log | --require) return ;;
+		*) offer='--addr --cacert --login --server --as-is --data-dir --log --node-log --audit-dir --base-backup --dump --changed --require --progress --json' ;;
 		esac
 		;;
 	'version')
