@@ -98,7 +98,10 @@ func (p *prover) store(ctx context.Context) error {
 			for i, arg := range args {
 				values[i] = arg
 			}
-			_, err := primary.conn.Exec(ctx, sql, values...)
+			err := primary.again(ctx)
+			if err == nil {
+				_, err = primary.conn.Exec(ctx, sql, values...)
+			}
 			return err
 		}
 	}
