@@ -53,8 +53,10 @@ func (p *prover) plantAt(ctx context.Context, which canary.Login) error {
 	if err != nil {
 		return err
 	}
-	err = session.ExecParams(ctx, "SELECT vault.put_secret($1, 'control')", [][]byte{[]byte(name)}, nil, nil, nil).Read().Err
-	if err = errors.Join(err, session.Close(ctx)); err != nil {
+	if err := session.ExecParams(ctx, "SELECT vault.put_secret($1, 'control')", [][]byte{[]byte(name)}, nil, nil, nil).Read().Err; err != nil {
+		p.report.fault("the %s's control cannot be made a secret's name: %s", which, oneLine(err))
+	}
+	if err := session.Close(ctx); err != nil {
 		return err
 	}
 	nobody := p.logins[which].Copy()
