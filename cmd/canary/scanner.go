@@ -79,8 +79,8 @@ func NewScanner(canaries []*Canary) *Scanner {
 			if !known {
 				next = -1
 			}
-			s.windows[w] = int32(len(s.sights))                           //nolint:gosec // millions at most
-			s.sights = append(s.sights, sight{int32(i), int32(at), next}) //nolint:gosec // as above
+			s.windows[w] = int32(len(s.sights)) //nolint:gosec // millions at most
+			s.sights = append(s.sights, sight{int32(i), int32(at), next})
 			h := s.hash(w)
 			s.filter[h/64] |= 1 << (h % 64)
 		}
@@ -155,7 +155,7 @@ func (s *Scanner) Tree(dir string) error {
 		if !d.Mode().IsRegular() {
 			return nil
 		}
-		f, err := os.Open(path) //nolint:gosec // the caller chooses what is looked through
+		f, err := os.Open(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}

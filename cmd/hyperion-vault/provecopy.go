@@ -48,7 +48,7 @@ func (s *scan) program(ctx context.Context, name string, args []string) error {
 		path = filepath.Join(dir, name)
 	}
 	said := &tail{}
-	cmd := exec.CommandContext(ctx, path, args...)
+	cmd := exec.CommandContext(ctx, path, args...) //nolint:gosec // a program of PostgreSQL's
 	cmd.Env, cmd.Stderr = libpqEnvironment(s.p.std.environ), said
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second

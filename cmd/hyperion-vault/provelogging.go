@@ -13,8 +13,9 @@ import (
 	"github.com/hyperiondb/hyperion-vault/cmd/canary"
 )
 
-// logging is all that a server can write down of what a role sends. What belongs to
-// a library is set where that is loaded.
+// logging is all that a server can write down of what a role sends: of the forms of a
+// tree the first, which the others repeat. What belongs to a library is set where that
+// is loaded.
 var logging = [][2]string{
 	{"log_statement", "all"},
 	{"log_min_duration_statement", "0"},
@@ -25,8 +26,6 @@ var logging = [][2]string{
 	{"log_min_error_statement", "debug5"},
 	{"log_min_messages", "debug1"},
 	{"debug_print_parse", "on"},
-	{"debug_print_rewritten", "on"},
-	{"debug_print_plan", "on"},
 	{"track_activities", "on"},
 	{"auto_explain.log_min_duration", "0"},
 	{"auto_explain.log_analyze", "on"},
