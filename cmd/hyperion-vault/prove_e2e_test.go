@@ -223,7 +223,7 @@ func (p *provedCluster) checkUsage(t *testing.T) {
 // checkStopped: Ctrl-C among the doors leaves nothing.
 func (p *provedCluster) checkStopped(t *testing.T) {
 	s := startProgram(t, p.env, append([]string{"prove", "--progress"}, p.everything(t)...)...)
-	eventually(t, "it opens doors", func() bool { return strings.Contains(s.err.String(), "doors of SQL: 50 of") })
+	eventually(t, "it opens doors", func() bool { return strings.Contains(s.err.String(), "doors of SQL: 20 of") })
 	if err := s.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}

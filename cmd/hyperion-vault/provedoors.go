@@ -16,7 +16,7 @@ import (
 const doorTimeout = 30 * time.Second
 
 // doorsEvery is after how many doors it says how far it is.
-const doorsEvery = 50
+const doorsEvery = 20
 
 // openDoors sends a value by each door of SQL for which there is a log-in.
 func (p *prover) openDoors(ctx context.Context) error {
