@@ -41,6 +41,7 @@ var (
 	ErrReplaced = errors.New("the file was deleted or replaced while in use")   // for good, until a restart
 	ErrForked   = errors.New("the chain went on elsewhere from another record") // a restored or cloned node
 	ErrGone     = errors.New("records that were not shipped are gone")
+	ErrPanic    = errors.New("an internal error") // for good, until a restart
 )
 
 // damaged says what is wrong with a file.

@@ -64,7 +64,7 @@ func (s *Spool) writeGroup() {
 	if g == nil {
 		return
 	}
-	s.group = nil
+	s.group, g.err = nil, errPanicked // unless it comes back
 	if g.err = s.write(int(s.off - s.synced)); g.err != nil {
 		s.last = g.from
 	}

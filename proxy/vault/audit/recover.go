@@ -42,7 +42,7 @@ func Open(root string, o Options) (_ *Spool, err error) {
 	s := &Spool{
 		o: o, sys: o.sys, root: root, dir: filepath.Join(root, spoolDir), boot: o.sys.BootID(), link: newLinker(), round: newRound(),
 		turn: make(chan struct{}, 1), kick: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
-		stop: make(chan struct{}), stopped: make(chan struct{}),
+		dead: make(chan struct{}), stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	if err := s.sys.Mkdir(root); err != nil {
 		return nil, failed("create", root, err)

@@ -69,6 +69,9 @@ type Options struct {
 	// Remark ends the reason of the record of this start, behind "; ". Empty: none.
 	Remark string
 	Log    *slog.Logger // nil: nothing is logged
+	// Panicked is called with what a panic was about, where it is caught. nil: it is
+	// not told anybody.
+	Panicked func(p any)
 
 	sys system // nil: the real one
 }
@@ -85,6 +88,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Panicked == nil {
+		o.Panicked = func(any) {}
 	}
 	if o.sys == nil {
 		o.sys = osSystem{began: time.Now()}
@@ -110,8 +116,10 @@ type Spool struct {
 	first    bool // this Open made the identity
 	peek     bool // nothing is to be changed, see Peek
 
-	// turn is taken by whoever touches the fields up to the empty line.
+	// turn is taken by whoever touches the fields up to the empty line, and given back
+	// whatever happens: a panic ends the spool, and not those who wait for it.
 	turn     chan struct{}
+	died     bool
 	link     linker
 	last     Position // encoded, and written but for the group
 	durable  Position // synced; what is shipped and signed
@@ -139,6 +147,7 @@ type Spool struct {
 	steady time.Duration
 
 	kick, hurry chan struct{} // there is something to sync: soon, now
+	dead        chan struct{} // closed by a panic, see die
 	stop        chan struct{}
 	stopped     chan struct{}
 	seen        atomic.Pointer[Status]
@@ -165,10 +174,12 @@ func (r *round) end(err error) {
 	close(r.done)
 }
 
-func (r *round) wait(ctx context.Context) error {
+func (s *Spool) wait(ctx context.Context, r *round) error {
 	select {
 	case <-r.done:
 		return r.err
+	case <-s.dead:
+		return errPanicked
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -184,28 +195,39 @@ func (s *Spool) Append(ctx context.Context, records []Record) error {
 	if len(records) == 0 {
 		return nil
 	}
-	if err := s.ready(ctx); err != nil {
-		return err
-	}
-	g, err := s.join(records)
-	<-s.turn
+	g, err := s.enter(ctx, records)
 	if err != nil {
 		return err
 	}
 	runtime.Gosched() // whoever else is about to append joins the group: it is one write
-	if err := s.await(ctx); err != nil {
-		return err
-	}
-	s.writeGroup()
-	r, err := g.round, g.err
-	s.leave(g)
-	wait := s.o.Sync == SyncAlways || len(s.unsynced) > maxUnsynced
-	<-s.turn
+	r, wait, err := s.written(ctx, g)
 	if err != nil || !wait {
 		return err
 	}
 	poke(s.hurry)
-	return r.wait(ctx)
+	return s.wait(ctx, r)
+}
+
+// enter joins a group.
+func (s *Spool) enter(ctx context.Context, records []Record) (g *group, err error) {
+	if err := s.ready(ctx); err != nil {
+		return nil, err
+	}
+	defer s.give(&err)
+	return s.join(records)
+}
+
+// written has a group written, and says what makes it durable, and whether that is to
+// be waited for.
+func (s *Spool) written(ctx context.Context, g *group) (r *round, wait bool, err error) {
+	if err := s.await(ctx); err != nil {
+		return nil, false, err
+	}
+	defer s.give(&err)
+	s.writeGroup()
+	r, err = g.round, g.err
+	s.leave(g)
+	return r, s.o.Sync == SyncAlways || len(s.unsynced) > maxUnsynced, err
 }
 
 // await takes the turn. A context that has ended matters only if somebody else has it.
@@ -234,7 +256,7 @@ func (s *Spool) Sync(ctx context.Context) error {
 		return nil
 	}
 	poke(s.hurry)
-	return r.wait(ctx)
+	return s.wait(ctx, r)
 }
 
 // ready takes the turn once there is a segment to write to.
@@ -258,7 +280,7 @@ func (s *Spool) ready(ctx context.Context) error {
 		r := s.round // a sync begins with the repair
 		<-s.turn
 		poke(s.hurry)
-		if err := r.wait(ctx); err != nil {
+		if err := s.wait(ctx, r); err != nil {
 			return err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 // them.
 func (s *Spool) run() {
 	defer close(s.stopped)
+	defer s.rescue()
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	due := time.NewTimer(tick) // of the next sync, while armed
@@ -87,12 +88,8 @@ func (s *Spool) housekeep() {
 // sync makes durable what is written, repairs what has failed, and answers those
 // who wait.
 func (s *Spool) sync() {
-	s.turn <- struct{}{}
-	s.writeGroup()
-	r, f, target, end := s.round, s.open, s.last, s.off
-	s.round = newRound()
-	try := s.synced < end && !s.distrust
-	<-s.turn
+	r, f, target, end := s.turnOver()
+	try := f != nil
 
 	var err error
 	if try {
@@ -130,6 +127,19 @@ func (s *Spool) sync() {
 	}
 	s.told = s.fault
 	s.note()
+}
+
+// turnOver begins a sync: of which file, up to which record and place. nil: there is
+// nothing to be synced, or no use in it.
+func (s *Spool) turnOver() (r *round, f file, target Position, end int64) {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	s.writeGroup()
+	r, s.round = s.round, newRound()
+	if s.synced < s.off && !s.distrust {
+		f = s.open
+	}
+	return r, f, s.last, s.off
 }
 
 // fail answers those who wait while there is a fault.

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package audit
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// Every call of the file system panics once, while records are appended, synced and
+// signed, segments begun and deleted. The process goes on, nothing is appended any
+// more, nobody waits for ever, and the next start has all that was appended, once.
+func TestPanics(t *testing.T) {
+	for _, mode := range []Sync{SyncBatch, SyncAlways} {
+		inAppend, beside := 0, 0
+		for n, met := 1, true; met; n++ {
+			synctest.Test(t, func(t *testing.T) {
+				sys, name, appending := newMemSystem(), "", false
+				w := newWorld(mode)
+				told := 0
+				s := openPanicking(t, w, sys, &told)
+				calls := 0
+				sys.on(func(op, path string) fate {
+					if calls++; calls == n {
+						name = op + " " + path
+						if appending {
+							inAppend++
+						} else {
+							beside++
+						}
+						panic("panic canary")
+					}
+					return fate{}
+				})
+				for range 12 {
+					appending = mode == SyncBatch // with always it waits for the spool's goroutine
+					err := w.append(s, 9)
+					appending = false
+					if err != nil && !errors.Is(err, ErrPanic) {
+						t.Errorf("%s: got %v, want %v", name, err, ErrPanic)
+					}
+					_ = s.Sync(t.Context())
+					<-time.After(tick / 2)
+				}
+				met = name != ""
+				sys.on(nil)
+				if met {
+					checkDead(t, s, name, told)
+				} else if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+				w.check(t, sys.killed(), false)
+			})
+		}
+		t.Logf("%v: %d panics while appending, %d beside", mode, inAppend, beside)
+		if beside < 20 || mode == SyncBatch && inAppend < 10 {
+			t.Error("too few to show anything")
+		}
+	}
+}
+
+// openPanicking opens a spool with segments to be deleted.
+func openPanicking(t *testing.T, w *world, sys *memSystem, told *int) *Spool {
+	t.Helper()
+	o := w.options(sys)
+	o.Panicked = func(p any) {
+		if p != "panic canary" {
+			t.Errorf("told of %v", p)
+		}
+		*told++
+	}
+	s, err := Open(testRoot, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	node, key, _ := s.Identity()
+	w.trust[node] = []Fingerprint{key}
+	for range 8 {
+		if err := w.append(s, 9); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.settle(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.ship(s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// checkDead: a spool that has met a panic does nothing more, and says so.
+func checkDead(t *testing.T, s *Spool, name string, told int) {
+	t.Helper()
+	s.Refuse(nil)
+	for what, err := range map[string]error{
+		"Append": s.Append(t.Context(), []Record{read("x")}), "Sync": s.Sync(t.Context()), "Ready": s.Ready(), "Status": s.Status().Err,
+	} {
+		if !errors.Is(err, ErrPanic) {
+			t.Errorf("%s: %s: got %v, want %v", name, what, err, ErrPanic)
+		}
+	}
+	_ = s.Oldest() // a shipper that goes on does not hang
+	if err := s.Close(); !errors.Is(err, ErrPanic) {
+		t.Errorf("%s: Close: got %v, want %v", name, err, ErrPanic)
+	}
+	if told != 1 {
+		t.Errorf("%s: told %d times", name, told)
+	}
+}
+
+// TestGroupPanics: who shares a write with a panic is told that nothing was written.
+func TestGroupPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sys := newMemSystem()
+		s, err := Open(testRoot, Options{sys: sys})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sys.on(func(string, string) fate { panic("panic canary") })
+		var members []*group
+		for _, name := range []string{"a", "b"} {
+			g, err := s.enter(t.Context(), []Record{read(name)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			members = append(members, g)
+		}
+		for _, g := range members {
+			if _, _, err := s.written(t.Context(), g); !errors.Is(err, ErrPanic) {
+				t.Errorf("got %v, want %v", err, ErrPanic)
+			}
+		}
+		sys.on(nil)
+		if err := s.Close(); !errors.Is(err, ErrPanic) {
+			t.Errorf("Close: got %v", err)
+		}
+	})
+}
