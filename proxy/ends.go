@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"context"
 	"time"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
@@ -17,7 +18,7 @@ const silentEvery = time.Second
 
 // sweepEnds ends the waits of sessions whose other end has gone unseen, until the
 // server ends.
-func (s *Server) sweepEnds() {
+func (s *Server) sweepEnds(ctx context.Context) {
 	var sweeper wire.Sweeper
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -28,7 +29,7 @@ func (s *Server) sweepEnds() {
 	defer park.Stop()
 	for {
 		select {
-		case <-s.ctx.Done():
+		case <-ctx.Done():
 			return
 		case <-park.C:
 			s.parkIdle()
@@ -45,12 +46,16 @@ func (s *Server) sweepEnds() {
 			seen = now
 			s.fenceOff(seen)
 		}
-		s.mu.Lock()
-		for _, ss := range s.sessions {
-			sweeper.Add(ss.client)
-			sweeper.Add(ss.server().Conn)
-		}
-		s.mu.Unlock()
+		s.addTo(&sweeper)
 		sweeper.Sweep()
+	}
+}
+
+func (s *Server) addTo(sweeper *wire.Sweeper) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, ss := range s.sessions {
+		sweeper.Add(ss.client)
+		sweeper.Add(ss.server().Conn)
 	}
 }

@@ -31,11 +31,11 @@ func (s *Server) fence() fence {
 // there is lost. One that holds its lock holds up nobody else.
 func (s *Server) fenceOff(f fence) {
 	for _, ss := range s.all() {
-		go func() {
+		s.beside("ending a session", func() {
 			if ss.replaced(f) {
 				ss.terminate(errReplaced)
 			}
-		}()
+		})
 	}
 }
 
@@ -44,7 +44,7 @@ func (s *Server) fenceOff(f fence) {
 func (s *Server) sweepSilent() {
 	for _, ss := range s.all() {
 		if l := ss.server(); l.remote() && s.cfg.Vault.Silent(l.at.Server) > silentLimit && ss.waitsForServer() {
-			go ss.terminate(errSilent) // a client that does not read holds up nobody else
+			s.beside("ending a session", func() { ss.terminate(errSilent) }) // a client that does not read holds up nobody else
 		}
 	}
 }

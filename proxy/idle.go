@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"context"
 	"time"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
@@ -11,7 +12,7 @@ import (
 // sweepIdle ends sessions that have been idle for as long as VAULT_IDLE_SECS
 // says, until the server ends. One look over all of them costs less than a timer
 // for each.
-func (s *Server) sweepIdle() {
+func (s *Server) sweepIdle(ctx context.Context) {
 	for {
 		var tick <-chan time.Time
 		limit := s.limits().Idle
@@ -21,19 +22,19 @@ func (s *Server) sweepIdle() {
 			tick = timer.C
 		}
 		select {
-		case <-s.ctx.Done():
+		case <-ctx.Done():
 		case <-s.retuned:
 		case now := <-tick:
 			for _, ss := range s.all() {
 				if ss.overdue(limit, now) {
-					go ss.terminate(errIdle) // a client that does not read holds up nobody else
+					s.beside("ending a session", func() { ss.terminate(errIdle) }) // a client that does not read holds up nobody else
 				}
 			}
 		}
 		if timer != nil {
 			timer.Stop()
 		}
-		if s.ctx.Err() != nil {
+		if ctx.Err() != nil {
 			return
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -72,5 +73,26 @@ func TestAPanicAtLoginGivesUpThePlace(t *testing.T) {
 	}
 	if _, err := far.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the connection to the server is open: %v", err)
+	}
+}
+
+// TestPanicsBeside: nothing that a node does beside its sessions, or to accept a client,
+// takes the process down.
+func TestPanicsBeside(t *testing.T) {
+	s := &Server{metrics: newMetrics(), cfg: Config{Log: slog.New(slog.DiscardHandler)}}
+	s.SetLimits(Limits{})
+	done := make(chan struct{})
+	s.beside("test", func() {
+		defer close(done)
+		panic("panic canary")
+	})
+	<-done
+	near, _ := net.Pipe()
+	s.start(near) // there is no lobby
+	if !s.mu.TryLock() {
+		t.Error("the lock is kept")
+	}
+	for testutil.ToFloat64(s.metrics.panics) < 2 {
+		runtime.Gosched()
 	}
 }

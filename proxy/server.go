@@ -185,9 +185,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.mu.Unlock()
 	defer s.forget(l)
 	s.sweeping.Do(func() {
-		go s.sweepIdle()
-		go s.sweepEnds()
-		go s.parker.Run()
+		for where, work := range map[string]func(context.Context){
+			"sweeping the idle": s.sweepIdle, "sweeping ends": s.sweepEnds, "parking": func(context.Context) { s.parker.Run() },
+		} {
+			go s.cfg.Vault.Steadily(s.ctx, where, work)
+		}
 	})
 	stop := context.AfterFunc(ctx, func() { l.Close() }) //nolint:errcheck // a second close is harmless
 	defer stop()
@@ -230,19 +232,13 @@ func (s *Server) isDraining() bool {
 // start runs one client: the log-in in a goroutine of its own, whose stack has
 // grown by then, the session in fresh ones. No panic leaves them.
 func (s *Server) start(nc net.Conn) {
+	defer s.recovered("accept")
 	s.metrics.connections.Inc()
-	s.mu.Lock()
-	if s.draining {
-		s.mu.Unlock()
+	g, evicted, ok, draining := s.receive(nc)
+	if draining {
 		nc.Close() //nolint:errcheck // nothing was said yet
 		return
 	}
-	l := s.limits()
-	g, evicted, ok := s.lobby.enter(nc, l.MaxPending, l.MaxAddressPending, time.Now())
-	if ok {
-		s.wg.Add(1)
-	}
-	s.mu.Unlock()
 	if evicted != nil {
 		s.turnAway("pending", evicted.addr)
 	}
@@ -264,6 +260,21 @@ func (s *Server) start(nc net.Conn) {
 			go s.run(ss)
 		}
 	}()
+}
+
+// receive takes a place for a client in the lobby.
+func (s *Server) receive(nc net.Conn) (g, evicted *guest, ok, draining bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		return nil, nil, false, true
+	}
+	l := s.limits()
+	g, evicted, ok = s.lobby.enter(nc, l.MaxPending, l.MaxAddressPending, time.Now())
+	if ok {
+		s.wg.Add(1)
+	}
+	return g, evicted, ok, false
 }
 
 // run runs a session until it ends or is parked.
@@ -308,6 +319,14 @@ func (s *Server) recovered(where string) {
 	if p := recover(); p != nil {
 		s.panicked(where, p)
 	}
+}
+
+// beside does work on a goroutine of its own.
+func (s *Server) beside(where string, work func()) {
+	go func() {
+		defer s.recovered(where)
+		work()
+	}()
 }
 
 func (s *Server) panicked(where string, p any) {
@@ -370,7 +389,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	for _, ss := range live {
-		go ss.drain() // a client that does not read holds up its own session only
+		s.beside("ending a session", ss.drain) // a client that does not read holds up its own session only
 	}
 	done := make(chan struct{})
 	go func() { s.wg.Wait(); close(done) }()
@@ -382,7 +401,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	var told sync.WaitGroup
 	for _, ss := range live {
-		told.Go(func() { ss.terminate(errShutdown) })
+		told.Go(func() {
+			defer s.recovered("ending a session")
+			ss.terminate(errShutdown)
+		})
 	}
 	told.Wait()
 	s.cancel()

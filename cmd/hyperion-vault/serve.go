@@ -269,7 +269,7 @@ func (n *node) run(ctx context.Context) error {
 	claiming, stopClaiming := context.WithCancel(ctx)
 	defer stopClaiming()
 	rotated := n.rotate(work, claiming.Done(), b)
-	finishShipping := n.ship(work, b.run)
+	finishShipping := n.ship(work, b)
 	n.keep(work, b)
 	n.log.InfoContext(ctx, "serving", "version", version, "proxy", addresses(listeners.proxy), "api", listeners.api.Addr().String())
 	n.manager.ready()
@@ -319,10 +319,18 @@ func (b *background) run(f func() error) {
 	})
 }
 
+// steadily does work in the background: a panic ends neither it nor the process.
+func (n *node) steadily(ctx context.Context, b *background, where string, work func(context.Context)) {
+	b.run(func() error { n.vault.Steadily(ctx, where, work); return nil })
+}
+
 // keep does what goes on until ctx ends.
 func (n *node) keep(ctx context.Context, b *background) {
-	for _, work := range []func(context.Context){n.vault.Watch, n.watchKMS, n.signals, returnMemory, n.processors.share} {
-		b.run(func() error { work(ctx); return nil })
+	for where, work := range map[string]func(context.Context){
+		"watching": n.vault.Watch, "watching the KMS": n.watchKMS, "signals": n.signals, "returning memory": returnMemory,
+		"sharing processors": n.processors.share,
+	} {
+		n.steadily(ctx, b, where, work)
 	}
 	if n.config.bootstrap == nil {
 		return
@@ -330,18 +338,20 @@ func (n *node) keep(ctx context.Context, b *background) {
 	if n.config.weakBootstrap {
 		n.log.WarnContext(ctx, "VAULT_BOOTSTRAP_TOKEN is short: who can guess it is an administrator")
 	}
-	b.run(func() error { n.vault.Bootstrap(ctx, n.config.bootstrap); return nil })
+	n.steadily(ctx, b, "bootstrap", func(ctx context.Context) { n.vault.Bootstrap(ctx, n.config.bootstrap) })
 }
 
 // rotate takes rotations that are due until stop is closed. rotated is closed when
 // what was under way then is done.
 func (n *node) rotate(ctx context.Context, stop <-chan struct{}, b *background) (rotated <-chan struct{}) {
 	done := make(chan struct{})
+	if n.config.rotationPoll <= 0 {
+		close(done)
+		return done
+	}
 	b.run(func() error {
 		defer close(done)
-		if n.config.rotationPoll > 0 {
-			n.vault.KeepRotating(ctx, n.config.rotationPoll, stop)
-		}
+		n.vault.Steadily(ctx, "rotating", func(ctx context.Context) { n.vault.KeepRotating(ctx, n.config.rotationPoll, stop) })
 		return nil
 	})
 	return done

@@ -22,6 +22,7 @@ import (
 func openSpool(ctx context.Context, c *nodeConfig, newIdentity bool, log *slog.Logger) (*audit.Spool, error) {
 	o := c.spool
 	o.NewIdentity, o.Log = newIdentity, log
+	o.Panicked = func(p any) { vault.LogPanic(ctx, log, "audit spool", p) }
 	if c.ship == vault.ShipWrites {
 		o.Remark = audit.RemarkShipWrites
 	}
@@ -45,15 +46,15 @@ func trustLine(node audit.NodeID, key audit.Fingerprint) string {
 
 // ship has records shipped to the vault, and old ones deleted there. finish returns
 // when no more are.
-func (n *node) ship(ctx context.Context, background func(func() error)) (finish func()) {
+func (n *node) ship(ctx context.Context, b *background) (finish func()) {
 	stop, done := make(chan struct{}), make(chan struct{})
-	background(func() error {
+	b.run(func() error {
 		defer close(done)
-		n.vault.KeepShipping(ctx, n.spool, n.config.ship, stop)
+		n.vault.Steadily(ctx, "shipping audit records", func(ctx context.Context) { n.vault.KeepShipping(ctx, n.spool, n.config.ship, stop) })
 		return nil
 	})
 	if n.config.retention > 0 {
-		background(func() error { n.vault.KeepPruning(ctx, n.config.retention); return nil })
+		n.steadily(ctx, b, "deleting old audit records", func(ctx context.Context) { n.vault.KeepPruning(ctx, n.config.retention) })
 	}
 	return func() {
 		close(stop)
@@ -70,6 +71,8 @@ func (n *node) auditFault() string {
 	switch {
 	case errors.Is(st.Err, audit.ErrForked):
 		return "the vault has records of this node that the node has not (was it cloned or restored?): no secret is opened"
+	case errors.Is(st.Err, audit.ErrPanic):
+		return "an internal error has ended the audit (see the node's log): no secret is opened until the node is restarted"
 	case st.Err != nil:
 		return "records cannot be written: no secret is opened"
 	case st.Low:

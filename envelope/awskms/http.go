@@ -205,6 +205,7 @@ func (c *client) keep(key string, k *conn) {
 func (c *client) wait(key string, k *conn) {
 	var said [1]byte
 	erase.Do(func() {
+		defer func() { _ = recover() }() // it is closed then: what it said is nobody's answer
 		_, err := k.Read(said[:])
 		k.silent = errors.Is(err, os.ErrDeadlineExceeded)
 	})

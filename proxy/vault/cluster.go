@@ -69,10 +69,14 @@ func (v *Vault) pinError(err error) *Error {
 // [Vault.Health]. It logs once when the state changes.
 func (v *Vault) Watch(ctx context.Context) {
 	var others sync.WaitGroup
-	others.Go(func() { v.watchPrimary(ctx) })
-	others.Go(func() { v.watchStaleness(ctx) })
-	others.Go(func() { v.tellLocks(ctx) })
+	others.Go(func() { v.Steadily(ctx, "watching the primary", v.watchPrimary) })
+	others.Go(func() { v.Steadily(ctx, "watching the staleness", v.watchStaleness) })
+	others.Go(func() { v.Steadily(ctx, "telling of locks", v.tellLocks) })
 	defer others.Wait()
+	v.Steadily(ctx, "watching the server", v.watchServer)
+}
+
+func (v *Vault) watchServer(ctx context.Context) {
 	retry, last := watchRetryMin, "nothing yet"
 	for {
 		st, err := v.Status(ctx)

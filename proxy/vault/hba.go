@@ -104,11 +104,7 @@ func (v *Vault) HBA(ctx context.Context) (*hba.Rules, error) {
 		if k := v.rules.current(); k != nil {
 			return k.rules, nil
 		}
-		asked := v.asking.DoChan("pg_hba.conf", func() (any, error) {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loginTimeout) // others wait for it, too
-			defer cancel()
-			return nil, v.readRules(ctx)
-		})
+		asked := v.askShared(ctx, "pg_hba.conf", loginTimeout, func(ctx context.Context) (any, error) { return nil, v.readRules(ctx) })
 		select {
 		case answer := <-asked:
 			if answer.Err != nil {

@@ -21,6 +21,7 @@ type metrics struct {
 	rotations              *prometheus.CounterVec
 	ticks                  prometheus.Counter
 	shipFailures           *prometheus.CounterVec
+	panics                 prometheus.Counter
 	sealing                prometheus.Histogram
 }
 
@@ -41,6 +42,9 @@ func newMetrics() *metrics {
 	m.shipFailures = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "hyperion_vault", Name: "audit_ship_failures_total", Help: "Attempts to ship audit records that failed, by cause.",
 	}, []string{"cause"})
+	m.panics = prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: "hyperion_vault", Name: "background_errors_total", Help: "Internal errors of what goes on beside sessions and requests; it is begun again.",
+	})
 	m.opened = m.opens.WithLabelValues("ok")
 	m.sealing = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: "hyperion_vault", Name: "phase_seconds", Help: PhaseHelp, ConstLabels: prometheus.Labels{"phase": "seal"},
@@ -68,7 +72,7 @@ func (m *metrics) start() {
 	for _, outcome := range []string{"ok", "overtaken"} {
 		m.rotations.WithLabelValues(outcome)
 	}
-	for _, cause := range []string{shipConflict, shipForked, shipSpool} {
+	for _, cause := range []string{shipConflict, shipForked, shipSpool, shipInternal} {
 		m.shipFailures.WithLabelValues(cause)
 	}
 }
@@ -104,7 +108,7 @@ func (m *metrics) shipFailed(cause string) { m.shipFailures.WithLabelValues(caus
 
 // register adds the counters and what the sealer counts.
 func (m *metrics) register(r prometheus.Registerer, v *Vault) error {
-	all := []prometheus.Collector{m.opens, m.seals, m.verifies, m.rotations, m.ticks, m.lockouts, m.shipFailures, m.sealing}
+	all := []prometheus.Collector{m.opens, m.seals, m.verifies, m.rotations, m.ticks, m.lockouts, m.shipFailures, m.panics, m.sealing}
 	for name, state := range map[string]func(Rotation) int64{
 		"open":    func(r Rotation) int64 { return r.Open },
 		"failing": func(r Rotation) int64 { return r.Failing },

@@ -3,16 +3,22 @@
 package vault
 
 import (
+	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // TestRescue: a panic of one job is logged by its type and place, not by its text.
 func TestRescue(t *testing.T) {
 	var log strings.Builder
-	v := &Vault{log: slog.New(slog.NewTextHandler(&log, nil))}
+	v := &Vault{log: slog.New(slog.NewTextHandler(&log, nil)), metrics: newMetrics()}
 	failed := false
 	func() {
 		defer v.rescue(t.Context(), "test", func() { failed = true })
@@ -42,5 +48,53 @@ func TestOpeningPanics(t *testing.T) {
 	o.plains = nil // has no room for what is opened
 	if _, err := v.openRest(t.Context(), s, o, 0, make([]byte, 4)); KindOf(err) != KindInternal || !errors.Is(err, errPanic) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestSteadily: work goes on after a panic, later each time, until it returns or ctx
+// ends.
+func TestSteadily(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := &Vault{log: slog.New(slog.DiscardHandler), metrics: newMetrics()}
+		began := time.Now()
+		var at []time.Duration
+		v.Steadily(t.Context(), "test", func(context.Context) {
+			at = append(at, time.Since(began))
+			if len(at) < 4 {
+				panic("panic canary")
+			}
+		})
+		if want := []time.Duration{0, time.Second, 3 * time.Second, 7 * time.Second}; !slices.Equal(at, want) {
+			t.Errorf("begun at %v, want %v", at, want)
+		}
+		if got := testutil.ToFloat64(v.metrics.panics); got != 3 {
+			t.Errorf("%v panics counted, want 3", got)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		n := 0
+		v.Steadily(ctx, "test", func(context.Context) {
+			n++
+			panic("panic canary")
+		})
+		if ctx.Err() == nil || n < 12 || n > 20 {
+			t.Errorf("begun %d times, %v", n, ctx.Err())
+		}
+	})
+}
+
+// TestAskingPanics: who waits for an answer that a panic has prevented gets an error.
+func TestAskingPanics(t *testing.T) {
+	v := &Vault{log: slog.New(slog.DiscardHandler), metrics: newMetrics()}
+	answer := <-v.askShared(t.Context(), "test", time.Minute, func(context.Context) (any, error) { panic("panic canary") })
+	if !errors.Is(answer.Err, errPanic) {
+		t.Errorf("got %v", answer.Err)
+	}
+	v.witnesses = []*witness{nil, nil} // asking these panics
+	if got := v.claims(t.Context()); got != nil {
+		t.Errorf("got %v", got)
+	}
+	if got := testutil.ToFloat64(v.metrics.panics); got != 3 {
+		t.Errorf("%v panics counted, want 3", got)
 	}
 }

@@ -145,16 +145,14 @@ func (v *Vault) DoubtPrimary(p Primary) {
 	}
 }
 
-// askPrimary asks all servers. One asks for all who come meanwhile, and goes on if
-// its caller leaves.
+// askPrimary asks all servers.
 func (v *Vault) askPrimary(ctx context.Context) (Primary, error) {
-	answer := v.asking.DoChan("", func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), primaryTimeout)
-		defer cancel()
-		return v.findPrimary(ctx), nil
-	})
+	answer := v.askShared(ctx, "", primaryTimeout, func(ctx context.Context) (any, error) { return v.findPrimary(ctx), nil })
 	select {
 	case a := <-answer:
+		if a.Err != nil {
+			return Primary{}, a.Err
+		}
 		p := a.Val.(*primaryAnswer) //nolint:errcheck,forcetypeassert // as returned above
 		return p.primary, p.err
 	case <-ctx.Done():
@@ -165,7 +163,12 @@ func (v *Vault) askPrimary(ctx context.Context) (Primary, error) {
 // findPrimary asks all servers and keeps the answer. One call runs at a time.
 func (v *Vault) findPrimary(ctx context.Context) *primaryAnswer {
 	local := make(chan claim, 1)
-	go func() { local <- v.localClaim(ctx) }()
+	go func() {
+		var c claim
+		defer func() { local <- c }()
+		defer v.rescue(ctx, "asking servers", func() {})
+		c = v.localClaim(ctx)
+	}()
 	claims := v.claims(ctx)
 	mine := <-local
 	if mine.system != "" && mine.system != v.fence.system { // the first time, or it was made anew

@@ -65,11 +65,7 @@ func (v *Vault) askLocal(ctx context.Context, since time.Time) *replayed {
 }
 
 func (v *Vault) joinLocal(ctx context.Context) *replayed {
-	answer := v.asking.DoChan("replayed", func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hostTimeout)
-		defer cancel()
-		return v.askReplayed(ctx), nil
-	})
+	answer := v.askShared(ctx, "replayed", hostTimeout, func(ctx context.Context) (any, error) { return v.askReplayed(ctx), nil })
 	select {
 	case a := <-answer:
 		r, _ := a.Val.(*replayed) // nil: it did not answer

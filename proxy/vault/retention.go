@@ -14,6 +14,10 @@ const (
 	// pruneEvery is how often old records are deleted from the vault.
 	pruneEvery = time.Hour
 
+	// pruneFirst is how long after its start a node does: by then it knows who is
+	// primary.
+	pruneFirst = time.Minute
+
 	// pruneTimeout is for one transaction, of 100,000 rows. A write's is what ends it
 	// at the node; with the store's it would end at the same row each time.
 	pruneTimeout = writeTimeout
@@ -22,8 +26,12 @@ const (
 // KeepPruning deletes audit records from the vault that are older than is given, until
 // ctx ends. Each node does; the server has a bound of its own.
 func (v *Vault) KeepPruning(ctx context.Context, retention time.Duration) {
+	v.keepPruning(ctx, retention, pruneFirst, pruneEvery)
+}
+
+func (v *Vault) keepPruning(ctx context.Context, retention, first, every time.Duration) {
 	var told string
-	for wait := time.Minute; ; wait = pruneEvery { // first, it is found out who is primary
+	for wait := first; ; wait = every {
 		timer := time.NewTimer(jittered(wait))
 		select {
 		case <-timer.C:

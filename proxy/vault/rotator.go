@@ -55,11 +55,13 @@ func (v *Vault) KeepRotating(ctx context.Context, every time.Duration, stop <-ch
 	listening, end := context.WithCancel(ctx)
 	defer end()
 	listener.Go(func() {
-		v.listenForJobs(listening, func() {
-			select {
-			case wake <- struct{}{}:
-			default: // it will look anyway
-			}
+		v.Steadily(listening, "listening for rotations", func(ctx context.Context) {
+			v.listenForJobs(ctx, func() {
+				select {
+				case wake <- struct{}{}:
+				default: // it will look anyway
+				}
+			})
 		})
 	})
 	tick := time.NewTimer(0)
@@ -96,7 +98,8 @@ func jittered(d time.Duration) time.Duration {
 }
 
 // rotateDue does all that is due. The error is an *Error.
-func (v *Vault) rotateDue(ctx context.Context, tick bool, stop <-chan struct{}) error {
+func (v *Vault) rotateDue(ctx context.Context, tick bool, stop <-chan struct{}) (err error) {
+	defer v.rescue(ctx, "rotating", func() { err = v.sealerError(nil, "", errPanic) })
 	if _, err := v.ready(); err != nil {
 		return err
 	}

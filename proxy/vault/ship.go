@@ -48,7 +48,7 @@ func (v *Vault) KeepShipping(ctx context.Context, spool *audit.Spool, mode ShipM
 		return
 	}
 	s := newShipper(&shipLog{v}, spool, mode, v.log, v.metrics.shipFailed)
-	s.timeline, s.state = v.Timeline, &v.shipping
+	s.timeline, s.state, s.rescue = v.Timeline, &v.shipping, v.rescue
 	defer s.leave()
 	if at, err := (&shipLog{v}).here(ctx, s.node); err == nil { // else the primary is asked in any case
 		s.meet(ctx, at)
@@ -79,6 +79,7 @@ type shipper struct {
 	failed   func(cause string)
 	timeline func() uint32
 	state    *shipState
+	rescue   func(ctx context.Context, where string, then func())
 
 	cursor   *audit.Cursor  // nil: the vault is to be asked where it stands
 	at       audit.Position // what the cursor has brought to the vault
@@ -95,7 +96,7 @@ func newShipper(to auditLog, spool *audit.Spool, mode ShipMode, log *slog.Logger
 	node, _, _ := spool.Identity()
 	return &shipper{
 		to: to, spool: spool, node: node, mode: mode, log: log, failed: failed,
-		timeline: func() uint32 { return 0 }, state: new(shipState), noted: audit.Position{Seq: noGap},
+		timeline: func() uint32 { return 0 }, state: new(shipState), rescue: func(context.Context, string, func()) {}, noted: audit.Position{Seq: noGap},
 	}
 }
 
@@ -147,6 +148,10 @@ func (s *shipper) behind() bool { return s.spool.Status().Durable > s.at.Seq }
 
 // round ships a batch. more: there may be another one at once.
 func (s *shipper) round(ctx context.Context) (more bool, err error) {
+	defer s.rescue(ctx, "shipping audit records", func() {
+		s.leave()
+		err = errPanic
+	})
 	if s.cursor == nil || s.timeline() != s.on || time.Since(s.asked) >= shipConfirm {
 		if err := s.resume(ctx); err != nil {
 			s.leave()

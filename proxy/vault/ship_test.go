@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
 )
 
@@ -290,5 +292,30 @@ func TestWithheld(t *testing.T) {
 		if nothing != test.withheld || all == test.withheld || !c.at[0].Equal(r.At) || string(c.hash[0]) != string(r.Hash[:]) {
 			t.Errorf("%v %s %s: withheld %v, whole %v; want withheld %v", test.mode, test.action, test.outcome, nothing, all, test.withheld)
 		}
+	}
+}
+
+// TestShippingPanics: a panic is one more way to fail; what it kept from the vault
+// arrives later, once.
+func TestShippingPanics(t *testing.T) {
+	w := newShipWorld(t)
+	v := &Vault{log: w.shipper.log, metrics: newMetrics()}
+	w.rescue = v.rescue
+	for calls := range 3 {
+		w.read(3)
+		w.log.panicAt = w.log.calls + calls + 1
+		if err := w.ship(); shipCause(err) != shipInternal || !w.state.read(time.Now()).Alarm {
+			t.Errorf("call %d: got %v (%s), want %s and an alarm", calls, err, shipCause(err), shipInternal)
+		}
+		if err := w.ship(); err != nil || w.state.read(time.Now()).Alarm {
+			t.Errorf("call %d: then got %v", calls, err)
+		}
+		w.shipped(0)
+	}
+	if got := testutil.ToFloat64(v.metrics.panics); got != 3 {
+		t.Errorf("%v panics counted, want 3", got)
+	}
+	if said := w.said.String(); strings.Contains(said, "canary") || !strings.Contains(said, "(*memLog).next") {
+		t.Errorf("logged was\n%s", said)
 	}
 }

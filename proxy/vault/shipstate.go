@@ -21,6 +21,7 @@ const (
 	shipPrimary   = "primary"   // none takes writes
 	shipServer    = "server"    // that refused
 	shipMoved     = "moved"     // the vault does not stand where it was left: once is well
+	shipInternal  = "internal"  // a fault of this program
 )
 
 // shipCause is what an error of shipping is counted as; empty: none.
@@ -37,6 +38,8 @@ func shipCause(err error) string {
 		return shipSpool
 	case errors.Is(err, errOldExtension):
 		return shipExtension
+	case errors.Is(err, errPanic):
+		return shipInternal
 	case errors.Is(err, errElsewhere):
 		return shipMoved
 	case KindOf(err) == KindPrimary:
@@ -66,7 +69,11 @@ type shipState struct {
 func (s *shipState) read(now time.Time) Shipping {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := Shipping{Err: s.err, Alarm: s.cause == shipForked || s.cause == shipConflict || s.cause == shipSpool}
+	out := Shipping{Err: s.err}
+	switch s.cause {
+	case shipForked, shipConflict, shipSpool, shipInternal:
+		out.Alarm = true
+	}
 	if !s.since.IsZero() {
 		out.Waited = now.Sub(s.since)
 	}

@@ -22,12 +22,15 @@ type memLog struct {
 	fail    []error // of the next calls; nil: it works
 	lose    bool    // the next append is answered, and lost
 	calls   int
+	panicAt int // this call does; 0: none
 }
 
 func newMemLog() *memLog { return &memLog{rows: map[uint64]audit.Row{}, planted: map[uint64]bool{}} }
 
 func (m *memLog) next() error {
-	m.calls++
+	if m.calls++; m.calls == m.panicAt {
+		panic("panic canary")
+	}
 	if len(m.fail) == 0 {
 		return nil
 	}

@@ -195,13 +195,9 @@ func (v *Vault) watchStaleness(ctx context.Context) {
 	}
 }
 
-// askWritten takes a sample. One asks for all who come meanwhile.
+// askWritten takes a sample.
 func (v *Vault) askWritten(ctx context.Context) {
-	done := v.asking.DoChan("written", func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), primaryTimeout)
-		defer cancel()
-		return nil, v.takeSample(ctx)
-	})
+	done := v.askShared(ctx, "written", primaryTimeout, func(ctx context.Context) (any, error) { return nil, v.takeSample(ctx) })
 	select {
 	case <-done: // what it finds is kept
 	case <-ctx.Done():

@@ -36,7 +36,12 @@ func (v *Vault) claims(ctx context.Context) []claim {
 	defer cancel()
 	answers := make(chan *claim, len(v.witnesses))
 	for _, w := range v.witnesses {
-		go func() { answers <- v.ask(ctx, w) }()
+		go func() {
+			var c *claim
+			defer func() { answers <- c }()
+			defer v.rescue(ctx, "asking servers", func() {})
+			c = v.ask(ctx, w)
+		}()
 	}
 	var got []claim
 	for range v.witnesses {

@@ -17,6 +17,7 @@ func (s *Spool) die(p any) {
 	if !s.died {
 		s.died = true
 		close(s.dead)
+		s.o.Log.Error("the audit spool is of no use until a restart: nothing is opened")
 	}
 	s.o.Panicked(p)
 }
