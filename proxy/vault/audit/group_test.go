@@ -3,11 +3,13 @@
 package audit
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // Records that are appended at the same time are one write, and share what becomes of
@@ -75,4 +77,47 @@ func TestGroup(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestGivenUp: a record whose append was given up while its group waited is in the chain
+// once, as soon as any other, and what is appended behind it follows.
+func TestGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := Open(testRoot, Options{sys: newMemSystem()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, err := s.enter(t.Context(), []Record{read("given up")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := s.Status().Durable
+		s.turn <- struct{}{} // somebody else writes for longer than its caller waits
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, _, err := s.written(ctx, g); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, want the end of its time", err)
+		}
+		<-s.turn
+		<-time.After(50 * time.Millisecond)
+		if got := s.Status().Durable; got != last+1 {
+			t.Errorf("record %d is durable 50 ms later, want %d", got, last+1)
+		}
+		mustAppend(t, s, read("behind"))
+		if err := settle(s); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, r := range rowsOf(t, s) {
+			if r.Face == FaceSQL {
+				got = append(got, r.Secret)
+			}
+		}
+		if want := []string{"given up", "behind"}; !slices.Equal(got, want) {
+			t.Errorf("records of %q, want %q", got, want)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -221,6 +221,7 @@ func (s *Spool) enter(ctx context.Context, records []Record) (g *group, err erro
 // be waited for.
 func (s *Spool) written(ctx context.Context, g *group) (r *round, wait bool, err error) {
 	if err := s.await(ctx); err != nil {
+		poke(s.kick) // it is in the chain already: the next sync writes it, if nobody else does
 		return nil, false, err
 	}
 	defer s.give(&err)
