@@ -113,6 +113,32 @@ func TestDid(t *testing.T) {
 	cluster.Exec(t, super(t), "DELETE FROM vault.admin_tokens WHERE name = 'did token'")
 }
 
+// TestDidRole: the server tells a node in which role it is asked, if that is another one
+// than before, in front of everything else.
+func TestDidRole(t *testing.T) {
+	clerk, chief := shared.AddUser(t, "roleclerk", "did/*", "read"), shared.AddUser(t, "chief", "did/*", "read")
+	cluster.Exec(t, super(t), "GRANT "+chief+" TO "+clerk)
+	conn, nobody := dial(t, shared.DirectDSN(0, clerk)+asNode), dial(t, shared.DirectDSN(0, clerk))
+	const read, missing = "SELECT vault.read_secret('did/none', missing_ok => true)", "S(read_failed_missing_0_0_did/none) C(SELECT_1)"
+	for _, c := range []struct{ sql, want string }{
+		{read, missing},
+		{"SET ROLE " + chief, "C(SET)"},
+		{read, "S(hyperion_vault.role=" + chief + ") " + missing},
+		{read, missing},
+		{"SELECT * FROM vault.list_secrets('x')", "S(list_ok_-_0_0_x) C(SELECT_0)"},
+		{"RESET ROLE; " + read, "C(RESET) S(hyperion_vault.role=" + clerk + ") " + missing},
+		{"BEGIN; SET LOCAL ROLE " + chief + "; " + read + "; ROLLBACK", "C(BEGIN) C(SET) S(hyperion_vault.role=" + chief + ") " + missing + " C(ROLLBACK)"},
+		{"SELECT vault.list_secrets('x')", "S(hyperion_vault.role=" + clerk + ") S(list_ok_-_0_0_x) C(SELECT_0)"},
+	} {
+		if got := did(t, conn, c.sql); got != c.want+" Z(I)" {
+			t.Errorf("%s\ngot  %s\nwant %s Z(I)", c.sql, got, c.want)
+		}
+	}
+	if got := did(t, nobody, "SET ROLE "+chief+"; "+read); got != "C(SET) C(SELECT_1) Z(I)" {
+		t.Errorf("without a node: got %s", got)
+	}
+}
+
 // TestDidNumber: it is the row's.
 func TestDidNumber(t *testing.T) {
 	clerk := shared.AddUser(t, "clerk2")

@@ -143,6 +143,10 @@ func (ss *session) meanwhile(r *reported) func(typ byte, body []byte) {
 		ss.mu.Lock()
 		defer ss.mu.Unlock()
 		switch {
+		case typ == wire.ParameterStatus && isRole(body): // of the connection that is asked
+			r.note(body)
+			ss.inRole()
+			return
 		case typ == wire.ParameterStatus && isReport(body):
 			ss.report(body)
 			return

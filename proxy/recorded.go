@@ -4,6 +4,7 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -65,7 +66,7 @@ func (ss *session) about(fn rewrite.Func, name string) {
 
 // inRole notes in whose name the session runs now, as the server has told. mu is held.
 func (ss *session) inRole() {
-	if role := ss.session; role != "" && role != ss.who(0).Role {
+	if role := cmp.Or(ss.reported.role, ss.session); role != "" && role != ss.who(0).Role {
 		ss.role.Store(&role)
 	}
 }
@@ -145,15 +146,26 @@ func (ss *session) auditReady(plan *rewrite.Plan) *sqlError {
 	return nil
 }
 
-var reportName = []byte(vault.ReportName + "\x00")
+var (
+	reportName = []byte(vault.ReportName + "\x00")
+	roleName   = []byte(vault.RoleName + "\x00")
+)
 
 // isReport reports whether a ParameterStatus is for the node alone: what a function of
-// the vault has done or refused. Nothing that a client or its SQL can do makes one.
-func isReport(body []byte) bool { return bytes.HasPrefix(body, reportName) }
+// the vault has done or refused, or in which role. Nothing that a client or its SQL can
+// do makes one.
+func isReport(body []byte) bool { return bytes.HasPrefix(body, reportName) || isRole(body) }
+
+func isRole(body []byte) bool { return bytes.HasPrefix(body, roleName) }
 
 // report notes one. What cannot be read ends the session, as what cannot be recorded
 // does. mu is held.
 func (ss *session) report(body []byte) {
+	if isRole(body) {
+		ss.reported.note(body)
+		ss.inRole()
+		return
+	}
 	e := ss.queue.front()
 	a := ss.who(statementOf(e))
 	r, ok := a.ReadReport(string(bytes.TrimSuffix(body[len(reportName):], []byte{0})), e != nil && ss.direct(e))

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -220,6 +221,37 @@ func TestRecordsNameTheSessionRole(t *testing.T) {
 		}
 	}
 	if want := []string{"ann", "ann", "bob", "bob"}; !slices.Equal(roles, want) {
+		t.Errorf("recorded %q, want %q", roles, want)
+	}
+}
+
+// After SET ROLE it names that role, of which the extension tells the node, and nobody
+// else.
+func TestRecordsNameTheRole(t *testing.T) {
+	sink, client, server := recordingSession(t)
+	for _, told := range [][]byte{
+		nil,
+		wire.AppendMessage(nil, wire.ParameterStatus, []byte(vault.RoleName+"\x00readers\x00")),
+		wire.AppendMessage(nil, wire.ParameterStatus, []byte("session_authorization\x00bob\x00")), // it tells again if that is another one
+		wire.AppendMessage(nil, wire.ParameterStatus, []byte(vault.RoleName+"\x00bob\x00")),
+	} {
+		write(t, client, wire.AppendQuery(nil, "select f()"))
+		received(t, server)
+		write(t, server, told, reportMessage("delete ok - 1 5 a"), testComplete, testReady)
+		types, _ := answered(t, client)
+		if strings.Contains(types, "S") != strings.HasPrefix(string(told[min(5, len(told)):]), "session") {
+			t.Errorf("told %q: the client got %s", told, types)
+		}
+	}
+	sink.mu.Lock()
+	defer sink.mu.Unlock()
+	var roles []string
+	for _, b := range sink.buffers {
+		for i := range b {
+			roles = append(roles, b[i].SessionRole)
+		}
+	}
+	if want := []string{"", "readers", "readers", "bob"}; !slices.Equal(roles, want) {
 		t.Errorf("recorded %q, want %q", roles, want)
 	}
 }

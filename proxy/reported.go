@@ -2,7 +2,11 @@
 
 package proxy
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
+)
 
 // reported is what the server tells of its settings by itself.
 type reported struct {
@@ -12,6 +16,7 @@ type reported struct {
 	readOnly   bool   // default_transaction_read_only
 	superuser  bool   // is_superuser
 	session    string // session_authorization
+	role       string // as the extension tells: after SET ROLE another one; empty: it never has
 }
 
 // note takes a ParameterStatus.
@@ -34,5 +39,7 @@ func (r *reported) note(body []byte) {
 		r.superuser = value == "on"
 	case "session_authorization":
 		r.session = value
+	case vault.RoleName:
+		r.role = value
 	}
 }

@@ -259,6 +259,7 @@ vault_allowed(uint32 action, const char *name)
 	int			lo = 0;
 	int			hi;
 
+	vault_tell_role();
 	if (superuser_arg(user))
 		return true;
 	if (list_generation != vault_watch_generation())

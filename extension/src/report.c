@@ -18,11 +18,13 @@
 #include "access/xact.h"
 #include "libpq/libpq.h"
 #include "libpq/pqformat.h"
+#include "miscadmin.h"
 #include "tcop/pquery.h"
 #include "tcop/tcopprot.h"
 #include "utils/portal.h"
 
 #define DID "hyperion_vault.did"
+#define ROLE "hyperion_vault.role"
 
 /*
  * Of what was denied, and of what is missing: whoever asks in a loop is heard, but
@@ -40,21 +42,56 @@ typedef struct Budget
 /* A change was reported in this transaction. */
 static bool told = false;
 
+/* Is there a node that listens? */
+static bool
+is_told(void)
+{
+	return vault_node_session && whereToSendOutput == DestRemote && !IsParallelWorker();
+}
+
+static void
+tell(const char *name, int namelen, const char *what)
+{
+	StringInfoData buf;
+
+	pq_beginmessage(&buf, 'S');
+	pq_sendbytes(&buf, name, namelen);
+	pq_sendbytes(&buf, what, strlen(what) + 1);
+	pq_endmessage(&buf);
+}
+
+/*
+ * The role that SET ROLE has chosen, in front of what is done in it: the server
+ * tells of no change of that by itself. At first it is who has logged in.
+ */
+void
+vault_tell_role(void)
+{
+	static Oid	last = InvalidOid;
+	Oid			role = GetOuterUserId();
+	char	   *name;
+
+	if (!OidIsValid(last))
+		last = GetAuthenticatedUserId();
+	if (role == last || !is_told() || (name = GetUserNameFromId(role, true)) == NULL)
+		return;
+	tell(ROLE, sizeof(ROLE), name);
+	last = role;
+	pfree(name);
+}
+
 /* "ACTION OUTCOME REASON VERSION CHANGE SUBJECT", the subject to the end. */
 static void
 report(const char *action, const char *outcome, const char *reason, int32 version, int64 change,
 	   const char *subject)
 {
-	StringInfoData buf;
 	char	   *did;
 
-	if (!vault_node_session || whereToSendOutput != DestRemote || IsParallelWorker())
+	if (!is_told())
 		return;
+	vault_tell_role();
 	did = psprintf("%s %s %s %d " INT64_FORMAT " %s", action, outcome, reason, version, change, subject);
-	pq_beginmessage(&buf, 'S');
-	pq_sendbytes(&buf, DID, sizeof(DID));
-	pq_sendbytes(&buf, did, strlen(did) + 1);
-	pq_endmessage(&buf);
+	tell(DID, sizeof(DID), did);
 	pfree(did);
 }
 

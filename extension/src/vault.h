@@ -280,6 +280,7 @@ extern int64 vault_reserve_change(void);
 extern void vault_log_change(const VaultChange *change);
 
 /* ---- report.c ---- */
+extern void vault_tell_role(void);
 extern void vault_report_change(const char *action, int32 version, int64 change,
 								const char *subject);
 extern void vault_report_done(const char *action, const char *subject);

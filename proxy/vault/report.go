@@ -14,6 +14,10 @@ import (
 // ParameterStatus, what a function of the vault has done or refused (docs/AUDIT.md).
 const ReportName = "hyperion_vault.did"
 
+// RoleName is under which name it tells the node in which role the session runs: before
+// anything is done or read, whenever SET ROLE has chosen another one.
+const RoleName = "hyperion_vault.role"
+
 // ReadReport makes a record of what the extension has told: ACTION OUTCOME REASON
 // VERSION CHANGE SUBJECT, with - for no reason. false: that is no report.
 func (a Actor) ReadReport(text string, direct bool) (r Record, ok bool) {
