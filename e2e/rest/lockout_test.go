@@ -21,6 +21,7 @@ import (
 // who asks.
 var fronted = map[string]string{
 	"VAULT_TRUST_PROXY": "127.0.0.1", "VAULT_ALLOWED_IPS": "198.51.100.0/24, 2001:db8::/32", "VAULT_AUTH_MAX_FAILURES": "3", "VAULT_AUTH_LOCKOUT_SECS": "900",
+	"VAULT_AUDIT_LOGINS": "failed",
 }
 
 // wantFrom is wantAt for who asks from an address, as the proxy says.
@@ -69,6 +70,11 @@ func TestLockout(t *testing.T) {
 	if n := cluster.Text(t, super, "SELECT count(*)::text FROM vault.auth_lockouts WHERE client_ip <<= ANY ('{198.51.100.0/29, 198.51.100.8, 2001:db8::/32}'::inet[])"); n != "2" {
 		t.Errorf("%s rows for two locks", n)
 	}
+	// The audit has each of them: three that were wrong, then what was locked, at both nodes.
+	cluster.Eventually(t, "the records of those log-ins", func() bool {
+		return cluster.Text(t, super, `SELECT coalesce(string_agg(outcome || ' ' || n, ', ' ORDER BY outcome), '') FROM (SELECT outcome, count(*) AS n FROM vault.audit_log
+			WHERE action = 'login' AND face = 'rest' AND client_ip = '198.51.100.7' AND actor IS NULL GROUP BY outcome) x`) == "denied 3, locked_out 4"
+	})
 }
 
 // TestLockoutAtOnce: hundreds at once from one address are locked after as many as
