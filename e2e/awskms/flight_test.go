@@ -18,20 +18,6 @@ import (
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 )
 
-// TestCalls: what a node sends to the KMS is as the AWS API model has it, and
-// holds no value.
-func TestCalls(t *testing.T) {
-	conn := shared.Connect(t, shared.DSN(0, shared.User))
-	before.count()
-	put(t, conn, "calls/one")
-	flush(t)
-	read(t, conn, "calls/one")
-	seen := wireShapes(t)
-	if seen["GenerateDataKey calls/one"] == 0 || seen["Decrypt calls/one"] == 0 {
-		t.Errorf("calls seen: %v", seen)
-	}
-}
-
 // TestOneFlight: many who read one secret at once make one call, and one who
 // leaves, be it the first, disturbs nobody.
 func TestOneFlight(t *testing.T) {

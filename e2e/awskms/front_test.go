@@ -31,8 +31,16 @@ type front struct {
 	calls    map[string]int
 	open     int // calls that a fault keeps
 	most     int
-	bodies   []string
+	sent     []call
+	answered []call   // with the answer's body
 	keys     [][]byte // data keys that were answered
+}
+
+// A call is one of the node's to the KMS.
+type call struct {
+	operation, method, path string
+	header                  http.Header
+	body                    []byte
 }
 
 // A fault answers a call. next hands it on.
@@ -40,7 +48,7 @@ type fault func(w http.ResponseWriter, r *http.Request, released <-chan struct{}
 
 func newFront(target string) (*front, error) {
 	f := &front{proxy: httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: target}), calls: map[string]int{}, released: make(chan struct{})}
-	f.proxy.ModifyResponse = f.answered
+	f.proxy.ModifyResponse = f.keep
 	f.proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }
 	return f, f.listen("127.0.0.1:0")
 }
@@ -65,7 +73,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
 	f.mu.Lock()
 	f.calls[operation]++
-	f.bodies = append(f.bodies, string(body))
+	f.sent = append(f.sent, call{operation, r.Method, r.URL.RequestURI(), r.Header.Clone(), body})
 	f.open++
 	f.most = max(f.most, f.open)
 	do, released := f.fault, f.released
@@ -85,18 +93,22 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	do(w, r, released, next)
 }
 
-// answered keeps the data key of an answer.
-func (f *front) answered(r *http.Response) error {
+// keep keeps an answer, and its data key.
+func (f *front) keep(r *http.Response) error {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return err
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	var answer struct{ Plaintext []byte }
+	_, operation, _ := strings.Cut(r.Request.Header.Get("X-Amz-Target"), ".")
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r.StatusCode == http.StatusOK {
+		f.answered = append(f.answered, call{operation: operation, body: body})
+	}
 	if json.Unmarshal(body, &answer) == nil && len(answer.Plaintext) > 0 {
-		f.mu.Lock()
 		f.keys = append(f.keys, answer.Plaintext)
-		f.mu.Unlock()
 	}
 	return nil
 }
@@ -124,7 +136,7 @@ func (f *front) count() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	clear(f.calls)
-	f.most, f.bodies, f.keys = f.open, nil, nil
+	f.most, f.sent, f.answered, f.keys = f.open, nil, nil, nil
 }
 
 func (f *front) counted(operation string) (calls, most int) {
@@ -147,6 +159,20 @@ func refused(status int, code, message string) fault {
 		w.Header().Set("X-Amzn-Requestid", "6f1e-test")
 		w.WriteHeader(status)
 		_ = json.NewEncoder(w).Encode(map[string]string{"__type": code, "message": message}) // the node may have gone
+	}
+}
+
+// once lets only the first call suffer.
+func once(do fault) fault {
+	var first sync.Once
+	return func(w http.ResponseWriter, r *http.Request, released <-chan struct{}, next http.Handler) {
+		suffers := false
+		first.Do(func() { suffers = true })
+		if !suffers {
+			next.ServeHTTP(w, r)
+			return
+		}
+		do(w, r, released, next)
 	}
 }
 

@@ -37,9 +37,9 @@ func TestKeys(t *testing.T) {
 	}
 	before.mu.Lock()
 	defer before.mu.Unlock()
-	for _, body := range before.bodies {
-		if strings.Contains(body, "keys/new") {
-			t.Errorf("the KMS was asked: %s", body)
+	for _, c := range before.sent {
+		if strings.Contains(string(c.body), "keys/new") {
+			t.Errorf("the KMS was asked: %s", c.body)
 		}
 	}
 }
