@@ -6,6 +6,7 @@
 package api
 
 import (
+	"cmp"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -37,7 +38,12 @@ type Config struct {
 	Hosts      []string         // names by which clients may call this node, beside addresses and localhost
 	TrustProxy *vault.AllowList // whose X-Forwarded-For is believed; nil: nobody's
 	Draining   func() bool      // the node ends: nothing new is begun; nil: never
-	Log        *slog.Logger     // nil: nothing is logged
+
+	// MaxConnections bounds requests that are served at once, and, with a few more,
+	// connections of Listen. 0: 1,000.
+	MaxConnections int
+
+	Log *slog.Logger // nil: nothing is logged
 }
 
 // Handler serves everything that the description has. Safe for concurrent use. Make it
@@ -47,6 +53,7 @@ type Handler struct {
 	log      *slog.Logger
 	front    atomic.Pointer[front]
 	draining func() bool
+	crowd    *crowd
 	bodies   *slots
 	many     *slots
 	public   sync.Once // warned that everybody may read everything
@@ -100,7 +107,9 @@ func (h *Handler) SetFront(hosts []string, trustProxy *vault.AllowList) {
 // New returns the handler of everything under /v1, and of the description; any other
 // path is 404.
 func New(c Config) *Handler {
-	h := &Handler{vault: c.Vault, log: c.Log, draining: c.Draining, bodies: newSlots(maxBodies, maxShare), many: newSlots(maxMany, shareMany)}
+	h := &Handler{
+		vault: c.Vault, log: c.Log, draining: c.Draining, crowd: newCrowd(), bodies: newSlots(maxBodies, maxShare), many: newSlots(maxMany, shareMany),
+	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}
@@ -108,6 +117,7 @@ func New(c Config) *Handler {
 		h.draining = func() bool { return false }
 	}
 	h.SetFront(c.Hosts, c.TrustProxy)
+	h.SetMaxConnections(cmp.Or(c.MaxConnections, 1000))
 	router := h.router()
 	h.served = h.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		serve, params, _ := router.Lookup(http.MethodGet, r.URL.Path) // cleans nothing: a name is what was sent

@@ -12,27 +12,17 @@ import (
 	"net/http"
 
 	"github.com/hyperiondb/hyperion-vault/envelope/erase"
+	"github.com/hyperiondb/hyperion-vault/proxy/lobby"
 )
 
-// Listen returns a listener whose connections leave no value in the buffers of the
-// HTTP server that reads and writes them. That server takes them for plain ones, so
-// that it speaks HTTP/1.1 whatever is below.
-func Listen(l net.Listener) net.Listener { return listener{l} }
-
-type listener struct{ net.Listener }
-
-func (l listener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return &conn{Conn: c}, nil
-}
-
 // conn is used by one goroutine of the HTTP server at a time, but for reads of one
-// byte, by which that notices that a client leaves.
+// byte, by which that notices that a client leaves. It leaves no value in the server's
+// buffers.
 type conn struct {
 	net.Conn
+	crowd  *crowd
+	guest  *lobby.Guest
+	served bool   // a request is
 	buffer []byte // the server's, for what it reads
 	whole  bool   // the request's body was read to its end
 	held   bool   // what is written waits for a value
@@ -64,6 +54,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	if len(p) <= serverBuffer { // else it is a body's, and its reader erases it
 		erase.Zero(p)
+	}
+	if len(p) > 1 {
+		defer c.keepWaiting()()
 	}
 	n, err := c.Conn.Read(p)
 	if timeout, ok := err.(net.Error); err != nil && !(ok && timeout.Timeout()) { //nolint:errorlint // as net/http does: one ends the wait behind each request
@@ -116,6 +109,7 @@ func (c *conn) Write(p []byte) (int, error) {
 		c.head = append(c.head, p...)
 		return len(p), nil
 	}
+	defer c.keepWaiting()()
 	return c.Conn.Write(p)
 }
 
@@ -128,6 +122,7 @@ func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 	if !ok {
 		return io.Copy(struct{ io.Writer }{c}, r)
 	}
+	defer c.keepWaiting()()
 	head := c.release()
 	if len(value.text) <= cap(head)-len(head) {
 		whole := append(head, value.text...)
@@ -173,6 +168,7 @@ func (c *conn) release() []byte {
 
 // CloseWrite lets a client read an answer to the end of what it has not sent yet.
 func (c *conn) CloseWrite() error {
+	c.guest.Waits() // the HTTP server does for a moment yet
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}

@@ -97,7 +97,7 @@ func TestRefusedBody(t *testing.T) {
 		r.Body = ended{r.Body, &whole}
 		h.ServeHTTP(w, r)
 	}))
-	s.Listener, s.Config.ConnContext = Listen(s.Listener), ConnContext
+	s.Listener, s.Config.ConnContext = h.Listen(s.Listener), ConnContext
 	s.Start()
 	defer s.Close()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, s.URL+"/nowhere", strings.NewReader(strings.Repeat("hunter2 ", 20_000)))
@@ -122,7 +122,7 @@ func TestRefusedBody(t *testing.T) {
 func TestPanicIsNoAnswer(t *testing.T) {
 	h := New(Config{Draining: func() bool { panic("panic canary") }})
 	s := httptest.NewUnstartedServer(h)
-	s.Listener, s.Config.ConnContext = Listen(s.Listener), ConnContext
+	s.Listener, s.Config.ConnContext = h.Listen(s.Listener), ConnContext
 	s.Start()
 	defer s.Close()
 	for _, last := range []bool{false, true} {

@@ -77,6 +77,9 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request, next http.Handle
 	case h.draining():
 		header.Set("Connection", "close") // the next one goes to another node
 		writeError(w, http.StatusServiceUnavailable, vault.KindNotReady.String(), "this node is shutting down. Connect to another node.")
+	case h.crowd.full():
+		h.turnAway(r.RemoteAddr)
+		writeError(w, http.StatusServiceUnavailable, vault.KindBusy.String(), "this node is serving as many requests as it may; try again in a moment")
 	default:
 		next.ServeHTTP(w, r)
 	}

@@ -46,17 +46,17 @@ func (ss *session) payAndAuthenticate(ctx context.Context, nc net.Conn) error {
 		return errTooManyFailures
 	}
 	if p.wait > 0 {
-		ss.guest.waits() // it may be the one to go
+		ss.guest.Waits() // it may be the one to go
 		select {
 		case <-time.After(p.wait):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if !ss.guest.inside() {
+		if !ss.guest.Inside() {
 			p.giveBack()
 			return errEnded
 		}
-		ss.guest.served()
+		ss.guest.Served()
 	}
 	verifier, doomed, err := ss.verifier(ctx)
 	if err != nil {
@@ -175,8 +175,8 @@ func (ss *session) sendAuth(body []byte) error {
 
 // readSASL reads one password message, bounded as PostgreSQL bounds it.
 func (ss *session) readSASL() ([]byte, error) {
-	ss.guest.waits()
-	defer ss.guest.served()
+	ss.guest.Waits()
+	defer ss.guest.Served()
 	for {
 		typ, size, ok, err := ss.cr.Header(0)
 		switch {

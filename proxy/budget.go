@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/lobby"
 )
 
 // A budget bounds how often each client address may fail at something. A try is
@@ -75,7 +77,7 @@ type payment struct {
 func (b *budget) pay(addr netip.Addr, rate float64, now time.Time) payment {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	p := payment{from: b, of: b.bucket(limitKey(addr), rate, now)}
+	p := payment{from: b, of: b.bucket(lobby.Key(addr), rate, now)}
 	p.wait = p.of.take(rate, now)
 	if b.strangersRate > 0 && now.Sub(p.of.good) > goodFor {
 		p.all = &b.strangers

@@ -10,6 +10,9 @@ import (
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 )
 
+// LimitedHelp is the help of a counter that the REST face has too.
+const LimitedHelp = "Clients turned away by a limit of the node's."
+
 // metrics are the proxy's counters. No label holds a name of a secret, role or
 // database.
 type metrics struct {
@@ -19,9 +22,9 @@ type metrics struct {
 	logins      *prometheus.CounterVec // by outcome
 	calls       *prometheus.CounterVec // vault calls by kind and outcome
 	cancels     prometheus.Counter
-	limited     *prometheus.CounterVec // by limit
-	moves       *prometheus.CounterVec // of sessions between servers, by where to and outcome
-	parse, lock prometheus.Histogram   // phases of calls
+	limited     map[string]prometheus.Counter // by limit; REST has one more
+	moves       *prometheus.CounterVec        // of sessions between servers, by where to and outcome
+	parse, lock prometheus.Histogram          // phases of calls
 }
 
 func newMetrics() *metrics {
@@ -41,7 +44,7 @@ func newMetrics() *metrics {
 		logins:      prometheus.NewCounterVec(prometheus.CounterOpts(opts("logins_total", "Log-ins by outcome.")), []string{"outcome"}),
 		calls:       prometheus.NewCounterVec(prometheus.CounterOpts(opts("calls_total", "Vault calls of clients by kind and outcome.")), []string{"call", "outcome"}),
 		cancels:     prometheus.NewCounter(prometheus.CounterOpts(opts("cancels_total", "Cancel requests that named a living session."))),
-		limited:     prometheus.NewCounterVec(prometheus.CounterOpts(opts("limited_total", "Clients turned away by a limit of the node's.")), []string{"limit"}),
+		limited:     map[string]prometheus.Counter{},
 		moves:       prometheus.NewCounterVec(prometheus.CounterOpts(opts("moves_total", "Moves of sessions to the primary and back, by outcome.")), []string{"to", "outcome"}),
 		parse:       phase("parse", prometheus.ExponentialBuckets(1e-6, 4, 10)),
 		lock:        phase("lock", prometheus.ExponentialBuckets(1e-4, 4, 10)),
@@ -57,7 +60,9 @@ func (m *metrics) start() {
 		m.logins.WithLabelValues(outcome)
 	}
 	for _, limit := range []string{"pending", "cancel", "login"} {
-		m.limited.WithLabelValues(limit)
+		m.limited[limit] = prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: "hyperion_vault", Name: "limited_total", Help: LimitedHelp, ConstLabels: prometheus.Labels{"limit": limit},
+		})
 	}
 	for _, to := range []string{"primary", "standby"} {
 		for _, outcome := range []string{"ok", "refused", "broken"} {
@@ -72,9 +77,12 @@ func (m *metrics) register(r prometheus.Registerer, s *Server) error {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "hyperion_vault", Name: name, Help: help}, value)
 	}
 	var errs []error
+	for _, c := range m.limited {
+		errs = append(errs, r.Register(c))
+	}
 	for _, c := range []prometheus.Collector{
-		m.connections, m.sessions, m.panics, m.logins, m.calls, m.cancels, m.limited, m.moves, m.parse, m.lock,
-		gauge("pending_connections", "Connections that have not logged in yet.", func() float64 { return float64(s.lobby.len()) }),
+		m.connections, m.sessions, m.panics, m.logins, m.calls, m.cancels, m.moves, m.parse, m.lock,
+		gauge("pending_connections", "Connections that have not logged in yet.", func() float64 { return float64(s.lobby.Len()) }),
 		gauge("held_bytes", "Memory for unfinished messages beyond the buffers.", func() float64 { return float64(s.held.Used()) }),
 	} {
 		errs = append(errs, r.Register(c))

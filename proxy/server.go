@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 
+	"github.com/hyperiondb/hyperion-vault/proxy/lobby"
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 	"github.com/hyperiondb/hyperion-vault/rewrite"
@@ -102,7 +103,7 @@ type Server struct {
 	limit    atomic.Pointer[Limits]
 	retuned  chan struct{} // the limits were replaced
 	held     wire.Budget   // what all sessions hold of unfinished messages
-	lobby    *lobby        // connections before log-in
+	lobby    *lobby.Lobby  // connections before log-in
 	logins   *budget       // log-ins that fail
 	misses   *budget       // cancel requests with a wrong key
 	grumble  rate.Sometimes
@@ -160,7 +161,7 @@ func newServer(ctx context.Context, cancel context.CancelFunc, cfg Config, m *me
 	s := &Server{
 		cfg: cfg, metrics: m, ctx: ctx, cancel: cancel,
 		retuned: make(chan struct{}, 1),
-		lobby:   newLobby(), logins: newBudget(strangersPerSecond), misses: newBudget(0),
+		lobby:   lobby.New(), logins: newBudget(strangersPerSecond), misses: newBudget(0),
 		grumble:   rate.Sometimes{First: 1, Interval: 10 * time.Second},
 		lament:    rate.Sometimes{First: 1, Interval: 10 * time.Second},
 		listeners: map[net.Listener]struct{}{},
@@ -240,10 +241,10 @@ func (s *Server) start(nc net.Conn) {
 		return
 	}
 	if evicted != nil {
-		s.turnAway("pending", evicted.addr)
+		s.turnAway("pending", evicted.Addr())
 	}
 	if !ok {
-		s.turnAway("pending", limitKey(peerAddr(nc)))
+		s.turnAway("pending", lobby.Key(lobby.Peer(nc)))
 		s.refuse(nc, fatalError(stateTooMany, "sorry, too many clients already", "Too many log-ins are under way: try again."))
 		nc.Close() //nolint:errcheck // the client may have closed it
 		return
@@ -263,14 +264,14 @@ func (s *Server) start(nc net.Conn) {
 }
 
 // receive takes a place for a client in the lobby.
-func (s *Server) receive(nc net.Conn) (g, evicted *guest, ok, draining bool) {
+func (s *Server) receive(nc net.Conn) (g, evicted *lobby.Guest, ok, draining bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.draining {
 		return nil, nil, false, true
 	}
 	l := s.limits()
-	g, evicted, ok = s.lobby.enter(nc, l.MaxPending, l.MaxAddressPending, time.Now())
+	g, evicted, ok = s.lobby.Enter(nc, l.MaxPending, l.MaxAddressPending, time.Now())
 	if ok {
 		s.wg.Add(1)
 	}
@@ -290,16 +291,16 @@ func (s *Server) run(ss *session) {
 }
 
 // finished lets go of a client.
-func (s *Server) finished(nc net.Conn, g *guest) {
+func (s *Server) finished(nc net.Conn, g *lobby.Guest) {
 	nc.Close() //nolint:errcheck // the client may have closed it
-	g.leave()
+	g.Leave()
 	s.wg.Done()
 }
 
 // turnAway counts who was refused for a limit of the node's, and says so in the
 // log from time to time: a flood must not fill the disk.
 func (s *Server) turnAway(limit string, addr netip.Addr) {
-	s.metrics.limited.WithLabelValues(limit).Inc()
+	s.metrics.limited[limit].Inc()
 	s.grumble.Do(func() {
 		s.cfg.Log.Warn("clients are turned away: a limit is reached", "limit", limit, "client", addrText(addr))
 	})
@@ -349,7 +350,7 @@ func (s *Server) register(ss *session) error {
 			break
 		}
 	}
-	ss.guest.leave()
+	ss.guest.Leave()
 	ss.guest = nil
 	s.sessions[ss.key] = ss
 	s.byPID[ss.key.pid] = append(s.byPID[ss.key.pid], ss)
@@ -382,7 +383,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for l := range s.listeners {
 		l.Close() //nolint:errcheck // nothing depends on it
 	}
-	s.lobby.closeAll()
+	s.lobby.CloseAll()
 	live := make([]*session, 0, len(s.sessions))
 	for _, ss := range s.sessions {
 		live = append(live, ss)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/hyperiondb/hyperion-vault/envelope/erase"
+	"github.com/hyperiondb/hyperion-vault/proxy/lobby"
 	"github.com/hyperiondb/hyperion-vault/proxy/scram"
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
@@ -40,8 +41,8 @@ type session struct {
 
 	// Constant after log-in.
 	accepted      net.Conn
-	guest         *guest // in the lobby until the log-in is done
-	counted       bool   // in the census. Guarded by Server.mu
+	guest         *lobby.Guest // in the lobby until the log-in is done
+	counted       bool         // in the census. Guarded by Server.mu
 	client        *wire.Conn
 	peer          netip.Addr // zero: a socket
 	tls           bool

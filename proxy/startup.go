@@ -10,16 +10,16 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"strings"
 	"time"
 
+	"github.com/hyperiondb/hyperion-vault/proxy/lobby"
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 )
 
 // handle takes one client from its first byte to the end of its log-in. It
 // returns nil if there is no session to run.
-func (s *Server) handle(accepted net.Conn, g *guest) *session {
+func (s *Server) handle(accepted net.Conn, g *lobby.Guest) *session {
 	s.tune(accepted)
 	ctx, stop := context.WithTimeout(s.ctx, s.limits().Handshake)
 	defer stop()
@@ -34,12 +34,12 @@ func (s *Server) handle(accepted net.Conn, g *guest) *session {
 	case req == nil:
 		return nil // a health check that sent nothing
 	case req.Code == wire.CodeCancel:
-		g.served()
-		s.cancelRequest(req, peerAddr(accepted))
+		g.Served()
+		s.cancelRequest(req, lobby.Peer(accepted))
 		return nil
 	}
-	g.served()
-	ss := &session{srv: s, accepted: accepted, guest: g, client: wire.NewConn(nc), peer: peerAddr(accepted), params: req.Params}
+	g.Served()
+	ss := &session{srv: s, accepted: accepted, guest: g, client: wire.NewConn(nc), peer: lobby.Peer(accepted), params: req.Params}
 	if !s.letIn(nc, ss, func() error { return ss.login(ctx, nc, req) }) {
 		return nil
 	}
@@ -89,7 +89,7 @@ func (s *Server) refuse(nc net.Conn, err error) {
 // come in either order, each at most once (PostgreSQL's
 // ProcessStartupPacket). Not one byte is read beyond them, so nothing sent in
 // clear can slip into the encrypted session (CVE-2021-23214).
-func (s *Server) admit(ctx context.Context, accepted net.Conn, g *guest) (net.Conn, *wire.Startup, error) {
+func (s *Server) admit(ctx context.Context, accepted net.Conn, g *lobby.Guest) (net.Conn, *wire.Startup, error) {
 	nc, direct, err := s.firstByte(ctx, accepted, g)
 	if nc == nil || err != nil {
 		return nil, nil, err
@@ -109,11 +109,11 @@ func (s *Server) admit(ctx context.Context, accepted net.Conn, g *guest) (net.Co
 		switch {
 		case req.Code == wire.CodeSSL && !sslDone:
 			sslDone = true
-			g.advances()
+			g.Advances()
 			if nc, err = s.answerSSL(ctx, nc); err != nil {
 				return nil, nil, err
 			}
-			g.advances()
+			g.Advances()
 		case req.Code == wire.CodeGSSENC && !gssDone:
 			gssDone = true
 			if _, err := nc.Write([]byte{'N'}); err != nil {
@@ -131,7 +131,7 @@ func (s *Server) admit(ctx context.Context, accepted net.Conn, g *guest) (net.Co
 
 // firstByte recognises direct TLS: a TLS record where a first packet should be.
 // nc is nil for a health check, which sends nothing.
-func (s *Server) firstByte(ctx context.Context, accepted net.Conn, g *guest) (nc net.Conn, direct bool, err error) {
+func (s *Server) firstByte(ctx context.Context, accepted net.Conn, g *lobby.Guest) (nc net.Conn, direct bool, err error) {
 	if s.cfg.TLS == nil {
 		return accepted, false, nil
 	}
@@ -147,7 +147,7 @@ func (s *Server) firstByte(ctx context.Context, accepted net.Conn, g *guest) (nc
 	if err != nil {
 		return nil, false, err
 	}
-	g.advances()
+	g.Advances()
 	return tc, true, nil
 }
 
@@ -184,14 +184,6 @@ func (s *Server) answerSSL(ctx context.Context, nc net.Conn) (net.Conn, error) {
 }
 
 func isUnix(nc net.Conn) bool { return nc.LocalAddr().Network() == "unix" }
-
-// peerAddr is the client's address; zero for a socket.
-func peerAddr(nc net.Conn) netip.Addr {
-	if ap, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
-		return ap.Addr().Unmap()
-	}
-	return netip.Addr{}
-}
 
 // isLocalPeer reports whether the client is on this host, where TLS protects
 // nothing.

@@ -53,7 +53,7 @@ func (n *node) serveHTTP(ctx context.Context, l *listeners, background func(func
 			return nil
 		})
 	}
-	serve(api.Listen(l.api), n.apiHandler(), apiTimeout)
+	serve(n.rest.Listen(l.api), api.Turns(n.apiHandler()), apiTimeout)
 	serve(l.control, n.controlHandler(), httpTimeout)
 	if l.metrics != nil {
 		mux := http.NewServeMux()

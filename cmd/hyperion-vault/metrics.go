@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hyperiondb/hyperion-vault/envelope"
+	"github.com/hyperiondb/hyperion-vault/proxy"
 )
 
 // kmsMetrics are of each try at the KMS; what the core counts are calls with all their
@@ -91,6 +92,15 @@ func (n *node) nodeGauges() []prometheus.Collector {
 			return 1
 		}),
 	}
+	all = append(all, gauge("rest_connections", "Connections to REST.", nil, func() float64 {
+		now, _ := n.rest.Connections()
+		return float64(now)
+	}), prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Namespace: "hyperion_vault", Name: "limited_total", Help: proxy.LimitedHelp, ConstLabels: prometheus.Labels{"limit": "rest"},
+	}, func() float64 {
+		_, turnedAway := n.rest.Connections()
+		return float64(turnedAway)
+	}))
 	if n.config.certificate != nil {
 		all = append(all, gauge("certificate_expiry_timestamp_seconds", "When the certificate that clients are shown ends, in seconds since 1970.", nil,
 			func() float64 { return float64(n.certificate.Load().Leaf.NotAfter.Unix()) }))

@@ -70,14 +70,15 @@ type nodeConfig struct {
 	certificate *tls.Certificate
 	requireTLS  proxy.RequireTLS
 
-	limits     proxy.Limits
-	maxMisses  int
-	missWindow time.Duration
-	lockout    time.Duration
-	drain      time.Duration
-	logFormat  string
-	logLevel   slog.Level
-	level      *slog.LevelVar // what the log uses; SIGHUP changes it
+	limits         proxy.Limits
+	maxMisses      int
+	maxConnections int // of REST
+	missWindow     time.Duration
+	lockout        time.Duration
+	drain          time.Duration
+	logFormat      string
+	logLevel       slog.Level
+	level          *slog.LevelVar // what the log uses; SIGHUP changes it
 }
 
 // check turns the texts into a nodeConfig. The error joins one line per fault.
@@ -338,6 +339,7 @@ func (p *reader) limits(c *nodeConfig) {
 		KeepAlive:         p.seconds("VAULT_TCP_KEEPALIVE_SECS", 1, 32767),
 		UserTimeout:       p.seconds("VAULT_TCP_USER_TIMEOUT_SECS", 0, 86400),
 	}
+	c.maxConnections = p.number("VAULT_API_MAX_CONNECTIONS", 10, 100_000)
 	c.maxMisses = p.number("VAULT_AUTH_MAX_FAILURES", 1, 10_000)
 	c.missWindow = p.seconds("VAULT_AUTH_WINDOW_SECS", 1, 86400)
 	c.lockout = p.seconds("VAULT_AUTH_LOCKOUT_SECS", 0, 86400)

@@ -17,7 +17,7 @@ var reloadable = []string{
 	"VAULT_MAX_SESSIONS", "VAULT_MAX_USER_SESSIONS", "VAULT_MAX_PENDING", "VAULT_MAX_ADDRESS_PENDING",
 	"VAULT_HANDSHAKE_SECS", "VAULT_MAX_STARTUP_BYTES", "VAULT_FAILED_LOGINS_PER_SEC", "VAULT_CANCEL_MISSES_PER_SEC",
 	"VAULT_AUTH_MAX_FAILURES", "VAULT_AUTH_WINDOW_SECS", "VAULT_AUTH_LOCKOUT_SECS",
-	"VAULT_IDLE_SECS", "VAULT_MAX_QUERY_BYTES", "VAULT_MAX_HELD_BYTES",
+	"VAULT_API_MAX_CONNECTIONS", "VAULT_IDLE_SECS", "VAULT_MAX_QUERY_BYTES", "VAULT_MAX_HELD_BYTES",
 	"VAULT_TCP_KEEPALIVE_SECS", "VAULT_TCP_USER_TIMEOUT_SECS",
 }
 
@@ -53,6 +53,7 @@ func (n *node) reloadSettings(ctx context.Context) {
 	n.vault.SetReadAuth(config.readAuth)
 	n.vault.SetMisses(config.maxMisses, config.missWindow, config.lockout)
 	n.rest.SetFront(config.apiHosts, config.trustProxy)
+	n.rest.SetMaxConnections(config.maxConnections)
 	n.proxy.SetLimits(config.limits)
 	n.certificate.Store(config.certificate)
 	n.config.level.Set(config.logLevel)

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/hyperiondb/hyperion-vault/envelope"
@@ -26,6 +27,7 @@ type getCommand struct {
 
 	Name    string `arg:"" help:"The secret's name."`
 	Version int    `placeholder:"N" help:"Another version than the current one."`
+	Raw     bool   `help:"Print it as it is also at a terminal, whatever it does there, and without a line break."`
 }
 
 // Run prints the value alone; of a user name and password both, as JSON.
@@ -45,14 +47,14 @@ func (c *getCommand) Run(ctx context.Context, std *streams) error {
 		return err
 	}
 	defer erase.Zero(answer)
-	value, text, err := valueOf(answer)
+	value, err := valueOf(answer)
 	if err != nil {
 		return err
 	}
 	defer erase.Zero(value)
-	terminal := isTerminal(std.out)
-	if terminal && !text {
-		return errors.New("the value is not text, and would change the terminal: send it into a file or another program")
+	terminal := !c.Raw && isTerminal(std.out)
+	if terminal && !showable(value) {
+		return errors.New("the value has characters that act on a terminal or do not show: send it into a file or another program, or say --raw")
 	}
 	if _, err = std.out.Write(value); err == nil && terminal {
 		_, err = fmt.Fprintln(std.out)
@@ -61,7 +63,7 @@ func (c *getCommand) Run(ctx context.Context, std *streams) error {
 }
 
 // valueOf takes the value out of an answer; the caller zeroes both.
-func valueOf(answer []byte) (value []byte, text bool, err error) {
+func valueOf(answer []byte) (value []byte, err error) {
 	erase.Do(func() {
 		var said struct {
 			Format             string
@@ -73,7 +75,6 @@ func valueOf(answer []byte) (value []byte, text bool, err error) {
 		case err != nil:
 		case said.Binary != nil:
 			value, err = base64.StdEncoding.DecodeString(*said.Binary)
-			return
 		case said.Value != nil:
 			value = []byte(*said.Value)
 		case said.Format == "userpass":
@@ -84,12 +85,22 @@ func valueOf(answer []byte) (value []byte, text bool, err error) {
 		default:
 			err = errAnswer
 		}
-		text = true
 	})
 	if err != nil {
 		err = errAnswer // what it says may have the value in it
 	}
-	return value, text, err
+	return value, err
+}
+
+// showable says whether a terminal shows all of a value and nothing of it acts on
+// the terminal: neither control characters nor what turns the direction of writing.
+func showable(value []byte) (ok bool) {
+	erase.Do(func() {
+		ok = utf8.Valid(value) && bytes.IndexFunc(value, func(r rune) bool {
+			return !unicode.IsGraphic(r) && r != '\n' && r != '\t'
+		}) < 0
+	})
+	return ok
 }
 
 var errAnswer = errors.New("the node's answer cannot be read: it may be of another version")

@@ -170,7 +170,9 @@ func newNode(ctx context.Context, c *nodeConfig, spool *audit.Spool, log *slog.L
 		n.vault.Close()
 		return nil, err
 	}
-	n.rest = api.New(api.Config{Vault: n.vault, Hosts: c.apiHosts, TrustProxy: c.trustProxy, Draining: n.draining.Load, Log: log})
+	n.rest = api.New(api.Config{
+		Vault: n.vault, Hosts: c.apiHosts, TrustProxy: c.trustProxy, Draining: n.draining.Load, MaxConnections: c.maxConnections, Log: log,
+	})
 	n.registry.MustRegister(n.partGauges()...)
 	n.registry.MustRegister(n.nodeGauges()...)
 	return n, nil

@@ -71,6 +71,7 @@ type settings struct {
 	MaxUserSessions   *string `env:"VAULT_MAX_USER_SESSIONS" preset:"0" form:"a number from 0 to 100000" help:"Most sessions of one role; 0: no bound beside the role's CONNECTION LIMIT."`
 	MaxPending        *string `env:"VAULT_MAX_PENDING" preset:"1000" form:"a number from 10 to 100000" help:"Most connections that have not logged in yet. One more closes one that keeps the node waiting, at the address that has most."`
 	MaxAddressPending *string `env:"VAULT_MAX_ADDRESS_PENDING" preset:"500" form:"a number from 10 to 100000" help:"The same for one client address (of IPv6: one /64 network)."`
+	APIMaxConns       *string `env:"VAULT_API_MAX_CONNECTIONS" preset:"1000" form:"a number from 10 to 100000" help:"Most requests that REST serves at one time, and connections to it, of which 32 more may be open. One more closes one that keeps the node waiting, at the address that has most."`
 	HandshakeSecs     *string `env:"VAULT_HANDSHAKE_SECS" preset:"60" form:"seconds from 1 to 600" help:"How long a client may take to log in, TLS included."`
 	MaxStartupBytes   *string `env:"VAULT_MAX_STARTUP_BYTES" preset:"10000" form:"bytes from 512 to 10000" help:"Largest first packet of a client. Before log-in no other message may be larger than 1,024 bytes."`
 	FailedLogins      *string `env:"VAULT_FAILED_LOGINS_PER_SEC" preset:"50" form:"a number from 1 to 1000" help:"Log-ins that may fail from one address, ten seconds' worth of them at once; beyond that its log-ins wait, then are refused."`

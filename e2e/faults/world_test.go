@@ -5,6 +5,7 @@
 package faults
 
 import (
+	"crypto/rand"
 	"flag"
 	"os"
 	"path/filepath"
@@ -30,6 +31,7 @@ type world struct {
 	readers     int // of those, how many only read
 	pace        time.Duration
 	user        string
+	token       string // for REST, by the user's name, which the audit has
 
 	// Of the present work.
 	prefix   string
@@ -56,6 +58,9 @@ func newWorld(t *testing.T, c *cluster.Cluster, manager cluster.Manager, synchro
 		cluster.Exec(t, admin, "GRANT "+role+" TO "+w.user)
 		cluster.Exec(t, admin, "SELECT vault.grant_access($1::regrole, '*', '*')", role)
 	}
+	w.token = "hvt_" + rand.Text()
+	cluster.Exec(t, admin, "WITH r AS (INSERT INTO vault.roles (name) VALUES ('clients') RETURNING id) INSERT INTO vault.role_permissions SELECT id, '*', '*' FROM r")
+	cluster.Exec(t, admin, "SELECT vault.add_token($1, 'clients', sha256($2::text::bytea))", w.user, w.token)
 	cluster.Exec(t, admin, "CREATE TABLE public.beats (at timestamptz NOT NULL DEFAULT now())")
 	for i, n := range c.Nodes {
 		if n != c.PrimaryNode() {
@@ -74,7 +79,7 @@ func (w *world) superDSN(n *cluster.Node) string { return w.c.SuperDSN(w.index(n
 func (w *world) nodes() []history.Node {
 	var readers, writers []history.Node
 	for i, n := range w.c.Nodes {
-		node := history.Node{Name: n.Name, DSN: w.c.DSN(i, w.user)}
+		node := history.Node{Name: n.Name, DSN: w.c.DSN(i, w.user), REST: n.REST, Token: w.token}
 		readers = append(readers, node)
 		node.Writes = true
 		writers = append(writers, node)

@@ -22,6 +22,7 @@ type client struct {
 	reading, writing *session
 	failures         int         // connections refused or lost in a row
 	known            map[int]int // version of each secret, as last seen
+	rest             *restClient // nil: it speaks SQL
 }
 
 func someSeed() uint64 { return rand.Uint64() } //nolint:gosec // not for secrets
@@ -30,6 +31,9 @@ func newClient(r *Run, id int) *client {
 	c := &client{
 		r: r, id: id, known: map[int]int{}, home: r.spec.Nodes[id%len(r.spec.Nodes)],
 		rng: rand.New(rand.NewPCG(r.spec.Seed, uint64(id))), //nolint:gosec // choices, which can be made again
+	}
+	if r.spec.Nodes[0].Token != "" && id%restEach == restEach-1 {
+		c.rest = c.newREST()
 	}
 	reader := id >= r.spec.Clients-r.spec.Readers
 	for _, n := range r.spec.Nodes {
@@ -86,6 +90,9 @@ func (c *client) kind() Kind {
 func (c *client) do(ctx context.Context, kind Kind, i int) *Op {
 	if kind == Delete && i%2 == 0 {
 		kind = Put // that secret is never deleted, so that all its versions are there in the end
+	}
+	if c.rest != nil {
+		return c.doREST(ctx, kind, i)
 	}
 	s := c.session(ctx, kind != Read && kind != Set)
 	if s == nil {

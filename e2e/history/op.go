@@ -55,9 +55,12 @@ type Op struct {
 	Client int    `json:"client"`
 	Node   string `json:"node"`
 	// Session is the connection's number. A session does one thing at a time.
-	Session int    `json:"session"`
-	Kind    Kind   `json:"kind"`
-	Name    string `json:"name,omitempty"`
+	Session int `json:"session"`
+	// REST: it was done by REST, where a session goes on until something was read, and
+	// no description is told with a value.
+	REST bool   `json:"rest,omitempty"`
+	Kind Kind   `json:"kind"`
+	Name string `json:"name,omitempty"`
 	// Begin and End are times since the record's beginning, by a clock that
 	// never goes back: of two operations the first is surely before the second
 	// if it ended before the second began.
@@ -116,6 +119,9 @@ const never = time.Duration(1<<63 - 1)
 func (o *Op) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "#%d [%s, %s] client %d session %d at %s: %s", o.ID, stamp(o.Begin), stamp(o.End), o.Client, o.Session, o.Node, o.Kind)
+	if o.REST {
+		b.WriteString(" by REST")
+	}
 	if o.Name != "" {
 		fmt.Fprintf(&b, " %s", o.Name)
 	}

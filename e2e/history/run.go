@@ -15,6 +15,9 @@ import (
 // A Node is an address that clients connect to.
 type Node struct {
 	Name, DSN string
+	// REST is its address for REST, with http:// in front, and Token what clients
+	// send there; empty: all clients speak SQL.
+	REST, Token string
 	// Writes: it takes writes, being the primary's or one that routes them.
 	Writes bool
 }

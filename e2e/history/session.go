@@ -41,6 +41,9 @@ func (c *checker) sessions() {
 			v = &view{}
 			views[who] = v
 		}
+		if op.REST && op.Kind != Read && c.lost.covers(op) {
+			continue // no session's end tells that another server is the primary
+		}
 		switch op.Kind {
 		case Put, Create:
 			v.see(op.Version, op)
@@ -50,7 +53,7 @@ func (c *checker) sessions() {
 			c.deleted(who.secret, v, op)
 		case Read:
 			c.read(who.secret, v, op)
-			if op.Version > 0 {
+			if op.Version > 0 && !op.REST {
 				c.redescribed(who.secret, v, op)
 			}
 		case Connect, Set:

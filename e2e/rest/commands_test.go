@@ -213,6 +213,43 @@ func TestPrompt(t *testing.T) {
 	}
 }
 
+// TestGetAtATerminal: no value acts on the terminal, unless that is asked for.
+func TestGetAtATerminal(t *testing.T) {
+	binary, err := cluster.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := append(user(0, shared.AdminToken).env, "SHELL=/bin/sh")
+	at := func(command string) (screen string, ok bool) {
+		t.Helper()
+		out, err := cluster.Command(t, env, "script", "-qec", "stty -onlcr; "+binary+" get terminal/a"+command, "/dev/null").CombinedOutput()
+		return string(out), err == nil
+	}
+	for value, acts := range map[string]bool{
+		"two\n\tlines": false, "\u00e9 \u00a0 \U0001F600 \u05d0": false,
+		"\x1b]0;title\a": true, "\x1b[2J": true, "over\rwritten": true, "bell\a": true, "back\b": true, "del\x7f": true, "C1 \u009b31m": true, "bidi \u202e": true, "hidden \u200b": true,
+		"\xff\x1b[2J": true,
+	} {
+		put := user(0, shared.AdminToken, "put", "terminal/a")
+		put.stdin = value
+		if _, errs, code := put.do(t); code != 0 {
+			t.Fatalf("%q: %s", value, errs)
+		}
+		want := value + "\n"
+		if screen, ok := at(""); ok == acts || !acts && screen != want || acts && (strings.Contains(screen, value) || !strings.Contains(screen, "--raw")) {
+			t.Errorf("%q: the terminal is sent %q, %v", value, screen, ok)
+		}
+		if screen, ok := at(" --raw"); !ok || screen != value {
+			t.Errorf("%q, as it is: the terminal is sent %q, %v", value, screen, ok)
+		}
+		user(0, shared.AdminToken, "get", "terminal/a").prints(t, value)
+	}
+	want(t, 201, 0, shared.AdminToken, "POST", "/v1/secrets", `{"name":"terminal/pair","kind":"manual","username":"u","password":"\u009b31m"}`)
+	if out, err := cluster.Command(t, env, "script", "-qec", binary+" get terminal/pair", "/dev/null").CombinedOutput(); err == nil || strings.Contains(string(out), "\u009b") {
+		t.Errorf("a pair: the terminal is sent %q, %v", out, err)
+	}
+}
+
 // watched closes seen when a text was written.
 type watched struct {
 	mu    sync.Mutex

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-package proxy
+// Package lobby bounds connections that do not have to be kept: when it is full, one
+// that keeps the node waiting makes room for the next. It is the proxy's for clients
+// before log-in, and REST's for all of its.
+package lobby
 
 import (
 	"container/list"
@@ -10,12 +13,12 @@ import (
 	"time"
 )
 
-// A lobby holds the connections that have not logged in yet. When it is full,
-// one that keeps the node waiting makes room, at the address that has most: of
-// those the one that has come least far, of these the one that is silent longest.
-// So a stranger who opens many and says nothing throws out himself, and nobody
-// who is being asked for his password.
-type lobby struct {
+// A Lobby holds connections. When it is full, one that keeps the node waiting makes
+// room, at the address that has most: of those the one that has come least far, of
+// these the one that is silent longest. So a stranger who opens many and says nothing
+// throws out himself, and nobody for whom the node is at work. Make it with New; safe
+// for concurrent use.
+type Lobby struct {
 	mu    sync.Mutex
 	n     int
 	rooms map[netip.Addr]*room
@@ -25,30 +28,39 @@ type lobby struct {
 // in a queue by how far they have come, so that the first to go is found at once,
 // however many there are.
 type room struct {
-	guests  map[*guest]struct{}
-	waiting [maxSteps + 1]list.List // of *guest, the one that is silent longest first
+	guests  map[*Guest]struct{}
+	waiting [maxSteps + 1]list.List // of *Guest, the one that is silent longest first
 }
 
 // maxSteps is more than a log-in has; whoever does more does not come further.
 const maxSteps = 7
 
-// A guest is one connection before log-in.
-type guest struct {
-	lobby *lobby
+// A Guest is one connection in a lobby; nil: one that is in none.
+type Guest struct {
+	lobby *Lobby
 	nc    net.Conn
 	addr  netip.Addr
 
-	// Guarded by lobby.mu.
+	// Guarded by the lobby's mutex.
 	since time.Time     // since when it keeps the node waiting; zero: the node's turn
 	step  int           // how many it has done, maxSteps at most
 	place *list.Element // in the room's queue; nil: the node's turn
 }
 
-func newLobby() *lobby { return &lobby{rooms: map[netip.Addr]*room{}} }
+// New returns an empty lobby.
+func New() *Lobby { return &Lobby{rooms: map[netip.Addr]*room{}} }
 
-// limitKey is the address by which a client is counted: of IPv6 the network,
+// Peer is a client's address; zero for a socket.
+func Peer(nc net.Conn) netip.Addr {
+	if ap, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
+		return ap.Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+// Key is the address by which a client is counted: of IPv6 the network,
 // since a stranger has as many addresses in his as he likes. Zero: a socket.
-func limitKey(a netip.Addr) netip.Addr {
+func Key(a netip.Addr) netip.Addr {
 	if a.Is6() {
 		if p, err := a.WithZone("").Prefix(64); err == nil {
 			return p.Addr()
@@ -57,10 +69,10 @@ func limitKey(a netip.Addr) netip.Addr {
 	return a
 }
 
-// enter takes a connection in. Another one may be closed for it, which is
-// returned; if none can be, ok is false.
-func (l *lobby) enter(nc net.Conn, most, mostOfOne int, now time.Time) (g, evicted *guest, ok bool) {
-	g = &guest{lobby: l, nc: nc, addr: limitKey(peerAddr(nc))}
+// Enter takes a connection in: at most so many in all, and of one address. Another
+// one may be closed for it, which is returned; if none can be, ok is false.
+func (l *Lobby) Enter(nc net.Conn, most, mostOfOne int, now time.Time) (g, evicted *Guest, ok bool) {
+	g = &Guest{lobby: l, nc: nc, addr: Key(Peer(nc))}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch own := l.rooms[g.addr]; {
@@ -81,7 +93,7 @@ func (l *lobby) enter(nc net.Conn, most, mostOfOne int, now time.Time) (g, evict
 	}
 	r := l.rooms[g.addr]
 	if r == nil {
-		r = &room{guests: map[*guest]struct{}{}}
+		r = &room{guests: map[*Guest]struct{}{}}
 		l.rooms[g.addr] = r
 	}
 	r.guests[g] = struct{}{}
@@ -92,8 +104,8 @@ func (l *lobby) enter(nc net.Conn, most, mostOfOne int, now time.Time) (g, evict
 
 // heaviest is the guest to go for somebody of another address: one of the
 // address that has most. mu is held.
-func (l *lobby) heaviest() *guest {
-	var found *guest
+func (l *Lobby) heaviest() *Guest {
+	var found *Guest
 	most := 0
 	for _, r := range l.rooms {
 		g := r.firstToGo()
@@ -106,30 +118,30 @@ func (l *lobby) heaviest() *guest {
 
 // goesBefore reports whether g has come less far than other, or as far and has
 // been silent for longer.
-func (g *guest) goesBefore(other *guest) bool {
+func (g *Guest) goesBefore(other *Guest) bool {
 	return g.step < other.step || g.step == other.step && g.since.Before(other.since)
 }
 
 // firstToGo is who has come least far, of these who is silent longest; nobody, if
 // it is the node's turn with all of them. mu is held.
-func (r *room) firstToGo() *guest {
+func (r *room) firstToGo() *Guest {
 	for i := range r.waiting {
 		if e := r.waiting[i].Front(); e != nil {
-			return e.Value.(*guest) //nolint:errcheck,forcetypeassert // nothing else is in it
+			return e.Value.(*Guest) //nolint:errcheck,forcetypeassert // nothing else is in it
 		}
 	}
 	return nil
 }
 
 // stand puts a guest into its queue, or into none if since is zero. mu is held.
-func (r *room) stand(g *guest, since time.Time) {
+func (r *room) stand(g *Guest, since time.Time) {
 	if g.since = since; !since.IsZero() {
 		g.place = r.waiting[g.step].PushBack(g)
 	}
 }
 
 // leave takes a guest out of its queue. mu is held.
-func (r *room) leave(g *guest) {
+func (r *room) leave(g *Guest) {
 	if g.place != nil {
 		r.waiting[g.step].Remove(g.place)
 		g.place = nil
@@ -137,7 +149,7 @@ func (r *room) leave(g *guest) {
 }
 
 // has reports whether the guest is inside. mu is held.
-func (l *lobby) has(g *guest) bool {
+func (l *Lobby) has(g *Guest) bool {
 	r := l.rooms[g.addr]
 	if r == nil {
 		return false
@@ -147,7 +159,7 @@ func (l *lobby) has(g *guest) bool {
 }
 
 // remove forgets a guest. mu is held.
-func (l *lobby) remove(g *guest) {
+func (l *Lobby) remove(g *Guest) {
 	if !l.has(g) {
 		return
 	}
@@ -160,26 +172,26 @@ func (l *lobby) remove(g *guest) {
 	}
 }
 
-// len is how many are inside.
-func (l *lobby) len() int {
+// Len is how many are inside.
+func (l *Lobby) Len() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.n
 }
 
-// closeAll ends them all.
-func (l *lobby) closeAll() {
+// CloseAll ends them all.
+func (l *Lobby) CloseAll() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, r := range l.rooms {
 		for g := range r.guests {
-			g.nc.Close() //nolint:errcheck // nobody is logged in yet
+			g.nc.Close() //nolint:errcheck // nothing is under way that has to end well
 		}
 	}
 }
 
-// leave forgets the guest; again, it does nothing. Safe on nil.
-func (g *guest) leave() {
+// Leave forgets the guest; again, it does nothing. Safe on nil.
+func (g *Guest) Leave() {
 	if g == nil {
 		return
 	}
@@ -188,8 +200,8 @@ func (g *guest) leave() {
 	g.lobby.mu.Unlock()
 }
 
-// inside reports whether the guest has not been thrown out. Safe on nil.
-func (g *guest) inside() bool {
+// Inside reports whether the guest has not been thrown out. Safe on nil.
+func (g *Guest) Inside() bool {
 	if g == nil {
 		return true
 	}
@@ -198,17 +210,24 @@ func (g *guest) inside() bool {
 	return g.lobby.has(g)
 }
 
-// waits notes that the node waits for the guest now. Safe on nil.
-func (g *guest) waits() { g.turn(time.Now(), 0) }
+// Addr is by what the guest is counted.
+func (g *Guest) Addr() netip.Addr { return g.addr }
 
-// advances notes that the guest has done a step, and the next one is his too.
-func (g *guest) advances() { g.turn(time.Now(), 1) }
+// Waits notes that the node waits for the guest now. Safe on nil.
+func (g *Guest) Waits() { g.turn(time.Now(), 0) }
 
-// served notes that the guest has done a step and waits for the node now. Safe
+// Advances notes that the guest has done a step, and the next one is his too. Safe
 // on nil.
-func (g *guest) served() { g.turn(time.Time{}, 1) }
+func (g *Guest) Advances() { g.turn(time.Now(), 1) }
 
-func (g *guest) turn(since time.Time, steps int) {
+// Served notes that the guest has done a step and waits for the node now. Safe
+// on nil.
+func (g *Guest) Served() { g.turn(time.Time{}, 1) }
+
+// Heard notes that it is the node's turn again, in the same step. Safe on nil.
+func (g *Guest) Heard() { g.turn(time.Time{}, 0) }
+
+func (g *Guest) turn(since time.Time, steps int) {
 	if g == nil {
 		return
 	}
