@@ -150,6 +150,18 @@ func TestViolations(t *testing.T) {
 			t.put(2, "a", "y", 2)
 			t.read(2, "a", "x", 1)
 		}},
+		{"an own put is not read, by REST", OwnWrite, func(t *tale) {
+			t.put(1, "a", "x", 1)
+			t.put(2, "a", "y", 2).REST = true
+			t.read(2, "a", "x", 1).REST = true
+		}},
+		{"an own put that another timeline has kept is not read, by REST", OwnWrite, func(t *tale) {
+			positioned(t.put(1, "a", "x", 1), 100)
+			positioned(t.put(2, "a", "y", 2), 200).REST = true
+			positioned(t.put(3, "b", "z", 1), 300)
+			t.read(2, "a", "x", 1).REST = true
+			t.rules.Lost = []Lost{{From: at(0), Timeline: 1, Fork: 400}}
+		}},
 		{"an own first put is not read", OwnWrite, func(t *tale) {
 			t.put(1, "a", "x", 1)
 			t.read(1, "a", "", 0)
@@ -401,6 +413,18 @@ func TestLegal(t *testing.T) {
 			t.remove(1, "a")
 			t.final = holding(Secret{Current: 1, Values: values("x")})
 			t.rules.Lost = []Lost{{From: at(1)}}
+		}},
+		{"by REST no description is told", 0, func(t *tale) {
+			t.put(1, "a", "x", 1)
+			t.update(1, "a", "d").REST = true
+			t.read(1, "a", "x", 1).REST = true
+			t.final = holding(Secret{Current: 1, Values: values("x"), Description: "d"})
+		}},
+		{"an own write by REST lost by PostgreSQL", 0, func(t *tale) {
+			positioned(t.put(1, "a", "x", 1), 100).REST = true
+			positioned(t.put(2, "a", "y", 2), 200).REST = true
+			t.read(2, "a", "x", 1).REST = true
+			t.rules.Lost = []Lost{{From: at(1), Timeline: 1, Fork: 150}}
 		}},
 		{"a description lost by PostgreSQL", 1, func(t *tale) {
 			t.put(1, "a", "x", 1)

@@ -5,10 +5,13 @@
 package rest
 
 import (
+	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 )
@@ -86,7 +89,15 @@ func TestSQLGrantsDoNotMatter(t *testing.T) {
 		shared.WaitReplayed(t, 1)
 	}()
 	shared.WaitReplayed(t, 1)
+	grantless := shared.AddUser(t, "grantless")
+	shared.WaitReplayed(t, 1)
 	for node := range shared.Nodes {
+		_, err := shared.Connect(t, shared.DSN(node, grantless)).Exec(t.Context(), "SELECT vault.read_secret('ip/open')")
+		if pg := (*pgconn.PgError)(nil); !errors.As(err, &pg) || pg.Code != "P0002" {
+			t.Errorf("by SQL: got %v, want P0002", err)
+		}
+		want(t, 401, node, "pw-grantless", "GET", "/v1/secrets/ip/open", "") // its password is no token
+		want(t, 401, node, "", "GET", "/v1/secrets/ip/open", "", "Authorization", "Basic Z3JhbnRsZXNzOnB3LWdyYW50bGVzcw==")
 		want(t, 200, node, "", "GET", "/v1/secrets/ip/open", "")
 		want(t, 403, node, "", "GET", "/v1/secrets/ip/shut", "")
 		want(t, 403, node, "", "POST", "/v1/secrets/ip/open/verify", `{"value":"x"}`)
