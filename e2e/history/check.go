@@ -29,6 +29,9 @@ type Rules struct {
 // DefaultPatience is the time after which a session counts as hung.
 const DefaultPatience = 10 * time.Second
 
+// RESTPatience is the same for a request of REST, which has 30 s in the node.
+const RESTPatience = 35 * time.Second
+
 // An Outage is the time in which a node could not answer.
 type Outage struct {
 	Node string        `json:"node"`
@@ -196,7 +199,11 @@ func (c *checker) secret(name string) *secret {
 
 // hangs looks at one operation's duration.
 func (c *checker) hangs(op *Op) {
-	if op.End-op.Begin < c.rules.Patience {
+	patience := c.rules.Patience
+	if op.REST {
+		patience = max(patience, RESTPatience)
+	}
+	if op.End-op.Begin < patience {
 		return
 	}
 	for _, cut := range c.rules.Cut {

@@ -49,7 +49,7 @@ func (c *client) doREST(ctx context.Context, kind Kind, i int) *Op {
 	if kind == Read && c.known[i] > 0 && c.rng.IntN(4) == 0 {
 		op.Asked = 1 + c.rng.IntN(c.known[i])
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.r.spec.Patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(c.r.spec.Patience, RESTPatience))
 	defer cancel()
 	reached := c.rest.perform(ctx, node, op)
 	c.record(op)

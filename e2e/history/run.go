@@ -46,8 +46,8 @@ type Spec struct {
 	// Across: clients expect to read what they wrote in any session of theirs,
 	// not only in the same one.
 	Across bool
-	// Patience is the time within which each operation must be answered; 0:
-	// DefaultPatience.
+	// Patience is the time within which each operation must be answered, but by REST
+	// RESTPatience; 0: DefaultPatience.
 	Patience time.Duration
 	// Log is the record to write; nil: one in memory.
 	Log *Log
