@@ -64,7 +64,7 @@ func withoutExtension(t *testing.T) {
 		return strings.TrimSpace(string(out))
 	}
 	for _, program := range []string{"initdb", "postgres", "pg_ctl", "pg_basebackup", "psql"} {
-		place(t, filepath.Join(bindir, program), filepath.Join(root, bindir, program), true)
+		putFile(t, filepath.Join(bindir, program), filepath.Join(root, bindir, program), true)
 	}
 	share := config("--sharedir")
 	for _, dir := range []string{config("--pkglibdir"), share, filepath.Join(share, "extension")} {
@@ -74,7 +74,7 @@ func withoutExtension(t *testing.T) {
 		}
 		for _, e := range entries {
 			if !strings.HasPrefix(e.Name(), "hyperion_vault") && e.Name() != "extension" {
-				place(t, filepath.Join(dir, e.Name()), filepath.Join(root, dir, e.Name()), false)
+				putFile(t, filepath.Join(dir, e.Name()), filepath.Join(root, dir, e.Name()), false)
 			}
 		}
 	}
@@ -92,8 +92,8 @@ func withoutExtension(t *testing.T) {
 	t.Setenv("PATH", names+":"+os.Getenv("PATH"))
 }
 
-// place copies a file, or links to it: a program looks for the rest from where it is.
-func place(t *testing.T, from, to string, whole bool) {
+// putFile copies a file, or links to it: a program looks for the rest from where it is.
+func putFile(t *testing.T, from, to string, whole bool) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		t.Fatal(err)

@@ -259,16 +259,3 @@ func (s *scan) progress() {
 	rate := float64(s.done) / time.Since(s.began).Seconds()
 	s.p.say("%s: %s%s, %s a second", s.name, size(s.done), of, size(int64(rate)))
 }
-
-// size is a number of bytes for people.
-func size(n int64) string {
-	for _, unit := range []struct {
-		name  string
-		bytes int64
-	}{{"GB", 1 << 30}, {"MB", 1 << 20}, {"kB", 1 << 10}} {
-		if n >= unit.bytes {
-			return fmt.Sprintf("%.1f %s", float64(n)/float64(unit.bytes), unit.name)
-		}
-	}
-	return fmt.Sprintf("%d B", n)
-}

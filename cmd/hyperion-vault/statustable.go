@@ -173,13 +173,3 @@ func orDash(text string) string {
 
 // join is what is not empty of both.
 func join(a, b string) string { return strings.Trim(a+", "+b, ", ") }
-
-// size is a number of bytes for people.
-func size(n uint64) string {
-	units := []string{"B", "kB", "MB", "GB", "TB"}
-	f, i := float64(n), 0
-	for f >= 10240 && i < len(units)-1 {
-		f, i = f/1024, i+1
-	}
-	return fmt.Sprintf("%.0f %s", f, units[i])
-}

@@ -126,3 +126,18 @@ func readHidden(ctx context.Context, f *os.File, ask func()) (line []byte, err e
 		return nil, ctx.Err()
 	}
 }
+
+// size is a number of bytes for people.
+func size[N int64 | uint64](n N) string {
+	f, unit := float64(n), "B"
+	for _, next := range []string{"kB", "MB", "GB", "TB"} {
+		if f < 1024 {
+			break
+		}
+		f, unit = f/1024, next
+	}
+	if unit == "B" {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %s", f, unit)
+}
