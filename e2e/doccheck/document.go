@@ -10,12 +10,13 @@
 //	<!-- doccheck: proof -->           lines "node=> SQL -- answer, remark"
 //	<!-- doccheck: docker -->          run by e2e/docker on a cluster of containers
 //	<!-- doccheck: make -->            not run, but each make target must exist
-//	<!-- doccheck: packages -->        run by make packages-test, as root of a bare Debian
+//	<!-- doccheck: packages -->        run by make packages-test or make walk, as root of a bare Debian
 //	<!-- doccheck: illustration -->    not run
 //
-// "type: TEXT" behind node, server or proof is what \prompt gets to read. The
+// What is not run is in unrun, with the reason. "type: TEXT" behind node, server or proof is what \prompt gets to read. The
 // addresses and passwords that `hyperion-vault dev` prints are replaced by the
-// test cluster's. Blocks of one document share their psql sessions.
+// test cluster's, TOKEN is its administrator's. Blocks of one document share their
+// psql sessions, and the directory in which the shell is.
 package doccheck
 
 import (
@@ -26,10 +27,12 @@ import (
 
 // A block is one fenced block of a document.
 type block struct {
-	line  int    // of the opening fence
-	kind  string // the comment's first word; empty: no comment
-	typed string // for \prompt
-	text  string // with its last line feed
+	line     int    // of the opening fence
+	section  string // the heading above it
+	kind     string // the comment's first word; empty: no comment
+	typed    string // for \prompt
+	language string // behind the opening fence
+	text     string // with its last line feed
 }
 
 var comment = regexp.MustCompile(`^<!-- doccheck: ([a-z]+)(?:, type: (.*?))? -->$`)
@@ -39,6 +42,7 @@ func blocks(text string) ([]block, error) {
 	var found []block
 	var open *block
 	var pending block
+	section := ""
 	for i, line := range strings.Split(text, "\n") {
 		switch m := comment.FindStringSubmatch(line); {
 		case open != nil && line == "```":
@@ -47,8 +51,8 @@ func blocks(text string) ([]block, error) {
 		case open != nil:
 			open.text += line + "\n"
 		case strings.HasPrefix(line, "```"):
-			pending.line = i + 1
 			b := pending
+			b.line, b.section, b.language = i+1, section, line[3:]
 			open, pending = &b, block{}
 		case m != nil:
 			pending = block{kind: m[1], typed: m[2]}
@@ -56,6 +60,9 @@ func blocks(text string) ([]block, error) {
 			return nil, fmt.Errorf("line %d: a doccheck comment that cannot be read", i+1)
 		case strings.TrimSpace(line) != "":
 			pending = block{}
+			if hashes, title, ok := strings.Cut(line, " "); ok && strings.Trim(hashes, "#") == "" {
+				section = title
+			}
 		}
 	}
 	if open != nil {

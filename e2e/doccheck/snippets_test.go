@@ -30,18 +30,25 @@ func TestSnippets(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := &runner{bin: filepath.Dir(cluster.Bin(t, "psql")), sessions: map[string]*psql{}}
+			program, err := cluster.Binary()
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := &runner{bin: filepath.Dir(cluster.Bin(t, "psql")), program: filepath.Dir(program), home: t.TempDir(), sessions: map[string]*psql{}}
 			printed := ""
-			for _, b := range found {
+			for i, b := range found {
 				switch b.kind {
 				case "node", "server":
 					printed = r.session(t, b.kind).run(t, b.text, b.typed)
+					if shown := i+1 < len(found) && found[i+1].kind == "output"; !shown && strings.Contains(printed, "ERROR:") {
+						t.Errorf("%s:%d: %s", doc, b.line, printed)
+					}
 				case "shell":
 					printed = r.shell(t, b)
 				case "proof":
 					r.proof(t, doc, b)
 				case "output":
-					if !same(printed, b.text) {
+					if found[i-1].kind != "packages" && !same(printed, b.text) { // those are compared where they are run
 						t.Errorf("%s:%d: the document shows\n%s\nbut it is\n%s", doc, b.line, b.text, printed)
 					}
 				}
@@ -52,7 +59,9 @@ func TestSnippets(t *testing.T) {
 
 // A runner has the sessions of one document.
 type runner struct {
-	bin      string
+	bin      string // has psql
+	program  string // has hyperion-vault
+	home     string // of the shell
 	sessions map[string]*psql
 }
 
@@ -77,8 +86,12 @@ func (r *runner) shell(t *testing.T, b block) string {
 		"postgres:postgres@127.0.0.1:5433", shared.Superuser+":"+shared.SuperuserPassword+"@"+node.Postgres,
 		"http://127.0.0.1:8200", node.REST, "http://127.0.0.1:9632/metrics", node.Metrics,
 	)
-	cmd := exec.CommandContext(t.Context(), "bash", "-c", replace.Replace(b.text))
-	cmd.Env = []string{"PATH=" + r.bin + ":" + os.Getenv("PATH"), "LC_ALL=C.UTF-8", "DEV=" + shared.Dir()}
+	cmd := exec.CommandContext(t.Context(), "bash", "-euc", replace.Replace(b.text))
+	cmd.Dir = r.home
+	cmd.Env = []string{
+		"PATH=" + r.bin + ":" + r.program + ":" + os.Getenv("PATH"), "LC_ALL=C.UTF-8", "HOME=" + r.home,
+		"DEV=" + shared.Dir(), "TOKEN=" + shared.AdminToken,
+	}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Errorf("line %d: %v\n%s", b.line, err, out)
