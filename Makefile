@@ -239,6 +239,11 @@ repository: packages ## add the packages in dist/ to the apt repository dist/apt
 packages-test: $(NFPM) ## install, upgrade, remove and purge the packages, from a signed repository, in a bare Debian 12 that systemd runs (root)
 	NFPM=$(NFPM) packaging/test/run.sh
 
+# As packages-test.
+.PHONY: walk
+walk: $(NFPM) ## from three bare Debian 12 to a cluster, through switchover and failover to its next version, by what docs/OPERATIONS.md says and nothing else (root)
+	NFPM=$(NFPM) packaging/test/walk.sh
+
 .PHONY: dev
 dev: deps build install-extension ## a scratch cluster to play with (DEV_ARGS='--standbys 1'); Ctrl-C removes it
 	$(BIN)/hyperion-vault dev $(DEV_ARGS)

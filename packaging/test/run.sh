@@ -1,63 +1,19 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Installs the packages by apt from a signed repository in a bare Debian 12 that
-# systemd runs, upgrades them with data, removes and purges them, and has lintian
-# look at them. What an operator types is run as docs/OPERATIONS.md has it. It
-# needs root: debootstrap, systemd-nspawn. Nothing of this host is changed; the
-# bare Debian's packages are fetched once and kept in dist/test.
+# Installs the packages by apt from a signed repository in a bare Debian 12,
+# upgrades them with data, removes and purges them, and has lintian look at them.
+# What an operator types is run as docs/OPERATIONS.md has it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-export LC_ALL=C
+name=packages-test
+# shellcheck source=packaging/test/guest.sh
+. packaging/test/guest.sh
 
-[ "$(id -u)" -eq 0 ] || { echo "packaging/test/run.sh needs root" >&2; exit 1; }
-needed=(debootstrap:debootstrap systemd-nspawn:systemd-container apt-ftparchive:apt-utils lintian:lintian gpg:gnupg dpkg-shlibdeps:dpkg-dev)
-for tool in "${needed[@]}"; do
-  command -v "${tool%%:*}" >/dev/null || { echo "no ${tool%%:*}: apt-get install ${needed[*]##*:}" >&2; exit 1; }
-done
-
-cache=$PWD/dist/test
-work=$(mktemp -d)
+repository=http://127.0.0.1:8000
+primary=db1
 guest=$work/root
-nspawn=
-finish() {
-  code=$?
-  if [ -n "$nspawn" ]; then
-    [ "$code" -eq 0 ] || in_guest 'journalctl --no-pager -n 40' || true
-    kill "$nspawn" 2>/dev/null || true
-    wait "$nspawn" 2>/dev/null || true
-  fi
-  rm -rf "$work"
-  [ "$code" -eq 0 ] || echo "packages-test: failed" >&2
-}
-trap finish EXIT
-step() { echo "== $*"; }
-fail() { echo "packages-test: $*" >&2; exit 1; }
-
-# in_guest SCRIPT: run by bash in the guest; fails as it does.
-in_guest() {
-  nsenter --target "$leader" --all -- /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \
-    DEBIAN_FRONTEND=noninteractive REPOSITORY=http://127.0.0.1:8000 bash -euo pipefail -c "$1"
-}
-
-# documented SECTION: what docs/OPERATIONS.md has an operator type there.
-documented() {
-  local commands
-  commands=$(awk -v section="## $1" '
-    /^## / { here = $0 == section }
-    here && /^<!-- doccheck: packages -->$/ { marked = 1 }
-    /^```$/ { inside = 0 }
-    inside { print }
-    here && marked && /^```sh$/ { inside = 1; marked = 0 }' docs/OPERATIONS.md)
-  [ -n "$commands" ] || fail "docs/OPERATIONS.md has no section $1"
-  in_guest "set -x; cd /; $commands"
-}
-
-# expect TEXT SCRIPT: the script prints just this.
-expect() {
-  local got
-  got=$(in_guest "$2")
-  [ "$got" = "$1" ] || fail "want \"$1\", got \"$got\": $2"
-}
+in_guest() { on db1 "$1"; }
+expected() { expect db1 "$@"; }
 
 shop="PGPASSWORD=shop-password psql -XAtq 'host=127.0.0.1 port=6432 dbname=app user=shop'"
 
@@ -81,61 +37,11 @@ build() {
   lintian --allow-root --fail-on error,warning "$work"/again/*.deb
 }
 
-repository() {
-  step "sign the repository"
-  export GNUPGHOME=$work/gnupg
-  mkdir -m 0700 "$GNUPGHOME"
-  gpg --batch --quiet --passphrase '' --quick-generate-key 'packages-test <test@localhost>' ed25519 sign never
-  key=$(gpg --batch --with-colons --list-keys | awk -F: '/^fpr:/ { print $10; exit }')
-  publish "$previous"
-  lintian --allow-root --fail-on error,warning "$work"/apt/pool/main/hyperion-vault-archive-keyring*.deb
-}
-
-publish() {
-  packaging/apt/repository.sh "$work/apt" "$key" "$work"/dist/*"_$1_"*.deb >/dev/null
+# deliver VERSION: publishes it, and puts the repository into the guest.
+deliver() {
+  publish "$1"
   mkdir -p "$guest/srv/hyperion-vault"
   cp -r "$work/apt/." "$guest/srv/hyperion-vault"
-}
-
-# The guest has no network: what it is to install of Debian's is put beside it.
-bare_debian() {
-  local tar=$cache/bookworm.tar debian=http://deb.debian.org/debian
-  if [ ! -f "$tar" ]; then
-    step "debootstrap (once)"
-    mkdir -p "$cache"
-    debootstrap --variant=minbase --include=systemd,systemd-sysv bookworm "$work/fresh" "$debian" >/dev/null
-    printf 'deb %s bookworm main\ndeb %s-security bookworm-security main\n' "$debian" "$debian" > "$work/fresh/etc/apt/sources.list"
-    chroot "$work/fresh" apt-get -q update >/dev/null
-    chroot "$work/fresh" apt-get -q -y install --download-only curl postgresql ssl-cert adduser ca-certificates zsh fish man-db python3 >/dev/null
-    mkdir "$work/fresh/srv/debian"
-    mv "$work"/fresh/var/cache/apt/archives/*.deb "$work/fresh/srv/debian"
-    (cd "$work/fresh/srv/debian" && apt-ftparchive packages . > Packages)
-    echo 'deb [trusted=yes] file:/srv/debian ./' > "$work/fresh/etc/apt/sources.list"
-    rm -rf "$work"/fresh/var/lib/apt/lists/*
-    tar -C "$work/fresh" -cf "$tar.new" .
-    mv "$tar.new" "$tar"
-    rm -rf "$work/fresh"
-  fi
-  mkdir "$guest"
-  tar -C "$guest" -xpf "$tar"
-}
-
-boot() {
-  step "boot"
-  # nspawn would refuse mlock, which a host does not.
-  systemd-nspawn --quiet --directory "$guest" --machine "packages-test-$$" --boot --register=no --keep-unit \
-    --private-network --system-call-filter=@memlock --console=pipe </dev/null >"$work/console" 2>&1 &
-  nspawn=$!
-  for _ in {1..120}; do
-    leader=$(pgrep -P "$nspawn" | head -n 1) || true
-    if [ -n "$leader" ] && [[ $(in_guest 'systemctl is-system-running' 2>/dev/null || true) == running ]]; then
-      return
-    fi
-    kill -0 "$nspawn" 2>/dev/null || { cat "$work/console" >&2; fail "systemd-nspawn ended"; }
-    sleep 0.5
-  done
-  cat "$work/console" >&2
-  fail "the guest did not start within a minute"
 }
 
 # web hands out the repository, in the guest.
@@ -148,12 +54,12 @@ web() {
 
 install() {
   step "install $previous"
-  documented "Install"
-  expect "$previous" "dpkg-query -W -f '\${Version}' hyperion-vault"
-  expect inactive 'systemctl is-active hyperion-vault || true'
-  expect disabled 'systemctl is-enabled hyperion-vault || true'
-  expect "700 hyperion-vault" 'stat -c "%a %U" /var/lib/hyperion-vault'
-  expect "hyperion-vault-archive-keyring: /usr/share/keyrings/hyperion-vault-archive-keyring.gpg" \
+  documented "Install" db1
+  expected "$previous" "dpkg-query -W -f '\${Version}' hyperion-vault"
+  expected inactive 'systemctl is-active hyperion-vault || true'
+  expected disabled 'systemctl is-enabled hyperion-vault || true'
+  expected "700 hyperion-vault" 'stat -c "%a %U" /var/lib/hyperion-vault'
+  expected "hyperion-vault-archive-keyring: /usr/share/keyrings/hyperion-vault-archive-keyring.gpg" \
     'dpkg -S /usr/share/keyrings/hyperion-vault-archive-keyring.gpg'
   in_guest 'apt-get install -y zsh fish man-db >/dev/null'
   in_guest 'systemd-analyze verify hyperion-vault.service'
@@ -175,11 +81,11 @@ tampered() {
 
 single_node() {
   step "a single node"
-  documented "The first node"
-  expect active 'systemctl is-active hyperion-vault'
-  expect "1" "$shop -c \"SELECT vault.put_secret('shop/key', 's3cr3t')\""
-  expect "s3cr3t" "$shop -c \"SELECT vault.read_secret('shop/key')\""
-  expect "in no file" 'sync; grep -rlF s3cr3t /var/lib/postgresql /var/log /var/lib/hyperion-vault || echo in no file'
+  documented "The first node" db1
+  expected active 'systemctl is-active hyperion-vault'
+  expected "2" "$shop -c \"SELECT vault.put_secret('shop/key', 's3cr3t')\""
+  expected "s3cr3t" "$shop -c \"SELECT vault.read_secret('shop/key')\""
+  expected "in no file" 'sync; grep -rlF s3cr3t /var/lib/postgresql /var/log /var/lib/hyperion-vault || echo in no file'
   step "what the unit gives the node"
   # shellcheck disable=SC2016 # for the guest
   in_guest 'pid=$(systemctl show -P MainPID hyperion-vault)
@@ -188,14 +94,14 @@ single_node() {
     [ "$(awk "/^VmLck:/ { print \$2 }" /proc/$pid/status)" -gt 0 ]
     grep -Ex "Max core file size +0 +0 +bytes *" /proc/$pid/limits'
   # What it asks for; a test machine whose root may not raise limits gives less.
-  expect "268435456" 'systemctl show -P LimitMEMLOCK hyperion-vault'
+  expected "268435456" 'systemctl show -P LimitMEMLOCK hyperion-vault'
   in_guest 'journalctl -u hyperion-vault -o cat --no-pager' | grep -F '"level":"WARN"' && fail "the log warns"
   step "reload"
   in_guest 'sed -i "s/^VAULT_ALLOWED_IPS=.*/VAULT_ALLOWED_IPS=/" /etc/hyperion-vault/hyperion-vault.conf; systemctl reload hyperion-vault'
   in_guest "$shop -c \"SELECT vault.read_secret('shop/key')\"" && fail "a reload has no effect"
   in_guest 'sed -i "s/^VAULT_ALLOWED_IPS=.*/VAULT_ALLOWED_IPS=loopback/" /etc/hyperion-vault/hyperion-vault.conf; systemctl reload hyperion-vault'
-  expect "s3cr3t" "$shop -c \"SELECT vault.read_secret('shop/key')\""
-  expect active 'systemctl is-active hyperion-vault'
+  expected "s3cr3t" "$shop -c \"SELECT vault.read_secret('shop/key')\""
+  expected active 'systemctl is-active hyperion-vault'
   step "a node that is killed comes back; one with a wrong setting does not begin"
   # shellcheck disable=SC2016 # for the guest
   in_guest 'was=$(systemctl show -P MainPID hyperion-vault); systemctl kill -s KILL hyperion-vault
@@ -203,46 +109,46 @@ single_node() {
       [ "$now" != 0 ] && [ "$now" != "$was" ] && systemctl is-active --quiet hyperion-vault && exit 0; sleep 0.5; done; exit 1'
   in_guest 'cp -p /etc/hyperion-vault/hyperion-vault.conf /root/good.conf; echo VAULT_LOG_LEVEL=loud >> /etc/hyperion-vault/hyperion-vault.conf'
   in_guest 'systemctl restart hyperion-vault 2>/dev/null' && fail "it starts with a wrong setting"
-  expect "failed" 'systemctl is-failed hyperion-vault'
-  expect "2" 'systemctl show -P ExecMainStatus hyperion-vault'
+  expected "failed" 'systemctl is-failed hyperion-vault'
+  expected "2" 'systemctl show -P ExecMainStatus hyperion-vault'
   in_guest 'cp -p /root/good.conf /etc/hyperion-vault/hyperion-vault.conf; systemctl reset-failed hyperion-vault; systemctl start hyperion-vault'
 }
 
 upgrade() {
   step "upgrade to $version, with data"
-  publish "$version"
-  documented "Upgrade"
+  deliver "$version"
+  documented "Upgrade" db1
   in_guest 'journalctl -u web -o cat --no-pager' > "$work/requests"
   grep -q 'GET .*/by-hash/SHA256/' "$work/requests" || fail "apt asks for nothing by hash"
   ! grep '" 404 ' "$work/requests" || fail "the repository lacks what apt asks for"
-  expect "$version" "dpkg-query -W -f '\${Version}' postgresql-15-hyperion-vault"
-  expect "hyperion-vault $version" "hyperion-vault version | sed 's/,.*//'"
-  expect active 'systemctl is-active hyperion-vault'
-  expect enabled 'systemctl is-enabled hyperion-vault'
+  expected "$version" "dpkg-query -W -f '\${Version}' postgresql-15-hyperion-vault"
+  expected "hyperion-vault $version" "hyperion-vault version | sed 's/,.*//'"
+  expected active 'systemctl is-active hyperion-vault'
+  expected enabled 'systemctl is-enabled hyperion-vault'
   in_guest "hyperion-vault status || true" | grep -F "$version" || fail "the node that runs is not the new one"
   ready
-  expect "s3cr3t" "$shop -c \"SELECT vault.read_secret('shop/key')\""
-  expect "2" "$shop -c \"SELECT vault.put_secret('shop/key', 'n3w-s3cr3t')\""
-  expect "VAULT_PG_DBNAME=app" 'grep ^VAULT_PG_DBNAME= /etc/hyperion-vault/hyperion-vault.conf'
+  expected "s3cr3t" "$shop -c \"SELECT vault.read_secret('shop/key')\""
+  expected "3" "$shop -c \"SELECT vault.put_secret('shop/key', 'n3w-s3cr3t')\""
+  expected "VAULT_PG_DBNAME=app" 'grep ^VAULT_PG_DBNAME= /etc/hyperion-vault/hyperion-vault.conf'
   in_guest "apt-get install -y --allow-downgrades hyperion-vault=$previous >/dev/null"
   ready
-  expect "n3w-s3cr3t" "$shop -c \"SELECT vault.read_secret('shop/key')\""
+  expected "n3w-s3cr3t" "$shop -c \"SELECT vault.read_secret('shop/key')\""
 }
 
 certificate() {
   step "a new certificate, as documented"
-  documented "Certificates and passwords"
+  documented "Certificates and passwords" db1
   # shellcheck disable=SC2016 # for the guest
-  expect same 'shown=$(openssl s_client -starttls postgres -connect 127.0.0.1:6432 </dev/null 2>/dev/null | openssl x509 -noout -fingerprint)
+  expected same 'shown=$(openssl s_client -starttls postgres -connect 127.0.0.1:6432 </dev/null 2>/dev/null | openssl x509 -noout -fingerprint)
     [ "$shown" = "$(openssl x509 -in /etc/ssl/certs/ssl-cert-snakeoil.pem -noout -fingerprint)" ] && echo same'
 }
 
 backup() {
   step "dump and restore, as documented"
-  documented "Backup and restore"
+  documented "Backup and restore" db1
   ready
-  expect "n3w-s3cr3t" "$shop -c \"SELECT vault.read_secret('shop/key')\""
-  expect "3" "$shop -c \"SELECT vault.put_secret('shop/key', 'n3w-s3cr3t')\""
+  expected "n3w-s3cr3t" "$shop -c \"SELECT vault.read_secret('shop/key')\""
+  expected "4" "$shop -c \"SELECT vault.put_secret('shop/key', 'n3w-s3cr3t')\""
   in_guest 'grep -cF s3cr3t /var/backups/hyperion-vault/app.dump' && fail "a value is in the dump"
   # shellcheck disable=SC2016 # for the guest
   in_guest 'for i in $(seq 60); do hyperion-vault status | grep -E "^audit +ok" && exit 0; sleep 0.5; done; hyperion-vault status; exit 1'
@@ -256,27 +162,29 @@ ready() {
 removal() {
   step "remove, and back again"
   in_guest 'apt-get remove -y hyperion-vault >/dev/null'
-  expect "inactive" 'systemctl is-active hyperion-vault || true'
+  expected "inactive" 'systemctl is-active hyperion-vault || true'
   # shellcheck disable=SC2016 # for the guest
   in_guest '[ -f /etc/hyperion-vault/hyperion-vault.conf ] && [ -n "$(ls -A /var/lib/hyperion-vault)" ]'
   in_guest "apt-get install -y hyperion-vault >/dev/null; systemctl start hyperion-vault"
-  expect enabled 'systemctl is-enabled hyperion-vault'
+  expected enabled 'systemctl is-enabled hyperion-vault'
   ready
-  expect "n3w-s3cr3t" "$shop -c \"SELECT vault.read_secret('shop/key')\""
+  expected "n3w-s3cr3t" "$shop -c \"SELECT vault.read_secret('shop/key')\""
   step "remove and purge, as documented"
-  documented "Remove"
-  expect "" "dpkg-query -W -f '\${Package}' hyperion-vault postgresql-15-hyperion-vault 2>/dev/null || true"
+  documented "Remove" db1
+  expected "" "dpkg-query -W -f '\${Package}' hyperion-vault postgresql-15-hyperion-vault 2>/dev/null || true"
   in_guest '[ ! -e /var/lib/hyperion-vault ] && [ ! -e /etc/hyperion-vault/hyperion-vault.conf ] && [ ! -e /etc/systemd/system/hyperion-vault.service ]'
   in_guest '[ ! -e /etc/systemd/system/multi-user.target.wants/hyperion-vault.service ] && [ ! -e /run/hyperion-vault ]'
-  expect "600 hyperion-vault" 'stat -c "%a %U" /etc/hyperion-vault/master.key'
-  expect "1" "runuser -u postgres -- psql -XAtc 'SELECT 1' app"
+  expected "600 hyperion-vault" 'stat -c "%a %U" /etc/hyperion-vault/master.key'
+  expected "1" "runuser -u postgres -- psql -XAtc 'SELECT 1' app"
 }
 
 export PG_CONFIGS=/usr/lib/postgresql/15/bin/pg_config
 build
-bare_debian
-repository
-boot
+bare_debian "$guest"
+sign
+deliver "$previous"
+lintian --allow-root --fail-on error,warning "$work"/apt/pool/main/hyperion-vault-archive-keyring*.deb
+boot db1 "$guest" --private-network
 web
 install
 tampered
