@@ -5,7 +5,7 @@
 # What an operator types is run as docs/OPERATIONS.md has it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-name=packages-test
+name='packages-test'
 # shellcheck source=packaging/test/guest.sh
 . packaging/test/guest.sh
 
