@@ -9,6 +9,8 @@
 //	<!-- doccheck: output -->          what the block before printed; … is anything
 //	<!-- doccheck: proof -->           lines "node=> SQL -- answer, remark"
 //	<!-- doccheck: docker -->          run by e2e/docker on a cluster of containers
+//	<!-- doccheck: image -->           a Dockerfile; schema, what it copies; e2e/docker builds it
+//	<!-- doccheck: yaml -->            read by e2e/docker, e2e/rest and cmd/hyperion-vault
 //	<!-- doccheck: make -->            not run, but each make target must exist
 //	<!-- doccheck: packages -->        run by make packages-test or make walk, as root of a bare Debian
 //	<!-- doccheck: illustration -->    not run

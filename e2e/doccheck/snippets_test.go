@@ -84,7 +84,7 @@ func (r *runner) shell(t *testing.T, b block) string {
 	replace := strings.NewReplacer(
 		"app:app@127.0.0.1:6432", shared.User+":"+shared.Password+"@"+node.Proxy,
 		"postgres:postgres@127.0.0.1:5433", shared.Superuser+":"+shared.SuperuserPassword+"@"+node.Postgres,
-		"http://127.0.0.1:8200", node.REST, "http://127.0.0.1:9632/metrics", node.Metrics,
+		"http://127.0.0.1:8200", node.REST, "https://vault.example:8200", node.REST, "http://127.0.0.1:9632/metrics", node.Metrics,
 	)
 	cmd := exec.CommandContext(t.Context(), "bash", "-euc", replace.Replace(b.text))
 	cmd.Dir = r.home

@@ -13,9 +13,11 @@ import (
 // document and first line, and why.
 var unrun = map[string]string{
 	"README.md: make dev     # installs what is missing by apt, builds, starts a scratch PostgreSQL with a node, prints the psql lines to paste": "ends with Ctrl-C; dev is cmd/hyperion-vault TestDev, the other is what CI runs",
-	"README.md: make dev DEV_ARGS='--pg-setting log_statement=all'":                                                                               "ends with Ctrl-C; a cluster with this setting is what TestSnippets runs on",
+	"README.md: make dev DEV_ARGS='--pg-setting log_statement=all'":                                                                              "ends with Ctrl-C; a cluster with this setting is what TestSnippets runs on",
 	"README.md: make build install-extension                         # on each server; the extension's files are needed on standbys too":         "installs into this machine's server, and serves for ever; make walk does each with the packages",
-	"docs/OPERATIONS.md: systemctl stop hyperion-vault": "ends with Ctrl-C; e2e/audit TestClone does the same",
+	"docs/CI.md: docker build --file docker/Dockerfile --target server --tag hyperion-vault .     # in a clone of this project":                  "pushes to a registry; e2e/docker TestCI builds both images",
+	"docs/CI.md: docker run --rm --detach --name vault --publish 127.0.0.1:6432:6432 --env HYPERION_VAULT_DEV_PASSWORD=app \\":                   "takes ports of this machine; e2e/docker TestCI runs the image so on free ones",
+	"docs/OPERATIONS.md: systemctl stop hyperion-vault":                                                                                          "ends with Ctrl-C; e2e/audit TestClone does the same",
 	"docs/OPERATIONS.md: make packages                        # for the server whose pg_config is found; needs apt's dpkg-dev":                   "takes minutes, and somebody's key; make packages-test and make walk run the scripts behind both",
 }
 
@@ -43,6 +45,7 @@ func TestAllRun(t *testing.T) {
 			switch {
 			case slices.Contains([]string{"node", "server", "shell", "proof"}, b.kind): // by TestSnippets
 			case b.kind == "docker" && doc == "README.md": // by e2e/docker
+			case b.kind == "schema" && doc == "docs/CI.md": // by e2e/docker
 			case b.kind == "packages" && doc == "docs/OPERATIONS.md" && slices.Contains(walked, b.section): // by packaging/test
 			case unrun[doc+": "+first] != "":
 				excused[doc+": "+first] = true
