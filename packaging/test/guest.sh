@@ -153,20 +153,23 @@ bare_debian() {
 
 # boot GUEST DIRECTORY NETWORK: starts it; NETWORK is an argument of systemd-nspawn's.
 boot() {
-  local console=$work/$1.console
-  step "boot $1"
   # nspawn would refuse mlock, which a host does not.
   systemd-nspawn --quiet --directory "$2" --machine "$name-$$-$1" --hostname "$1" --boot --register=no --keep-unit \
-    "$3" --system-call-filter=@memlock --console=pipe </dev/null >"$console" 2>&1 &
+    "$3" --system-call-filter=@memlock --console=pipe </dev/null >"$work/$1.console" 2>&1 &
   nspawn[$1]=$!
+}
+
+# booted GUEST waits until it has started.
+booted() {
+  step "boot $1"
   for _ in {1..240}; do
     leader[$1]=$(pgrep -P "${nspawn[$1]}" | head -n 1) || true
     if [ -n "${leader[$1]}" ] && [[ $(on "$1" 'systemctl is-system-running' 2>/dev/null || true) == running ]]; then
       return
     fi
-    kill -0 "${nspawn[$1]}" 2>/dev/null || { cat "$console" >&2; fail "systemd-nspawn ended"; }
+    kill -0 "${nspawn[$1]}" 2>/dev/null || { cat "$work/$1.console" >&2; fail "systemd-nspawn ended"; }
     sleep 0.5
   done
-  cat "$console" >&2
+  cat "$work/$1.console" >&2
   fail "$1 did not start within two minutes"
 }

@@ -185,6 +185,7 @@ sign
 deliver "$previous"
 lintian --allow-root --fail-on error,warning "$work"/apt/pool/main/hyperion-vault-archive-keyring*.deb
 boot db1 "$guest" --private-network
+booted db1
 web
 install
 tampered

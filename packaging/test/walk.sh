@@ -72,10 +72,21 @@ machines() {
     printf '127.0.0.1 localhost\n192.0.2.11 db1\n192.0.2.12 db2\n192.0.2.13 db3\n' > "$work/$host/etc/hosts"
     install -D -m 0600 "$work/ssh.pub" "$work/$host/root/.ssh/authorized_keys"
     boot "$host" "$work/$host" "--network-namespace-path=/run/netns/$switch-$host"
-    on "$host" 'apt-get update && apt-get install -y openssh-server openssh-client' >/dev/null
   done
+  for host in "${hosts[@]}"; do booted "$host"; done
+  at_once on HOST 'apt-get update && apt-get install -y openssh-server openssh-client' >/dev/null
   install -m 0600 "$work/ssh" "$work/db1/root/.ssh/id_ed25519"
   on db1 'ssh-keyscan -t ed25519 db1 db2 db3 > /root/.ssh/known_hosts 2>/dev/null'
+}
+
+# at_once COMMAND...: for each of the hosts in the place of HOST, all at one time.
+at_once() {
+  local host running=()
+  for host in "${hosts[@]}"; do
+    "${@/#HOST/$host}" &
+    running+=($!)
+  done
+  for host in "${running[@]}"; do wait "$host"; done
 }
 
 # readable: the secret is what it was last put to, through every node.
@@ -109,7 +120,7 @@ publish "$previous"
 network
 machines
 
-documented "Install" "${hosts[@]}"
+at_once documented "Install" HOST
 documented "The first node" db1
 documented "Three hosts" "${hosts[@]}"
 for host in "${hosts[@]}"; do versions "$host" "$previous"; done
