@@ -153,8 +153,9 @@ bare_debian() {
 
 # boot GUEST DIRECTORY NETWORK: starts it; NETWORK is an argument of systemd-nspawn's.
 boot() {
+  echo "$1" > "$2/etc/hostname"
   # nspawn would refuse mlock, which a host does not.
-  systemd-nspawn --quiet --directory "$2" --machine "$name-$$-$1" --hostname "$1" --boot --register=no --keep-unit \
+  systemd-nspawn --quiet --directory "$2" --machine "$name-$$-$1" --boot --register=no --keep-unit \
     "$3" --system-call-filter=@memlock --console=pipe </dev/null >"$work/$1.console" 2>&1 &
   nspawn[$1]=$!
 }
