@@ -142,7 +142,8 @@ put db1 s3cr3t-3
 put db2 s3cr3t-4
 
 step "the primary dies"
-on db2 'systemctl kill -s KILL postgresql@15-main'
+# shellcheck disable=SC2016 # for the guest
+on db2 'kill -KILL "$(head -n 1 /var/lib/postgresql/15/main/postmaster.pid)"'
 documented "A failover by hand" "${hosts[@]}"
 primary=db3
 put db2 s3cr3t-5
