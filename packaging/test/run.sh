@@ -104,7 +104,7 @@ single_node() {
   expected active 'systemctl is-active hyperion-vault'
   step "a node that is killed comes back; one with a wrong setting does not begin"
   # shellcheck disable=SC2016 # for the guest
-  in_guest 'was=$(systemctl show -P MainPID hyperion-vault); systemctl kill -s KILL hyperion-vault
+  in_guest 'was=$(systemctl show -P MainPID hyperion-vault); systemctl kill --kill-who=main -s KILL hyperion-vault
     for i in $(seq 60); do now=$(systemctl show -P MainPID hyperion-vault)
       [ "$now" != 0 ] && [ "$now" != "$was" ] && systemctl is-active --quiet hyperion-vault && exit 0; sleep 0.5; done; exit 1'
   in_guest 'cp -p /etc/hyperion-vault/hyperion-vault.conf /root/good.conf; echo VAULT_LOG_LEVEL=loud >> /etc/hyperion-vault/hyperion-vault.conf'
