@@ -28,6 +28,7 @@
  *		replay.c	replayed
  *		node.c		node_read, node_candidates, node_next_version, node_write
  *		token.c		token_role, token_read
+ *		audit.c		audit_store
  *		rotate.c	complete_rotation
  *		status.c	status, fail
  *		worker.c	tick, background workers

@@ -5,6 +5,15 @@ CREATE FUNCTION t.node(int) RETURNS uuid LANGUAGE sql IMMUTABLE SET search_path 
 	RETURN ('00000000-0000-4000-8000-' || lpad($1::text, 12, '0'))::uuid;
 CREATE FUNCTION t.hash(node int, seq bigint) RETURNS bytea LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 	RETURN CASE WHEN seq = 0 THEN decode(repeat('00', 32), 'hex') ELSE sha256(convert_to(node || '/' || seq, 'UTF8')) END;
+CREATE FUNCTION t.field(bytea) RETURNS bytea LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+	RETURN int4send(octet_length($1)) || $1;
+-- The canonical bytes of a record, and its hash.
+CREATE FUNCTION t.record(node int, seq bigint, at timestamptz, face text, addr bytea = '\x0a000001', actor bytea = 'app') RETURNS bytea
+	LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+	RETURN t.field('\x01') || t.field(uuid_send(t.node(node))) || t.field(int8send(seq)) ||
+		t.field(int8send((extract(epoch FROM at) * 1000000)::bigint)) || t.field(actor) || t.field('') || t.field(addr) ||
+		t.field(face::bytea) || t.field('db') || t.field('read') || t.field('app/db') || t.field(int4send(0)) || t.field('ok') ||
+		t.field('\x01') || t.field('') || t.field(int8send(0)) || t.field(int8send(-1)) || t.hash(node, seq);
 -- Records a to b of a node, a millisecond apart, the head at the time of the last. Answers
 -- with the number at which the table is then, and whose hash that is.
 CREATE FUNCTION t.ship(node int, a bigint, b bigint, start timestamptz = '2026-01-01 00:00+00', prev bytea = NULL,
@@ -12,17 +21,14 @@ CREATE FUNCTION t.ship(node int, a bigint, b bigint, start timestamptz = '2026-0
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	n int = b - a + 1;
+	one bytea = t.record(node, 0, start, face);	-- the others have another number, time and hash
+	usecs bigint = extract(epoch FROM start) * 1000000;
 	r record;
 BEGIN
-	SELECT p.* INTO r FROM (SELECT array_agg(i ORDER BY i) AS i, array_agg(t.hash(node, i) ORDER BY i) AS h,
-			array_agg(start + make_interval(secs => i / 1000.0) ORDER BY i) AS at FROM generate_series(a, b) i) s,
-		vault.audit_append(t.node(node), a, coalesce(prev, t.hash(node, a - 1)), gap, s.at, array_fill('app'::text, ARRAY[n]),
-			array_fill(''::text, ARRAY[n]), array_fill('10.0.0.1'::inet, ARRAY[n]), array_fill(face, ARRAY[n]),
-			array_fill('db'::text, ARRAY[n]), array_fill('read'::text, ARRAY[n]), array_fill('app/db'::text, ARRAY[n]),
-			array_fill(0, ARRAY[n]), array_fill('ok'::text, ARRAY[n]), array_fill(true, ARRAY[n]), array_fill(''::text, ARRAY[n]),
-			array_fill(0::bigint, ARRAY[n]), array_fill((-1)::bigint, ARRAY[n]), s.h, start + make_interval(secs => b / 1000.0),
-			sha256('key'), sha512('signature')) p;
+	SELECT p.* INTO r FROM (SELECT string_agg(substr(one, 1, 29) || int8send(i) || substr(one, 38, 4) || int8send(usecs + i * 1000)
+			|| substr(one, 50, octet_length(one) - 81) || t.hash(node, i), '' ORDER BY i) AS records FROM generate_series(a, b) i) s,
+		vault.audit_append(t.node(node), a, (b - a + 1)::int, coalesce(prev, t.hash(node, a - 1)), gap, s.records,
+			start + make_interval(secs => b / 1000.0), sha256('key'), sha512('signature')) p;
 	RETURN r.seq || CASE WHEN r.hash = t.hash(node, r.seq) THEN '' ELSE ' of another' END;
 EXCEPTION WHEN OTHERS THEN
 	RETURN SQLSTATE || ': ' || SQLERRM;
@@ -46,10 +52,8 @@ SELECT t.ship(1, 1, 3) AS first, t.ship(1, 1, 3) AS again, t.ship(1, 3, 5) AS ov
 SELECT t.ship(1, 6, 6, prev => t.hash(1, 4)) AS other_prev;
 SELECT p.seq, p.hash = t.hash(1, 5) AS same FROM vault.audit_position(t.node(1)) p;
 -- With nothing to store it only asks.
-SELECT p.seq, p.hash = t.hash(1, 5) AS same FROM vault.audit_append(t.node(1), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-	NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{}', NULL, NULL, NULL) p;
-SELECT p.seq FROM vault.audit_append(t.node(9), 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-	NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL) p;
+SELECT p.seq, p.hash = t.hash(1, 5) AS same FROM vault.audit_append(t.node(1), NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL) p;
+SELECT p.seq FROM vault.audit_append(t.node(9), 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL) p;
 -- A gap is a node's word that what is missing is gone.
 SELECT t.ship(1, 6, 7, gap => true) AS no_gap, t.ship(1, 5, 7, gap => true) AS overlapping, t.ship(1, 9, 10, gap => true) AS gap, t.ship(2, 4, 5, gap => true) AS first_of_all;
 RESET SESSION AUTHORIZATION;
@@ -64,12 +68,22 @@ SELECT jsonb_agg(jsonb_build_object('node_id', h.node_id, 'shipped', h.seq, 'at'
 	= vault.status()->'audit_nodes' AS told FROM vault.audit_heads h;
 
 -- What is no batch.
-SELECT t.try_hint(format('SELECT vault.audit_append(%L, %s, %L, false, %s, %L, %s, %L)', t.node(1), a, t.hash(1, 10), c, now(), k, sha512('')))
-	FROM (VALUES
-	('11', $$ARRAY[now()], '{a,b}', '{r}', '{10.0.0.1}', '{sql}', '{d}', '{read}', '{s}', '{1}', '{ok}', '{t}', '{""}', '{0}', '{0}', ARRAY[sha256('')]$$, $$sha256('')$$),
-	('11', $$ARRAY[now()], NULL, '{r}', '{10.0.0.1}', '{sql}', '{d}', '{read}', '{s}', '{1}', '{ok}', '{t}', '{""}', '{0}', '{0}', ARRAY[sha256('')]$$, $$sha256('')$$),
-	('0', $$ARRAY[now()], '{a}', '{r}', '{10.0.0.1}', '{sql}', '{d}', '{read}', '{s}', '{1}', '{ok}', '{t}', '{""}', '{0}', '{0}', ARRAY[sha256('')]$$, $$sha256('')$$)) v(a, c, k);
-SELECT t.ship(1, 11, 11, NULL) AS no_time, t.ship(1, 11, 11, face => NULL) AS no_face, t.ship(1, 11, 10011) AS too_many;
+SELECT what, t.try_hint(format('SELECT vault.audit_append(%L, %s, %s, %L, false, %L, now(), sha256(%L), sha512(%L))', t.node(1), a, n, t.hash(1, 10), records, '', ''))
+	FROM (SELECT t.record(1, 11, '2026-01-01 00:00+00', 'sql') AS r) r, LATERAL (VALUES
+	(1, 'no number', 0, 1, r), (2, 'nothing', 11, 1, ''), (3, 'one is missing', 11, 2, r), (4, 'one too many', 11, 1, r || r), (5, 'cut off', 11, 1, substr(r, 1, 150)),
+	(6, 'another node''s', 11, 1, t.record(2, 11, '2026-01-01 00:00+00', 'sql')), (7, 'another number', 11, 1, t.record(1, 12, '2026-01-01 00:00+00', 'sql')),
+	(8, 'another format', 11, 1, overlay(r PLACING '\x02' FROM 5)), (9, 'no length', 11, 1, overlay(r PLACING '\xffffffff' FROM 6)),
+	(10, 'no address', 11, 1, t.record(1, 11, '2026-01-01 00:00+00', 'sql', '\x0a00')),
+	(11, 'no text', 11, 1, t.record(1, 11, '2026-01-01 00:00+00', 'sql', actor => '\xff'))) v(i, what, a, n, records) ORDER BY i;
+SELECT t.try_hint(format('SELECT vault.audit_append(%L, 11, 1, %L, false, NULL, now(), sha256(%L), sha512(%L))', t.node(1), t.hash(1, 10), '', ''));
+SELECT t.ship(1, 11, 11, NULL) AS no_time, t.ship(1, 11, 10011) AS too_many;
+-- Texts are what they are in the record, whatever the session's are in.
+BEGIN;
+SET LOCAL client_encoding = 'LATIN1';
+SELECT p.seq FROM vault.audit_append(t.node(1), 11, 1, t.hash(1, 10), false, t.record(1, 11, '2026-01-01 00:00+00', 'sql', actor => '\xc3a4',
+	addr => '\x20010db8000000000000000000000001'), now(), sha256(''), sha512('')) p;
+SELECT convert_to(actor, 'UTF8') AS actor, client_ip, current_setting('client_encoding') FROM vault.audit_log WHERE node_id = t.node(1) AND seq = 11;
+ROLLBACK;
 
 -- A planted row is an alarm, and nothing of the batch is stored; an equal one may stay.
 INSERT INTO vault.audit_log (node_id, seq, at, face, action, outcome, direct, prev_hash, hash)
@@ -128,7 +142,6 @@ CREATE DATABASE regress_hv_latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'
 \c regress_hv_latin
 CREATE EXTENSION hyperion_vault;
 \set VERBOSITY terse
-SELECT vault.audit_append(gen_random_uuid(), 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-	NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+SELECT vault.audit_append(gen_random_uuid(), 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 \c contrib_regression
 DROP DATABASE regress_hv_latin;

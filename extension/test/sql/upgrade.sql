@@ -33,7 +33,7 @@ ALTER DEFAULT PRIVILEGES FOR ROLE regress_hv_super REVOKE EXECUTE ON FUNCTIONS F
 ALTER DEFAULT PRIVILEGES FOR ROLE regress_hv_super REVOKE ALL ON TABLES FROM regress_hv_bob;
 SELECT extversion = :'version' AS updated FROM pg_extension WHERE extname = 'hyperion_vault';
 SELECT proname, proowner = 'regress_hv_super'::regrole AS stranger FROM pg_proc
-	WHERE pronamespace = 'vault'::regnamespace AND proname IN ('session_state', 'hba_rules', 'client_addr', 'replayed', 'run_outside_script', 'token_role', 'token_read', 'node_write', 'rest_admin', 'audit_append', 'prune_audit')
+	WHERE pronamespace = 'vault'::regnamespace AND proname IN ('session_state', 'hba_rules', 'client_addr', 'replayed', 'run_outside_script', 'token_role', 'token_read', 'node_write', 'rest_admin', 'audit_append', 'audit_store', 'prune_audit')
 	ORDER BY proname;
 
 SELECT relname, relowner = 'regress_hv_super'::regrole AS stranger, relacl IS NULL OR relacl::text NOT LIKE '%regress_hv_bob%' AS closed,
@@ -54,7 +54,7 @@ SELECT r, has_function_privilege(r, 'vault.hba_rules()', 'EXECUTE') AS may,
 -- And for what REST is served with; add_token stays the owner's.
 SELECT r, f, has_function_privilege(r, f::regprocedure, 'EXECUTE') AS may
 	FROM unnest(ARRAY['regress_hv_service', 'regress_hv_bob']) r,
-		unnest(ARRAY['vault.token_role(bytea)', 'vault.token_read(bytea,text,int)', 'vault.node_delete(text,text)', 'vault.rest_admin(bytea,text,text,jsonb)', 'vault.lockout(inet,int)', 'vault.claim_rotation(text,int)', 'vault.audit_position(uuid)', 'vault.prune_audit(timestamptz)', 'vault.add_token(text,text,bytea)']) f;
+		unnest(ARRAY['vault.token_role(bytea)', 'vault.token_read(bytea,text,int)', 'vault.node_delete(text,text)', 'vault.rest_admin(bytea,text,text,jsonb)', 'vault.lockout(inet,int)', 'vault.claim_rotation(text,int)', 'vault.audit_position(uuid)', 'vault.audit_append(uuid,bigint,int,bytea,bool,bytea,timestamptz,bytea,bytea)', 'vault.audit_store(uuid,bigint,int,bytea,bytea)', 'vault.prune_audit(timestamptz)', 'vault.add_token(text,text,bytea)']) f;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA vault FROM regress_hv_writer;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA vault FROM regress_hv_service;
 :members \gset
