@@ -65,7 +65,7 @@ func directCalls(user string) [][2]string {
 // changeNothing are the volatile functions that change no secret, right, role or token.
 // What expire_grace_versions deletes nobody could read any more.
 var changeNothing = []string{
-	"audit_append", "check_rest_admin", "expire_grace_versions", "fail", "fail_rotation", "grant_service_role", "hba_rules", "lockout",
+	"audit_append", "audit_store", "check_rest_admin", "expire_grace_versions", "fail", "fail_rotation", "grant_service_role", "hba_rules", "lockout",
 	"log_change", "login_verifier", "prune_audit", "replayed", "rest_roles", "rest_tokens", "session_state", "status", "tick", "token_read", "token_role", "verify_begin", "verify_secret",
 }
 

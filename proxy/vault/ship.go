@@ -163,14 +163,14 @@ func (s *shipper) round(ctx context.Context) (more bool, err error) {
 		s.leave()
 		return false, err
 	}
-	if len(batch.Rows) == 0 {
+	if batch.N == 0 {
 		return false, nil
 	}
 	if err := s.bring(ctx, &batch); err != nil {
 		s.leave()
 		return false, err
 	}
-	return len(batch.Rows) == shipRows, nil
+	return batch.N == shipRows, nil
 }
 
 // errElsewhere is a vault that stands somewhere else than it was left: it is asked
@@ -179,7 +179,7 @@ var errElsewhere = errors.New("the vault has other audit records than before")
 
 // bring stores a batch and reads back that it is there.
 func (s *shipper) bring(ctx context.Context, batch *audit.Batch) error {
-	last := batch.Rows[len(batch.Rows)-1].Position()
+	last := batch.Head.Position
 	at, err := s.to.append(ctx, batch, s.mode, s.gap)
 	if err == nil && at == last {
 		at, err = s.ask(ctx)

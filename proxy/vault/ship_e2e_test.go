@@ -54,7 +54,7 @@ func TestShipLog(t *testing.T) {
 	eventually(t, "records to be deleted", func() bool {
 		v.store.pool.Reset()
 		n, err := v.pruneAudit(t.Context(), time.Now())
-		return err == nil && n == int64(len(b.Rows))
+		return err == nil && n == int64(b.N)
 	})
 	if got, err := l.position(t.Context(), node); err != nil || got != last {
 		t.Errorf("after that: got %v, %v, want %v", got, err, last)
@@ -64,9 +64,14 @@ func TestShipLog(t *testing.T) {
 // checkShipped: a batch is stored as it is, once, however often it comes.
 func checkShipped(t *testing.T, c *devcluster.Cluster, l *shipLog, b *audit.Batch) (last audit.Position) {
 	t.Helper()
-	node := b.Rows[0].Node
-	last = b.Rows[len(b.Rows)-1].Position()
-	half := audit.Batch{Rows: b.Rows[2:], Head: b.Head}
+	node := b.Node
+	last = b.Head.Position
+	rows, err := b.Rows()
+	if err != nil {
+		t.Fatal(err)
+	}
+	half := *b
+	half.After = rows[1].Position()
 	for _, step := range []struct {
 		what string
 		do   func() (audit.Position, error)
@@ -138,8 +143,8 @@ func recorded(t *testing.T) (audit.NodeID, *audit.Batch) {
 	}
 	defer cursor.Close()
 	b, err := cursor.Next(10)
-	if err != nil || len(b.Rows) != 3 {
-		t.Fatalf("%d rows, %v", len(b.Rows), err)
+	if err != nil || b.N != 3 {
+		t.Fatalf("%d rows, %v", b.N, err)
 	}
 	node, _, _ := spool.Identity()
 	return node, &b

@@ -258,43 +258,6 @@ func TestKeepShipping(t *testing.T) {
 	w.shipped(0)
 }
 
-// TestWithheld: of what only looks, the vault gets the links of the chain.
-func TestWithheld(t *testing.T) {
-	row := func(action audit.Action, outcome audit.Outcome) audit.Row {
-		return audit.Row{Seq: 7, Hash: audit.Hash{7}, Record: audit.Record{
-			At: time.Unix(1, 0), Face: audit.FaceSQL, Action: action, Outcome: outcome, Actor: "a", SessionRole: "r", Database: "d",
-			Secret: "s", Version: 1, Direct: true, Reason: "x", Change: 2, Statement: 1 << 63,
-		}}
-	}
-	for _, test := range []struct {
-		mode     ShipMode
-		action   audit.Action
-		outcome  audit.Outcome
-		withheld bool
-	}{
-		{ShipAll, audit.ActionRead, audit.OutcomeOK, false},
-		{ShipWrites, audit.ActionRead, audit.OutcomeOK, true},
-		{ShipWrites, audit.ActionVerify, audit.OutcomeMismatch, true},
-		{ShipWrites, audit.ActionList, audit.OutcomeOK, true},
-		{ShipWrites, audit.ActionTokenList, audit.OutcomeOK, true},
-		{ShipWrites, audit.ActionRead, audit.OutcomeDenied, false},
-		{ShipWrites, audit.ActionRead, audit.OutcomeFailed, false},
-		{ShipWrites, audit.ActionVerify, audit.OutcomeLockedOut, false},
-		{ShipWrites, audit.ActionUpdate, audit.OutcomeOK, false},
-		{ShipWrites, audit.ActionTokenCreate, audit.OutcomeOK, false},
-		{ShipWrites, audit.ActionStart, audit.OutcomeOK, false},
-	} {
-		c, r := newColumns(1), row(test.action, test.outcome)
-		c.add(&r, test.mode)
-		nothing := c.actor[0] == nil && c.role[0] == nil && c.database[0] == nil && c.secret[0] == nil && c.version[0] == nil && !c.direct[0] &&
-			c.reason[0] == nil && c.change[0] == nil && c.statement[0] == nil && *c.face[0] == "" && *c.outcome[0] == "" && *c.action[0] == "withheld"
-		all := c.actor[0] != nil && *c.statement[0] == -1<<63 && *c.action[0] == string(test.action)
-		if nothing != test.withheld || all == test.withheld || !c.at[0].Equal(r.At) || string(c.hash[0]) != string(r.Hash[:]) {
-			t.Errorf("%v %s %s: withheld %v, whole %v; want withheld %v", test.mode, test.action, test.outcome, nothing, all, test.withheld)
-		}
-	}
-}
-
 // TestShippingPanics: a panic is one more way to fail; what it kept from the vault
 // arrives later, once.
 func TestShippingPanics(t *testing.T) {

@@ -47,23 +47,27 @@ func (m *memLog) append(_ context.Context, b *audit.Batch, _ ShipMode, gap bool)
 	if err := m.next(); err != nil {
 		return audit.Position{}, err
 	}
-	first := b.Rows[0]
+	rows, err := b.Rows()
+	if err != nil {
+		return audit.Position{}, err
+	}
+	first := rows[0]
 	if first.Seq != m.head.Seq+1 || first.Prev != m.head.Hash {
 		if !gap || first.Seq <= m.head.Seq+1 {
 			return m.head, nil
 		}
 	}
-	for _, r := range b.Rows {
+	for _, r := range rows {
 		if m.planted[r.Seq] {
 			return audit.Position{}, errConflict
 		}
 	}
-	at := b.Rows[len(b.Rows)-1].Position()
+	at := b.Head.Position
 	if m.lose {
 		m.lose = false
 		return at, nil
 	}
-	for _, r := range b.Rows {
+	for _, r := range rows {
 		if _, twice := m.rows[r.Seq]; twice {
 			return audit.Position{}, fmt.Errorf("record %d comes twice", r.Seq)
 		}

@@ -4,6 +4,7 @@ package audit
 
 import (
 	"fmt"
+	"sync"
 	"syscall"
 	"testing"
 )
@@ -44,4 +45,35 @@ func cpu(b *testing.B) int64 {
 		b.Fatal(err)
 	}
 	return u.Utime.Nano() + u.Stime.Nano()
+}
+
+// BenchmarkAlways shows how many records share a sync where each waits for the disk.
+func BenchmarkAlways(b *testing.B) {
+	for _, n := range []int{1, 8, 64} {
+		b.Run(fmt.Sprintf("clients=%d", n), func(b *testing.B) {
+			s, err := Open(b.TempDir(), Options{Sync: SyncAlways})
+			if err != nil {
+				b.Fatal(err)
+			}
+			before := cpu(b)
+			var clients sync.WaitGroup
+			for range n {
+				clients.Go(func() {
+					records := []Record{read("db/password")}
+					for range b.N {
+						if err := s.Append(b.Context(), records); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			clients.Wait()
+			b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "records/s")
+			b.ReportMetric(float64(cpu(b)-before)/float64(b.N*n), "cpu-ns/record")
+			if err := s.Close(); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
 }

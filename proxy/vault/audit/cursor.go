@@ -18,12 +18,51 @@ type Cursor struct {
 	f      file
 	scan   *scanner
 	given  []Position // by the last Next
+	buf    []byte     // of the last Next
 }
 
-// Batch is a piece of the chain, and a head over its last record.
+// Batch is a piece of the chain, and a head over its last record. Its records are valid
+// until the next one is asked for.
 type Batch struct {
-	Rows []Row
-	Head Head
+	Node    NodeID
+	After   Position // behind which they follow
+	N       int
+	Records []byte // of each its canonical bytes, and its hash behind
+	Head    Head   // over the last
+}
+
+// Rows are the records.
+func (b *Batch) Rows() (rows []Row, err error) {
+	prev, rest := b.After, b.Records
+	var t texts
+	for range b.N {
+		n := bodySize(rest)
+		row, err := decodeBody(rest[:n], &t)
+		if err != nil {
+			return nil, failed("ship", "", err)
+		}
+		row.Prev, row.Hash = prev.Hash, Hash(rest[n:])
+		prev, rest = row.Position(), rest[n+len(Hash{}):]
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
+// Withhold leaves nothing of records that only look but their places in the chain.
+func (b *Batch) Withhold() error {
+	rows, err := b.Rows()
+	if err != nil {
+		return err
+	}
+	b.Records = nil
+	for i := range rows {
+		r := &rows[i]
+		if r.Looks() {
+			r.Record = Record{At: r.At, Action: ActionWithheld}
+		}
+		b.Records = append(r.appendBody(b.Records, r.Node, r.Seq), r.Hash[:]...)
+	}
+	return nil
 }
 
 // Cursor returns one that goes on behind a record: the last one that the vault has
@@ -82,59 +121,58 @@ func (c *Cursor) Close() {
 	c.f = nil
 }
 
-// Next returns the next rows that are durable, at most so many; none: everything
+// Next returns the next records that are durable, at most so many; none: everything
 // was handed out. An error leaves the cursor of no use.
 func (c *Cursor) Next(most int) (b Batch, err error) {
-	c.given = c.given[:0]
-	for len(b.Rows) < most {
-		row, head, err := c.step()
-		switch {
-		case errors.Is(err, io.EOF):
-			most = 0
-		case err != nil:
+	c.given, c.buf = c.given[:0], c.buf[:0]
+	b.Node, b.After = c.s.id.node, c.scan.last
+	for len(c.given) < most {
+		f, head, err := c.step()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
 			return Batch{}, err
-		case head == nil:
-			if b.Rows == nil {
-				b.Rows = make([]Row, 0, most)
-			}
-			b.Rows = append(b.Rows, row)
-			c.given = append(c.given, row.Position())
+		}
+		if head == nil {
+			c.buf = append(append(c.buf, f.body...), f.tail...)
+			c.given = append(c.given, c.scan.last)
 		}
 	}
-	if len(c.given) > 0 {
+	if b.N, b.Records = len(c.given), c.buf; b.N > 0 {
 		now, _ := c.s.sys.Now()
-		b.Head = c.s.id.sign(c.given[len(c.given)-1], now)
+		b.Head = c.s.id.sign(c.given[b.N-1], now)
 	}
 	return b, nil
 }
 
 // step returns what is next, in whichever segment it is. io.EOF: no more is
 // durable.
-func (c *Cursor) step() (Row, *Head, error) {
+func (c *Cursor) step() (frame, *Head, error) {
 	for {
-		row, head, err := c.scan.next()
+		f, head, err := c.scan.frame()
 		switch {
 		case errors.Is(err, errNoFrame):
-			return row, nil, damaged(c.scan.name, c.scan.pos, "record %d is not whole", c.scan.last.Seq+1)
+			return f, nil, damaged(c.scan.name, c.scan.pos, "record %d is not whole", c.scan.last.Seq+1)
 		case !errors.Is(err, io.EOF):
-			return row, head, err
+			return f, head, err
 		}
 		end, ended, err := c.end() // those who append hold it up: not for each record
 		switch {
 		case err != nil:
-			return Row{}, nil, err
+			return f, nil, err
 		case end > c.scan.end:
 			c.scan.end = end
 			continue
 		case !ended:
-			return row, nil, io.EOF
+			return f, nil, io.EOF
 		}
 		last := c.scan.last
 		if err := c.enter(c.number + 1); err != nil {
-			return row, nil, err
+			return f, nil, err
 		}
 		if c.scan.last != last {
-			return row, nil, damaged(c.scan.name, 0, "it does not continue the chain, which the segment before leaves at record %d", last.Seq)
+			return f, nil, damaged(c.scan.name, 0, "it does not continue the chain, which the segment before leaves at record %d", last.Seq)
 		}
 	}
 }

@@ -3,6 +3,7 @@
 package audit
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"syscall"
@@ -35,16 +36,16 @@ func TestOnlyDurableRecordsAreShipped(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		if b, err := c.Next(10); err != nil || len(b.Rows) != 1 {
-			t.Errorf("got %+v, %v, want the start alone", b.Rows, err)
+		if b, err := c.Next(10); err != nil || b.N != 1 {
+			t.Errorf("got %d records, %v, want the start alone", b.N, err)
 		}
 		g.watch("")
 		g.through <- nil
 		synctest.Wait()
-		if b, err := c.Next(10); err != nil || len(b.Rows) != 1 || b.Head.Position != b.Rows[0].Position() || !b.Head.Valid() {
+		if b, err := c.Next(10); err != nil || b.N != 1 || b.Head.Position != c.scan.last || !b.Head.Valid() {
 			t.Errorf("got %+v, %v, want a and a head", b, err)
 		}
-		if b, err := c.Next(10); err != nil || len(b.Rows) != 0 || b.Head != (Head{}) {
+		if b, err := c.Next(10); err != nil || b.N != 0 || b.Head != (Head{}) {
 			t.Errorf("got %+v, %v, want nothing", b, err)
 		}
 	})
@@ -81,7 +82,7 @@ func TestForks(t *testing.T) {
 	}
 	defer c.Close()
 	b, err := c.Next(2)
-	if err != nil || len(b.Rows) != 2 || b.Rows[0].Seq != 3 {
+	if err != nil || b.N != 2 || b.After.Seq != 2 {
 		t.Fatalf("got %+v, %v", b, err)
 	}
 	for name, p := range map[string]Position{
@@ -93,7 +94,7 @@ func TestForks(t *testing.T) {
 			t.Errorf("%s: got %v, want ErrForked", name, err)
 		}
 	}
-	if err := c.Shipped(b.Rows[0].Position()); err != nil || clone.Status().Shipped != 3 {
+	if err := c.Shipped(rowsIn(t, &b)[0].Position()); err != nil || clone.Status().Shipped != 3 {
 		t.Errorf("got %v, %+v", err, clone.Status())
 	}
 }
@@ -134,8 +135,8 @@ func TestKeeping(t *testing.T) {
 			t.Errorf("got %v, want ErrGone", err)
 		}
 		b, err := c.Next(100)
-		if err != nil || len(b.Rows) != 3 || b.Rows[0] != rows[2] {
-			t.Fatalf("got %+v, %v, want the rows from 3 on", b.Rows, err)
+		if err != nil || b.N != 3 || rowsIn(t, &b)[0] != rows[2] {
+			t.Fatalf("got %+v, %v, want the rows from 3 on", b, err)
 		}
 		last := checkAge(t, s, c, b.Head.Position)
 		c.Close()
@@ -178,8 +179,8 @@ func checkAge(t *testing.T, s *Spool, c *Cursor, shipped Position) (last Positio
 		t.Errorf("got %d segments, want the one that was ended a moment ago and the open one", got)
 	}
 	b, err := c.Next(100)
-	if err != nil || len(b.Rows) != 1 || b.Rows[0].Secret != "young" {
-		t.Errorf("got %+v, %v, want the youngest", b.Rows, err)
+	if err != nil || b.N != 1 || rowsIn(t, &b)[0].Secret != "young" {
+		t.Errorf("got %+v, %v, want the youngest", b, err)
 	}
 	for _, step := range []struct {
 		wait time.Duration
@@ -279,5 +280,59 @@ func TestDamageIsNotShipped(t *testing.T) {
 	defer c.Close()
 	if _, err := c.Next(100); !errors.Is(err, ErrDamaged) {
 		t.Errorf("got %v, want ErrDamaged", err)
+	}
+}
+
+// TestWithhold: of what only looks, the vault gets the links of the chain.
+func TestWithhold(t *testing.T) {
+	tests := []struct {
+		action   Action
+		outcome  Outcome
+		withheld bool
+	}{
+		{ActionRead, OutcomeOK, true},
+		{ActionVerify, OutcomeMismatch, true},
+		{ActionList, OutcomeOK, true},
+		{ActionTokenList, OutcomeOK, true},
+		{ActionRead, OutcomeDenied, false},
+		{ActionRead, OutcomeFailed, false},
+		{ActionVerify, OutcomeLockedOut, false},
+		{ActionUpdate, OutcomeOK, false},
+		{ActionTokenCreate, OutcomeOK, false},
+	}
+	s := openMem(t, newMemSystem(), Options{})
+	for _, test := range tests {
+		mustAppend(t, s, Record{
+			Face: FaceSQL, Action: test.action, Outcome: test.outcome, Actor: "a", SessionRole: "r", Database: "d", Secret: "s", Version: 1, Direct: true,
+			Reason: "x", Change: 2, Statement: 1 << 63,
+		})
+	}
+	rows := rowsOf(t, s)
+	c, err := s.Cursor(rows[0].Position()) // behind the start
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	b, err := c.Next(len(rows))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Withhold(); err != nil || b.N != len(tests) {
+		t.Fatalf("%d records, %v, want %d", b.N, err, len(tests))
+	}
+	for i, test := range tests {
+		row := rows[i+1]
+		want := row.Record
+		if test.withheld {
+			want = Record{At: row.At, Action: ActionWithheld}
+		}
+		record := append(want.appendBody(nil, row.Node, row.Seq), row.Hash[:]...)
+		if !bytes.HasPrefix(b.Records, record) {
+			t.Errorf("%s %s: got %q, want %q", test.action, test.outcome, b.Records, record)
+		}
+		b.Records = b.Records[min(len(record), len(b.Records)):]
+	}
+	if len(b.Records) > 0 {
+		t.Errorf("%q is left", b.Records)
 	}
 }

@@ -19,9 +19,11 @@ const (
 
 	formatV1 = 0x01
 
+	fieldsOfRecord = 17
+
 	// Seventeen lengths, and what has a fixed or a least length; then five texts, an
 	// address and three words at their longest.
-	minBody = 17*4 + 1 + 16 + 8 + 8 + 3 + 4 + 1 + 8 + 8
+	minBody = fieldsOfRecord*4 + 1 + 16 + 8 + 8 + 3 + 4 + 1 + 8 + 8
 	maxBody = minBody + 5*MaxText + 16 + 3*(maxWord-1)
 
 	maxMicros = 253402300799_999999 // the year 9999, which timestamptz can hold
@@ -175,6 +177,25 @@ func decodeBody(b []byte, t *texts) (row Row, err error) {
 		return Row{}, fmt.Errorf("%w: an address has another length", ErrRecord)
 	}
 	return row, row.check()
+}
+
+// bodySize is how many bytes are the canonical ones of a record, with which b begins.
+func bodySize(b []byte) (n int) {
+	for range fieldsOfRecord {
+		n += 4 + int(binary.BigEndian.Uint32(b[n:]))
+	}
+	return n
+}
+
+// place reads of canonical bytes whose they are, and their number.
+func place(b []byte) (node NodeID, seq uint64, err error) {
+	d := fields{rest: b}
+	format := d.next(1, 1)
+	node, seq = NodeID(d.next(16, 16)), d.uint64()
+	if d.bad || format[0] != formatV1 {
+		return node, seq, fmt.Errorf("%w: a field is out of bounds", ErrRecord)
+	}
+	return node, seq, nil
 }
 
 // texts are some of the texts of the record before, which most records share: a text

@@ -38,43 +38,58 @@ func newScanner(f io.ReaderAt, name string, h *header, end int64) *scanner {
 // left over. An *Error with errNoFrame: what is there is not a frame; with
 // ErrDamaged: it is one, but not of this chain.
 func (s *scanner) next() (row Row, head *Head, err error) {
+	at, prev := s.pos, s.last.Hash
+	f, head, err := s.frame()
+	if err != nil || head != nil {
+		return row, head, err
+	}
+	row, err = decodeBody(f.body, &s.texts)
+	if err != nil {
+		return row, nil, damaged(s.name, at, "%w", err)
+	}
+	row.Prev, row.Hash = prev, s.last.Hash
+	return row, nil, nil
+}
+
+// frame is next for who needs a record's bytes alone, which are valid until the next
+// call: that they continue the chain was seen.
+func (s *scanner) frame() (f frame, head *Head, err error) {
 	if s.pos == s.end {
-		return row, nil, io.EOF
+		return f, nil, io.EOF
 	}
 	b, err := s.peek()
 	if err != nil {
-		return row, nil, err
+		return f, nil, err
 	}
 	f, ok := parseFrame(b)
 	if !ok {
-		return row, nil, &Error{"check", s.name, s.pos, errNoFrame}
+		return f, nil, &Error{"check", s.name, s.pos, errNoFrame}
 	}
 	if f.kind == frameHead {
 		h, err := decodeHead(f.body, f.tail)
 		switch {
 		case err != nil:
-			return row, nil, s.damaged("%w", err)
+			return f, nil, s.damaged("%w", err)
 		case h.Node != s.node || h.Seq > s.last.Seq || !h.Valid():
-			return row, nil, s.damaged("a head is not one of this chain")
+			return f, nil, s.damaged("a head is not one of this chain")
 		}
 		head = &h
 	} else {
-		row, err = decodeBody(f.body, &s.texts)
-		row.Hash = Hash(f.tail)
+		node, seq, err := place(f.body)
+		hash := Hash(f.tail)
 		switch {
 		case err != nil:
-			return row, nil, s.damaged("%w", err)
-		case row.Node != s.node || row.Seq != s.last.Seq+1:
-			return row, nil, s.damaged("record %d is where record %d should be", row.Seq, s.last.Seq+1)
-		case s.link.body(f.body, s.last.Hash) != row.Hash:
-			return row, nil, s.damaged("record %d does not continue the chain", row.Seq)
+			return f, nil, s.damaged("%w", err)
+		case node != s.node || seq != s.last.Seq+1:
+			return f, nil, s.damaged("record %d is where record %d should be", seq, s.last.Seq+1)
+		case s.link.body(f.body, s.last.Hash) != hash:
+			return f, nil, s.damaged("record %d does not continue the chain", seq)
 		}
-		row.Prev = s.last.Hash
-		s.last = row.Position()
+		s.last = Position{seq, hash}
 	}
 	s.synced = f.synced
 	s.pos += int64(f.size)
-	return row, head, nil
+	return f, head, nil
 }
 
 func (s *scanner) damaged(format string, args ...any) error {

@@ -49,7 +49,17 @@ func rowsOf(t *testing.T, s *Spool) []Row {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b.Rows
+	return rowsIn(t, &b)
+}
+
+// rowsIn are a batch's.
+func rowsIn(t *testing.T, b *Batch) []Row {
+	t.Helper()
+	rows, err := b.Rows()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rows
 }
 
 func TestAppend(t *testing.T) {

@@ -102,16 +102,20 @@ func (w *world) ship(s *Spool) error {
 		if err != nil {
 			return err
 		}
-		if len(b.Rows) == 0 {
+		if b.N == 0 {
 			return nil
 		}
-		for _, r := range b.Rows {
+		rows, err := b.Rows()
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
 			if old, ok := w.known[r.Seq]; ok && old.Hash != r.Hash {
 				return fmt.Errorf("record %d was shipped as %v and is now %v", r.Seq, old, r)
 			}
 			w.known[r.Seq] = r
 		}
-		w.mark = b.Rows[len(b.Rows)-1].Position()
+		w.mark = b.Head.Position
 		w.heads = append(w.heads, b.Head)
 		if err := c.Shipped(w.mark); err != nil {
 			return err
