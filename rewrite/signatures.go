@@ -77,7 +77,8 @@ var signatures = []signature{
 	{name: "fail_rotation", args: []string{"job bigint", "token uuid", "reason text"}, internal: true},
 	{name: "rotation_status", internal: true},
 	{name: "audit_position", args: []string{"node uuid"}, internal: true},
-	{name: "audit_append", args: []string{"node uuid", "first bigint", "prev bytea", "gap bool", "at timestamptz[]", "actor text[]", "session_role text[]", "client_ip inet[]", "face text[]", "database text[]", "action text[]", "secret_name text[]", "version int[]", "outcome text[]", "direct bool[]", "reason text[]", "change bigint[]", "statement bigint[]", "hashes bytea[]", "head_at timestamptz", "public_key bytea", "signature bytea"}, internal: true},
+	{name: "audit_append", args: []string{"node uuid", "first bigint", "n int", "prev bytea", "gap bool", "records bytea", "head_at timestamptz", "public_key bytea", "signature bytea"}, internal: true},
+	{name: "audit_store", args: []string{"node uuid", "first bigint", "n int", "prev bytea", "records bytea"}, internal: true},
 	{name: "prune_audit", args: []string{"before timestamptz"}, internal: true},
 
 	// Not for callers: parts of the type, of triggers and of constraints.
