@@ -13,7 +13,7 @@ import (
 	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
 )
 
-// Every statement of the audit's, of extension 1.9.
+// Every statement of the audit's, of extension 1.10.
 const (
 	sqlAuditPosition = `SELECT p.seq, p.hash FROM vault.audit_position($1::pg_catalog.text::pg_catalog.uuid) p`
 	sqlAuditAppend   = `SELECT a.seq, a.hash FROM vault.audit_append($1::pg_catalog.text::pg_catalog.uuid, $2, $3, $4, $5, $6, $7, $8, $9) a`
