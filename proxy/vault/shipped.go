@@ -40,7 +40,7 @@ type shipLog struct{ v *Vault }
 
 var (
 	errConflict     = errors.New("another record is in the place of one of this node's in vault.audit_log")
-	errOldExtension = errors.New("the extension is older than 1.9 (ALTER EXTENSION hyperion_vault UPDATE)")
+	errOldExtension = errors.New("the extension is older than 1.10 (ALTER EXTENSION hyperion_vault UPDATE)")
 	errNoPosition   = errors.New("the vault does not say which audit records it has")
 )
 

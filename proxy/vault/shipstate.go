@@ -17,7 +17,7 @@ const (
 	shipForked    = "forked"    // another node writes under this one's name
 	shipConflict  = "conflict"  // somebody has written a row in this node's name
 	shipSpool     = "spool"     // the node's own files
-	shipExtension = "extension" // it is older than 1.9
+	shipExtension = "extension" // it is older than 1.10
 	shipPrimary   = "primary"   // none takes writes
 	shipServer    = "server"    // that refused
 	shipMoved     = "moved"     // the vault does not stand where it was left: once is well
