@@ -62,7 +62,7 @@ func blocks(text string) ([]block, error) {
 			return nil, fmt.Errorf("line %d: a doccheck comment that cannot be read", i+1)
 		case strings.TrimSpace(line) != "":
 			pending = block{}
-			if hashes, title, ok := strings.Cut(line, " "); ok && strings.Trim(hashes, "#") == "" {
+			if hashes, title, ok := strings.Cut(line, " "); ok && hashes != "" && strings.Trim(hashes, "#") == "" {
 				section = title
 			}
 		}

@@ -138,15 +138,15 @@ func TestSame(t *testing.T) {
 
 // TestBlocks is the reader's own test.
 func TestBlocks(t *testing.T) {
-	text := "a\n## a b\n<!-- doccheck: node, type: x y -->\n```sql\n1\n2\n```\n\n```sh\nls\n```\n<!-- doccheck: output -->\n\n```text\n3\n```\n"
+	text := "a\n## a b\n  c\n<!-- doccheck: node, type: x y -->\n```sql\n1\n2\n```\n\n```sh\nls\n```\n<!-- doccheck: output -->\n\n```text\n3\n```\n"
 	found, err := blocks(text)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []block{
-		{line: 4, section: "a b", kind: "node", typed: "x y", language: "sql", text: "1\n2\n"},
-		{line: 9, section: "a b", language: "sh", text: "ls\n"},
-		{line: 14, section: "a b", kind: "output", language: "text", text: "3\n"},
+		{line: 5, section: "a b", kind: "node", typed: "x y", language: "sql", text: "1\n2\n"},
+		{line: 10, section: "a b", language: "sh", text: "ls\n"},
+		{line: 15, section: "a b", kind: "output", language: "text", text: "3\n"},
 	}
 	if !slices.Equal(found, want) {
 		t.Errorf("got %v, want %v", found, want)

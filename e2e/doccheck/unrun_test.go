@@ -19,6 +19,8 @@ var unrun = map[string]string{
 	"docs/CI.md: docker run --rm --detach --name vault --publish 127.0.0.1:6432:6432 --env HYPERION_VAULT_DEV_PASSWORD=app \\":                   "takes ports of this machine; e2e/docker TestCI runs the image so on free ones",
 	"docs/OPERATIONS.md: systemctl stop hyperion-vault":                                                                                          "ends with Ctrl-C; e2e/audit TestClone does the same",
 	"docs/OPERATIONS.md: make packages                        # for the server whose pg_config is found; needs apt's dpkg-dev":                   "takes minutes, and somebody's key; make packages-test and make walk run the scripts behind both",
+	"docs/OPERATIONS.md: CREATE ROLE prover LOGIN PASSWORD '…';":                                                                                 "a password is to be put in; TestProve makes such a role",
+	"docs/OPERATIONS.md: export PGHOST=127.0.0.1 PGPORT=6432 PGUSER=prover PGDATABASE=app PGPASSFILE=/root/prove.pgpass":                         "looks through a packaged server; TestProve runs the same on a cluster of its own",
 }
 
 var documentedCall = regexp.MustCompile(`(?m)^\s*documented "([^"]+)"`)

@@ -4,6 +4,7 @@ package audit
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,7 +18,8 @@ func TestPanics(t *testing.T) {
 		inAppend, beside := 0, 0
 		for n, met := 1, true; met; n++ {
 			synctest.Test(t, func(t *testing.T) {
-				sys, name, appending := newMemSystem(), "", false
+				sys, name := newMemSystem(), ""
+				var appending atomic.Bool
 				w := newWorld(mode)
 				told := 0
 				s := openPanicking(t, w, sys, &told)
@@ -25,7 +27,7 @@ func TestPanics(t *testing.T) {
 				sys.on(func(op, path string) fate {
 					if calls++; calls == n {
 						name = op + " " + path
-						if appending {
+						if appending.Load() {
 							inAppend++
 						} else {
 							beside++
@@ -35,9 +37,9 @@ func TestPanics(t *testing.T) {
 					return fate{}
 				})
 				for range 12 {
-					appending = mode == SyncBatch // with always it waits for the spool's goroutine
+					appending.Store(mode == SyncBatch) // with always it waits for the spool's goroutine
 					err := w.append(s, 9)
-					appending = false
+					appending.Store(false)
 					if err != nil && !errors.Is(err, ErrPanic) {
 						t.Errorf("%s: got %v, want %v", name, err, ErrPanic)
 					}
