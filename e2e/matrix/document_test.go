@@ -6,20 +6,21 @@ package matrix
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 const (
 	results  = "../out/matrix"
 	document = "../../docs/COMPATIBILITY.md"
+	missing  = "–" // was not run
 )
 
 var (
@@ -30,8 +31,9 @@ var (
 
 // A column is what was seen of one major.
 type column struct {
-	cells  map[string]string // by line
-	failed []string
+	cells    map[string]string // by line
+	failed   []string
+	from, to string // the days of the run
 }
 
 // lines are the table's, in the order in which they came up.
@@ -44,62 +46,124 @@ func (l *lines) add(line string) {
 }
 
 // TestCompatibilityDoc writes the table of docs/COMPATIBILITY.md from what
-// `make matrix` has left; it fails if something has failed, and says so there too.
+// `make matrix` has left; it fails if something has failed, and says so there too. A
+// major that was not run keeps its column.
 func TestCompatibilityDoc(t *testing.T) {
-	dirs, err := filepath.Glob(filepath.Join(results, "*", "e2e.json"))
+	dirs, err := filepath.Glob(filepath.Join(results, "*", "extension.txt"))
 	if err != nil || len(dirs) == 0 {
 		t.Fatalf("results: got %d, %v: run `make matrix`", len(dirs), err)
-	}
-	var order, packages lines
-	heads, columns := []string{}, []column{}
-	order.add("server")
-	for _, path := range dirs {
-		dir := filepath.Dir(path)
-		c := column{cells: map[string]string{}}
-		if err := c.extension(filepath.Join(dir, "extension.txt"), &order); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.tests(path, &order, &packages); err != nil {
-			t.Fatal(err)
-		}
-		heads, columns = append(heads, filepath.Base(dir)), append(columns, c)
-		for _, name := range c.failed {
-			t.Errorf("PostgreSQL %s: failed: %s", filepath.Base(dir), name)
-		}
-	}
-	slices.Sort(packages)
-	var b strings.Builder
-	fmt.Fprintf(&b, "| | %s |\n|---|%s\n", strings.Join(heads, " | "), strings.Repeat("---|", len(heads)))
-	for _, line := range append(order, packages...) {
-		fmt.Fprintf(&b, "| %s |", line)
-		for _, c := range columns {
-			cell := c.cells[line]
-			if cell == "" {
-				cell = "–"
-			}
-			fmt.Fprintf(&b, " %s |", cell)
-		}
-		b.WriteString("\n")
 	}
 	text, err := os.ReadFile(document)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !marked.Match(text) {
+	place := marked.FindString(string(text))
+	if place == "" {
 		t.Fatalf("%s has no place for the table", document)
 	}
-	made := marked.ReplaceAllString(string(text), "${1}\n"+strings.ReplaceAll(b.String(), "$", "$$")+"\n${2}")
+	order, packages := lines{"server", "extension", "run"}, lines{}
+	columns := map[string]column{}
+	for _, path := range dirs {
+		dir := filepath.Dir(path)
+		c := column{cells: map[string]string{}}
+		if err := c.read(dir, &order, &packages); err != nil {
+			t.Fatal(err)
+		}
+		columns[filepath.Base(dir)] = c
+		for _, name := range c.failed {
+			t.Errorf("PostgreSQL %s: failed: %s", filepath.Base(dir), name)
+		}
+	}
+	keep(place, columns, &order, &packages)
+	slices.Sort(packages)
+	made := marked.ReplaceAllString(string(text), "${1}\n"+strings.ReplaceAll(table(columns, append(order, packages...)), "$", "$$")+"\n${2}")
 	if err := os.WriteFile(document, []byte(made), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
 
+// keep takes the columns of the table that there is whose majors were not run.
+func keep(place string, columns map[string]column, order, packages *lines) {
+	var kept []string // the majors in the head; those that were run are empty
+	for line := range strings.Lines(place) {
+		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+		for i := range cells {
+			cells[i] = strings.TrimSpace(cells[i])
+		}
+		switch name := cells[0]; {
+		case !strings.HasPrefix(line, "|") || strings.HasPrefix(name, "-"):
+		case kept == nil:
+			kept = slices.Clone(cells)
+			for i, major := range kept {
+				if _, ok := columns[major]; ok || i == 0 {
+					kept[i] = ""
+					continue
+				}
+				columns[major] = column{cells: map[string]string{}}
+			}
+		default:
+			for i, cell := range cells {
+				if kept[i] == "" || cell == missing {
+					continue
+				}
+				if strings.HasSuffix(name, "`, tests") {
+					packages.add(name)
+				} else {
+					order.add(name)
+				}
+				columns[kept[i]].cells[name] = cell
+			}
+		}
+	}
+}
+
+// table is the table, and below it what was not run.
+func table(columns map[string]column, order lines) string {
+	heads := slices.Sorted(maps.Keys(columns))
+	var b, notes strings.Builder
+	fmt.Fprintf(&b, "| | %s |\n|---|%s\n", strings.Join(heads, " | "), strings.Repeat("---|", len(heads)))
+	for _, line := range order {
+		fmt.Fprintf(&b, "| %s |", line)
+		for _, major := range heads {
+			cell := columns[major].cells[line]
+			if cell == "" {
+				cell = missing
+				fmt.Fprintf(&notes, "* %s, %s: not run on the days that the column names.\n", line, major)
+			}
+			fmt.Fprintf(&b, " %s |", cell)
+		}
+		b.WriteString("\n")
+	}
+	if notes.Len() > 0 {
+		b.WriteString("\n" + missing + ":\n\n" + notes.String())
+	}
+	return b.String()
+}
+
+// read reads what a run of one major left.
+func (c *column) read(dir string, order, packages *lines) error {
+	if err := c.extension(filepath.Join(dir, "extension.txt"), order); err != nil {
+		return err
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
+	if err != nil {
+		return err
+	}
+	for _, path := range files {
+		if err := c.tests(path, order, packages); err != nil {
+			return err
+		}
+	}
+	c.cells["run"] = c.from
+	if c.to != c.from {
+		c.cells["run"] += " to " + c.to
+	}
+	return nil
+}
+
 // extension reads what the extension's suites printed.
 func (c *column) extension(path string, order *lines) error {
 	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	if err != nil {
 		return err
 	}
@@ -121,6 +185,7 @@ func (c *column) extension(path string, order *lines) error {
 
 // An event is one of `go test -json`.
 type event struct {
+	Time                              time.Time
 	Action, Package, Test, Key, Value string
 }
 
@@ -131,12 +196,16 @@ func (c *column) tests(path string, order, packages *lines) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = file.Close() }() // only read
-	attrs, passed, failed := map[string]map[string]string{}, map[string]int{}, map[string]int{}
+	defer func() { _ = file.Close() }()                                                         // only read
+	attrs, passed, failed := map[string]map[string]string{}, map[string]int{}, map[string]int{} // by test, by package
 	for decoder := json.NewDecoder(file); decoder.More(); {
 		var e event
 		if err := decoder.Decode(&e); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
+		}
+		day := e.Time.UTC().Format(time.DateOnly)
+		if c.to = max(c.to, day); c.from == "" || day < c.from {
+			c.from = day
 		}
 		name := strings.TrimPrefix(e.Package, "github.com/hyperiondb/hyperion-vault/")
 		switch e.Action {
@@ -148,6 +217,7 @@ func (c *column) tests(path string, order, packages *lines) error {
 		case "pass":
 			passed[name]++
 		case "fail":
+			passed[name] += 0
 			failed[name]++
 			c.failed = append(c.failed, name+" "+e.Test)
 		}
@@ -156,7 +226,7 @@ func (c *column) tests(path string, order, packages *lines) error {
 		}
 	}
 	for name, n := range passed {
-		if strings.HasSuffix(name, "/matrix") || n+failed[name] == 1 { // the lines above, or a package without tests
+		if strings.HasSuffix(name, "/matrix") || n == 1 && failed[name] == 0 { // the lines above, or a package without tests
 			continue
 		}
 		line := "`" + name + "`, tests"

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Inside a root: builds the extension in a directory for a major of PostgreSQL that
-# the root has, without a warning, installs it, and unless SUITES=no runs its suites.
+# the root has, without a warning, installs it (below DESTDIR, if that is named), and
+# unless SUITES=no runs its suites.
 set -euo pipefail
 
 source=$1
@@ -13,7 +14,7 @@ trap 'rm -rf "$build"' EXIT
 chmod 755 "$build"
 cp -a "$source/." "$build"
 # What another run has installed is not today's.
-rm -f "$("$PG_CONFIG" --sharedir)"/extension/hyperion_vault*
+[ -n "${DESTDIR:-}" ] || rm -f "$("$PG_CONFIG" --sharedir)"/extension/hyperion_vault*
 make -s -C "$build" clean
 make -s -C "$build" all install
 [ "${SUITES:-yes}" = no ] || "$build/test/run.sh"

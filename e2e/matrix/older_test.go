@@ -8,8 +8,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -106,14 +104,20 @@ func worksAt(t *testing.T, c *cluster.Cluster, i int, name string) {
 	}
 }
 
-// rest asks a node's API and returns the status.
+// rest asks a node's API as the first administrator and returns the status.
 func rest(t *testing.T, c *cluster.Cluster, i int, method, path, body string) (int, string) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), method, c.Nodes[i].REST+path, strings.NewReader(body))
+	return restAs(t, c.AdminToken, method, c.Nodes[i].REST+path, body)
+}
+
+// restAs asks an API as the bearer of a token.
+func restAs(t *testing.T, token, method, url, body string) (int, string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	request.Header.Set("Authorization", "Bearer "+c.AdminToken)
+	request.Header.Set("Authorization", "Bearer "+token)
 	request.Header.Set("Content-Type", "application/json")
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	response, err := client.Do(request)
@@ -208,53 +212,4 @@ func upgrade(t *testing.T, c *cluster.Cluster) {
 	if status, text := rest(t, c, 0, "GET", "/v1/roles", ""); status != http.StatusOK {
 		t.Errorf("REST, roles after the upgrade: got %d: %s", status, text)
 	}
-}
-
-// TestUpgradeOrder upgrades a cluster as docs/COMPATIBILITY.md says: files on all
-// hosts (they are there), one node after the other, the extension last. The program
-// of before is MATRIX_OLDER. At each step everything works at every node.
-func TestUpgradeOrder(t *testing.T) {
-	check(t, "the upgrade of a cluster: files, nodes one by one, ALTER EXTENSION")
-	before := os.Getenv("MATRIX_OLDER")
-	today, err := cluster.Binary()
-	if err != nil || before == "" {
-		t.Fatalf("MATRIX_OLDER names no program: %v", err)
-	}
-	program := filepath.Join(t.TempDir(), "hyperion-vault")
-	place := func(from string) {
-		text, err := os.ReadFile(from)
-		if err != nil {
-			t.Fatal(err)
-		}
-		// As a package does: processes keep the file that they run.
-		if err := os.WriteFile(program+".new", text, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(program+".new", program); err != nil {
-			t.Fatal(err)
-		}
-	}
-	place(before)
-	t.Setenv("HYPERION_VAULT_BINARY", program)
-	version := older(t)[0]
-	c := startOld(t, version)
-	works(t, c, "old")
-	place(today)
-	for _, n := range slices.Backward(c.Nodes) {
-		if err := n.StopNode(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if err := n.StartNode(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		works(t, c, "with-new-"+n.Name)
-		rotates(t, c, "with-new-"+n.Name+"/rotates")
-	}
-	for i := range c.Nodes {
-		if got := cluster.Text(t, c.Connect(t, c.DSN(i, c.User)), "SELECT vault.read_secret('old/node1')"); got != "two" {
-			t.Errorf("what an old node put: got %q", got)
-		}
-	}
-	upgrade(t, c)
-	seen(t, "from %s", version)
 }

@@ -22,6 +22,12 @@ func TestServer(t *testing.T) {
 	seen(t, "%s", cluster.Text(t, shared.Connect(t, shared.SuperDSN(0)), "SHOW server_version"))
 }
 
+// TestExtension says which one a database gets.
+func TestExtension(t *testing.T) {
+	check(t, "extension")
+	seen(t, "%s", cluster.Text(t, shared.Connect(t, shared.SuperDSN(0)), "SELECT extversion FROM pg_extension WHERE extname = 'hyperion_vault'"))
+}
+
 // TestProtocol32 has raw clients of protocol 3.2 and of one that nobody knows: the
 // node gives each the longest key that its version has room for, whatever the
 // server does, and that key cancels.

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Makes a root with one major of PostgreSQL, by debootstrap, with all that the
-# tests need there, unless it is there already, and prints its path. That of 18 has
-# 15 as well, to upgrade from.
+# tests need there, unless it is there already, and prints its path. It has the
+# majors before as well, to upgrade from.
 set -euo pipefail
 
 major=$1
@@ -13,14 +13,15 @@ root=$roots/$major
 
 # Debian's release with that major, and the script of debootstrap that can make it.
 case $major in
-15) suite=bookworm script=bookworm ;;
-17) suite=trixie script=trixie ;;
-18) suite=forky script=sid ;;
+15) suite=bookworm script=bookworm before=() ;;
+17) suite=trixie script=trixie before=(15) ;;
+18) suite=forky script=sid before=(15 17) ;;
 *)
 	echo "no release of Debian is known to have PostgreSQL $major" >&2
 	exit 1
 	;;
 esac
+declare -A suites=([15]=bookworm [17]=trixie)
 
 # From a directory that is there as well.
 enter() { (cd / && "$here/enter.sh" "$root" "$@"); }
@@ -41,13 +42,13 @@ mkdir -p "$roots"
 sources "$suite" >"$root/etc/apt/sources.list"
 # A mirror that stands still is good enough for tests.
 echo 'Acquire::Check-Valid-Until "false";' >"$root/etc/apt/apt.conf.d/50matrix"
-if [ "$major" = 18 ]; then
-	sources bookworm >"$root/etc/apt/sources.list.d/bookworm.list"
-	printf 'Package: *\nPin: release n=bookworm*\nPin-Priority: 100\n' >"$root/etc/apt/preferences.d/bookworm"
-fi
-enter env "PG_MAJOR=$major" "$(realpath "$here/../../.ci/deps")" >&2
-if [ "$major" = 18 ]; then
-	enter env PG_MAJOR=15 "$(realpath "$here/../../.ci/deps")" >&2
-fi
+for old in "${before[@]}"; do
+	release=${suites[$old]}
+	sources "$release" >"$root/etc/apt/sources.list.d/$release.list"
+	printf 'Package: *\nPin: release n=%s*\nPin-Priority: 100\n' "$release" >"$root/etc/apt/preferences.d/$release"
+done
+for wanted in "$major" "${before[@]}"; do
+	enter env "PG_MAJOR=$wanted" "$(realpath "$here/../../.ci/deps")" >&2
+done
 touch "$root/.made"
 echo "$root"

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Runs the extension's suites and the end-to-end tests with each major of PostgreSQL
 # that is named, in a root of its own, and writes docs/COMPATIBILITY.md's table. What
-# it saw is in e2e/out/matrix. MATRIX_PACKAGES are the packages to test, MATRIX_RUN
-# the tests (as for go test -run).
+# it saw is in e2e/out/matrix, a file a package. MATRIX_PACKAGES are the packages to
+# test: what was seen of the others stays. MATRIX_RUN are the tests (as for go test
+# -run), and what was seen of all stays.
 set -euo pipefail
 
 [ "$(id -u)" = 0 ] || {
@@ -19,14 +20,17 @@ packages=(./rewrite ./proxy ./proxy/vault/... ./cmd/devcluster/... ./cmd/hyperio
 mapfile -t -O "${#packages[@]}" packages < <(go list -tags e2e,matrix ./e2e/... | grep -v '/e2e/reporting$')
 [ -z "${MATRIX_PACKAGES:-}" ] || read -ra packages <<<"$MATRIX_PACKAGES"
 
-# The last program that knew nothing of today's version of the extension.
+mapfile -t packages < <(go list -tags e2e,matrix -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' "${packages[@]}")
+module=$(go list -m)
+
+# The last source that knew nothing of today's version of the extension.
 version=$(sed -n "s/^default_version = '\(.*\)'/\1/p" extension/hyperion_vault.control)
-before=$(git log -1 --format=%H --diff-filter=A -- "extension/sql/hyperion_vault--*--$version.sql")^
+added=$(git log -1 --format=%H --diff-filter=A -- "extension/sql/hyperion_vault--*--$version.sql")
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 chmod 755 "$scratch"
 mkdir "$scratch/source"
-git archive "$before" | tar x -C "$scratch/source"
+git archive "${added:-HEAD}${added:+^}" | tar x -C "$scratch/source"
 (cd "$scratch/source" && go build -tags netgo,osusergo -o "$scratch/hyperion-vault" ./cmd/hyperion-vault)
 export MATRIX_OLDER=$scratch/hyperion-vault
 
@@ -37,22 +41,37 @@ status=0
 for major in "${majors[@]}"; do
 	root=$("$here/root.sh" "$major")
 	seen=$repo/e2e/out/matrix/$major
-	rm -rf "$seen"
+	[ -n "${MATRIX_PACKAGES:-}${MATRIX_RUN:-}" ] || rm -rf "$seen"
 	mkdir -p "$seen/out"
 	export MATRIX_OUT=$seen/out
 	enter() { (cd / && "$here/enter.sh" "$root" "$@"); }
 
 	echo "== PostgreSQL $major: extension"
-	enter "$here/extension.sh" "$repo/extension" "$major" >"$seen/extension.txt" 2>&1 || {
+	export MATRIX_EXTENSIONS=$scratch/$major
+	mkdir "$MATRIX_EXTENSIONS"
+	enter env SUITES=no DESTDIR="$MATRIX_EXTENSIONS/older" "$here/extension.sh" "$scratch/source/extension" "$major"
+	enter env SUITES=no DESTDIR="$MATRIX_EXTENSIONS/today" "$here/extension.sh" "$repo/extension" "$major"
+	enter "$here/extension.sh" "$repo/extension" "$major" >"$scratch/extension.txt" 2>&1 || {
 		status=1
-		tail -n 40 "$seen/extension.txt"
+		tail -n 40 "$scratch/extension.txt"
 	}
-	[ "$major" != 18 ] || enter env SUITES=no "$here/extension.sh" "$repo/extension" 15
+	mv "$scratch/extension.txt" "$seen"
+	for older in "$root"/usr/lib/postgresql/*/bin/pg_config; do
+		older=$(basename "${older%/bin/pg_config}")
+		[ "$older" = "$major" ] || enter env SUITES=no "$here/extension.sh" "$repo/extension" "$older"
+	done
 
-	echo "== PostgreSQL $major: end to end"
 	# One package at a time: limits are for a machine that does nothing else.
-	go test -exec "$here/enter.sh $root" -json -count=1 -p 1 -timeout 20m -tags e2e,matrix -run "${MATRIX_RUN:-}" \
-		"${packages[@]}" >"$seen/e2e.json" || status=1
+	for package in "${packages[@]}"; do
+		name=${package#"$module/"}
+		echo "== PostgreSQL $major: $name"
+		go test -exec "$here/enter.sh $root" -json -count=1 -timeout 30m -tags e2e,matrix -run "${MATRIX_RUN:-}" \
+			"$package" >"$scratch/e2e.json" || {
+			status=1
+			sed -n 's/.*"Action":"fail".*"Test":"\([^"]*\)".*/failed: \1/p' "$scratch/e2e.json"
+		}
+		[ -n "${MATRIX_RUN:-}" ] || mv "$scratch/e2e.json" "$seen/${name//\//+}.json"
+	done
 done
-go test -tags compatibility -count=1 ./e2e/matrix || status=1
+[ -n "${MATRIX_RUN:-}" ] || go test -tags compatibility -count=1 ./e2e/matrix || status=1
 exit "$status"
