@@ -16,7 +16,7 @@ cd "$repo"
 here=$repo/e2e/matrix
 read -ra majors <<<"${*:-15 17 18}"
 # As `make e2e`, but for what is of the versions of others' programs.
-packages=(./rewrite ./proxy ./proxy/vault/... ./cmd/devcluster/... ./cmd/hyperion-vault/...)
+packages=(./e2e/matrix ./rewrite ./proxy ./proxy/vault/... ./cmd/devcluster/... ./cmd/hyperion-vault/...)
 mapfile -t -O "${#packages[@]}" packages < <(go list -tags e2e,matrix ./e2e/... | grep -v '/e2e/reporting$')
 [ -z "${MATRIX_PACKAGES:-}" ] || read -ra packages <<<"$MATRIX_PACKAGES"
 

@@ -48,7 +48,8 @@ var novelties = []novelty{
 var fails = []string{"[2026-06-01,2026-07-01)"}
 
 // TestNewSyntax sends what the node's parser does not know, as a Query and in the
-// extended protocol, to the server and to the nodes: the answers are the same.
+// extended protocol, to the server and to the nodes: the answers are the same, and
+// the server has seen each text as it was sent.
 func TestNewSyntax(t *testing.T) {
 	check(t, "syntax that the node's parser does not know")
 	version := major(t)
@@ -67,9 +68,10 @@ func TestNewSyntax(t *testing.T) {
 		c.Rows(t, "CREATE SCHEMA "+schema)
 		c.Rows(t, "SET search_path = "+schema)
 		for _, n := range novelties {
-			said[way] = append(said[way], answers(t, c, n.sql, strings.Contains(way, "extended")))
+			said[way] = append(said[way], answers(t, c, n.sql+" -- "+way, strings.Contains(way, "extended")))
 		}
 	}
+	logged := shared.ServerLog(t, 0) + shared.ServerLog(t, 1)
 	for i, n := range novelties {
 		direct := said["direct"][i]
 		failed := strings.Contains(direct, "E(")
@@ -83,6 +85,13 @@ func TestNewSyntax(t *testing.T) {
 			}
 			if got := said[way][i]; got != want {
 				t.Errorf("%s, %s: got\n%s\nwant\n%s", way, n.sql, got, want)
+			}
+			sent := n.sql + " -- " + way
+			if strings.Contains(way, "extended") {
+				sent = sent[strings.LastIndex(sent, "; ")+1:] // the last of its statements
+			}
+			if !strings.Contains(logged, sent+"\n") {
+				t.Errorf("%s: the server has not seen %s", way, sent)
 			}
 		}
 	}
