@@ -3,8 +3,8 @@
 # Runs the extension's suites and the end-to-end tests with each major of PostgreSQL
 # that is named, in a root of its own, and writes docs/COMPATIBILITY.md's table. What
 # it saw is in e2e/out/matrix, a file a package. MATRIX_PACKAGES are the packages to
-# test: what was seen of the others stays. MATRIX_RUN are the tests (as for go test
-# -run), and what was seen of all stays.
+# test, or the word extension: what was seen of the others stays. MATRIX_RUN are the
+# tests (as for go test -run), and what was seen of all stays.
 set -euo pipefail
 
 [ "$(id -u)" = 0 ] || {
@@ -18,9 +18,12 @@ read -ra majors <<<"${*:-15 17 18}"
 # As `make e2e`, but for what is of the versions of others' programs.
 packages=(./e2e/matrix ./rewrite ./proxy ./proxy/vault/... ./cmd/devcluster/... ./cmd/hyperion-vault/...)
 mapfile -t -O "${#packages[@]}" packages < <(go list -tags e2e,matrix ./e2e/... | grep -v '/e2e/reporting$')
-[ -z "${MATRIX_PACKAGES:-}" ] || read -ra packages <<<"$MATRIX_PACKAGES"
-
-mapfile -t packages < <(go list -tags e2e,matrix -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' "${packages[@]}")
+suites=yes
+if [ -n "${MATRIX_PACKAGES:-}" ]; then
+	read -ra packages <<<"${MATRIX_PACKAGES//extension/}"
+	[[ $MATRIX_PACKAGES = *extension* ]] || suites=no
+fi
+[ "${#packages[@]}" = 0 ] || mapfile -t packages < <(go list -tags e2e,matrix -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' "${packages[@]}")
 module=$(go list -m)
 
 # The last source that knew nothing of today's version of the extension.
@@ -52,11 +55,11 @@ for major in "${majors[@]}"; do
 	# The source of before need not name each header that this major wants.
 	enter env SUITES=no DESTDIR="$MATRIX_EXTENSIONS/older" PG_CPPFLAGS="-include postgres.h -include utils/array.h" "$here/extension.sh" "$scratch/source/extension" "$major"
 	enter env SUITES=no DESTDIR="$MATRIX_EXTENSIONS/today" "$here/extension.sh" "$repo/extension" "$major"
-	enter "$here/extension.sh" "$repo/extension" "$major" >"$scratch/extension.txt" 2>&1 || {
+	enter env SUITES="$suites" "$here/extension.sh" "$repo/extension" "$major" >"$scratch/extension.txt" 2>&1 || {
 		status=1
 		tail -n 40 "$scratch/extension.txt"
 	}
-	mv "$scratch/extension.txt" "$seen"
+	[ "$suites" = no ] || mv "$scratch/extension.txt" "$seen"
 	for older in "$root"/usr/lib/postgresql/*/bin/pg_config; do
 		older=$(basename "${older%/bin/pg_config}")
 		[ "$older" = "$major" ] || enter env SUITES=no "$here/extension.sh" "$repo/extension" "$older"
@@ -66,8 +69,10 @@ for major in "${majors[@]}"; do
 	for package in "${packages[@]}"; do
 		name=${package#"$module/"}
 		echo "== PostgreSQL $major: $name"
-		go test -exec "$here/enter.sh $root" -json -count=1 -timeout 30m -tags e2e,matrix -run "${MATRIX_RUN:-}" \
-			"$package" >"$scratch/e2e.json" || {
+		tests=$scratch/${name//\//+}.test
+		[ -e "$tests" ] || go test -c -vet=off -tags e2e,matrix -o "$tests" "$package"
+		(cd "$repo/$name" && go tool test2json -t -p "$package" "$here/enter.sh" "$root" "$tests" \
+			-test.v=test2json -test.timeout=30m -test.run="${MATRIX_RUN:-}") >"$scratch/e2e.json" || {
 			status=1
 			sed -n 's/.*"Action":"fail".*"Test":"\([^"]*\)".*/failed: \1/p' "$scratch/e2e.json"
 		}

@@ -114,7 +114,7 @@ func pgUpgrade(t *testing.T, oldBin string) {
 	if _, err := conn.Exec(t.Context(), "CREATE TABLE kept AS SELECT vault.read_secret('upgrade/a')"); err == nil {
 		t.Error("a sealed value was stored: the event trigger is gone")
 	}
-	reader := connect(t, now.Nodes[0].Proxy, "upgrade_reader", "of the reader", now.Database)
+	reader := connect(t, now.Nodes[0].Proxy, "upgrade_reader", "of-the-reader", now.Database)
 	if got := cluster.Text(t, reader, "SELECT vault.read_secret('upgrade/a')"); got != "third" {
 		t.Errorf("a role with a grant: got %q", got)
 	}
@@ -191,7 +191,7 @@ func audited(t *testing.T, c *devcluster.Cluster) {
 func fill(t *testing.T, c *devcluster.Cluster) (token string) {
 	t.Helper()
 	super := connect(t, c.Nodes[0].Postgres, c.Superuser, c.SuperuserPassword, c.Database)
-	cluster.Exec(t, super, "CREATE ROLE upgrade_reader LOGIN PASSWORD 'of the reader'")
+	cluster.Exec(t, super, "CREATE ROLE upgrade_reader LOGIN PASSWORD 'of-the-reader'")
 	cluster.Exec(t, super, "SELECT vault.grant_access('upgrade_reader', 'upgrade/*')")
 	conn := connect(t, c.Nodes[0].Proxy, c.User, c.Password, c.Database)
 	for _, sql := range []string{
