@@ -70,7 +70,7 @@ for major in "${majors[@]}"; do
 		name=${package#"$module/"}
 		echo "== PostgreSQL $major: $name"
 		tests=$scratch/${name//\//+}.test
-		[ -e "$tests" ] || go test -c -vet=off -tags e2e,matrix -o "$tests" "$package"
+		[ -e "$tests" ] || go test -c -vet=off -ldflags='-s -w' -tags e2e,matrix -o "$tests" "$package"
 		(cd "$repo/$name" && go tool test2json -t -p "$package" "$here/enter.sh" "$root" "$tests" \
 			-test.v=test2json -test.timeout=30m -test.run="${MATRIX_RUN:-}") >"$scratch/e2e.json" || {
 			status=1
