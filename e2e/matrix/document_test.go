@@ -28,6 +28,7 @@ const (
 var (
 	marked   = regexp.MustCompile(`(?s)(<!-- made by make matrix -->\n).*?(<!-- end -->)`)
 	allOf    = regexp.MustCompile(`All (\d+) tests passed`)
+	older    = regexp.MustCompile(`\(\d+\.\d+\)$`) // of a cell: the extension that it was seen with
 	byScript = regexp.MustCompile(`(?m)^ok [a-z_]+$`)
 )
 
@@ -36,6 +37,8 @@ type column struct {
 	cells    map[string]string // by line
 	failed   []string
 	from, to string // the days of the run
+	whole    bool   // all of it was run
+	old      bool   // nothing was: it is the table's
 }
 
 // lines are the table's, in the order in which they came up.
@@ -48,8 +51,7 @@ func (l *lines) add(line string) {
 }
 
 // TestCompatibilityDoc writes the table of docs/COMPATIBILITY.md from what
-// `make matrix` has left; it fails if something has failed, and says so there too. A
-// major that was not run keeps its column.
+// `make matrix` has left; it fails if something has failed, and says so there too.
 func TestCompatibilityDoc(t *testing.T) {
 	dirs, err := filepath.Glob(filepath.Join(results, "*"))
 	if err != nil || len(dirs) == 0 {
@@ -83,60 +85,81 @@ func TestCompatibilityDoc(t *testing.T) {
 	}
 }
 
-// keep takes the columns of the table that there is whose majors were not run.
+// keep takes from the table that there is what was not run again: the columns of
+// majors that were not run, and of those that were run in part the other cells, with
+// the extension's version that they were seen with.
 func keep(place string, columns map[string]column, order, packages *lines) {
-	var kept []string // the majors in the head; those that were run are empty
+	var heads []string
+	with := map[string]string{} // by major
 	for line := range strings.Lines(place) {
 		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
 		for i := range cells {
 			cells[i] = strings.TrimSpace(cells[i])
 		}
-		switch name := cells[0]; {
-		case !strings.HasPrefix(line, "|") || strings.HasPrefix(name, "-"):
-		case kept == nil:
-			kept = slices.Clone(cells)
-			for i, major := range kept {
-				if _, ok := columns[major]; ok || i == 0 {
-					kept[i] = ""
-					continue
-				}
-				columns[major] = column{cells: map[string]string{}}
-			}
-		default:
-			for i, cell := range cells {
-				if kept[i] == "" || cell == missing {
-					continue
-				}
-				if strings.HasSuffix(name, "`, tests") {
-					packages.add(name)
-				} else {
-					order.add(name)
-				}
-				columns[kept[i]].cells[name] = cell
-			}
+		if !strings.HasPrefix(line, "|") || strings.HasPrefix(cells[0], "-") {
+			continue
 		}
+		if heads == nil {
+			heads = cells
+			continue
+		}
+		for i, major := range heads {
+			if i == 0 || cells[i] == missing {
+				continue
+			}
+			c, run := columns[major]
+			if !run {
+				c = column{cells: map[string]string{}, old: true}
+				columns[major] = c
+			}
+			if cells[0] == "extension" {
+				with[major] = cells[i]
+			}
+			c.keep(cells[0], cells[i], with[major], order, packages)
+		}
+	}
+}
+
+// keep takes a cell, unless it was seen anew.
+func (c column) keep(name, cell, with string, order, packages *lines) {
+	switch {
+	case c.whole || c.cells[name] != "":
+		return
+	case c.old || older.MatchString(cell):
+		c.cells[name] = cell
+	default:
+		c.cells[name] = cell + " (" + with + ")"
+	}
+	if strings.HasSuffix(name, "`, tests") {
+		packages.add(name)
+	} else {
+		order.add(name)
 	}
 }
 
 // table is the table, and below it what was not run.
 func table(columns map[string]column, order lines) string {
 	heads := slices.Sorted(maps.Keys(columns))
-	var b, notes strings.Builder
+	var b strings.Builder
 	fmt.Fprintf(&b, "| | %s |\n|---|%s\n", strings.Join(heads, " | "), strings.Repeat("---|", len(heads)))
+	missed := map[string][]string{} // by major
 	for _, line := range order {
 		fmt.Fprintf(&b, "| %s |", line)
 		for _, major := range heads {
 			cell := columns[major].cells[line]
 			if cell == "" {
 				cell = missing
-				fmt.Fprintf(&notes, "* %s, %s: not run on the days that the column names.\n", line, major)
+				missed[major] = append(missed[major], line)
 			}
 			fmt.Fprintf(&b, " %s |", cell)
 		}
 		b.WriteString("\n")
 	}
-	if notes.Len() > 0 {
-		b.WriteString("\n" + missing + ":\n\n" + notes.String())
+	if len(missed) > 0 {
+		b.WriteString("\n" + missing + " was not part of that major's last run:\n\n")
+	}
+	for _, major := range slices.Sorted(maps.Keys(missed)) {
+		fmt.Fprintf(&b, "* %s: %s.\n", major, strings.Join(missed[major], "; "))
 	}
 	return b.String()
 }
@@ -155,6 +178,8 @@ func (c *column) read(dir string, order, packages *lines) error {
 			return err
 		}
 	}
+	_, err = os.Stat(filepath.Join(dir, "whole"))
+	c.whole = err == nil
 	c.cells["run"] = c.from
 	if c.to != c.from {
 		c.cells["run"] += " to " + c.to
