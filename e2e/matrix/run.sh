@@ -53,9 +53,8 @@ for major in "${majors[@]}"; do
 	export MATRIX_EXTENSIONS=$scratch/$major
 	mkdir "$MATRIX_EXTENSIONS"
 	# The source of before need not name each header that this major wants.
-	enter env SUITES=no DESTDIR="$MATRIX_EXTENSIONS/older" PG_CPPFLAGS="-include postgres.h -include utils/array.h" "$here/extension.sh" "$scratch/source/extension" "$major"
-	enter env SUITES=no DESTDIR="$MATRIX_EXTENSIONS/today" "$here/extension.sh" "$repo/extension" "$major"
-	enter env SUITES="$suites" "$here/extension.sh" "$repo/extension" "$major" >"$scratch/extension.txt" 2>&1 || {
+	enter env SERVER=no STAGED="$MATRIX_EXTENSIONS/older" PG_CPPFLAGS="-include postgres.h -include utils/array.h" "$here/extension.sh" "$scratch/source/extension" "$major"
+	enter env SUITES="$suites" STAGED="$MATRIX_EXTENSIONS/today" "$here/extension.sh" "$repo/extension" "$major" >"$scratch/extension.txt" 2>&1 || {
 		status=1
 		tail -n 40 "$scratch/extension.txt"
 	}

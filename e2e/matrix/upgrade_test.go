@@ -171,9 +171,13 @@ func connect(t *testing.T, address, user, password, database string) *pgx.Conn {
 	return shared.Connect(t, "host="+host+" port="+port+" user="+user+" password="+password+" dbname="+database+" sslmode=disable")
 }
 
-// audited has the program verify the audit of before and after.
+// audited has the program verify the audit of before and after, once the node has
+// shipped all of it.
 func audited(t *testing.T, c *devcluster.Cluster) {
 	t.Helper()
+	if err := c.Nodes[0].StopNode(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	binary, err := cluster.Binary()
 	if err != nil {
 		t.Fatal(err)
@@ -190,7 +194,7 @@ func audited(t *testing.T, c *devcluster.Cluster) {
 // that may read some of it.
 func fill(t *testing.T, c *devcluster.Cluster) (token string) {
 	t.Helper()
-	super := connect(t, c.Nodes[0].Postgres, c.Superuser, c.SuperuserPassword, c.Database)
+	super := connect(t, c.Nodes[0].Proxy, c.Superuser, c.SuperuserPassword, c.Database)
 	cluster.Exec(t, super, "CREATE ROLE upgrade_reader LOGIN PASSWORD 'of-the-reader'")
 	cluster.Exec(t, super, "SELECT vault.grant_access('upgrade_reader', 'upgrade/*')")
 	conn := connect(t, c.Nodes[0].Proxy, c.User, c.Password, c.Database)
