@@ -131,7 +131,7 @@ func pgUpgrade(t *testing.T, oldBin string) {
 	seen(t, "%s%s", strings.Fields(cluster.Output(t, nil, filepath.Join(oldBin, "postgres"), "--version"))[2], cleared)
 }
 
-// clearOptions takes away what some builds of 15 note at each column, which other
+// clearOptions takes away what some builds note at each column, which other
 // majors refuse: with it neither pg_upgrade nor a restored dump gets past the first
 // table, whoever's it is.
 func clearOptions(t *testing.T, c *devcluster.Cluster) (said string) {
