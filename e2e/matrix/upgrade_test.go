@@ -71,12 +71,16 @@ func pgUpgrade(t *testing.T, oldBin string) {
 		t.Fatal(err)
 	}
 	run := as(t, filepath.Dir(data))
-	// Since 18 initdb makes checksums unless told not to; 15's data has none.
+	// Since 18 initdb makes checksums unless told not to; older data has none.
 	next := data + ".new"
 	password := filepath.Join(filepath.Dir(data), "password")
 	write(t, password, old.SuperuserPassword)
-	run(filepath.Join(newBin, "initdb"), "--pgdata", next, "--username", "postgres", "--pwfile", password, "--auth", "scram-sha-256",
-		"--encoding", "UTF8", "--locale", "C.UTF-8", "--no-data-checksums", "--no-sync", "--no-instructions")
+	options := []string{"--pgdata", next, "--username", "postgres", "--pwfile", password, "--auth", "scram-sha-256",
+		"--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync", "--no-instructions"}
+	if major(t) >= 18 {
+		options = append(options, "--no-data-checksums")
+	}
+	run(filepath.Join(newBin, "initdb"), options...)
 	for _, d := range []string{data, next} {
 		write(t, filepath.Join(d, "pg_hba.conf"), "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\nhost replication all 127.0.0.1/32 scram-sha-256\n")
 		write(t, filepath.Join(d, "devcluster.conf"), "shared_preload_libraries = 'hyperion_vault'\nhyperion_vault.database = 'app'\n")
