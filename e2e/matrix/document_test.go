@@ -28,7 +28,7 @@ const (
 var (
 	marked   = regexp.MustCompile(`(?s)(<!-- made by make matrix -->\n).*?(<!-- end -->)`)
 	allOf    = regexp.MustCompile(`All (\d+) tests passed`)
-	older    = regexp.MustCompile(`\(\d+\.\d+\)$`) // of a cell: the extension that it was seen with
+	seenWith = regexp.MustCompile(`\(\d+\.\d+\)$`) // of a cell: the extension that it was seen with
 	byScript = regexp.MustCompile(`(?m)^ok [a-z_]+$`)
 )
 
@@ -125,7 +125,7 @@ func (c column) keep(name, cell, with string, order, packages *lines) {
 	switch {
 	case c.whole || c.cells[name] != "":
 		return
-	case c.old || older.MatchString(cell):
+	case c.old || seenWith.MatchString(cell):
 		c.cells[name] = cell
 	default:
 		c.cells[name] = cell + " (" + with + ")"

@@ -75,8 +75,10 @@ func pgUpgrade(t *testing.T, oldBin string) {
 	next := data + ".new"
 	password := filepath.Join(filepath.Dir(data), "password")
 	write(t, password, old.SuperuserPassword)
-	options := []string{"--pgdata", next, "--username", "postgres", "--pwfile", password, "--auth", "scram-sha-256",
-		"--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync", "--no-instructions"}
+	options := []string{
+		"--pgdata", next, "--username", "postgres", "--pwfile", password, "--auth", "scram-sha-256",
+		"--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync", "--no-instructions",
+	}
 	if major(t) >= 18 {
 		options = append(options, "--no-data-checksums")
 	}
