@@ -11,6 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/lobby"
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 )
 
 // spare is how many connections there may be beyond those whose requests are served:
@@ -22,6 +23,7 @@ type crowd struct {
 	most    atomic.Int64
 	inside  *lobby.Lobby
 	under   atomic.Int64 // requests under way, but for those whose clients keep them waiting
+	aside   atomic.Int64 // see Aside
 	turned  atomic.Int64
 	grumble rate.Sometimes
 }
@@ -46,10 +48,12 @@ func (h *Handler) turnAway(client string) {
 	})
 }
 
+const textBusy = "this node is serving as many requests as it may; try again in a moment"
+
 // full says whether more requests are under way than may be.
 func (c *crowd) full() bool { return c.under.Load() > c.most.Load() }
 
-// Listen returns a listener for an HTTP server with the handler that Turns returns. Of
+// Listen returns a listener for an HTTP server whose requests go through Turns or Aside. Of
 // its connections, more than may be make room for each other, and what they read and
 // write leaves no value in the server's buffers. That server takes them for plain
 // ones, so that it speaks HTTP/1.1 whatever is below.
@@ -93,6 +97,23 @@ func Turns(next http.Handler) http.Handler {
 			c.crowd.under.Add(1)
 			c.guest.Served()
 			defer c.end()
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Aside is Turns for what anybody may ask, and what may wait for other servers, as how
+// the node is: it takes no request's turn, and its connection makes room for another
+// one, after those that say nothing.
+func Aside(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c := connOf(r.Context()); c != nil {
+			c.guest.Advances()
+			defer c.crowd.aside.Add(-1)
+			if c.crowd.aside.Add(1) > c.crowd.most.Load()+spare { // more than connections: some are closed by now
+				writeError(w, http.StatusServiceUnavailable, vault.KindBusy.String(), textBusy)
+				return
+			}
 		}
 		next.ServeHTTP(w, r)
 	})

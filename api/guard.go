@@ -79,7 +79,7 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request, next http.Handle
 		writeError(w, http.StatusServiceUnavailable, vault.KindNotReady.String(), "this node is shutting down. Connect to another node.")
 	case h.crowd.full():
 		h.turnAway(r.RemoteAddr)
-		writeError(w, http.StatusServiceUnavailable, vault.KindBusy.String(), "this node is serving as many requests as it may; try again in a moment")
+		writeError(w, http.StatusServiceUnavailable, vault.KindBusy.String(), textBusy)
 	default:
 		next.ServeHTTP(w, r)
 	}

@@ -53,7 +53,7 @@ func (n *node) serveHTTP(ctx context.Context, l *listeners, background func(func
 			return nil
 		})
 	}
-	serve(n.rest.Listen(l.api), api.Turns(n.apiHandler()), apiTimeout)
+	serve(n.rest.Listen(l.api), n.apiHandler(), apiTimeout)
 	serve(l.control, n.controlHandler(), httpTimeout)
 	if l.metrics != nil {
 		mux := http.NewServeMux()
@@ -82,16 +82,19 @@ func (w *web) close(ctx context.Context, drained time.Time) {
 // apiHandler serves REST, and what tells of the node's own state: by any name, for
 // who asks for that often names none.
 func (n *node) apiHandler() http.Handler {
-	own := n.healthPaths()
+	own, rest := map[string]http.Handler{}, api.Turns(n.rest)
+	for path, tell := range n.healthPaths() {
+		own[path] = api.Aside(tell)
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		tell := own[r.URL.Path]
 		if tell == nil {
-			n.rest.ServeHTTP(w, r)
+			rest.ServeHTTP(w, r)
 			return
 		}
 		switch r.Method {
 		case http.MethodGet, http.MethodHead, http.MethodOptions: // the last one as HAProxy asks
-			tell(w, r)
+			tell.ServeHTTP(w, r)
 		default:
 			w.Header().Set("Allow", "GET, HEAD, OPTIONS")
 			writeJSON(w, http.StatusMethodNotAllowed, map[string]string{"error": "this path does not take this method", "code": "method"})

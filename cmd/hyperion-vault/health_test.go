@@ -4,12 +4,19 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
 	"maps"
+	"net"
+	"net/http"
 	"os"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/hyperiondb/hyperion-vault/api"
 )
 
 // TestHealthDescribed: what tells of the node's state is as api/openapi.json says.
@@ -51,5 +58,46 @@ func TestHealthDescribed(t *testing.T) {
 	slices.Sort(fields)
 	if got := slices.Sorted(maps.Keys(described.Components.Schemas.Readiness.Properties)); !slices.Equal(got, fields) {
 		t.Errorf("described are %v, written are %v", got, fields)
+	}
+}
+
+// TestHealthTakesNoTurn: strangers may ask how the node is while its server does not
+// answer, as often as they like: REST has room and time for others.
+func TestHealthTakesNoTurn(t *testing.T) {
+	listen := func() net.Listener {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	const most = 10
+	n := &node{log: slog.New(slog.DiscardHandler), rest: api.New(api.Config{MaxConnections: most})}
+	n.probe.mu.Lock() // for good: nobody is told
+	l := &listeners{api: listen(), control: listen()}
+	w := n.serveHTTP(t.Context(), l, func(f func() error) { go f() })
+	defer func() {
+		for _, s := range w.servers {
+			_ = s.Close()
+		}
+	}()
+	ask := func(path string) net.Conn {
+		conn, err := net.Dial("tcp", l.api.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		_, _ = io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n") // it may be closed
+		return conn
+	}
+	for i := range 10 * most {
+		ask("/readyz")
+		said, err := io.ReadAll(ask("/v1/nothing"))
+		if want := fmt.Sprintf("HTTP/1.1 %d ", http.StatusNotFound); !strings.HasPrefix(string(said), want) {
+			t.Fatalf("with %d who ask: got %q, %v", i+1, said, err)
+		}
+	}
+	if said, err := io.ReadAll(ask("/readyz")); !strings.HasPrefix(string(said), "HTTP/1.1 503 ") { // or those that are closed wait on
+		t.Errorf("one more who asks: got %q, %v", said, err)
 	}
 }
