@@ -96,7 +96,7 @@ func Turns(next http.Handler) http.Handler {
 			c.served = true
 			c.crowd.under.Add(1)
 			c.guest.Served()
-			defer c.end()
+			defer c.answered()
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -119,8 +119,8 @@ func Aside(next http.Handler) http.Handler {
 	})
 }
 
-// end: it is the client's turn.
-func (c *conn) end() {
+// answered: it is the client's turn.
+func (c *conn) answered() {
 	c.served = false
 	c.crowd.under.Add(-1)
 	c.guest.Waits()
