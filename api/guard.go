@@ -138,6 +138,13 @@ func (h *Handler) authenticate(r *http.Request, client netip.Addr, want *vault.W
 	if !ok {
 		return nil, &problem{status: http.StatusUnauthorized, code: "unknown", text: "the Authorization header should be: Bearer TOKEN"}
 	}
+	if c := connOf(r.Context()); c != nil {
+		defer c.keepWaiting()() // strangers take no turn
+		defer c.crowd.aside.Add(-1)
+		if !c.crowd.room() {
+			return nil, &vault.Error{Kind: vault.KindBusy, Msg: textBusy}
+		}
+	}
 	access, err := h.vault.Authenticate(r.Context(), token, client, want)
 	if err == nil && access.Public() && !client.IsLoopback() {
 		h.public.Do(func() {
