@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -107,5 +108,14 @@ func TestPages(t *testing.T) {
 	})
 	if got := strings.Join(asked, ","); err != nil || got != ",a,b" {
 		t.Errorf("got %s, %v", got, err)
+	}
+}
+
+// TestErrorsActOnNoTerminal: an error may quote whoever answers.
+func TestErrorsActOnNoTerminal(t *testing.T) {
+	var said strings.Builder
+	fail(&streams{err: &said}, exitFault, errors.New("no:\x1b[2J\nde"))
+	if want := "hyperion-vault: no:\\x1b[2J\nhyperion-vault: de\n"; said.String() != want {
+		t.Errorf("got %q, want %q", said.String(), want)
 	}
 }

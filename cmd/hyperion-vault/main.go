@@ -133,10 +133,10 @@ func run(ctx context.Context, args []string, std *streams) int {
 	}
 }
 
-// fail writes each line of the error as one of ours.
+// fail writes each line of the error as one of ours. It may quote anybody.
 func fail(std *streams, code int, err error) int {
 	for _, line := range strings.Split(err.Error(), "\n") {
-		_, _ = fmt.Fprintf(std.err, "hyperion-vault: %s\n", line) // nobody to tell
+		_, _ = fmt.Fprintf(std.err, "hyperion-vault: %s\n", shown(line)) // nobody to tell
 	}
 	return code
 }
