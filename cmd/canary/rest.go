@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 )
 
@@ -145,9 +146,8 @@ func (r *RESTClient) ReadBack(ctx context.Context, c *Canary) (bool, error) {
 }
 
 // Generate has the node make the value of a secret, and another one.
-func (r *RESTClient) Generate(ctx context.Context, run string) ([]*Canary, error) {
+func (r *RESTClient) Generate(ctx context.Context, name string) ([]*Canary, error) {
 	var all []*Canary
-	name := New("REST: made by the node", run).Secret
 	for _, request := range [][2]string{{"/v1/secrets", `{"name":"` + name + `","kind":"automatic"}`}, {"/v1/secrets/" + name + "/rotate", ""}} {
 		_, text, err := r.Do(ctx, "POST", request[0], jsonBody, request[1])
 		if err != nil {
@@ -182,7 +182,11 @@ func (r *RESTClient) Do(ctx context.Context, method, path, headers, body string)
 	}
 	response, err := r.HTTP.Do(request)
 	if err != nil {
-		return 0, "", err
+		var of *url.Error
+		if errors.As(err, &of) { // its text has the path, which may have the value
+			err = of.Err
+		}
+		return 0, "", fmt.Errorf("%s: %w", method, err)
 	}
 	defer func() { _ = response.Body.Close() }() // read as far as it counts
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))

@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/hyperiondb/hyperion-vault/cmd/canary"
@@ -47,9 +49,7 @@ func (c *proveCommand) Run(ctx context.Context, std *streams) error {
 	if err != nil {
 		return err
 	}
-	err = p.run(ctx)
-	p.clean() //nolint:contextcheck // the caller's may have ended
-	if err != nil {
+	if err = p.runAndClean(ctx); err != nil {
 		if left := p.report.Left; len(left) > 0 {
 			err = fmt.Errorf("%w\nleft behind: %s", err, strings.Join(left, "\nleft behind: "))
 		}
@@ -152,8 +152,24 @@ func (p *prover) parseREST() error {
 	if err != nil {
 		return err
 	}
-	p.rest = &canary.RESTClient{Base: base.String(), Token: token, HTTP: &http.Client{Timeout: clientTimeout, Transport: transport}}
+	p.rest = &canary.RESTClient{Base: base.String(), Token: token, HTTP: &http.Client{
+		Timeout: clientTimeout, Transport: transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token goes nowhere else
+	}}
 	return nil
+}
+
+// runAndClean leaves nothing, whatever ends it: the end of the terminal, or of who reads
+// what is said, may not end the process.
+func (p *prover) runAndClean(ctx context.Context) error {
+	defer p.clean() //nolint:contextcheck // the caller's may have ended
+	signal.Ignore(syscall.SIGPIPE)
+	if !signal.Ignored(syscall.SIGHUP) { // by nohup
+		var stop context.CancelFunc
+		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
+		defer stop()
+	}
+	return p.run(ctx)
 }
 
 // run does everything but clean up and judge.

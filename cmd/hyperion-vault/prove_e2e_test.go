@@ -5,15 +5,18 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/hyperiondb/hyperion-vault/cmd/canary"
@@ -142,7 +145,11 @@ func TestProve(t *testing.T) {
 	t.Run("clean", p.checkProved)
 	t.Run("blind", p.checkBlind)
 	t.Run("usage", p.checkUsage)
-	t.Run("stopped", p.checkStopped)
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGHUP} {
+		t.Run("stopped by "+signal.String(), func(t *testing.T) { p.checkStopped(t, signal) })
+	}
+	t.Run("unheard", p.checkUnheard)
+	t.Run("twice", p.checkTwice)
 	t.Run("compressed", p.checkCompressed)
 	t.Run("leak", p.checkLeak)
 }
@@ -220,11 +227,51 @@ func (p *provedCluster) checkUsage(t *testing.T) {
 	}
 }
 
-// checkStopped: Ctrl-C among the doors leaves nothing.
-func (p *provedCluster) checkStopped(t *testing.T) {
+// checkTwice: what another run has set is no setting that was there before.
+func (p *provedCluster) checkTwice(t *testing.T) {
+	var set strings.Builder
+	for _, s := range logging {
+		if p.super(t, "SELECT current_setting('"+s[0]+"', true) IS NOT NULL") == "t " {
+			set.WriteString("ALTER ROLE app IN DATABASE app SET " + s[0] + " = '" + s[1] + "';")
+		}
+	}
+	p.super(t, set.String())
+	code, _, errs := p.prove(t, nil, p.everything(t)...)
+	if code != exitBlind || !strings.Contains(errs, "role app logs everything in database app already") || strings.Contains(errs, "left behind") {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+	p.super(t, "ALTER ROLE app IN DATABASE app RESET ALL")
+	p.checkClean(t)
+}
+
+// checkUnheard: a reader of its stderr that goes away does not end it before it has
+// cleaned up.
+func (p *provedCluster) checkUnheard(t *testing.T) {
+	s := exec.CommandContext(t.Context(), os.Args[0], append([]string{"prove", "--progress"}, p.everything(t)...)...)
+	s.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, p.env...)
+	errs, err := s.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said := bufio.NewScanner(errs)
+	for said.Scan() && !strings.Contains(said.Text(), "doors of SQL: 20 of") {
+	}
+	_ = errs.Close() // as the reader does
+	_ = s.Wait()     // its code tells
+	if code := s.ProcessState.ExitCode(); code != exitOK {
+		t.Errorf("exit code %d", code)
+	}
+	p.checkClean(t)
+}
+
+// checkStopped: the end among the doors, by Ctrl-C or of the terminal, leaves nothing.
+func (p *provedCluster) checkStopped(t *testing.T, signal os.Signal) {
 	s := startProgram(t, p.env, append([]string{"prove", "--progress"}, p.everything(t)...)...)
 	eventually(t, "it opens doors", func() bool { return strings.Contains(s.err.String(), "doors of SQL: 20 of") })
-	if err := s.cmd.Process.Signal(os.Interrupt); err != nil {
+	if err := s.cmd.Process.Signal(signal); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := io.ReadAll(s.out); err != nil || len(out) > 0 {

@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -179,5 +181,23 @@ func TestTail(t *testing.T) {
 	_, err := e.Write([]byte("end"))
 	if err != nil || len(e.text) != maxTail || !bytes.HasSuffix(e.text, []byte("xend")) {
 		t.Errorf("%v, %d bytes", err, len(e.text))
+	}
+}
+
+// TestProveFollowsNobody: a node that sends elsewhere gets the token, and nobody else.
+func TestProveFollowsNobody(t *testing.T) {
+	asked := false
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }))
+	defer other.Close()
+	node := httptest.NewServer(http.RedirectHandler(other.URL, http.StatusTemporaryRedirect))
+	defer node.Close()
+	c := &proveCommand{DataDir: []string{"x"}}
+	c.Addr = node.URL
+	p, err := c.prover(&streams{out: &bytes.Buffer{}, err: &bytes.Buffer{}, environ: []string{tokenVariable + "=hvt_x"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, _, err := p.rest.Do(t.Context(), "GET", "/healthz", "", ""); err != nil || status != http.StatusTemporaryRedirect || asked {
+		t.Errorf("got %d, %v; the other was asked: %t", status, err, asked)
 	}
 }

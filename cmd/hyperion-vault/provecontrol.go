@@ -110,11 +110,11 @@ func (p *prover) store(ctx context.Context) error {
 		}
 	}
 	schema := "hyperion_vault_prove_" + p.id
+	p.later("schema "+schema, func(ctx context.Context) error { return exec(ctx, "DROP SCHEMA IF EXISTS "+schema+" CASCADE") })
 	if err := exec(ctx, "CREATE SCHEMA "+schema); err != nil {
 		p.report.fault("no control can be stored: %s", oneLine(err))
 		return nil
 	}
-	p.later("schema "+schema, func(ctx context.Context) error { return exec(ctx, "DROP SCHEMA "+schema+" CASCADE") })
 	if err := exec(ctx, "CREATE TABLE "+schema+".control (value pg_catalog.text)"); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -88,12 +89,12 @@ func (p *prover) removeSecrets(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = session.Close(ctx) }() // its results were read
+	var failed error                          // the first; the others are removed nevertheless
 	for _, name := range p.secrets {
-		if err := session.ExecParams(ctx, "SELECT vault.delete_secret($1)", [][]byte{[]byte(name)}, nil, nil, nil).Read().Err; err != nil {
-			return err
-		}
+		err := session.ExecParams(ctx, "SELECT vault.delete_secret($1)", [][]byte{[]byte(name)}, nil, nil, nil).Read().Err
+		failed = cmp.Or(failed, err)
 	}
-	return nil
+	return failed
 }
 
 // watch looks at what the server shows of a session that is still there.
@@ -170,12 +171,11 @@ func (p *prover) openREST(ctx context.Context) error {
 		}
 		p.report.RESTDoors++
 	}
-	made, err := p.rest.Generate(ctx, p.id)
+	name := canary.New("REST: made by the node", p.id).Secret
+	p.removeLater(name)
+	made, err := p.rest.Generate(ctx, name)
 	if err != nil {
 		p.report.fault("REST: %s", oneLine(err))
-	}
-	for _, one := range made {
-		p.removeLater(one.Secret)
 	}
 	p.canaries = append(p.canaries, made...)
 	return nil

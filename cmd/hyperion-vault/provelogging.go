@@ -105,6 +105,9 @@ func (s *provedServer) restoring(ctx context.Context, where string, l *login, se
 	if err != nil {
 		return nil, err
 	}
+	if !slices.ContainsFunc(settings, func(s [2]string) bool { return !slices.Contains(now, s[0]+"="+s[1]) }) { // to be brought back by another run
+		return nil, fmt.Errorf("role %s logs everything in database %s already, as during a run: wait for that one's end; if it was killed, %sRESET ALL", l.User, l.Database, where)
+	}
 	var statements []string
 	for _, setting := range settings {
 		statement := where + "RESET " + setting[0]
