@@ -326,6 +326,10 @@ func (p *provedCluster) checkLeak(t *testing.T) {
 	if err = errors.Join(err, conn.Close(t.Context())); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "the standby has the database", func() bool {
+		conn, err := p.Nodes[1].ConnectServer(t.Context(), p.Superuser, p.SuperuserPassword, "plain")
+		return err == nil && conn.Close(t.Context()) == nil
+	})
 	_, port, err := net.SplitHostPort(p.Nodes[0].Postgres)
 	if err != nil {
 		t.Fatal(err)
@@ -348,6 +352,6 @@ func (p *provedCluster) checkLeak(t *testing.T) {
 	}
 	seen := slices.ContainsFunc(r.Findings, func(f foundCanary) bool { return strings.HasPrefix(f.Place, "pg_stat_activity") })
 	if len(r.Looked) != 12 || !seen {
-		t.Errorf("looked at %d places, want 12; seen in pg_stat_activity: %t", len(r.Looked), seen)
+		t.Errorf("looked at %d places, want 12; seen in pg_stat_activity: %t; %+v", len(r.Looked), seen, r.NotLooked)
 	}
 }
