@@ -22,7 +22,7 @@ func (r *leakRun) rest(t *testing.T) {
 			r.canaries = append(r.canaries, one)
 			r.openREST(t, client, &d, one)
 		}
-		made, err := client.Generate(t.Context(), fmt.Sprintf("rest%d", node))
+		made, err := client.Generate(t.Context(), canary.New("made by the node", fmt.Sprintf("rest%d", node)).Secret)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -145,7 +145,7 @@ func (r *RESTClient) ReadBack(ctx context.Context, c *Canary) (bool, error) {
 	return strings.Contains(text, c.Value()) || strings.Contains(text, base64.StdEncoding.EncodeToString([]byte(c.Value()))), nil
 }
 
-// Generate has the node make the value of a secret, and another one.
+// Generate has the node make a secret and its value, and another one.
 func (r *RESTClient) Generate(ctx context.Context, name string) ([]*Canary, error) {
 	var all []*Canary
 	for _, request := range [][2]string{{"/v1/secrets", `{"name":"` + name + `","kind":"automatic"}`}, {"/v1/secrets/" + name + "/rotate", ""}} {

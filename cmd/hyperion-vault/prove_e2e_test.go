@@ -269,6 +269,7 @@ func (p *provedCluster) checkUnheard(t *testing.T) {
 
 // checkStopped: the end among the doors, by Ctrl-C or of the terminal, leaves nothing.
 func (p *provedCluster) checkStopped(t *testing.T, signal os.Signal) {
+	t.Helper()
 	s := startProgram(t, p.env, append([]string{"prove", "--progress"}, p.everything(t)...)...)
 	eventually(t, "it opens doors", func() bool { return strings.Contains(s.err.String(), "doors of SQL: 20 of") })
 	if err := s.cmd.Process.Signal(signal); err != nil {
