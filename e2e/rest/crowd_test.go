@@ -105,23 +105,3 @@ func TestCrowd(t *testing.T) {
 	waiting.Wait()
 	ask("afterwards")
 }
-
-// TestCrowdOfStrangers: those of whom the server does not say who they are make room,
-// too.
-func TestCrowdOfStrangers(t *testing.T) {
-	t.Parallel() // on a cluster of its own
-	const most, spare = 10, 32
-	c := cluster.Start(t, cluster.Spec{NodeEnv: map[string]string{"VAULT_API_MAX_CONNECTIONS": fmt.Sprint(most), "VAULT_AUTH_LOCKOUT_SECS": "0"}})
-	n := c.Nodes[0]
-	locker := c.Connect(t, c.SuperDSN(0))
-	cluster.Exec(t, locker, "BEGIN")
-	cluster.Exec(t, locker, "LOCK TABLE vault.admin_tokens IN ACCESS EXCLUSIVE MODE")
-	for range 2 * (most + spare) {
-		conn := dial(t, n.REST)
-		_, _ = io.WriteString(conn, "GET /v1/secrets/crowd/a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer nobodys\r\n\r\n") // it may be closed
-		if status := plainly(t, "GET", n.REST+"/healthz"); status != 200 {
-			t.Fatalf("/healthz among strangers: got %d", status)
-		}
-	}
-	cluster.Exec(t, locker, "ROLLBACK")
-}
