@@ -313,28 +313,6 @@ func addrText(a netip.Addr) string {
 	return a.String()
 }
 
-// recovered keeps a panic within its session: the connections close, the
-// process goes on. The value of the panic may hold client bytes, so only its
-// type is logged.
-func (s *Server) recovered(where string) {
-	if p := recover(); p != nil {
-		s.panicked(where, p)
-	}
-}
-
-// beside does work on a goroutine of its own.
-func (s *Server) beside(where string, work func()) {
-	go func() {
-		defer s.recovered(where)
-		work()
-	}()
-}
-
-func (s *Server) panicked(where string, p any) {
-	s.metrics.panics.Inc()
-	s.cfg.Log.Error("internal error; the session was closed", "where", where, "type", fmt.Sprintf("%T", p), "at", vault.PanicSite())
-}
-
 // register makes a logged-in session known for cancel and drain, and draws its
 // cancel key. The process id is the local backend's, so that pg_backend_pid()
 // matches.
