@@ -74,7 +74,7 @@ func connectFault(err error) string {
 	case errors.Is(err, context.DeadlineExceeded), pgconn.Timeout(err):
 		return "no answer in time"
 	}
-	return strings.Join(strings.Fields(errnoOf(err).Error()), " ")
+	return oneLine(errnoOf(err))
 }
 
 // hostList returns a connection string for each server, which names no more

@@ -21,6 +21,7 @@ func TestConninfoWithPassword(t *testing.T) {
 	for text, want := range map[string]bool{
 		"host=a user=b": true, "service=prod": true, "host=a passfile=/x": true, "postgresql://u@h/d": true, "": true,
 		"host=a password=b": false, "password = 'b'": false, "postgresql://u:p@h/d": false, "postgres://h/d?password=p": false,
+		"host=a sslpassword=b": false, "postgres://h/d?sslpassword=p": false,
 	} {
 		if err := checkConninfo("--server", text); (err == nil) != want || err != nil && strings.Contains(err.Error(), text) {
 			t.Errorf("%q: %v", text, err)

@@ -38,7 +38,7 @@ type provedServer struct {
 
 const proveName = "hyperion-vault prove"
 
-var passwordWord = regexp.MustCompile(`(^|\s)password\s*=`)
+var passwordWord = regexp.MustCompile(`(^|\s)(ssl)?password\s*=`)
 
 // checkConninfo refuses what all who are on this host can read.
 func checkConninfo(flag, text string) error {
@@ -46,7 +46,7 @@ func checkConninfo(flag, text string) error {
 	inURL := false
 	if err == nil && (u.Scheme == "postgres" || u.Scheme == "postgresql") {
 		_, inURL = u.User.Password()
-		inURL = inURL || u.Query().Has("password")
+		inURL = inURL || u.Query().Has("password") || u.Query().Has("sslpassword")
 	}
 	if inURL || passwordWord.MatchString(text) {
 		return faultf("%s: a password on a command line can be read by everybody on this host: it should be in a password file or a service file", flag)
