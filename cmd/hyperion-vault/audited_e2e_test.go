@@ -6,7 +6,6 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -32,19 +31,12 @@ type auditedServer struct {
 
 func startAudited(t *testing.T) *auditedServer {
 	t.Helper()
-	c, err := devcluster.Start(t.Context(), devcluster.Config{
-		Binary: os.Args[0], ServersOnly: true, Standbys: 1, ServerSettings: map[string]string{"hyperion_vault.audit_min_age": "0"},
+	c, env := serversOnly(t, devcluster.Config{
+		Binary: os.Args[0], Standbys: 1, ServerSettings: map[string]string{"hyperion_vault.audit_min_age": "0"},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	a := &auditedServer{cluster: c, env: pgEnv(t, c, c.Nodes[0])}
-	a.conn, err = pgx.Connect(t.Context(), fmt.Sprintf("postgres://%s:%s@%s/%s", c.Superuser, c.SuperuserPassword, c.Nodes[0].Postgres, c.Database))
+	a := &auditedServer{cluster: c, env: env}
+	var err error
+	a.conn, err = connectTo(t.Context(), c.Nodes[0].Postgres, c.Superuser, c.SuperuserPassword, c.Database)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,15 +55,6 @@ func startAudited(t *testing.T) *auditedServer {
 	}
 	a.trust = auditFile(t, "trust", trust.String())
 	return a
-}
-
-func pgEnv(t *testing.T, c *devcluster.Cluster, n *devcluster.Node) []string {
-	t.Helper()
-	host, port, err := net.SplitHostPort(n.Postgres)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return []string{"PGHOST=" + host, "PGPORT=" + port, "PGUSER=" + c.Superuser, "PGPASSWORD=" + c.SuperuserPassword, "PGDATABASE=" + c.Database}
 }
 
 func (a *auditedServer) exec(t *testing.T, sql string, args ...any) {

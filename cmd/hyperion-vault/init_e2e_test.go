@@ -7,7 +7,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,21 +17,8 @@ import (
 )
 
 func TestInit(t *testing.T) {
-	c, err := devcluster.Start(t.Context(), devcluster.Config{Binary: os.Args[0], ServersOnly: true, Standbys: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	c, env := serversOnly(t, devcluster.Config{Binary: os.Args[0], Standbys: 1})
 	primary, standby := c.Nodes[0], c.Nodes[1]
-	host, port, err := net.SplitHostPort(primary.Postgres)
-	if err != nil {
-		t.Fatal(err)
-	}
-	env := []string{"PGHOST=" + host, "PGPORT=" + port, "PGUSER=" + c.Superuser, "PGPASSWORD=" + c.SuperuserPassword}
 	super := func(n *devcluster.Node, database, sql string) string {
 		return ask(t, n.Postgres, c.Superuser, c.SuperuserPassword, database, sql)
 	}

@@ -32,19 +32,11 @@ type provedCluster struct {
 
 func startProved(t *testing.T) *provedCluster {
 	t.Helper()
-	c, err := devcluster.Start(t.Context(), devcluster.Config{
+	c := startCluster(t, devcluster.Config{
 		Binary: os.Args[0], Standbys: 1,
 		ServerSettings: map[string]string{
 			"shared_preload_libraries": "pg_stat_statements,auto_explain,hyperion_vault", "wal_compression": "pglz", "pg_stat_statements.track": "none",
 		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Stop(); err != nil {
-			t.Error(err)
-		}
 	})
 	p := &provedCluster{Cluster: c}
 	p.super(t, "CREATE EXTENSION pg_stat_statements; CREATE ROLE stranger LOGIN PASSWORD 'stranger'")

@@ -20,28 +20,13 @@ import (
 // TestServeWithoutServer: a node starts before its server and says so; --check
 // turns the same into an exit code.
 func TestServeWithoutServer(t *testing.T) {
-	c, err := devcluster.Start(t.Context(), devcluster.Config{Binary: os.Args[0], Standbys: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	c := startCluster(t, devcluster.Config{Binary: os.Args[0], Standbys: 1})
 	n := c.Nodes[0]
 	code, out, _ := finish(t, nil, "serve", "--check", "--config", n.Config)
 	if code != 0 || strings.Contains(out, "FAULT") || strings.Contains(out, "ALTER EXTENSION") {
 		t.Errorf("--check of a healthy node: got %d:\n%s", code, out)
 	}
-	conn, err := n.ConnectServer(t.Context(), c.Superuser, c.SuperuserPassword, c.Database)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := conn.Exec(t.Context(), "UPDATE pg_extension SET extversion = '1.1' WHERE extname = 'hyperion_vault'"); err != nil {
-		t.Fatal(err)
-	}
-	_ = conn.Close(t.Context()) // its result was read
+	execute(t, c, "UPDATE pg_extension SET extversion = '1.1' WHERE extname = 'hyperion_vault'")
 	if code, out, _ = finish(t, nil, "serve", "--check", "--config", n.Config); code != 0 || !strings.Contains(out, "ALTER EXTENSION hyperion_vault UPDATE") {
 		t.Errorf("--check with an older extension: got %d:\n%s", code, out)
 	}
@@ -60,7 +45,7 @@ func TestServeWithoutServer(t *testing.T) {
 	if status, body := get(t, n.REST+"/readyz"); status != 503 || !strings.Contains(body, `"unavailable"`) {
 		t.Errorf("readyz without a server: got %d, %s", status, body)
 	}
-	_, err = connectTo(t.Context(), n.Proxy, c.User, c.Password, c.Database)
+	_, err := connectTo(t.Context(), n.Proxy, c.User, c.Password, c.Database)
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || pg.Code != "57P03" {
 		t.Errorf("log-in without a server: got %v, want 57P03", err)
