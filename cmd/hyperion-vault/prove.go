@@ -92,6 +92,7 @@ type prover struct {
 	// seen are findings in what the servers showed while doors were open.
 	seen     []canary.Finding
 	lastTold time.Time
+	written  time.Time // by then all that was said is in the logs
 	// undo is what there is to be done, the last first.
 	undo   []undoing
 	report proof

@@ -46,6 +46,7 @@ func lookAround(t *testing.T) (*prover, *canary.Canary) {
 	one := p.newCanary("door")
 	p.controls = controls{canary.New("stored", "t"), canary.New("said", "t"), canary.New("named", "t"), canary.New("turned", "t")}
 	p.scanner = canary.NewScanner(append(p.controls.all(), p.canaries...))
+	p.written = time.Now().Add(controlWait)
 	return p, one
 }
 
@@ -169,6 +170,20 @@ func TestProgress(t *testing.T) {
 	s.progress()
 	if strings.Count(said.String(), "\n") != 1 {
 		t.Errorf("got %q, want one line in %v", said, progressEvery)
+	}
+}
+
+// TestHostileProof: whoever names a file, a role or a database does not write to the
+// terminal.
+func TestHostileProof(t *testing.T) {
+	const hostile = "x\x1b[2Jy\tz\n"
+	var b bytes.Buffer
+	err := writeProof(&b, &proof{
+		Logging: hostile, Settings: []string{hostile}, NotOpened: []unopened{{hostile, hostile}}, Looked: []looked{{Kind: kindLog, Place: hostile}},
+		NotLooked: []notLooked{{kindLog, hostile, hostile}}, Findings: []foundCanary{{Place: hostile}}, Notes: []string{hostile}, Faults: []string{hostile},
+	})
+	if err != nil || strings.Contains(b.String(), "\x1b") || strings.Count(b.String(), `x\x1b[2Jy\tz\n`) != 10 {
+		t.Errorf("%v: %s", err, b.String())
 	}
 }
 

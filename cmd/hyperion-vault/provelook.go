@@ -121,7 +121,7 @@ func (p *prover) views(s *provedServer) []place {
 func (p *prover) look(ctx context.Context) error {
 	p.scanner = canary.NewScanner(append(p.controls.all(), p.canaries...))
 	p.report.found(p.seen)
-	p.lastTold = time.Now()
+	p.lastTold, p.written = time.Now(), time.Now().Add(controlWait)
 	for _, pl := range p.places() {
 		if err := p.lookAt(ctx, &pl); err != nil {
 			return err
@@ -131,14 +131,14 @@ func (p *prover) look(ctx context.Context) error {
 	return nil
 }
 
-// controlWait is how long a log may take to be written.
+// controlWait is how long logs may take to be written.
 const controlWait = 10 * time.Second
 
 // lookAt reads a place, and again if what is on its way to it is not there yet. It
 // fails only if nobody wants to know any more.
 func (p *prover) lookAt(ctx context.Context, pl *place) error {
 	var got looked
-	err := poll(ctx, controlWait, func() (bool, error) {
+	err := poll(ctx, time.Until(p.written), func() (bool, error) {
 		found := len(p.scanner.Findings)
 		files, bytes := p.scanner.Files, p.scanner.Bytes
 		s := &scan{p: p, scanner: p.scanner, name: pl.name, began: time.Now()}

@@ -149,7 +149,14 @@ func (p *prover) judge() {
 // writeProof is for people.
 func writeProof(w io.Writer, r *proof) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	line := func(format string, args ...any) { _, _ = fmt.Fprintf(t, format+"\n", args...) } // Flush says what went wrong
+	line := func(format string, args ...any) {
+		for i, arg := range args { // may be anybody's text
+			if text, ok := arg.(string); ok {
+				args[i] = shown(text)
+			}
+		}
+		_, _ = fmt.Fprintf(t, format+"\n", args...) // Flush says what went wrong
+	}
 	line("run %s: random values through %d doors of SQL and %d of REST; logged: %s", r.Run, r.Doors, r.RESTDoors, r.Logging)
 	for _, setting := range r.Settings {
 		line("  for this time: %s", setting)
