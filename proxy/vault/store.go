@@ -210,16 +210,21 @@ func serviceConfig(c Config, at Server) (*pgconn.Config, error) {
 		var d net.Dialer
 		cc.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, "unix", at.Addr) }
 	}
-	if dial := cc.DialFunc; c.Socket != nil {
-		cc.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
-			nc, err := dial(ctx, network, addr)
-			if err != nil {
-				return nil, err
-			}
-			return c.Socket(nc), nil
-		}
+	if c.Socket != nil {
+		cc.DialFunc = wrapping(cc.DialFunc, c.Socket)
 	}
 	return cc, nil
+}
+
+// wrapping has what is dialled wrapped.
+func wrapping(dial pgconn.DialFunc, wrap func(net.Conn) net.Conn) pgconn.DialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		nc, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return wrap(nc), nil
+	}
 }
 
 // quoteConn quotes for the inside of '…' in a connection string.
