@@ -39,9 +39,11 @@ func startProved(t *testing.T) *provedCluster {
 		},
 	})
 	p := &provedCluster{Cluster: c}
-	p.super(t, "CREATE EXTENSION pg_stat_statements; CREATE ROLE stranger LOGIN PASSWORD 'stranger'")
+	p.super(t, "CREATE EXTENSION pg_stat_statements; CREATE ROLE stranger LOGIN PASSWORD 'stranger'; CREATE ROLE prover LOGIN PASSWORD 'prover'")
+	p.super(t, "SELECT vault.grant_access('prover', 'canary/*', 'read', 'verify', 'create', 'update', 'rotate', 'delete')") // as OPERATIONS.md has it
+	p.replayed(t, p.Database)
 	passfile := filepath.Join(t.TempDir(), "pgpass")
-	text := fmt.Sprintf("*:*:*:%s:%s\n*:*:*:%s:%s\n*:*:*:stranger:stranger\n", c.Superuser, c.SuperuserPassword, c.User, c.Password)
+	text := fmt.Sprintf("*:*:*:%s:%s\n*:*:*:prover:prover\n*:*:*:stranger:stranger\n", c.Superuser, c.SuperuserPassword)
 	if err := os.WriteFile(passfile, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -50,10 +52,25 @@ func startProved(t *testing.T) *provedCluster {
 		t.Fatal(err)
 	}
 	p.env = []string{
-		"PGHOST=" + host, "PGPORT=" + port, "PGUSER=" + c.User, "PGDATABASE=" + c.Database, "PGPASSFILE=" + passfile, "PGSSLMODE=disable",
+		"PGHOST=" + host, "PGPORT=" + port, "PGUSER=prover", "PGDATABASE=" + c.Database, "PGPASSFILE=" + passfile, "PGSSLMODE=disable",
 		"HYPERION_VAULT_ADDR=" + c.Nodes[0].REST, "HYPERION_VAULT_TOKEN=" + c.AdminToken,
 	}
 	return p
+}
+
+// replayed waits until the standby has a database, and pg_stat_statements in it.
+func (p *provedCluster) replayed(t *testing.T, database string) {
+	t.Helper()
+	eventually(t, "the standby to have "+database, func() bool {
+		conn, err := p.Nodes[1].ConnectServer(t.Context(), p.Superuser, p.SuperuserPassword, database)
+		if err != nil {
+			return false
+		}
+		defer conn.Close(t.Context()) // its result was read
+		var there bool
+		err = conn.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_stat_statements')").Scan(&there)
+		return err == nil && there
+	})
 }
 
 // super runs SQL at the primary itself, and returns what it answers.
@@ -92,7 +109,7 @@ func conninfo(t *testing.T, address, user string) string {
 func (p *provedCluster) everything(t *testing.T) []string {
 	t.Helper()
 	args := []string{
-		"--base-backup", "--dump", "--login", "standby=" + conninfo(t, p.Nodes[1].Proxy, p.User),
+		"--base-backup", "--dump", "--login", "standby=" + conninfo(t, p.Nodes[1].Proxy, "prover"),
 		"--login", "stranger=" + conninfo(t, p.Nodes[0].Proxy, "stranger"), "--login", "replication=" + conninfo(t, p.Nodes[0].Proxy, p.Superuser),
 		"--require", "data,wal,log,node-log,audit,views,base-backup,dump,doors,rest",
 	}
@@ -147,8 +164,8 @@ func TestProve(t *testing.T) {
 }
 
 func (p *provedCluster) checkProved(t *testing.T) {
-	p.super(t, "ALTER ROLE app IN DATABASE app SET log_statement = 'ddl'; ALTER ROLE app IN DATABASE app SET work_mem = '8MB'")
-	const settings = "SELECT setconfig FROM pg_db_role_setting WHERE setrole = 'app'::regrole"
+	p.super(t, "ALTER ROLE prover IN DATABASE app SET log_statement = 'ddl'; ALTER ROLE prover IN DATABASE app SET work_mem = '8MB'")
+	const settings = "SELECT setconfig FROM pg_db_role_setting WHERE setrole = 'prover'::regrole"
 	before := p.super(t, settings)
 	code, r, errs := p.prove(t, nil, p.everything(t)...)
 	if code != exitOK || r.Verdict != verdictProved || len(r.Findings)+len(r.Faults)+len(r.NotLooked)+len(r.NotOpened) > 0 {
@@ -165,10 +182,10 @@ func (p *provedCluster) checkProved(t *testing.T) {
 			t.Errorf("%+v", l)
 		}
 	}
-	if got := p.super(t, settings); len(r.Settings) != 3 || got != before { // of app in two databases, of stranger
+	if got := p.super(t, settings); len(r.Settings) != 3 || got != before { // of the prover in two databases, of stranger
 		t.Errorf("changed: %q; the role's settings are %s, were %s", r.Settings, got, before)
 	}
-	p.super(t, "ALTER ROLE app IN DATABASE app RESET ALL")
+	p.super(t, "ALTER ROLE prover IN DATABASE app RESET ALL")
 	p.checkClean(t)
 }
 
@@ -177,7 +194,7 @@ func (p *provedCluster) checkProved(t *testing.T) {
 func (p *provedCluster) checkBlind(t *testing.T) {
 	primary, standby, none := p.Nodes[0], p.Nodes[1], t.TempDir()
 	code, r, errs := p.prove(t, []string{"HYPERION_VAULT_TOKEN="},
-		"--as-is", "--server", conninfo(t, primary.Postgres, p.Superuser), "--server", "host=127.0.0.1 port=1 user=postgres", "--server", conninfo(t, standby.Postgres, p.User),
+		"--as-is", "--server", conninfo(t, primary.Postgres, p.Superuser), "--server", "host=127.0.0.1 port=1 user=postgres", "--server", conninfo(t, standby.Postgres, "prover"),
 		"--data-dir", none, "--log", primary.ServerLog(), "--log", standby.ServerLog(), "--log", filepath.Join(none, "log"), "--audit-dir", standby.AuditDir,
 		"--login", "stranger=host=127.0.0.1 port=1", "--require", "dump,doors,rest")
 	if code != exitBlind || r.Verdict != verdictBlind || len(r.Settings) > 0 {
@@ -185,7 +202,7 @@ func (p *provedCluster) checkBlind(t *testing.T) {
 	}
 	for _, want := range []string{
 		"views 127.0.0.1:1: ",
-		`views ` + standby.Postgres + `: "app" is not a superuser`,
+		`views ` + standby.Postgres + `: "prover" is not a superuser`,
 		"data " + none + ": no data directory",
 		"wal " + none + "/pg_wal: ",
 		"log " + primary.ServerLog() + ": the control was not found", // nobody logs anything
@@ -305,7 +322,7 @@ const plainVault = `CREATE SCHEMA vault; CREATE TABLE vault.kept (name text, val
 	CREATE FUNCTION vault.verify_secret(name text, value text) RETURNS int LANGUAGE sql AS 'SELECT 1 FROM vault.kept WHERE kept.name = $1 AND kept.value = $2';
 	CREATE FUNCTION vault.read_secret(name text, version int = NULL, missing_ok bool = false) RETURNS text LANGUAGE sql AS 'SELECT value FROM vault.kept WHERE kept.name = $1';
 	CREATE FUNCTION vault.delete_secret(name text) RETURNS bool LANGUAGE sql AS 'DELETE FROM vault.kept WHERE kept.name = $1; SELECT true';
-	GRANT USAGE ON SCHEMA vault TO app; GRANT ALL ON ALL TABLES IN SCHEMA vault TO app`
+	GRANT USAGE ON SCHEMA vault TO prover; GRANT ALL ON ALL TABLES IN SCHEMA vault TO prover`
 
 // checkLeak: a leak is found in each place where the server writes, and the report
 // shows no value.
@@ -319,16 +336,13 @@ func (p *provedCluster) checkLeak(t *testing.T) {
 	if err = errors.Join(err, conn.Close(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the standby has the database", func() bool {
-		conn, err := p.Nodes[1].ConnectServer(t.Context(), p.Superuser, p.SuperuserPassword, "plain")
-		return err == nil && conn.Close(t.Context()) == nil
-	})
+	p.replayed(t, "plain")
 	_, port, err := net.SplitHostPort(p.Nodes[0].Postgres)
 	if err != nil {
 		t.Fatal(err)
 	}
 	env := []string{"PGPORT=" + port, "PGDATABASE=plain", "HYPERION_VAULT_TOKEN="}
-	args := []string{"--base-backup", "--dump", "--login", "standby=" + conninfo(t, p.Nodes[1].Postgres, p.User)}
+	args := []string{"--base-backup", "--dump", "--login", "standby=" + conninfo(t, p.Nodes[1].Postgres, "prover")}
 	for _, n := range p.Nodes {
 		args = append(args, "--server", conninfo(t, n.Postgres, p.Superuser), "--data-dir", n.DataDir, "--log", n.ServerLog())
 	}
