@@ -25,7 +25,7 @@ const (
 // around every 20 µs until the node is idle again, which has cost more than the record
 // itself. With so much slack it looks a few times a millisecond at most; that is also by how
 // much later it gives the processor of a thread that waits for the disk to another one. All
-// threads but those that the runtime has begun with keep Linux's default.
+// threads but those that the runtime begins with, or that this one starts, keep Linux's default.
 func init() {
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, defaultSlack, 0, 0, 0) // Linux cannot refuse it
 }
