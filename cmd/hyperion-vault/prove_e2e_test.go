@@ -241,15 +241,15 @@ func (p *provedCluster) checkTwice(t *testing.T) {
 	var set strings.Builder
 	for _, s := range logging {
 		if p.super(t, "SELECT current_setting('"+s[0]+"', true) IS NOT NULL") == "t " {
-			set.WriteString("ALTER ROLE app IN DATABASE app SET " + s[0] + " = '" + s[1] + "';")
+			set.WriteString("ALTER ROLE prover IN DATABASE app SET " + s[0] + " = '" + s[1] + "';")
 		}
 	}
 	p.super(t, set.String())
 	code, _, errs := p.prove(t, nil, p.everything(t)...)
-	if code != exitBlind || !strings.Contains(errs, "role app logs everything in database app already") || strings.Contains(errs, "left behind") {
+	if code != exitBlind || !strings.Contains(errs, "role prover logs everything in database app already") || strings.Contains(errs, "left behind") {
 		t.Errorf("exit code %d: %s", code, errs)
 	}
-	p.super(t, "ALTER ROLE app IN DATABASE app RESET ALL")
+	p.super(t, "ALTER ROLE prover IN DATABASE app RESET ALL")
 	p.checkClean(t)
 }
 
