@@ -14,52 +14,49 @@ import (
 
 // A node takes the processors that it needs, one to begin with: what it does is
 // mostly waiting, and threads of Go's that look for work in vain cost a third of
-// what there is to do. With too few, all sessions wait while one of them gives the
-// node work, and Go looks for what has arrived only every 10 ms.
+// what there is to do. So it takes another only once it has long used all that it has.
 type processors struct {
-	least int
 	most  int
 	has   int
+	full  int // for how many looks they were not enough
 	spare int // for how many looks one less would have been enough
 }
 
 const (
 	lookInterval = 100 * time.Millisecond
-	spareLooks   = 50 // five seconds
+	fullLooks    = 3
+	spareLooks   = 50  // five seconds
+	busy         = 0.9 // of a processor: there is no more to be had
+	enough       = 0.8 // of a processor, or of the others, would do as well
 )
 
 // newProcessors leaves half of the processors to the server beside the node, but
-// can take two where there are two. Where each record waits for the disk it takes two
-// from the start: with one, all sessions would wait with it, and no sync would serve
-// many records. GOMAXPROCS in the environment goes before: then it is nil.
-func newProcessors(environ []string, n int, syncs bool) *processors {
+// can take two where there are two. GOMAXPROCS in the environment goes before: then it
+// is nil.
+func newProcessors(environ []string, n int) *processors {
 	for _, setting := range environ {
 		if strings.HasPrefix(setting, "GOMAXPROCS=") {
 			return nil
 		}
 	}
-	p := &processors{least: 1, most: min(n, max(2, n/2))}
-	if syncs {
-		p.least, p.most = 2, max(2, p.most)
-	}
-	p.has = p.least
-	return p
+	return &processors{most: min(n, max(2, n/2)), has: 1}
 }
 
 // next returns how many there are to be, if used of them were used since the last
 // time.
 func (p *processors) next(used float64) int {
-	switch {
-	case used > 0.7*float64(p.has) && p.has < p.most:
+	if used <= busy*float64(p.has) {
+		p.full = 0
+	} else if p.full++; p.full >= fullLooks && p.has < p.most {
 		p.has++
+		p.full, p.spare = 0, 0
+		return p.has
+	}
+	if used > enough*float64(p.has-1) {
 		p.spare = 0
-	case used > 0.5*float64(p.has-1):
+	} else if p.spare++; p.spare >= spareLooks && p.has > 1 {
+		p.has--
 		p.spare = 0
-	default:
-		if p.spare++; p.spare >= spareLooks && p.has > p.least {
-			p.has--
-			p.spare = 0
-		}
 	}
 	return p.has
 }

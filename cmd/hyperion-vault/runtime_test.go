@@ -27,21 +27,15 @@ func TestCalm(t *testing.T) {
 }
 
 func TestProcessors(t *testing.T) {
-	if newProcessors([]string{"A=b", "GOMAXPROCS=3"}, 8, true) != nil {
+	if newProcessors([]string{"A=b", "GOMAXPROCS=3"}, 8) != nil {
 		t.Error("GOMAXPROCS in the environment counts for nothing")
 	}
 	for n, want := range map[int]int{1: 1, 2: 2, 3: 2, 4: 2, 16: 8} {
-		if got := newProcessors(nil, n, false).most; got != want {
+		if got := newProcessors(nil, n).most; got != want {
 			t.Errorf("%d of %d processors, want %d", got, n, want)
 		}
 	}
-	syncing := newProcessors(nil, 1, true)
-	for range 2 * spareLooks {
-		if got := syncing.next(0); got != 2 {
-			t.Fatalf("%d processors where records wait for the disk, want 2", got)
-		}
-	}
-	p := newProcessors(nil, 6, false)
+	p := newProcessors(nil, 6)
 	var had []int
 	look := func(used float64, times int) {
 		for range times {
@@ -49,16 +43,19 @@ func TestProcessors(t *testing.T) {
 		}
 		had = append(had, p.has)
 	}
-	look(0.6, 10)           // one is enough
-	look(0.8, 1)            // not any more
-	look(1.5, 1)            // nor are two
-	look(3, 10)             // but half of them is the most
-	look(0.9, spareLooks-1) // two would be enough, for not long enough
-	look(1.5, 1)            // and are not
-	look(0.9, spareLooks)
-	look(0.4, spareLooks)
-	look(0, 10*spareLooks)
-	if want := []int{1, 2, 3, 3, 3, 3, 2, 1, 1}; !slices.Equal(had, want) {
+	look(0.8, 10*fullLooks) // one is enough
+	look(1, fullLooks-1)    // not any more, but for not long enough
+	look(0.5, 1)
+	look(1, fullLooks-1)
+	look(1, 1)
+	look(1.9, fullLooks)    // nor are two
+	look(3, 10*fullLooks)   // but half of them is the most
+	look(1.5, spareLooks-1) // two would be enough, for not long enough
+	look(1.7, 1)            // and are not
+	look(1.5, spareLooks)   // now they are
+	look(0.7, spareLooks)   // and one
+	look(0, 10*spareLooks)  // there is always one
+	if want := []int{1, 1, 1, 1, 2, 3, 3, 3, 3, 2, 1, 1}; !slices.Equal(had, want) {
 		t.Errorf("processors %v, want %v", had, want)
 	}
 }

@@ -87,7 +87,7 @@ func (c *serveCommand) Run(ctx context.Context, std *streams) (err error) {
 	}
 	n.reload = func() (values, []string, error) { return load(&c.Settings, std.environ, c.Config) }
 	n.values = v
-	n.processors = newProcessors(std.environ, runtime.GOMAXPROCS(0), config.spool.Sync == audit.SyncAlways)
+	n.processors = newProcessors(std.environ, runtime.GOMAXPROCS(0))
 	n.manager = newNotifier(std.environ)
 	return n.run(ctx)
 }

@@ -23,8 +23,9 @@ const (
 )
 
 const (
-	// shipRows is how many records a statement carries: some hundred KB, 2 MB at most.
-	shipRows = 1000
+	// shipRows is how many records a statement carries: about a MB, 8 MB at most. The server
+	// prepares for each statement as much as for some hundred records.
+	shipRows = 4000
 
 	// shipEvery is how long records wait for others at most.
 	shipEvery = time.Second
@@ -166,35 +167,38 @@ func (s *shipper) round(ctx context.Context) (more bool, err error) {
 	if batch.N == 0 {
 		return false, nil
 	}
-	if err := s.bring(ctx, &batch); err != nil {
+	if more, err = s.bring(ctx, &batch); err != nil {
 		s.leave()
-		return false, err
 	}
-	return batch.N == shipRows, nil
+	return more, err
 }
 
 // errElsewhere is a vault that stands somewhere else than it was left: it is asked
 // again.
 var errElsewhere = errors.New("the vault has other audit records than before")
 
-// bring stores a batch and reads back that it is there.
-func (s *shipper) bring(ctx context.Context, batch *audit.Batch) error {
+// bring stores a batch, and reads back that it is there, or if more follows at once, that
+// this and what followed is, a little later.
+func (s *shipper) bring(ctx context.Context, batch *audit.Batch) (more bool, err error) {
 	last := batch.Head.Position
 	at, err := s.to.append(ctx, batch, s.mode, s.gap)
-	if err == nil && at == last {
-		at, err = s.ask(ctx)
-	}
 	switch {
 	case err != nil:
-		return err
+		return false, err
 	case at != last:
-		return errElsewhere
-	}
-	if err := s.cursor.Shipped(last); err != nil {
-		return err
+		return false, errElsewhere
 	}
 	s.at, s.gap = last, false
-	return nil
+	if more = batch.N == shipRows && s.behind(); more && time.Since(s.asked) < shipEvery {
+		return true, nil
+	}
+	if at, err = s.ask(ctx); err != nil {
+		return false, err
+	}
+	if at != last {
+		return false, errElsewhere
+	}
+	return more, s.cursor.Shipped(last)
 }
 
 // ask asks up to where the vault has the chain.

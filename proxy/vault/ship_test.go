@@ -24,7 +24,8 @@ func TestShipAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.shipped(0)
-	w.read(2*shipRows + 5) // more than one batch, and segment
+	w.readAtOnce(2*shipRows + 5) // more than one batch
+	w.read(100)                  // more than one segment
 	if err := w.ship(); err != nil {
 		t.Fatal(err)
 	}
@@ -280,5 +281,30 @@ func TestShippingPanics(t *testing.T) {
 	}
 	if said := w.said.String(); strings.Contains(said, "canary") || !strings.Contains(said, "(*memLog).next") {
 		t.Errorf("logged was\n%s", said)
+	}
+}
+
+// TestShipBurst: while more follows at once nothing is read back, and then all of it.
+func TestShipBurst(t *testing.T) {
+	for _, n := range []int{shipRows, 2*shipRows + 7, 3 * shipRows} {
+		w := newShipWorld(t)
+		w.readAtOnce(n - 1) // behind the record of the start
+		for more := true; more; {
+			var err error
+			if more, err = w.round(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if more {
+				w.asked = time.Now().Add(time.Hour) // however long that took
+				if got := w.spool.Status().Shipped; got != 0 {
+					t.Errorf("%d count as shipped, which nobody has read back", got)
+				}
+			}
+		}
+		w.shipped(0)
+		asked := (n+shipRows-1)/shipRows + 2 // the appends, where it stands, and the reading back
+		if w.log.calls != asked {
+			t.Errorf("%d records: %d calls, want %d", n, w.log.calls, asked)
+		}
 	}
 }

@@ -130,14 +130,23 @@ func (w *shipWorld) stop() {
 	}
 }
 
-// read appends as many records.
+// read appends as many records, one after the other.
 func (w *shipWorld) read(n int) {
 	w.t.Helper()
-	for i := range n {
-		r := audit.Record{Face: audit.FaceSQL, Action: audit.ActionRead, Outcome: audit.OutcomeOK, Secret: fmt.Sprintf("s/%d", i), Actor: "app"}
-		if err := w.spool.Append(w.t.Context(), []audit.Record{r}); err != nil {
-			w.t.Fatal(err)
-		}
+	for range n {
+		w.readAtOnce(1)
+	}
+}
+
+// readAtOnce appends as many records as one.
+func (w *shipWorld) readAtOnce(n int) {
+	w.t.Helper()
+	records := make([]audit.Record, n)
+	for i := range records {
+		records[i] = audit.Record{Face: audit.FaceSQL, Action: audit.ActionRead, Outcome: audit.OutcomeOK, Secret: fmt.Sprintf("s/%d", i), Actor: "app"}
+	}
+	if err := w.spool.Append(w.t.Context(), records); err != nil {
+		w.t.Fatal(err)
 	}
 }
 

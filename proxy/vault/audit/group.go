@@ -8,8 +8,7 @@ package audit
 type group struct {
 	from    Position // behind which its records follow
 	members int      // who still want to know what became of it
-	err     error    // valid once written, as is round
-	round   *round   // of the sync that makes them durable
+	err     error    // valid once written
 }
 
 // put writes records. The caller has the turn.
@@ -68,7 +67,6 @@ func (s *Spool) writeGroup() {
 	if g.err = s.write(int(s.off - s.synced)); g.err != nil {
 		s.last = g.from
 	}
-	g.round = s.round
 }
 
 // leave ends a membership in a group that was written. The caller has the turn.

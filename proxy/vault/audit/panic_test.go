@@ -124,14 +124,14 @@ func TestGroupPanics(t *testing.T) {
 		sys.on(func(string, string) fate { panic("panic canary") })
 		var members []*group
 		for _, name := range []string{"a", "b"} {
-			g, err := s.enter(t.Context(), []Record{read(name)})
+			g, _, err := s.enter(t.Context(), []Record{read(name)})
 			if err != nil {
 				t.Fatal(err)
 			}
 			members = append(members, g)
 		}
 		for _, g := range members {
-			if _, _, err := s.written(t.Context(), g); !errors.Is(err, ErrPanic) {
+			if _, err := s.written(t.Context(), g); !errors.Is(err, ErrPanic) {
 				t.Errorf("got %v, want %v", err, ErrPanic)
 			}
 		}

@@ -195,40 +195,47 @@ func (s *Spool) Append(ctx context.Context, records []Record) error {
 	if len(records) == 0 {
 		return nil
 	}
-	g, err := s.enter(ctx, records)
+	g, r, err := s.enter(ctx, records)
 	if err != nil {
 		return err
 	}
+	if s.o.Sync == SyncAlways {
+		poke(s.hurry) // the spool's goroutine writes what has come together, and syncs it
+		if err := s.wait(ctx, r); err != nil {
+			return err
+		}
+		return g.err
+	}
 	runtime.Gosched() // whoever else is about to append joins the group: it is one write
-	r, wait, err := s.written(ctx, g)
-	if err != nil || !wait {
+	if wait, err := s.written(ctx, g); err != nil || !wait {
 		return err
 	}
 	poke(s.hurry)
 	return s.wait(ctx, r)
 }
 
-// enter joins a group.
-func (s *Spool) enter(ctx context.Context, records []Record) (g *group, err error) {
+// enter joins a group. The round is of the sync that makes it durable.
+func (s *Spool) enter(ctx context.Context, records []Record) (g *group, r *round, err error) {
 	if err := s.ready(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer s.give(&err)
-	return s.join(records)
+	g, err = s.join(records)
+	return g, s.round, err
 }
 
-// written has a group written, and says what makes it durable, and whether that is to
-// be waited for.
-func (s *Spool) written(ctx context.Context, g *group) (r *round, wait bool, err error) {
+// written has a group written, and says whether it is to be waited for its sync: too much
+// waits for that.
+func (s *Spool) written(ctx context.Context, g *group) (wait bool, err error) {
 	if err := s.await(ctx); err != nil {
 		poke(s.kick) // it is in the chain already: the next sync writes it, if nobody else does
-		return nil, false, err
+		return false, err
 	}
 	defer s.give(&err)
 	s.writeGroup()
-	r, err = g.round, g.err
+	err = g.err
 	s.leave(g)
-	return r, s.o.Sync == SyncAlways || len(s.unsynced) > maxUnsynced, err
+	return len(s.unsynced) > maxUnsynced, err
 }
 
 // await takes the turn. A context that has ended matters only if somebody else has it.

@@ -104,7 +104,7 @@ func (osSystem) SyncDir(path string) error {
 	if err != nil {
 		return err
 	}
-	err = d.Sync()
+	err = control(d, dirsync)
 	if cerr := d.Close(); err == nil {
 		err = cerr
 	}
