@@ -27,8 +27,15 @@ const (
 	// prepares for each statement as much as for some hundred records.
 	shipRows = 4000
 
+	// shipLeast is how many it carries after errors, of which one may be that many take too long.
+	shipLeast = 250
+
 	// shipEvery is how long records wait for others at most.
 	shipEvery = time.Second
+
+	// shipBelieve is how long the vault's word is taken while records follow one another: then
+	// what it has is read back.
+	shipBelieve = time.Second
 
 	// shipConfirm is how often a node that has nothing to ship asks whether the vault
 	// still has what it had: it may have been restored.
@@ -82,6 +89,7 @@ type shipper struct {
 	state    *shipState
 	rescue   func(ctx context.Context, where string, then func())
 
+	rows     int            // of a batch: fewer on a way that is too slow for many
 	cursor   *audit.Cursor  // nil: the vault is to be asked where it stands
 	at       audit.Position // what the cursor has brought to the vault
 	gap      bool           // the vault has not what is before the cursor
@@ -98,6 +106,7 @@ func newShipper(to auditLog, spool *audit.Spool, mode ShipMode, log *slog.Logger
 	return &shipper{
 		to: to, spool: spool, node: node, mode: mode, log: log, failed: failed,
 		timeline: func() uint32 { return 0 }, state: new(shipState), rescue: func(context.Context, string, func()) {}, noted: audit.Position{Seq: noGap},
+		rows: shipRows,
 	}
 }
 
@@ -129,7 +138,8 @@ func (s *shipper) keep(ctx context.Context, stop <-chan struct{}) {
 		for waiting := true; waiting; {
 			select {
 			case <-tick.C:
-				s.state.wait(s.behind())
+				st := s.spool.Status()
+				s.state.wait(st.Durable > st.Shipped)
 				waiting = time.Now().Before(due) && s.timeline() == on && (retry > 0 || !s.behind())
 			case <-stop:
 				_ = s.spool.Sync(ctx) // what is durable is shipped in any case
@@ -159,7 +169,7 @@ func (s *shipper) round(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 	}
-	batch, err := s.cursor.Next(shipRows)
+	batch, err := s.cursor.Next(s.rows)
 	if err != nil {
 		s.leave()
 		return false, err
@@ -168,9 +178,12 @@ func (s *shipper) round(ctx context.Context) (more bool, err error) {
 		return false, nil
 	}
 	if more, err = s.bring(ctx, &batch); err != nil {
+		s.rows = max(s.rows/2, shipLeast)
 		s.leave()
+		return false, err
 	}
-	return more, err
+	s.rows = min(s.rows*2, shipRows)
+	return more, nil
 }
 
 // errElsewhere is a vault that stands somewhere else than it was left: it is asked
@@ -189,7 +202,7 @@ func (s *shipper) bring(ctx context.Context, batch *audit.Batch) (more bool, err
 		return false, errElsewhere
 	}
 	s.at, s.gap = last, false
-	if more = batch.N == shipRows && s.behind(); more && time.Since(s.asked) < shipEvery {
+	if more = batch.N == s.rows && s.behind(); more && time.Since(s.asked) < shipBelieve {
 		return true, nil
 	}
 	if at, err = s.ask(ctx); err != nil {

@@ -3,12 +3,14 @@
 package vault
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -306,5 +308,47 @@ func TestShipBurst(t *testing.T) {
 		if w.log.calls != asked {
 			t.Errorf("%d records: %d calls, want %d", n, w.log.calls, asked)
 		}
+	}
+}
+
+// TestShipSmaller: a batch that did not arrive goes on as smaller ones.
+func TestShipSmaller(t *testing.T) {
+	w := newShipWorld(t)
+	w.readAtOnce(shipRows - 1)
+	for want := shipRows / 2; want >= shipLeast; want /= 2 {
+		w.log.fail = []error{nil, errors.New("the time is up")} // it says where it stands
+		if err := w.ship(); err == nil {
+			t.Fatal("no error")
+		}
+		if w.rows != want {
+			t.Errorf("%d records in a batch, want %d", w.rows, want)
+		}
+	}
+	if err := w.ship(); err != nil {
+		t.Fatal(err)
+	}
+	w.shipped(0)
+	if w.rows != shipRows {
+		t.Errorf("%d records in a batch, want %d", w.rows, shipRows)
+	}
+}
+
+// TestShipWaits: records that nobody has read back are waiting, whoever took them.
+func TestShipWaits(t *testing.T) {
+	w := newShipWorld(t)
+	w.read(3)
+	w.log.always = errors.New("the vault cannot be reached") // after it took them
+	ctx, end := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	all.Go(func() { w.keep(ctx, nil) })
+	deadline := time.Now().Add(time.Minute)
+	for w.state.read(time.Now()).Waited == 0 && time.Now().Before(deadline) {
+		time.Sleep(time.Millisecond)
+	}
+	waited := w.state.read(time.Now()).Waited
+	end()
+	all.Wait()
+	if waited == 0 {
+		t.Error("nothing waits")
 	}
 }

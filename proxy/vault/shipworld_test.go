@@ -20,6 +20,7 @@ type memLog struct {
 	head    audit.Position
 	planted map[uint64]bool
 	fail    []error // of the next calls; nil: it works
+	always  error   // of each question behind the first append
 	lose    bool    // the next append is answered, and lost
 	calls   int
 	panicAt int // this call does; 0: none
@@ -40,6 +41,9 @@ func (m *memLog) next() error {
 }
 
 func (m *memLog) position(context.Context, audit.NodeID) (audit.Position, error) {
+	if m.always != nil && len(m.rows) > 0 {
+		return audit.Position{}, m.always
+	}
 	return m.head, m.next()
 }
 

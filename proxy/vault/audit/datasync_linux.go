@@ -25,7 +25,7 @@ static void *answer_syncs(void *socket)
 	return NULL;
 }
 
-// A thread that takes no signals, with a stack that may be locked in memory.
+// A thread that takes no signals, with a small stack.
 static int start_syncs(int socket)
 {
 	sigset_t all, before;
@@ -62,18 +62,19 @@ import (
 // of Go's own a sync would keep a processor, of which a node has one most of the time, from
 // all sessions until Go notices.
 type syncs struct {
-	mu sync.Mutex // one at a time
-	by *os.File   // a socket to the thread
+	mu     sync.Mutex // one at a time
+	by     *os.File   // a socket to the thread
+	broken error      // once set, no answer is known to be the asker's
 }
 
 var startedSyncs = sync.OnceValues(startSyncs)
 
 func startSyncs() (*syncs, error) {
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("a socket for syncs: %w", err)
+	if err == nil {
+		err = unix.SetNonblock(ends[0], true) // Linux cannot refuse it
 	}
-	if err := unix.SetNonblock(ends[0], true); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("a socket for syncs: %w", err)
 	}
 	if e := C.start_syncs(C.int(ends[1])); e != 0 {
@@ -96,13 +97,16 @@ func syncByThread(job int) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.broken != nil {
+		return s.broken
+	}
 	var word [4]byte
 	binary.NativeEndian.PutUint32(word[:], uint32(job)) // a descriptor or its complement: small
-	if _, err := s.by.Write(word[:]); err != nil {
-		return err
+	if _, s.broken = s.by.Write(word[:]); s.broken == nil {
+		_, s.broken = io.ReadFull(s.by, word[:])
 	}
-	if _, err := io.ReadFull(s.by, word[:]); err != nil {
-		return err
+	if s.broken != nil {
+		return s.broken
 	}
 	if e := syscall.Errno(binary.NativeEndian.Uint32(word[:])); e != 0 {
 		return e

@@ -3,11 +3,11 @@
 package audit
 
 // group is the records that are written together: whoever appends encodes his own, and
-// the first who comes back writes them all. A system call for each record would cost
-// more than all the rest of it.
+// the first who comes back writes them all, or with SyncAlways the spool's goroutine. A
+// system call for each record would cost more than all the rest of it.
 type group struct {
 	from    Position // behind which its records follow
-	members int      // who still want to know what became of it
+	members int      // who have not left; with SyncAlways nobody does, for err is read without the turn
 	err     error    // valid once written
 }
 
@@ -23,7 +23,8 @@ func (s *Spool) put(records []Record) error {
 	return err
 }
 
-// join adds records to the group. The caller has the turn, and leaves the group later.
+// join adds records to the group. The caller has the turn, and with SyncBatch leaves the
+// group later.
 func (s *Spool) join(records []Record) (*group, error) {
 	before := s.last
 	if err := s.encode(records); err != nil {

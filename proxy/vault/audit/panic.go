@@ -31,6 +31,16 @@ func (s *Spool) give(err *error) {
 	}
 }
 
+// handOn gives the turn of the spool's goroutine to whoever comes next, who finds a spool
+// that is dead if this is a panic.
+func (s *Spool) handOn() {
+	defer func() { <-s.turn }()
+	if p := recover(); p != nil {
+		s.die(p)
+		panic(p) // see rescue
+	}
+}
+
 // rescue keeps a panic within the spool's goroutine, and waits for its end.
 func (s *Spool) rescue() {
 	p := recover()
@@ -38,7 +48,9 @@ func (s *Spool) rescue() {
 		return
 	}
 	s.turn <- struct{}{}
-	s.die(p)
+	if !s.died { // by handOn
+		s.die(p)
+	}
 	<-s.turn
 	s.syncLast()
 	<-s.stop

@@ -141,3 +141,29 @@ func TestGroupPanics(t *testing.T) {
 		}
 	})
 }
+
+// TestHandOn: the turn that a panic ends is that of a dead spool.
+func TestHandOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := Open(testRoot, Options{sys: newMemSystem()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("the panic has ended")
+				}
+			}()
+			s.turn <- struct{}{}
+			defer s.handOn()
+			panic("panic canary")
+		}()
+		if err := s.Append(t.Context(), []Record{read("a")}); !errors.Is(err, ErrPanic) {
+			t.Errorf("got %v, want %v", err, ErrPanic)
+		}
+		if err := s.Close(); !errors.Is(err, ErrPanic) {
+			t.Errorf("Close: got %v", err)
+		}
+	})
+}

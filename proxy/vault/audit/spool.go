@@ -100,8 +100,8 @@ func (o *Options) setDefaults() {
 // Spool is this node's chain of records on disk, a [Sink]. Make it with [Open] and
 // Close it after all its users.
 //
-// Its life: Open checks what is there and begins a segment. Append writes to it;
-// one goroutine syncs, signs heads, begins further segments and deletes shipped
+// Its life: Open checks what is there and begins a segment. Append writes to it, or has
+// it written; one goroutine syncs, signs heads, begins further segments and deletes shipped
 // ones. After an error of the disk nothing is appended until that goroutine has
 // begun a new segment, to which it also writes again what had not become durable in
 // the old one: a file whose sync has failed once is never trusted with anything.

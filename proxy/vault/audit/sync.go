@@ -57,7 +57,7 @@ func (s *Spool) run() {
 // pending says how long after the last sync began there has to be another one.
 func (s *Spool) pending() (after time.Duration, more bool) {
 	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
+	defer s.handOn()
 	if s.fault != nil {
 		return repairDelay, true
 	}
@@ -97,12 +97,12 @@ func (s *Spool) sync() {
 	}
 
 	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
+	defer s.handOn()
 	s.writeGroup()
 	switch {
 	case !try:
 	case err != nil:
-		s.fault, s.distrust = err, true
+		s.fault, s.distrust, s.lost = err, true, s.lost || errors.Is(err, ErrReplaced)
 	default:
 		n := copy(s.unsynced, s.unsynced[end-s.synced:])
 		s.unsynced = s.unsynced[:n]
@@ -133,7 +133,7 @@ func (s *Spool) sync() {
 // nothing to be synced, or no use in it.
 func (s *Spool) turnOver() (r *round, f file, target Position, end int64) {
 	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
+	defer s.handOn()
 	s.writeGroup()
 	r, s.round = s.round, newRound()
 	if s.synced < s.off && !s.distrust {
@@ -164,7 +164,6 @@ func (s *Spool) flush(f file, end int64) error {
 	}
 	switch info, err := s.sys.Stat(segment.path); {
 	case errors.Is(err, fs.ErrNotExist), err == nil && (!info.same(segment.info) || info.size < end):
-		s.lost = true
 		return failed("check", segment.path, ErrReplaced)
 	case err != nil:
 		return failed("stat", segment.path, err)
@@ -246,7 +245,7 @@ func (s *Spool) signHead() {
 	h := s.id.sign(p, now)
 
 	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
+	defer s.handOn()
 	s.writeGroup()
 	if s.fault != nil {
 		return
@@ -268,7 +267,7 @@ func (s *Spool) checkClock() {
 	}
 	s.o.Log.Warn("the clock was set", "by", step.String())
 	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
+	defer s.handOn()
 	if s.fault == nil {
 		_ = s.put([]Record{nodeRecord(ActionClock, seconds(step))}) // sync takes care of an error
 	}
