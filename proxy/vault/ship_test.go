@@ -343,7 +343,7 @@ func TestShipWaits(t *testing.T) {
 	all.Go(func() { w.keep(ctx, nil) })
 	deadline := time.Now().Add(time.Minute)
 	for w.state.read(time.Now()).Waited == 0 && time.Now().Before(deadline) {
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 	}
 	waited := w.state.read(time.Now()).Waited
 	end()
