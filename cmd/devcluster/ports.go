@@ -10,6 +10,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 )
 
 // Free ports come from below the range that the kernel gives to outgoing
@@ -29,21 +30,32 @@ const (
 type portRange struct {
 	first, count int
 	held         net.Listener // open for as long as the process lives
+	picked       atomic.Int64 // so many of them, beginning somewhere
 }
+
+// pick returns a port that was not picked for as long as possible: between its release
+// and its server's start nobody holds it, nor while that is down.
+func (r *portRange) pick() int { return r.first + int(r.picked.Add(1)%int64(r.count)) }
 
 // ownRange takes a part of the ports; all, if the parts are taken. Whose a part is
 // says a socket without a file: the kernel closes it with the process, and it
 // counts where the ports do, in the network namespace.
-var ownRange = sync.OnceValue(func() portRange {
+var ownRange = sync.OnceValue(func() *portRange {
 	const count = (lastPort - firstPort) / portRanges
 	for i := range portRanges {
 		name := &net.UnixAddr{Net: "unix", Name: "@hyperion-vault/devcluster/ports/" + strconv.Itoa(i)}
 		if held, err := net.ListenUnix("unix", name); err == nil {
-			return portRange{firstPort + i*count, count, held}
+			return (&portRange{first: firstPort + i*count, count: count, held: held}).begin()
 		}
 	}
-	return portRange{first: firstPort, count: lastPort - firstPort}
+	return (&portRange{first: firstPort, count: lastPort - firstPort}).begin()
 })
+
+// begin begins somewhere: a process before this one may have left connections behind.
+func (r *portRange) begin() *portRange {
+	r.picked.Store(int64(rand.IntN(r.count))) //nolint:gosec // a port is no secret
+	return r
+}
 
 // A reservation holds a port until the child that will use it starts.
 type reservation struct {
@@ -72,7 +84,7 @@ func reserve(ctx context.Context, host string, want int) (*reservation, error) {
 	var lastErr error
 	ports := ownRange()
 	for range portTries {
-		port := ports.first + rand.IntN(ports.count) //nolint:gosec // a port is no secret
+		port := ports.pick()
 		l, err := listen(ctx, host, port)
 		if err == nil {
 			return &reservation{Port: port, listener: l}, nil

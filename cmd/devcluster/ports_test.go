@@ -62,3 +62,18 @@ func TestQuoting(t *testing.T) {
 		}
 	}
 }
+
+// TestPick: no port comes twice before all have come.
+func TestPick(t *testing.T) {
+	r := (&portRange{first: 100, count: 7}).begin()
+	for range 3 {
+		seen := map[int]bool{}
+		for range r.count {
+			port := r.pick()
+			if port < 100 || port > 106 || seen[port] {
+				t.Errorf("%d, behind %v", port, seen)
+			}
+			seen[port] = true
+		}
+	}
+}
