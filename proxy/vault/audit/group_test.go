@@ -95,7 +95,7 @@ func TestGivenUp(t *testing.T) {
 		s.turn <- struct{}{} // somebody else writes for longer than its caller waits
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := s.written(ctx, g); !errors.Is(err, context.DeadlineExceeded) {
+		if err := s.written(ctx, g); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v, want the end of its time", err)
 		}
 		<-s.turn

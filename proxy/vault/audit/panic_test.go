@@ -131,7 +131,7 @@ func TestGroupPanics(t *testing.T) {
 			members = append(members, g)
 		}
 		for _, g := range members {
-			if _, err := s.written(t.Context(), g); !errors.Is(err, ErrPanic) {
+			if err := s.written(t.Context(), g); !errors.Is(err, ErrPanic) {
 				t.Errorf("got %v, want %v", err, ErrPanic)
 			}
 		}

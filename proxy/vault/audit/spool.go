@@ -46,8 +46,8 @@ const (
 	tick = 10 * time.Second
 	// headEvery is how many records go without a head at most, while there is traffic.
 	headEvery = 1024
-	// maxUnsynced is how many bytes may wait for the disk in memory. Who appends more
-	// waits for it too.
+	// maxUnsynced is how many bytes may wait for the disk in memory before who appends
+	// waits for it too, and leaves no more there if he gives up.
 	maxUnsynced = 4 << 20
 	// idleMemory is what is kept for them between bursts.
 	idleMemory = 256 << 10
@@ -207,11 +207,7 @@ func (s *Spool) Append(ctx context.Context, records []Record) error {
 		return g.err
 	}
 	runtime.Gosched() // whoever else is about to append joins the group: it is one write
-	if wait, err := s.written(ctx, g); err != nil || !wait {
-		return err
-	}
-	poke(s.hurry)
-	return s.wait(ctx, r)
+	return s.written(ctx, g)
 }
 
 // enter joins a group. The round is of the sync that makes it durable.
@@ -224,18 +220,17 @@ func (s *Spool) enter(ctx context.Context, records []Record) (g *group, r *round
 	return g, s.round, err
 }
 
-// written has a group written, and says whether it is to be waited for its sync: too much
-// waits for that.
-func (s *Spool) written(ctx context.Context, g *group) (wait bool, err error) {
+// written has a group written.
+func (s *Spool) written(ctx context.Context, g *group) (err error) {
 	if err := s.await(ctx); err != nil {
 		poke(s.kick) // it is in the chain already: the next sync writes it, if nobody else does
-		return false, err
+		return err
 	}
 	defer s.give(&err)
 	s.writeGroup()
 	err = g.err
 	s.leave(g)
-	return len(s.unsynced) > maxUnsynced, err
+	return err
 }
 
 // await takes the turn. A context that has ended matters only if somebody else has it.
@@ -267,7 +262,8 @@ func (s *Spool) Sync(ctx context.Context) error {
 	return s.wait(ctx, r)
 }
 
-// ready takes the turn once there is a segment to write to.
+// ready takes the turn once there is a segment to write to, and room for what waits for
+// the disk.
 func (s *Spool) ready(ctx context.Context) error {
 	for {
 		if err := s.await(ctx); err != nil {
@@ -282,10 +278,10 @@ func (s *Spool) ready(ctx context.Context) error {
 			<-s.turn
 			return err
 		}
-		if s.fault == nil {
+		if s.fault == nil && len(s.unsynced) <= maxUnsynced {
 			return nil
 		}
-		r := s.round // a sync begins with the repair
+		r := s.round // a sync makes room, and begins with the repair
 		<-s.turn
 		poke(s.hurry)
 		if err := s.wait(ctx, r); err != nil {

@@ -3,6 +3,7 @@
 package audit
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -217,6 +218,18 @@ func TestMemoryIsBounded(t *testing.T) {
 		if bytes := returned * len(records) * 450; returned < 3 || bytes > 2*maxUnsynced {
 			t.Errorf("%d Appends of %d records did not wait", returned, len(records))
 		}
+		for range 20 { // who gives up has left nothing behind
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			if err := s.Append(ctx, records); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v, want the end of its time", err)
+			}
+			cancel()
+		}
+		s.turn <- struct{}{}
+		if bytes := len(s.unsynced); bytes > 2*maxUnsynced {
+			t.Errorf("%d bytes wait for the disk", bytes)
+		}
+		<-s.turn
 		g.watch("")
 		g.through <- nil
 		for range 100 - returned {
