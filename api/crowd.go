@@ -23,9 +23,12 @@ type crowd struct {
 	most    atomic.Int64
 	inside  *lobby.Lobby
 	under   atomic.Int64 // requests under way, but for those whose clients keep them waiting
-	aside   atomic.Int64 // of those that do not count, such as are under way
 	turned  atomic.Int64
 	grumble rate.Sometimes
+
+	// Of those that do not count, such as are under way: each kind for itself, so that
+	// tokens of nobody's cannot keep a node from telling how it is.
+	aside, strangers atomic.Int64
 }
 
 func newCrowd() *crowd {
@@ -53,9 +56,9 @@ const textBusy = "this node is serving as many requests as it may; try again in 
 // full says whether more requests are under way than may be.
 func (c *crowd) full() bool { return c.under.Load() > c.most.Load() }
 
-// room counts one more for which a connection that makes room is at work, and says
-// whether there may be so many: of those that have made room some are at it still.
-func (c *crowd) room() bool { return c.aside.Add(1) <= c.most.Load()+spare }
+// room counts one more of a kind that a connection which makes room is at work for, and
+// says whether there may be so many: of those that have made room some are at it still.
+func (c *crowd) room(kind *atomic.Int64) bool { return kind.Add(1) <= c.most.Load()+spare }
 
 // Listen returns a listener for an HTTP server whose requests go through Turns or Aside. Of
 // its connections, more than may be make room for each other, and what they read and
@@ -114,7 +117,7 @@ func Aside(next http.Handler) http.Handler {
 		if c := connOf(r.Context()); c != nil {
 			c.guest.Advances()
 			defer c.crowd.aside.Add(-1)
-			if !c.crowd.room() {
+			if !c.crowd.room(&c.crowd.aside) {
 				writeError(w, http.StatusServiceUnavailable, vault.KindBusy.String(), textBusy)
 				return
 			}

@@ -140,8 +140,8 @@ func (h *Handler) authenticate(r *http.Request, client netip.Addr, want *vault.W
 	}
 	if c := connOf(r.Context()); c != nil {
 		defer c.keepWaiting()() // strangers take no turn
-		defer c.crowd.aside.Add(-1)
-		if !c.crowd.room() {
+		defer c.crowd.strangers.Add(-1)
+		if !c.crowd.room(&c.crowd.strangers) {
 			return nil, &vault.Error{Kind: vault.KindBusy, Msg: textBusy}
 		}
 	}

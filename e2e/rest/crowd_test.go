@@ -12,13 +12,15 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 )
 
 // TestCrowd: however many connect and keep the node waiting, in whatever way, there
 // are never more connections than may be, the node tells how it is, and answers who
-// asks; so it does with as many requests under way as may be.
+// asks, or who asks again if tokens of nobody's are all that it can look at; so it does
+// with as many requests under way as may be.
 func TestCrowd(t *testing.T) {
 	t.Parallel() // on a cluster of its own
 	const most, spare = 100, 32
@@ -31,17 +33,24 @@ func TestCrowd(t *testing.T) {
 				t.Errorf("%s: %s: got %d", what, path, status)
 			}
 		}
-		wantAt(t, 200, n.REST, c.AdminToken, "GET", "/v1/secrets/crowd/a", "")
+		cluster.Eventually(t, "an answer, "+what, func() bool {
+			a := call(t, n.REST, c.AdminToken, "GET", "/v1/secrets/crowd/a", "")
+			if a.status != 200 && (a.status != 503 || a.field("code") != "busy") {
+				t.Errorf("%s: got %d %s", what, a.status, a.text)
+			}
+			return a.status == 200
+		})
 	}
 	wantAt(t, 201, n.REST, c.AdminToken, "POST", "/v1/secrets", `{"name":"crowd/a","kind":"manual","value":"a"}`)
 	head := "Host: localhost\r\nAuthorization: Bearer " + c.AdminToken + "\r\nContent-Type: application/json\r\n"
+	const nobodys = "PUT /v1/secrets/crowd/a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer nobodys\r\nContent-Length: 1000\r\n\r\n{"
 	for what, said := range map[string]string{
 		"silent":           "",
 		"half a head":      "GET /v1/secrets/crow",
 		"idle, answered":   "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
 		"idle, refused":    "GET /v1/secrets/crowd/a HTTP/1.1\r\nHost: evil.example\r\n\r\n",
 		"half a body":      "PUT /v1/secrets/crowd/a HTTP/1.1\r\n" + head + "Content-Length: 1000\r\n\r\n{",
-		"half, of nobody":  "PUT /v1/secrets/crowd/a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer nobodys\r\nContent-Length: 1000\r\n\r\n{",
+		"half, of nobody":  nobodys,
 		"no HTTP":          "SSH-2.0-OpenSSH_9.2\r\n\r\n",
 		"its last request": "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
 	} {
@@ -74,6 +83,38 @@ func TestCrowd(t *testing.T) {
 		cluster.Eventually(t, "them to be forgotten", func() bool { return n.Metric(t, "hyperion_vault_rest_connections") < 10 })
 		ask(what + ", afterwards")
 	}
+
+	// Tokens of nobody's, more than can be looked at: what they wait for is locked.
+	locker := c.Connect(t, c.SuperDSN(0))
+	cluster.Exec(t, locker, "BEGIN")
+	cluster.Exec(t, locker, "LOCK vault.admin_tokens")
+	var strangers []net.Conn
+	come := func(said string) (busy bool) {
+		conn := dial(t, n.REST)
+		strangers = append(strangers, conn)
+		_, _ = io.WriteString(conn, said)
+		_ = conn.SetReadDeadline(time.Now().Add(10 * time.Millisecond)) // no answer: it is being looked up
+		status := make([]byte, len("HTTP/1.1 503"))
+		_, _ = io.ReadFull(conn, status)
+		return string(status) == "HTTP/1.1 503"
+	}
+	for !come("GET /v1/secrets/crowd/a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer nobodys\r\n\r\n") {
+		for range 20 {
+			come(nobodys)
+		}
+		if len(strangers) > 50*most {
+			t.Fatal("there is room for any number of strangers")
+		}
+	}
+	if status := plainly(t, "GET", n.REST+"/healthz"); status != 200 {
+		t.Errorf("/healthz behind tokens of nobody's: got %d", status)
+	}
+	cluster.Exec(t, locker, "ROLLBACK")
+	for _, conn := range strangers {
+		conn.Close()
+	}
+	cluster.Eventually(t, "them to be forgotten", func() bool { return n.Metric(t, "hyperion_vault_rest_connections") < 10 })
+	ask("afterwards, of nobody")
 
 	// Requests under way: they wait for one who writes.
 	for range 2 * spare {
