@@ -14,7 +14,9 @@ import (
 
 // A node takes the processors that it needs, one to begin with: what it does is
 // mostly waiting, and threads of Go's that look for work in vain cost a third of
-// what there is to do. So it takes another only once it has long used all that it has.
+// what there is to do. So it takes another only once it has long used all that it has, or
+// once sessions wait for their turn: somebody has it for long, or has it on a processor
+// that the system gives to others.
 type processors struct {
 	most  int
 	has   int
@@ -26,8 +28,12 @@ const (
 	lookInterval = 100 * time.Millisecond
 	fullLooks    = 3
 	spareLooks   = 50  // five seconds
+	lateLooks    = 300 // half a minute: who makes turns late seldom does it once
 	busy         = 0.9 // of a processor: there is no more to be had
 	enough       = 0.8 // of a processor, or of the others, would do as well
+
+	lateAfter = 4 * time.Millisecond // of waiting for a turn; 128 busy sessions have 2 at most
+	lateShare = 32                   // one of so many is too many
 )
 
 // newProcessors leaves half of the processors to the server beside the node, but
@@ -43,18 +49,25 @@ func newProcessors(environ []string, n int) *processors {
 }
 
 // next returns how many there are to be, if used of them were used since the last
-// time.
-func (p *processors) next(used float64) int {
+// time, and turns came late.
+func (p *processors) next(used float64, late bool) int {
 	if used <= busy*float64(p.has) {
 		p.full = 0
-	} else if p.full++; p.full >= fullLooks && p.has < p.most {
-		p.has++
-		p.full, p.spare = 0, 0
-		return p.has
+	} else {
+		p.full++
 	}
-	if used > enough*float64(p.has-1) {
-		p.spare = 0
-	} else if p.spare++; p.spare >= spareLooks && p.has > 1 {
+	if late {
+		p.spare = spareLooks - lateLooks
+	} else if used > enough*float64(p.has-1) {
+		p.spare = min(p.spare, 0)
+	} else {
+		p.spare++
+	}
+	switch {
+	case (late || p.full >= fullLooks) && p.has < p.most:
+		p.has++
+		p.full, p.spare = 0, min(p.spare, 0)
+	case p.spare >= spareLooks && p.has > 1:
 		p.has--
 		p.spare = 0
 	}
@@ -69,6 +82,7 @@ func (p *processors) share(ctx context.Context) {
 	runtime.GOMAXPROCS(p.has)
 	ticks := time.NewTicker(lookInterval)
 	defer ticks.Stop()
+	waits := newTurns()
 	last, at := cpuTime(), time.Now()
 	for {
 		select {
@@ -77,11 +91,38 @@ func (p *processors) share(ctx context.Context) {
 		case <-ticks.C:
 		}
 		cpu, now, had := cpuTime(), time.Now(), p.has
-		if p.next(float64(cpu-last)/float64(max(1, now.Sub(at)))) != had {
+		if p.next(float64(cpu-last)/float64(max(1, now.Sub(at))), waits.late()) != had {
 			runtime.GOMAXPROCS(p.has)
 		}
 		last, at = cpu, now
 	}
+}
+
+// turns is how long goroutines waited for a processor once they could go on; the runtime
+// notes one of eight.
+type turns struct {
+	sample    []metrics.Sample
+	all, long uint64 // so far
+}
+
+func newTurns() *turns {
+	return &turns{sample: []metrics.Sample{{Name: "/sched/latencies:seconds"}}}
+}
+
+// late says whether too many have waited for too long since the last time.
+func (t *turns) late() bool {
+	metrics.Read(t.sample)
+	waited := t.sample[0].Value.Float64Histogram()
+	var all, long uint64
+	for i, n := range waited.Counts {
+		all += n
+		if waited.Buckets[i] >= lateAfter.Seconds() {
+			long += n
+		}
+	}
+	newAll, newLong := all-t.all, long-t.long
+	t.all, t.long = all, long
+	return newLong > 1 && newLong >= newAll/lateShare
 }
 
 // cpuTime is what the process has used so far.

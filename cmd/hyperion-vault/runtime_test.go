@@ -3,8 +3,11 @@
 package main
 
 import (
+	"runtime"
 	"slices"
+	"sync"
 	"testing"
+	"time"
 )
 
 func TestCalm(t *testing.T) {
@@ -39,7 +42,7 @@ func TestProcessors(t *testing.T) {
 	var had []int
 	look := func(used float64, times int) {
 		for range times {
-			p.next(used)
+			p.next(used, false)
 		}
 		had = append(had, p.has)
 	}
@@ -57,5 +60,42 @@ func TestProcessors(t *testing.T) {
 	look(0, 10*spareLooks)  // there is always one
 	if want := []int{1, 1, 1, 1, 2, 3, 3, 3, 3, 2, 1, 1}; !slices.Equal(had, want) {
 		t.Errorf("processors %v, want %v", had, want)
+	}
+
+	p, had = newProcessors(nil, 6), nil
+	p.next(0.1, true) // turns come late: at once
+	look(0.1, lateLooks-1)
+	look(0.1, 1)
+	p.next(0.1, true)
+	look(1, 1) // what is used says nothing of that
+	look(0.1, lateLooks-1)
+	p.next(0.1, true)
+	p.next(0.1, true) // nor are two enough
+	p.next(0.1, true)
+	look(0.1, lateLooks)
+	look(0.1, spareLooks)
+	if want := []int{2, 1, 2, 2, 2, 1}; !slices.Equal(had, want) {
+		t.Errorf("processors %v, want %v", had, want)
+	}
+}
+
+// TestTurns: who waits for one processor while others have it in turn.
+func TestTurns(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	turns := newTurns()
+	turns.late() // what was before
+	var all sync.WaitGroup
+	for range 512 {
+		all.Go(func() {
+			for begun := time.Now(); time.Since(begun) < lateAfter/40; {
+			}
+		})
+	}
+	all.Wait()
+	if !turns.late() {
+		t.Error("nobody has waited for long")
+	}
+	if turns.late() {
+		t.Error("the same wait counts twice")
 	}
 }
