@@ -109,15 +109,17 @@ func Turns(next http.Handler) http.Handler {
 	})
 }
 
-// Aside is Turns for what anybody may ask, and what may wait for other servers, as how
-// the node is: it takes no request's turn, and its connection makes room for another
-// one, after those that say nothing.
-func Aside(next http.Handler) http.Handler {
+// Aside is Turns for what anybody may ask, as how the node is: it takes no request's
+// turn, and its connection makes room for another one, after those that say nothing. Of
+// what may wait for other servers there are so many at a time at most.
+func Aside(next http.Handler, waits bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c := connOf(r.Context()); c != nil {
 			c.guest.Advances()
-			defer c.crowd.aside.Add(-1)
-			if !c.crowd.room(&c.crowd.aside) {
+			if waits {
+				defer c.crowd.aside.Add(-1)
+			}
+			if waits && !c.crowd.room(&c.crowd.aside) {
 				writeError(w, http.StatusServiceUnavailable, vault.KindBusy.String(), textBusy)
 				return
 			}

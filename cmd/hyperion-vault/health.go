@@ -84,7 +84,7 @@ func (w *web) close(ctx context.Context, drained time.Time) {
 func (n *node) apiHandler() http.Handler {
 	own, rest := map[string]http.Handler{}, api.Turns(n.rest)
 	for path, tell := range n.healthPaths() {
-		own[path] = api.Aside(tell)
+		own[path] = api.Aside(tell, path != "/healthz")
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		tell := own[r.URL.Path]

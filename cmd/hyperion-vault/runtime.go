@@ -21,7 +21,7 @@ type processors struct {
 	most  int
 	has   int
 	full  int // for how many looks they were not enough
-	spare int // for how many looks one less would have been enough
+	spare int // for how many looks one less would have been enough; negative: for how many that is not asked
 }
 
 const (
@@ -64,7 +64,7 @@ func (p *processors) next(used float64, late bool) int {
 		p.spare++
 	}
 	switch {
-	case (late || p.full >= fullLooks) && p.has < p.most:
+	case (late && p.has == 1 || p.full >= fullLooks) && p.has < p.most:
 		p.has++
 		p.full, p.spare = 0, min(p.spare, 0)
 	case p.spare >= spareLooks && p.has > 1:
@@ -106,10 +106,13 @@ type turns struct {
 }
 
 func newTurns() *turns {
-	return &turns{sample: []metrics.Sample{{Name: "/sched/latencies:seconds"}}}
+	t := &turns{sample: []metrics.Sample{{Name: "/sched/latencies:seconds"}}}
+	t.late() // the start
+	return t
 }
 
-// late says whether too many have waited for too long since the last time.
+// late says whether too many have waited for too long since the last time; one alone
+// is chance.
 func (t *turns) late() bool {
 	metrics.Read(t.sample)
 	waited := t.sample[0].Value.Float64Histogram()

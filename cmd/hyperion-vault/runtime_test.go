@@ -70,10 +70,9 @@ func TestProcessors(t *testing.T) {
 	look(1, 1) // what is used says nothing of that
 	look(0.1, lateLooks-1)
 	p.next(0.1, true)
-	p.next(0.1, true) // nor are two enough
-	p.next(0.1, true)
-	look(0.1, lateLooks)
-	look(0.1, spareLooks)
+	p.next(0.1, true) // two have to do
+	look(0.1, lateLooks-1)
+	look(0.1, 1)
 	if want := []int{2, 1, 2, 2, 2, 1}; !slices.Equal(had, want) {
 		t.Errorf("processors %v, want %v", had, want)
 	}
@@ -83,7 +82,6 @@ func TestProcessors(t *testing.T) {
 func TestTurns(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	turns := newTurns()
-	turns.late() // what was before
 	var all sync.WaitGroup
 	for range 512 {
 		all.Go(func() {

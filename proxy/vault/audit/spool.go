@@ -134,7 +134,8 @@ type Spool struct {
 	refused  error // nothing is appended until Refuse says otherwise
 	distrust bool  // a sync of the open segment has failed
 	closed   bool
-	round    *round
+	round    *round // the next sync
+	under    *round // the one under way; nil: none is
 	shipped  Position
 	asked    bool // since Open the vault has said what it has: it may have been restored before
 
@@ -281,7 +282,7 @@ func (s *Spool) ready(ctx context.Context) error {
 		if s.fault == nil && len(s.unsynced) <= maxUnsynced {
 			return nil
 		}
-		r := s.round // a sync makes room, and begins with the repair
+		r := cmp.Or(s.under, s.round) // its end makes room, and repairs
 		<-s.turn
 		poke(s.hurry)
 		if err := s.wait(ctx, r); err != nil {

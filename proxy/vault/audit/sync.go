@@ -98,6 +98,7 @@ func (s *Spool) sync() {
 
 	s.turn <- struct{}{}
 	defer s.handOn()
+	s.under = nil
 	s.writeGroup()
 	switch {
 	case !try:
@@ -136,6 +137,7 @@ func (s *Spool) turnOver() (r *round, f file, target Position, end int64) {
 	defer s.handOn()
 	s.writeGroup()
 	r, s.round = s.round, newRound()
+	s.under = r
 	if s.synced < s.off && !s.distrust {
 		f = s.open
 	}
