@@ -64,6 +64,9 @@ func TestTornEnd(t *testing.T) {
 	last := ends[len(ends)-2]
 	for size := last; size < len(content); size++ {
 		for name, tail := range map[string][]byte{"short": nil, "zeros": make([]byte, 3*len(content)), "half": bytes.Repeat([]byte{0xa5}, 40)} {
+			if rest := content[size:]; len(tail) > 0 && bytes.HasPrefix(tail, rest) {
+				continue // as one hash of 256 ends: the record is whole
+			}
 			sys := whole.killed()
 			n := segmentOf(t, sys, 1)
 			n.data = append(bytes.Clone(content[:size]), tail...)
