@@ -83,6 +83,11 @@ func (w *world) audited(t *testing.T) {
 	for of, c := range all {
 		if n := records[of]; n < c.known || n > c.asked {
 			t.Errorf("%v: %d records, want at least the %d known to be done, at most the %d asked for", of, n, c.known, c.asked)
+			for i := range a.Rows {
+				if r := &a.Rows[i]; (done{r.Action, r.Secret}) == of {
+					t.Logf("node %s, record %d at %v: %s by %s over %s, version %d, change %d", r.Node, r.Seq, r.At, r.Outcome, r.Actor, r.Face, r.Version, r.Change)
+				}
+			}
 		}
 		delete(records, of)
 	}
