@@ -21,6 +21,7 @@ type processors struct {
 	most  int
 	has   int
 	full  int // for how many looks they were not enough
+	late  int // for how many looks turns came late
 	spare int // for how many looks one less would have been enough; negative: for how many that is not asked
 }
 
@@ -33,7 +34,7 @@ const (
 	enough       = 0.8 // of a processor, or of the others, would do as well
 
 	lateAfter = 4 * time.Millisecond // of waiting for a turn; 128 busy sessions have 2 at most
-	lateShare = 32                   // one of so many is too many
+	lateShare = 8                    // one of so many is too many
 )
 
 // newProcessors leaves half of the processors to the server beside the node, but
@@ -56,6 +57,12 @@ func (p *processors) next(used float64, late bool) int {
 	} else {
 		p.full++
 	}
+	if late {
+		p.late++
+	} else {
+		p.late = 0
+	}
+	late = p.late >= fullLooks // before, it may be a few log-ins, or a processor that somebody else had
 	if late {
 		p.spare = spareLooks - lateLooks
 	} else if used > enough*float64(p.has-1) {

@@ -63,17 +63,25 @@ func TestProcessors(t *testing.T) {
 	}
 
 	p, had = newProcessors(nil, 6), nil
-	p.next(0.1, true) // turns come late: at once
+	late := func(times int) {
+		for range times {
+			p.next(0.1, true)
+		}
+		had = append(had, p.has)
+	}
+	late(fullLooks - 1) // turns come late, for not long enough
+	look(0.1, 1)
+	late(fullLooks - 1)
+	late(1)
 	look(0.1, lateLooks-1)
 	look(0.1, 1)
-	p.next(0.1, true)
+	late(fullLooks)
 	look(1, 1) // what is used says nothing of that
 	look(0.1, lateLooks-1)
-	p.next(0.1, true)
-	p.next(0.1, true) // two have to do
+	late(2 * fullLooks) // two have to do
 	look(0.1, lateLooks-1)
 	look(0.1, 1)
-	if want := []int{2, 1, 2, 2, 2, 1}; !slices.Equal(had, want) {
+	if want := []int{1, 1, 1, 2, 2, 1, 2, 2, 2, 2, 2, 1}; !slices.Equal(had, want) {
 		t.Errorf("processors %v, want %v", had, want)
 	}
 }

@@ -32,22 +32,34 @@ func tallies(ops []history.Op) map[done]*tally {
 	all := map[done]*tally{}
 	for i := range ops {
 		op := &ops[i]
-		if actions[op.Kind] == "" {
-			continue
-		}
-		of := done{actions[op.Kind], op.Name}
-		if all[of] == nil {
-			all[of] = &tally{}
-		}
-		all[of].asked++
-		switch {
-		case op.Outcome == history.OK && !op.Missing:
-			all[of].known++
-		case op.Outcome == history.Unknown:
-			all[of].unknown++
+		for _, action := range leaves(op) {
+			of := done{action, op.Name}
+			if all[of] == nil {
+				all[of] = &tally{}
+			}
+			all[of].asked++
+			switch {
+			case op.Outcome == history.OK && !op.Missing:
+				all[of].known++
+			case op.Outcome == history.Unknown:
+				all[of].unknown++
+			}
 		}
 	}
 	return all
+}
+
+// leaves is what an operation is recorded as. A secret that REST makes gets its grace
+// period by a change of its own.
+func leaves(op *history.Op) []audit.Action {
+	switch action := actions[op.Kind]; {
+	case action == "":
+		return nil
+	case op.REST && op.Kind == history.Create:
+		return []audit.Action{action, audit.ActionUpdate}
+	default:
+		return []audit.Action{action}
+	}
 }
 
 // audited judges the audit by what the clients have seen, when all is shipped.
