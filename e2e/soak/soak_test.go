@@ -88,6 +88,7 @@ func TestSoak(t *testing.T) {
 		NodeEnv: map[string]string{"VAULT_MAX_HELD_BYTES": strconv.Itoa(heldBytes), "VAULT_LOG_LEVEL": "warn"},
 	})
 	r := &run{spec: s, c: c, n: c.Nodes[0], admin: newAdmin(t, c)}
+	r.asOne(t)
 	began := time.Now()
 	t.Logf("%d sessions, %v; %d hostile connections; memory bound %d MB", s.sessions, s.duration, s.silent, s.memoryBound()>>20)
 
