@@ -36,6 +36,10 @@ if [ -e "$root/.made" ]; then
 	echo "$root"
 	exit
 fi
+command -v debootstrap >/dev/null || {
+	echo "no debootstrap: apt-get install debootstrap" >&2
+	exit 1
+}
 mkdir -p "$roots"
 [ -x "$root/usr/bin/apt-get" ] || debootstrap --variant=minbase \
 	--include=ca-certificates,git,procps,util-linux "$suite" "$root" "$mirror" "$script" >&2
