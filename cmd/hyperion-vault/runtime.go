@@ -62,8 +62,8 @@ func (p *processors) next(used float64, late bool) int {
 	} else {
 		p.late = 0
 	}
-	late = p.late >= fullLooks // before, it may be a few log-ins, or a processor that somebody else had
-	if late {
+	waits := p.late >= fullLooks // before, it may be a few log-ins, or a processor that somebody else had
+	if waits {
 		p.spare = spareLooks - lateLooks
 	} else if used > enough*float64(p.has-1) {
 		p.spare = min(p.spare, 0)
@@ -71,7 +71,7 @@ func (p *processors) next(used float64, late bool) int {
 		p.spare++
 	}
 	switch {
-	case (late && p.has == 1 || p.full >= fullLooks) && p.has < p.most:
+	case (waits && p.has == 1 || p.full >= fullLooks) && p.has < p.most:
 		p.has++
 		p.full, p.spare = 0, min(p.spare, 0)
 	case p.spare >= spareLooks && p.has > 1:
