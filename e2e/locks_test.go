@@ -30,6 +30,7 @@ func TestLocks(t *testing.T) {
 	t.Run("OppositeOrders", func(t *testing.T) { oppositeOrders(t, c) })
 	t.Run("Deadlock", func(t *testing.T) { deadlock(t, c) })
 	t.Run("LockWait", func(t *testing.T) { lockWait(t, c) })
+	t.Run("LockQueue", func(t *testing.T) { lockQueue(t, c) })
 	t.Run("LongBlocks", func(t *testing.T) { longBlocks(t, c) })
 	t.Run("FrozenNode", func(t *testing.T) { frozenNode(t, c) })
 	t.Run("ClientGone", func(t *testing.T) { clientGone(t, c) })
@@ -163,6 +164,39 @@ func lockWait(t *testing.T, c *cluster.Cluster) {
 	conn.Ask(t, "T(v:23) D(1) C(SELECT_1) Z(I)", rawpg.Query("SELECT vault.put_secret('wait/b', 'y') AS v"))
 	holder.Ask(t, "C(ROLLBACK) Z(I)", rawpg.Query("ROLLBACK"))
 	conn.Ask(t, "T(v:23) D(1) C(SELECT_1) Z(I)", rawpg.Query("SELECT vault.put_secret('wait/a', 'y') AS v"))
+}
+
+// lockQueue: who waits behind a waiter waits twice, and no longer for that.
+func lockQueue(t *testing.T, c *cluster.Cluster) {
+	t.Helper()
+	holder := dial(t, c.DSN(0, c.User))
+	const puts = "SELECT vault.put_secret('queue/a', 'x') AS v; SELECT vault.put_secret('queue/b', 'x') AS v"
+	holder.Ask(t, "T(v:23) D(1) C(SELECT_1) T(v:23) D(1) C(SELECT_1) Z(I)", rawpg.Query(puts))
+	holder.Ask(t, "C(BEGIN) T(v:23) D(2) C(SELECT_1) T(v:23) D(2) C(SELECT_1) Z(T)", rawpg.Query("BEGIN; "+puts))
+	wait := func(patience, name, where string) *rawpg.Conn {
+		conn := dial(t, c.DSN(0, c.User))
+		conn.Ask(t, "C(SET) Z(I)", rawpg.Query("SET hyperion_vault.lock_wait = '"+patience+"'"))
+		if err := conn.Send(rawpg.Query("SELECT vault.put_secret('queue/" + name + "', 'y') AS v")); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, c, conn.PID, where)
+		return conn
+	}
+	wait("3s", "a", "Lock/transactionid")
+	second := wait("3s", "a", "Lock/tuple")
+	third := wait("4500ms", "b", "Lock/transactionid")
+	ended := make(chan string, 2)
+	for conn, name := range map[*rawpg.Conn]string{second: "second", third: "third"} {
+		go func() {
+			m, err := conn.Receive()
+			ended <- fmt.Sprint(name, " ", m, " ", err)
+		}()
+	}
+	got := []string{<-ended, <-ended}
+	if want := []string{"second E(55P03) <nil>", "third E(55P03) <nil>"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	holder.Ask(t, "C(ROLLBACK) Z(I)", rawpg.Query("ROLLBACK"))
 }
 
 // longBlocks: a block that is idle behind its put, or runs a long statement, is

@@ -73,9 +73,11 @@ func (w *world) all(t *testing.T, faults []fault) {
 	t.Helper()
 	w.begin(t, strings.ReplaceAll(t.Name(), "/", "-"), 0)
 	for _, f := range faults {
+		from := w.log.Now()
 		if !t.Run(f.name, func(t *testing.T) { f.do(t, w) }) {
 			return // what it has broken may be broken still
 		}
+		t.Logf("%s: from %.3fs to %.3fs", f.name, from.Seconds(), w.log.Now().Seconds())
 	}
 	w.judge(t)
 }

@@ -11,9 +11,7 @@
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "storage/proc.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 
 /* More turns than a name can plausibly appear and vanish under us. */
 #define MAX_TURNS 8
@@ -74,29 +72,6 @@ vault_spi_run(SPIPlanPtr *plan, const char *sql, int nargs, const Oid *types,
 	return (int) SPI_processed;
 }
 
-static void
-add_wait_hint(void *arg)
-{
-	if (geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE)
-		errhint("Another transaction is writing this secret. Try again, or raise hyperion_vault.lock_wait.");
-}
-
-/* Bounds each lock wait by hyperion_vault.lock_wait or the user's own limit. */
-static int
-bound_wait(void)
-{
-	int			nest = NewGUCNestLevel();
-	int			limit = vault_lock_wait;
-	char		buf[16];
-
-	if (LockTimeout > 0 && LockTimeout < limit)
-		limit = LockTimeout;
-	snprintf(buf, sizeof(buf), "%d", limit);
-	(void) set_config_option("lock_timeout", buf, PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	return nest;
-}
-
 static bool
 select_row(Datum name, VaultRow *row)
 {
@@ -143,17 +118,13 @@ insert_placeholder(Datum name)
  * name is the lock: with create a missing row is inserted, else false is
  * returned. Advisory locks would not do, any role may take them.
  */
-bool
-vault_lock_name(const char *name, bool create, VaultRow *row)
+static bool
+lock_name(const char *name, bool create, VaultRow *row)
 {
 	VaultCaller caller;
-	ErrorContextCallback hint = {error_context_stack, add_wait_hint, NULL};
 	Datum		d = CStringGetTextDatum(name);
 	bool		found;
-	int			nest;
 
-	nest = bound_wait();
-	error_context_stack = &hint;
 	vault_spi_begin(&caller);
 	found = select_row(d, row);
 	for (int turn = 0; !found && create; turn++)
@@ -168,7 +139,27 @@ vault_lock_name(const char *name, bool create, VaultRow *row)
 		found = select_row(d, row);
 	}
 	vault_spi_end(&caller);
-	error_context_stack = hint.previous;
-	AtEOXact_GUC(true, nest);
+	return found;
+}
+
+/* lock_name, for no longer than hyperion_vault.lock_wait. */
+bool
+vault_lock_name(const char *name, bool create, VaultRow *row)
+{
+	ErrorContextCallback context;
+	bool		found;
+
+	PG_TRY();
+	{
+		vault_wait_begin(&context);
+		found = lock_name(name, create, row);
+		vault_wait_end();
+	}
+	PG_CATCH();
+	{
+		vault_wait_abandon();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();				/* takes the context off */
 	return found;
 }

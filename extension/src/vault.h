@@ -14,6 +14,7 @@
  *		read.c		read_secret, fetching rows by index
  *		list.c		list_secrets, list_versions
  *		lock.c		the row lock on a name, becoming the owner
+ *		wait.c		the bound of a wait for a name
  *		version.c	next_version, reservations
  *		hold.c		the timer over a held name
  *		put.c		put_secret, create_secret, rotate_secret
@@ -332,6 +333,11 @@ extern bool vault_read_for_node(FunctionCallInfo fcinfo, const char *name, int a
 /* ---- hold.c ---- */
 extern void vault_hold_arm(void);
 extern void vault_hold_disarm(void);
+
+/* ---- wait.c ---- */
+extern void vault_wait_begin(ErrorContextCallback *context);
+extern void vault_wait_end(void);
+extern void vault_wait_abandon(void);
 
 /* ---- login.c ---- */
 extern void vault_login_init(void);
