@@ -50,7 +50,8 @@ expect() {
 
 # documented SECTION GUEST...: runs what docs/OPERATIONS.md has an operator type
 # there, each block where its first line says (on the only guest, if it says
-# nothing), and compares what it prints with what the document shows.
+# nothing), and compares what it prints with what the document shows. With between
+# set, that command is run behind each.
 documented() {
   local section=$1 blocks block named host
   shift
@@ -73,6 +74,7 @@ documented() {
       cat "$blocks/printed"
       noticed "$blocks/printed"
       [ ! -e "${block%.sh}.out" ] || same "$blocks/printed" "${block%.sh}.out" || fail "$section: the document shows $(cat "${block%.sh}.out")"
+      [ -z "${between:-}" ] || "$between"
     done
   done
 }

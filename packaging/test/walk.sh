@@ -151,10 +151,9 @@ put db3 s3cr3t-6
 
 publish "$version"
 expect db3 "$extension_before" "runuser -u postgres -- psql -XAtc \"SELECT extversion FROM pg_extension WHERE extname = 'hyperion_vault'\" app"
-for host in db1 db2 db3; do
-  documented "Upgrade" "$host"
+between=readable documented "Upgrade" "${hosts[@]}"
+for host in "${hosts[@]}"; do
   versions "$host" "$version"
-  readable
   put "$host" "s3cr3t-on-$host"
 done
 expect db3 "$extension" "runuser -u postgres -- psql -XAtc \"SELECT extversion FROM pg_extension WHERE extname = 'hyperion_vault'\" app"
