@@ -5,6 +5,7 @@ package envelope
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 
 	"github.com/hyperiondb/hyperion-vault/envelope/erase"
@@ -54,7 +55,6 @@ func (s *Sealer) generate(ctx context.Context, k *DEK) error {
 		defer erase.Zero(plain)
 		switch {
 		case err != nil:
-			err = kmsError(err)
 		case keyID != s.keyID:
 			err = &KMSError{Kind: KMSInvalid, Err: fmt.Errorf(
 				"asked for key %q, it answered with key %q: configure the id that it answers with", s.keyID, keyID)}
@@ -63,10 +63,12 @@ func (s *Sealer) generate(ctx context.Context, k *DEK) error {
 		default:
 			err = derive(plain, &k.keys)
 		}
-		if err != nil {
-			s.kmsFailures.Add(1)
-			s.kmsOutages.Add(1)
-			return err
+		switch {
+		case err == nil:
+		case errors.Is(ctx.Err(), context.Canceled): // the caller went away: that says nothing of the KMS
+			return kmsError(err)
+		default:
+			return s.failed(err)
 		}
 		k.keyID, k.wrapped = keyID, wrapped
 		return nil

@@ -223,7 +223,7 @@ const interjectTimeout = 5 * time.Second
 func (ss *session) interject(msg []byte) {
 	ss.mu.Unlock()
 	locked := ss.smu.TryLock()
-	for wait, begun := 10*time.Microsecond, time.Now(); !locked && time.Since(begun) < interjectTimeout; wait *= 2 {
+	for wait, begun := 10*time.Microsecond, time.Now(); !locked && time.Since(begun) < interjectTimeout; wait = min(2*wait, 10*time.Millisecond) {
 		time.Sleep(wait) //nolint:forbidigo // not Lock: the front may be stuck in a write that only the back's reading frees
 		locked = ss.smu.TryLock()
 	}
@@ -274,8 +274,10 @@ func (ss *session) serverError(body []byte) verdict {
 	return v
 }
 
+// isFatal reports whether an error ends the session. Its severity is not the first
+// field; other fields hold what users have written.
 func isFatal(body []byte) bool {
-	return bytes.Contains(body, []byte("VFATAL\x00")) || bytes.Contains(body, []byte("VPANIC\x00"))
+	return bytes.Contains(body, []byte("\x00VFATAL\x00")) || bytes.Contains(body, []byte("\x00VPANIC\x00"))
 }
 
 // editError corrects positions that refer to an edited text, and tells writers

@@ -50,6 +50,7 @@ func (ss *session) payAndAuthenticate(ctx context.Context, nc net.Conn) error {
 		select {
 		case <-time.After(p.wait):
 		case <-ctx.Done():
+			p.giveBack()
 			return ctx.Err()
 		}
 		if !ss.guest.Inside() {

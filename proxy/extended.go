@@ -193,7 +193,7 @@ func (ss *session) sendParse(st *statement, sql string, text []byte, types []uin
 		ss.keepUnnamed(msg[mark+4:]) // without its length
 	}
 	e := ss.parsed(st)
-	e.task = &task{plan: st.plan, sql: sql, sent: rewrite.Sent{Extended: true, OwnBase: st.own}}
+	e.task = &task{plan: st.plan, sql: sql, sent: rewrite.Sent{Extended: true, OwnBase: st.own, SingleByte: ss.singleByte}}
 	ss.keepNames(st.plan)
 	ss.queue.push(e)
 	ss.mu.Unlock()

@@ -26,7 +26,8 @@ func (ss *session) restless() {
 }
 
 // homing reports whether the session is to go back before the statement that
-// comes: it stands alone, and shows no write. mu is held.
+// comes: it stands alone, and shows no write. It notes what the statement tells of
+// that: whether it begins a block that only reads, or may write. mu is held.
 func (ss *session) homing(text []byte) bool {
 	if !ss.away() || ss.state != wire.Idle || !ss.quiet() {
 		return false
@@ -60,7 +61,7 @@ func (ss *session) home(typ byte, body []byte) (v verdict, ordered bool, err err
 	case err != nil || failed == nil:
 		return again, true, err
 	case failed.code == stateCanceled:
-		v, err = drop, ss.refuse(typ, failed)
+		v, err = drop, ss.refuse(typ, body, failed)
 		return v, true, err
 	}
 	ss.mu.Lock()
@@ -99,12 +100,13 @@ func (ss *session) homesBound(st *statement) bool {
 }
 
 // refuse answers a Query, Parse or Bind in the server's place.
-func (ss *session) refuse(typ byte, e *sqlError) error {
+func (ss *session) refuse(typ byte, body []byte, e *sqlError) error {
 	switch typ {
 	case wire.Query:
 		return ss.refuseQuery(e)
 	case wire.Parse:
-		return ss.refuseParse("", e)
+		name, _, _ := bytes.Cut(body, []byte{0})
+		return ss.refuseParse(string(cutName(name)), e)
 	}
 	return ss.refuseExtended(e)
 }

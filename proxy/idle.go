@@ -51,6 +51,13 @@ func (s *Server) all() []*session {
 	return list
 }
 
+// began is where stamps count from.
+var began = time.Now()
+
+// stamp is a moment of the monotonic clock, which no correction of the time moves,
+// in nanoseconds; never 0.
+func stamp(t time.Time) int64 { return int64(t.Sub(began)) + 1 }
+
 // overdue reports whether the session has been idle for too long, and lets its
 // front send nothing more if so. Time in which the server or the KMS works, in a
 // transaction, or in which a replication stream runs, is not idle.
@@ -64,10 +71,10 @@ func (ss *session) overdue(limit time.Duration, now time.Time) bool {
 	}
 	since := ss.active.Load()
 	if !free || since == 0 || ss.state != wire.Idle || !ss.quiet() || ss.ops[opFront].running {
-		ss.active.Store(now.UnixNano())
+		ss.active.Store(stamp(now))
 		return false
 	}
-	if ss.ended || now.Sub(time.Unix(0, since)) < limit {
+	if ss.ended || time.Duration(stamp(now)-since) < limit {
 		return false
 	}
 	ss.ended = true
@@ -77,6 +84,6 @@ func (ss *session) overdue(limit time.Duration, now time.Time) bool {
 // touch notes that the client sent something.
 func (ss *session) touch() {
 	if ss.srv.limits().Idle > 0 {
-		ss.active.Store(time.Now().UnixNano())
+		ss.active.Store(stamp(time.Now()))
 	}
 }

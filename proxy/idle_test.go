@@ -16,7 +16,7 @@ func TestSealingIsNotIdle(t *testing.T) {
 	ss.state = wire.Idle
 	past := time.Now()
 	now := past.Add(time.Hour)
-	ss.active.Store(past.UnixNano())
+	ss.active.Store(stamp(past))
 	ss.operate(opFront)
 	if ss.overdue(time.Minute, now) || ss.ended {
 		t.Fatal("it is idle while the KMS works for it")

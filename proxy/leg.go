@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/scram"
@@ -16,7 +15,7 @@ import (
 )
 
 // A leg is one connection of a session to a server, logged in as the session's
-// role. A session has one at a time.
+// role. A session uses one at a time.
 type leg struct {
 	*wire.Conn
 	reader  *wire.Reader // the back's, once the session runs
@@ -94,15 +93,8 @@ func (ss *session) origin(l *leg) string {
 	if isUnix(nc) {
 		return fmt.Sprintf("local connections of user %q to database %q", ss.user, ss.database)
 	}
-	addr := nc.LocalAddr().String()
-	return fmt.Sprintf("host %s, user %q, database %q", strings.TrimSuffix(addr, portOf(addr)), ss.user, ss.database)
-}
-
-func portOf(addr string) string {
-	if i := strings.LastIndexByte(addr, ':'); i >= 0 {
-		return addr[i:]
-	}
-	return ""
+	host, _, _ := net.SplitHostPort(nc.LocalAddr().String()) // an address of TCP has both
+	return fmt.Sprintf("host %s, user %q, database %q", host, ss.user, ss.database)
 }
 
 // An upstream is a server that sessions log in to, and how TLS is spoken with it.

@@ -135,6 +135,7 @@ func FuzzClientMessages(f *testing.F) {
 	f.Add(byte('D'), []byte("Ss\x00"))
 	f.Add(byte('E'), []byte("p\x00\x00\x00\x00\x00"))
 	f.Add(byte('F'), []byte{0, 0, 0, 1})
+	f.Add(byte('P'), []byte{})
 	f.Fuzz(func(t *testing.T, typ byte, body []byte) {
 		ss := &session{srv: &Server{}}
 		ss.stmts, ss.portals = map[string]*statement{}, map[string]*portal{}
@@ -149,7 +150,8 @@ func FuzzClientMessages(f *testing.F) {
 		if v != pass && ss.queue.len() != before {
 			t.Fatal("a message that did not pass is owed an answer")
 		}
-		parseBind(body) // must not panic
-		parseBody(body) // as above
+		parseBind(body)      // must not panic
+		parseBody(body)      // as above
+		ss.wanted(typ, body) // as above
 	})
 }

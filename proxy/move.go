@@ -36,7 +36,7 @@ func (ss *session) move(batch, fresh bool, without []string) (failed *sqlError, 
 	has, failed, err := ss.pack(batch, fresh, without)
 	if failed == nil && err == nil {
 		var l *serverLogin
-		if l, failed, err = ss.logInToPrimary(ctx, has); l != nil {
+		if l, failed = ss.logInToPrimary(ctx, has); l != nil {
 			return nil, ss.settleIn(l, has)
 		}
 	}

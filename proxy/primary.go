@@ -14,22 +14,22 @@ import (
 
 // logInToPrimary makes a leg to the primary that is equal to the one the session
 // leaves. It goes on looking while there is none, for as long as
-// VAULT_PRIMARY_WAIT says. A nil login with a nil failed is an error.
-func (ss *session) logInToPrimary(ctx context.Context, has *carried) (*serverLogin, *sqlError, error) {
+// VAULT_PRIMARY_WAIT says.
+func (ss *session) logInToPrimary(ctx context.Context, has *carried) (*serverLogin, *sqlError) {
 	wait := time.Now().Add(ss.srv.cfg.PrimaryWait)
 	ctx, stop := context.WithTimeout(ctx, ss.srv.cfg.PrimaryWait+moveTimeout)
 	defer stop()
 	for {
 		p, err := ss.srv.cfg.Vault.AwaitPrimary(ctx, time.Until(wait))
 		if err != nil {
-			return nil, stays("no server of VAULT_PG_HOSTS is the primary now", "Try again."), nil
+			return nil, stays("no server of VAULT_PG_HOSTS is the primary now", "Try again.")
 		}
 		l, failed, passing := ss.tryPrimary(ctx, p, has)
 		if failed == nil {
-			return l, nil, nil
+			return l, nil
 		}
 		if !passing || ctx.Err() != nil || time.Until(wait) < primaryRetry {
-			return nil, failed, nil
+			return nil, failed
 		}
 		ss.srv.cfg.Vault.DoubtPrimary(p)
 		select {

@@ -337,7 +337,7 @@ func (ss *session) sendQuery(plan *rewrite.Plan, text string, values [][]byte, p
 	if len(msg)-mark > wire.MaxLarge {
 		return ss.refuseQuery(&sqlError{code: stateLimit, message: "the statement is too long once its values are sealed"})
 	}
-	t := &task{plan: plan, sql: text, sent: rewrite.Sent{Prefix: len(prefix)}, reads: plan.Reads}
+	t := &task{plan: plan, sql: text, sent: rewrite.Sent{Prefix: len(prefix), SingleByte: ss.singleByte}, reads: plan.Reads}
 	for _, v := range values {
 		t.sent.Lengths = append(t.sent.Lengths, len(v))
 	}

@@ -16,7 +16,7 @@ const (
 	pass    verdict = iota // forward it as it is
 	drop                   // do not forward it
 	slow                   // front: it needs a round trip, a wait or other bytes
-	again                  // front: look at it once more
+	again                  // look at it once more
 	opening                // back: a row with sealed columns
 	noting                 // back: before it something is to be recorded
 	moving                 // back: what the standby refused goes to the primary

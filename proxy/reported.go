@@ -12,6 +12,7 @@ import (
 type reported struct {
 	stdStrings bool   // standard_conforming_strings
 	encoding   string // client_encoding
+	singleByte bool   // server_encoding is SQL_ASCII: positions of errors count bytes
 	standby    bool   // in_hot_standby
 	readOnly   bool   // default_transaction_read_only
 	superuser  bool   // is_superuser
@@ -31,6 +32,8 @@ func (r *reported) note(body []byte) {
 		r.stdStrings = value == "on"
 	case "client_encoding":
 		r.encoding = value
+	case "server_encoding":
+		r.singleByte = value == "SQL_ASCII"
 	case "in_hot_standby":
 		r.standby = value == "on"
 	case "default_transaction_read_only":

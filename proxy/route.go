@@ -87,8 +87,10 @@ func (ss *session) wanted(typ byte, body []byte) rewrite.Route {
 	case wire.Query:
 		return ss.routeOf(string(bytes.TrimSuffix(body, []byte{0})), false)
 	case wire.Parse:
-		if text, _, ok := bytes.Cut(body[1:], []byte{0}); ok && body[0] == 0 {
-			return ss.routeOf(string(text), true)
+		if name, rest, ok := bytes.Cut(body, []byte{0}); ok && len(name) == 0 {
+			if text, _, ok := bytes.Cut(rest, []byte{0}); ok {
+				return ss.routeOf(string(text), true)
+			}
 		}
 	case wire.Bind:
 		if _, name, _, ok := bindNames(body); ok {
@@ -151,7 +153,7 @@ func (ss *session) reroute(typ byte, body []byte) (v verdict, handled bool, err 
 		warning.message = "this block cannot write: the session could not go to the primary"
 		return pass, false, ss.local(warning.appendWarning(nil))
 	}
-	return drop, true, ss.refuse(typ, failed)
+	return drop, true, ss.refuse(typ, body, failed)
 }
 
 // openHere refuses a write in a batch that has something open at the standby,

@@ -169,7 +169,7 @@ func readsOnly(sql string, toks []token, p patterns) *Plan {
 // would refuse it too, but log it with whatever it holds.
 func unlexed(sql string, lx *lexed) (*Plan, *Refusal) {
 	if lx.bad == badTooMany {
-		return unparsed(sql, nil, refuseTooComplex("more than 50,000 tokens"))
+		return unparsed(sql, nil, refuseTooComplex("more than 100,000 tokens"))
 	}
 	// An identifier with escapes can spell anything; to be called or written it
 	// has to stand beside one of these.

@@ -3,6 +3,7 @@
 package canary
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -127,7 +128,7 @@ func byteSlices(values []string) [][]byte {
 	return out
 }
 
-// message sends messages as they are and reads up to ReadyForQuery or the end
+// messages sends messages as they are and reads up to ReadyForQuery or the end
 // of the session. Its error is the first ErrorResponse.
 func (s *Session) messages(ctx context.Context, messages ...pgproto3.FrontendMessage) error {
 	for _, m := range messages {
@@ -144,7 +145,7 @@ func (s *Session) messages(ctx context.Context, messages ...pgproto3.FrontendMes
 			if errors.As(err, &e) && first == nil {
 				first = err
 			}
-			return errors.Join(first, nil)
+			return cmp.Or(first, err)
 		}
 		switch m := m.(type) {
 		case *pgproto3.ErrorResponse:

@@ -110,7 +110,8 @@ var (
 )
 
 // Start builds the cluster and returns when every node answers as ready. On an
-// error, or when ctx ends first, nothing is left.
+// error, or when ctx ends first, nothing is left but a directory that config names:
+// it may be half made.
 func Start(ctx context.Context, config Config) (_ *Cluster, err error) {
 	c := &Cluster{config: config, spawner: newSpawner(), Superuser: superuser}
 	defer func() { //nolint:contextcheck // ctx may have ended: it must be undone all the same

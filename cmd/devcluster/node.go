@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -194,7 +195,7 @@ func (n *Node) settings() map[string]string {
 func (n *Node) writeConfig() error {
 	values := n.settings()
 	var text strings.Builder
-	for _, name := range sortedKeys(values) {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
 		if strings.ContainsAny(values[name], "\r\n") {
 			return fmt.Errorf("%s holds a line break", name)
 		}

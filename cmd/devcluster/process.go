@@ -229,9 +229,9 @@ func (p *process) ended() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.cmd == nil {
-		never := make(chan struct{})
-		close(never)
-		return never
+		over := make(chan struct{})
+		close(over)
+		return over
 	}
 	return p.exited
 }

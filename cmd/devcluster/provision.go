@@ -44,7 +44,7 @@ func (c *Cluster) provision(ctx context.Context, primary *Node) error {
 	return c.saveState()
 }
 
-// literal quotes for a text without parameters; standard_conforming_strings is on.
+// literal quotes for a text without parameters.
 func literal(s string) string {
 	quoted := quoteConf(s)
 	return "E" + quoted // quoteConf doubles backslashes

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -198,7 +199,7 @@ func (n *Node) writeConf() error {
 			return err
 		}
 	}
-	for _, name := range sortedKeys(c.config.ServerSettings) {
+	for _, name := range slices.Sorted(maps.Keys(c.config.ServerSettings)) {
 		lines = append(lines, [2]string{name, c.config.ServerSettings[name]})
 	}
 	var text strings.Builder
@@ -216,15 +217,6 @@ func quote(s string) string {
 // quoteConf writes a value of postgresql.conf.
 func quoteConf(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(s) + "'"
-}
-
-func sortedKeys(m map[string]string) []string {
-	keys := make([]string, 0, len(m))
-	for key := range m {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 // StartServer starts the node's PostgreSQL, again after StopServer or

@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -152,17 +151,12 @@ func (c *initCommand) role(ctx context.Context, conn *pgx.Conn, std *streams, r 
 		}
 		r.did(done, c.ServiceRole)
 	}
-	for _, statement := range []string{
-		"GRANT CONNECT ON DATABASE " + pgx.Identifier{c.Database}.Sanitize() + " TO " + name,
-		"SELECT vault.grant_service_role(pg_catalog.quote_ident($1)::pg_catalog.regrole)",
-	} {
-		args := []any{c.ServiceRole}
-		if !strings.Contains(statement, "$1") {
-			args = nil
-		}
-		if _, err := conn.Exec(ctx, statement, args...); err != nil {
-			return fmt.Errorf("rights of the service role: %w", err)
-		}
+	_, err = conn.Exec(ctx, "GRANT CONNECT ON DATABASE "+pgx.Identifier{c.Database}.Sanitize()+" TO "+name)
+	if err == nil {
+		_, err = conn.Exec(ctx, "SELECT vault.grant_service_role(pg_catalog.quote_ident($1)::pg_catalog.regrole)", c.ServiceRole)
+	}
+	if err != nil {
+		return fmt.Errorf("rights of the service role: %w", err)
 	}
 	return nil
 }
@@ -269,5 +263,3 @@ func (c *initCommand) report(std *streams, r *initResult) error {
 	_, err := fmt.Fprint(std.out, b.String())
 	return err
 }
-
-var errNoServer = errors.New("no server was named: use --hosts or PGHOST")

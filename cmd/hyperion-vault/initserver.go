@@ -5,10 +5,7 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/hmac"
-	"crypto/pbkdf2"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -22,6 +19,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/scram"
 )
 
 // connectAll connects to every host, in libpq's own ways: environment, password file,
@@ -92,9 +91,6 @@ func (c *initCommand) hostList(base *pgx.ConnConfig) ([]string, error) {
 				seen[key] = true
 				add(f.Host, port)
 			}
-		}
-		if len(list) == 0 {
-			return nil, errNoServer
 		}
 		return list, nil
 	}
@@ -170,16 +166,6 @@ const scramIterations = 4096
 func scramVerifier(password string) (string, error) {
 	salt := make([]byte, 16)
 	_, _ = rand.Read(salt) // never fails, by its documentation
-	salted, err := pbkdf2.Key(sha256.New, password, salt, scramIterations, sha256.Size)
-	if err != nil {
-		return "", err
-	}
-	mac := func(text string) []byte {
-		h := hmac.New(sha256.New, salted)
-		h.Write([]byte(text))
-		return h.Sum(nil)
-	}
-	stored := sha256.Sum256(mac("Client Key"))
-	encode := base64.StdEncoding.EncodeToString
-	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", scramIterations, encode(salt), encode(stored[:]), encode(mac("Server Key"))), nil
+	v, err := scram.NewVerifier(password, salt, scramIterations)
+	return v.Text(), err
 }

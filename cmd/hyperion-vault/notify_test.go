@@ -41,7 +41,8 @@ func TestNotify(t *testing.T) {
 	}
 }
 
-// TestNotifyNobody: a node runs without a manager, and with one that is gone.
+// TestNotifyNobody: a node runs without a manager, and with one that is gone. It
+// must not panic, or wait.
 func TestNotifyNobody(t *testing.T) {
 	for _, environ := range [][]string{nil, {"NOTIFY_SOCKET=" + filepath.Join(t.TempDir(), "gone")}, {"NOTIFY_SOCKET=vsock:2:1234"}} {
 		n := newNotifier(environ)

@@ -257,6 +257,9 @@ func (c *nodeConfig) serverRoots() (*x509.CertPool, error) {
 
 // run serves until ctx ends, then lets sessions finish.
 func (n *node) run(ctx context.Context) error {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR2) // before anybody is told that it serves: they would end it
+	defer signal.Stop(signals)
 	listeners, err := n.listen(ctx)
 	if err != nil {
 		return err
@@ -272,7 +275,7 @@ func (n *node) run(ctx context.Context) error {
 	defer stopClaiming()
 	rotated := n.rotate(work, claiming.Done(), b)
 	finishShipping := n.ship(work, b)
-	n.keep(work, b)
+	n.keep(work, b, signals)
 	n.log.InfoContext(ctx, "serving", "version", version, "proxy", addresses(listeners.proxy), "api", listeners.api.Addr().String())
 	n.manager.ready()
 
@@ -327,10 +330,10 @@ func (n *node) steadily(ctx context.Context, b *background, where string, work f
 }
 
 // keep does what goes on until ctx ends.
-func (n *node) keep(ctx context.Context, b *background) {
+func (n *node) keep(ctx context.Context, b *background, signals <-chan os.Signal) {
 	for where, work := range map[string]func(context.Context){
-		"watching": n.vault.Watch, "watching the KMS": n.watchKMS, "signals": n.signals, "returning memory": returnMemory,
-		"sharing processors": n.processors.share,
+		"watching": n.vault.Watch, "watching the KMS": n.watchKMS, "returning memory": returnMemory,
+		"sharing processors": n.processors.share, "signals": func(ctx context.Context) { n.heed(ctx, signals) },
 	} {
 		n.steadily(ctx, b, where, work)
 	}
@@ -367,11 +370,8 @@ func addresses(list []net.Listener) []string {
 	return texts
 }
 
-// signals serves SIGHUP (settings) and SIGUSR2 (forget the data keys).
-func (n *node) signals(ctx context.Context) {
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR2)
-	defer signal.Stop(signals)
+// heed serves SIGHUP (settings) and SIGUSR2 (forget the data keys).
+func (n *node) heed(ctx context.Context, signals <-chan os.Signal) {
 	for {
 		select {
 		case s := <-signals:

@@ -4,7 +4,6 @@ package vault
 
 import (
 	"context"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -33,14 +32,10 @@ func (v *Vault) Bootstrap(ctx context.Context, sha256 []byte) {
 			last = err.Error()
 			v.log.LogAttrs(ctx, levelOf(err), "VAULT_BOOTSTRAP_TOKEN is not registered yet", errAttrs(err)...)
 		}
-		timer := time.NewTimer(retry)
-		select {
-		case <-timer.C:
-			retry = min(2*retry, watchEvery)
-		case <-ctx.Done():
-			timer.Stop()
+		if !pause(ctx, retry) {
 			return
 		}
+		retry = min(2*retry, watchEvery)
 	}
 }
 

@@ -102,11 +102,7 @@ func (v *Vault) watchServer(ctx context.Context) {
 			v.log.InfoContext(ctx, "vault usable", "vault_id", st.VaultID, "extension", st.ExtensionVersion, "standby", st.InRecovery)
 		}
 		last = now
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !pause(ctx, wait) {
 			return
 		}
 	}

@@ -136,7 +136,7 @@ func TestLockoutsForgetWhatIsOver(t *testing.T) {
 		"locked":  {n: 5, since: now, until: now.Add(time.Second)},
 	} {
 		w := l.weight(f, now)
-		if got := map[bool]string{true: "gone"}[w == 0]; (got == "gone") != (want == "over" || want == "past") {
+		if (w == 0) != (want == "over" || want == "past") {
 			t.Errorf("%s: weight %v", want, w)
 		}
 		if (w > 1000) != (want == "locked") {

@@ -35,8 +35,10 @@ func (v *Vault) Match(ctx context.Context, a Actor, name string, records [][]byt
 		refused.Secret = name
 		return 0, v.matchRefused(ctx, a, name, refused)
 	}
+	missed := false
+	defer func() { try.end(missed, time.Now()) }() // also after a panic
 	version, err := v.match(ctx, a, o, name, records, candidate)
-	try.end(err == nil && version == 0, time.Now())
+	missed = err == nil && version == 0
 	if err != nil {
 		return 0, v.matchRefused(ctx, a, name, err)
 	}
@@ -91,7 +93,7 @@ func (v *Vault) match(ctx context.Context, a Actor, o *opening, name string, tex
 			value := o.plains[i].Bytes()
 			if o.records[i].Format == envelope.FormatUserpass {
 				if value = passwordOf(value); value == nil {
-					failed = &Error{Kind: KindInternal, Secret: name, Msg: "a userpass secret does not hold what it should", Hint: "Write it anew by REST."}
+					failed = noPair(name)
 				}
 			}
 			equal := hmac.Equal(v.digest(value), want)

@@ -59,13 +59,21 @@ const (
 // later each time.
 func (v *Vault) Steadily(ctx context.Context, where string, work func(context.Context)) {
 	for wait := againMin; v.panics(ctx, where, work); wait = min(2*wait, againMax) {
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !pause(ctx, wait) {
 			return
 		}
+	}
+}
+
+// pause waits for d, and reports whether ctx goes on.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

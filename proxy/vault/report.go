@@ -3,7 +3,6 @@
 package vault
 
 import (
-	"math"
 	"strconv"
 	"strings"
 
@@ -30,7 +29,7 @@ func (a Actor) ReadReport(text string, direct bool) (r Record, ok bool) {
 		return Record{}, false
 	}
 	change, err := strconv.ParseUint(words[4], 10, 63)
-	if err != nil || change > math.MaxInt64 {
+	if err != nil {
 		return Record{}, false
 	}
 	r = a.Record(audit.Action(words[0]), audit.Outcome(words[1]))

@@ -32,11 +32,7 @@ func (v *Vault) KeepPruning(ctx context.Context, retention time.Duration) {
 func (v *Vault) keepPruning(ctx context.Context, retention, first, every time.Duration) {
 	var told string
 	for wait := first; ; wait = every {
-		timer := time.NewTimer(jittered(wait))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !pause(ctx, jittered(wait)) {
 			return
 		}
 		deleted, err := v.pruneAudit(ctx, time.Now().Add(-retention))

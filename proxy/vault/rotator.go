@@ -185,11 +185,7 @@ func (v *Vault) listenForJobs(ctx context.Context, tell func()) {
 		if heard {
 			wait = listenRetryMin
 		}
-		timer := time.NewTimer(jittered(wait))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !pause(ctx, jittered(wait)) {
 			return
 		}
 		wait = min(2*wait, listenRetryMax)

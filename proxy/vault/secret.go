@@ -21,7 +21,7 @@ type Format = envelope.ValueFormat
 const (
 	FormatText     = envelope.FormatText     // valid UTF-8
 	FormatBytes    = envelope.FormatBytes    // any bytes
-	FormatUserpass = envelope.FormatUserpass // what [Pair.Encode] returns
+	FormatUserpass = envelope.FormatUserpass // a user name and a password
 )
 
 // Secret is one version of a secret, opened. Its owner zeroes the value.

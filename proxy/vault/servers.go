@@ -68,7 +68,8 @@ func parseStanding(at Server, text string) (s standing, err error) {
 
 // Servers asks all servers of VAULT_PG_HOSTS, and the one beside the node, at once and
 // by connections of their own. That one comes first if it is none of them.
-func (v *Vault) Servers(ctx context.Context) []ServerState {
+func (v *Vault) Servers(ctx context.Context) (states []ServerState) {
+	defer v.rescue(ctx, "asking servers", func() { states = nil })
 	ctx, cancel := context.WithTimeout(ctx, primaryTimeout)
 	defer cancel()
 	asked := make([]standing, 0, len(v.witnesses)+1)
@@ -83,7 +84,10 @@ func (v *Vault) Servers(ctx context.Context) []ServerState {
 	}
 	var all sync.WaitGroup
 	for i := range asked {
-		all.Go(func() { asked[i] = v.standingOf(ctx, asked[i].Server) })
+		all.Go(func() {
+			defer v.rescue(ctx, "asking a server", func() { asked[i].Err = errPanic })
+			asked[i] = v.standingOf(ctx, asked[i].Server)
+		})
 	}
 	all.Wait()
 	system := asked[local].claim.system

@@ -16,15 +16,15 @@ import (
 type witness struct {
 	at       Server
 	mu       sync.Mutex
-	conn     *pgconn.PgConn // nil: none
-	answered atomic.Int64   // when it last did, Unix ns: the beginning counts
+	conn     *pgconn.PgConn            // nil: none
+	answered atomic.Pointer[time.Time] // when it last did: the beginning counts
 }
 
 func witnesses(hosts []Server) []*witness {
 	list := make([]*witness, len(hosts))
 	for i, h := range hosts {
 		list[i] = &witness{at: h}
-		list[i].answered.Store(time.Now().UnixNano())
+		list[i].answers()
 	}
 	return list
 }
@@ -75,9 +75,15 @@ func (v *Vault) askText(ctx context.Context, w *witness, sql string) (string, er
 		text, err = v.askOnce(ctx, w, sql)
 	}
 	if err == nil || ctx.Err() == nil && !pgconn.Timeout(err) { // also an error is an answer, and a refused connection
-		w.answered.Store(time.Now().UnixNano())
+		w.answers()
 	}
 	return text, err
+}
+
+// answers notes that it does, by a time that no correction of the clock moves.
+func (w *witness) answers() {
+	now := time.Now()
+	w.answered.Store(&now)
 }
 
 // close waits for an answer that is under way, for a second at most.
@@ -123,7 +129,7 @@ func (v *Vault) askOnce(ctx context.Context, w *witness, sql string) (text strin
 func (v *Vault) Silent(at Server) time.Duration {
 	for _, w := range v.witnesses {
 		if w.at == at && len(v.witnesses) > 1 {
-			return time.Since(time.Unix(0, w.answered.Load()))
+			return time.Since(*w.answered.Load())
 		}
 	}
 	return 0

@@ -208,13 +208,10 @@ func (r *Reader) grow() error {
 	for at := 0; at < r.w; {
 		at += copy(next[at:], r.buf[at:min(r.w, at+pieceSize)])
 	}
-	dirty, n := r.dirty, r.w
-	if n > 0 {
-		dirty = true // a message long enough to grow may hold a value
-	}
-	r.dirty = dirty
+	n := r.w
+	r.dirty = true // a message long enough to grow may hold a value
 	r.release()
-	r.buf, r.r, r.w, r.dirty = next, 0, n, dirty
+	r.buf, r.r, r.w, r.dirty = next, 0, n, true
 	return nil
 }
 
