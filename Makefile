@@ -241,7 +241,7 @@ packages-test: $(NFPM) ## install, upgrade, remove and purge the packages, from 
 
 # As packages-test.
 .PHONY: walk
-walk: $(NFPM) ## from three bare Debian 12 to a cluster, through switchover and failover to its next version, by what docs/OPERATIONS.md says and nothing else (root)
+walk: $(NFPM) ## from three bare Debian 12 to a cluster, to its next version, through switchover and failover, by what docs/OPERATIONS.md says and nothing else (root)
 	NFPM=$(NFPM) packaging/test/walk.sh
 
 .PHONY: dev
