@@ -196,8 +196,15 @@ func mayMove(sql string, toks []token) bool {
 var moving = wordSet("nextval setval currval lastval pg_notify pg_current_xact_id txid_current")
 
 // vaultWrites are the vault's own.
-var vaultWrites = wordSet("put_secret create_secret rotate_secret update_secret delete_secret grant_access revoke_access adopt_grants " +
-	"grant_service_role tick enqueue_due_rotations expire_grace_versions next_version")
+var vaultWrites = func() map[string]bool {
+	set := map[string]bool{}
+	for _, s := range signatures {
+		if s.writes {
+			set[s.name] = true
+		}
+	}
+	return set
+}()
 
 // builtinMoves reports whether a function of this name in pg_catalog makes its
 // caller move. Unlocking does not: asyncpg does it when it gives a connection

@@ -57,15 +57,9 @@ static Datum
 record_datum(HeapTuple tuple, TupleDesc desc, const Reading *r)
 {
 	VaultRecord rec;
-	int			len;
-	text	   *t;
 
 	vault_record_from_row(tuple, desc, r->name, &r->secret, &rec);
-	len = vault_record_text_len(&rec);
-	t = palloc(VARHDRSZ + len);
-	SET_VARSIZE(t, VARHDRSZ + len);
-	vault_record_write(&rec, VARDATA(t));
-	return PointerGetDatum(t);
+	return PointerGetDatum(vault_record_text(&rec));
 }
 
 static bool

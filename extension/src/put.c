@@ -55,8 +55,8 @@ refuse_null_value(FunctionCallInfo fcinfo, const char *function, const char *act
 			 VAULT_HIDE));
 }
 
-static void
-check_description(const text *t)
+void
+vault_check_description(const text *t)
 {
 	if (t != NULL && VARSIZE_ANY_EXHDR(t) > VAULT_DESCRIPTION_MAX)
 		ereport(ERROR,
@@ -305,7 +305,7 @@ vault_put_secret(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("vault.put_secret()");
 	name = vault_name_arg(fcinfo, 0);
 	traits.description = optional_text(fcinfo, 2);
-	check_description(traits.description);
+	vault_check_description(traits.description);
 	PG_RETURN_INT32(vault_store(VAULT_ACTION_PUT, name, &rec, &traits));
 }
 
@@ -314,19 +314,11 @@ static Interval *
 interval_arg(FunctionCallInfo fcinfo, int argno, const char *min, const char *what)
 {
 	Interval   *value = PG_ARGISNULL(argno) ? NULL : PG_GETARG_INTERVAL_P(argno);
-	Datum		bound;
 
-	if (value == NULL)
-		return NULL;
-	bound = DirectFunctionCall3(interval_in, CStringGetDatum(min),
-								ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
-	if (DatumGetBool(DirectFunctionCall2(interval_ge, IntervalPGetDatum(value), bound)))
-	{
-		bound = DirectFunctionCall3(interval_in, CStringGetDatum("100 years"),
-									ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
-		if (DatumGetBool(DirectFunctionCall2(interval_le, IntervalPGetDatum(value), bound)))
-			return value;
-	}
+	if (value == NULL ||
+		(DatumGetBool(DirectFunctionCall2(interval_ge, IntervalPGetDatum(value), VAULT_INTERVAL(min))) &&
+		 DatumGetBool(DirectFunctionCall2(interval_le, IntervalPGetDatum(value), VAULT_INTERVAL("100 years")))))
+		return value;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("%s is out of range", what),
@@ -373,7 +365,7 @@ vault_create_secret(PG_FUNCTION_ARGS)
 				 errhint("Use kind => 'automatic' for a secret that is rotated."),
 				 VAULT_HIDE));
 	traits.description = optional_text(fcinfo, 5);
-	check_description(traits.description);
+	vault_check_description(traits.description);
 	PG_RETURN_INT32(vault_store(VAULT_ACTION_CREATE, name, &rec, &traits));
 }
 

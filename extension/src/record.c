@@ -78,21 +78,25 @@ typedef struct Encoder
 } Encoder;
 
 static void
+encode_byte(Encoder *e, uint8 byte)
+{
+	e->acc = (e->acc << 8) | byte;
+	e->bits += 8;
+	while (e->bits >= 6)
+	{
+		e->bits -= 6;
+		*e->dst++ = alphabet[(e->acc >> e->bits) & 63];
+	}
+}
+
+static void
 encode(Encoder *e, const uint8 *src, int len)
 {
 	int			i = 0;
 
 	/* Whole groups first: ciphertext is long. */
 	for (; i < len && e->bits != 0; i++)
-	{
-		e->acc = (e->acc << 8) | src[i];
-		e->bits += 8;
-		while (e->bits >= 6)
-		{
-			e->bits -= 6;
-			*e->dst++ = alphabet[(e->acc >> e->bits) & 63];
-		}
-	}
+		encode_byte(e, src[i]);
 	for (; i + 3 <= len; i += 3)
 	{
 		uint32		v = ((uint32) src[i] << 16) | ((uint32) src[i + 1] << 8) | src[i + 2];
@@ -103,15 +107,7 @@ encode(Encoder *e, const uint8 *src, int len)
 		*e->dst++ = alphabet[v & 63];
 	}
 	for (; i < len; i++)
-	{
-		e->acc = (e->acc << 8) | src[i];
-		e->bits += 8;
-		while (e->bits >= 6)
-		{
-			e->bits -= 6;
-			*e->dst++ = alphabet[(e->acc >> e->bits) & 63];
-		}
-	}
+		encode_byte(e, src[i]);
 }
 
 static void
@@ -167,6 +163,17 @@ vault_record_write(const VaultRecord *rec, char *dst)
 	encode_field(&e, rec->cidrs.data, rec->cidrs.len);
 	encode_end(&e);
 	Assert(e.dst - dst == vault_record_text_len(rec));
+}
+
+text *
+vault_record_text(const VaultRecord *rec)
+{
+	int			len = vault_record_text_len(rec);
+	text	   *t = palloc(VARHDRSZ + len);
+
+	SET_VARSIZE(t, VARHDRSZ + len);
+	vault_record_write(rec, VARDATA(t));
+	return t;
 }
 
 /* The next field of [*p, end); false if it is cut off or out of bounds. */

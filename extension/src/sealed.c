@@ -44,6 +44,16 @@ current_lxid(void)
 #endif
 }
 
+void
+vault_random(void *dst, size_t len)
+{
+	if (!pg_strong_random(dst, len))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random bytes"),
+				 errhint("The operating system's random source failed; see the server's log.")));
+}
+
 /*
  * This backend's stamp. Made at first use and never in _PG_init: under preload
  * all backends would share it.
@@ -56,11 +66,7 @@ backend_stamp(void)
 
 	if (made_by != MyProcPid)
 	{
-		if (!pg_strong_random(stamp, STAMP_LEN))
-			ereport(ERROR,
-					(errcode(ERRCODE_INTERNAL_ERROR),
-					 errmsg("could not generate random bytes"),
-					 errhint("The operating system's random source failed; see the server's log.")));
+		vault_random(stamp, STAMP_LEN);
 		made_by = MyProcPid;
 	}
 	return stamp;

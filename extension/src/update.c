@@ -17,10 +17,6 @@ PG_FUNCTION_INFO_V1(vault_node_update);
 PG_FUNCTION_INFO_V1(vault_node_reschedule);
 PG_FUNCTION_INFO_V1(vault_node_delete);
 
-#define INTERVAL_LITERAL(s) \
-	DirectFunctionCall3(interval_in, CStringGetDatum(s), \
-						ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))
-
 /* What an update says; where it says nothing a column stays as it is. */
 enum
 {
@@ -54,10 +50,10 @@ check_interval(const Update *u, int column, const char *min, const char *what)
 
 	if (!u->given[column])
 		return;
-	if (DatumGetBool(DirectFunctionCall2(interval_eq, value, INTERVAL_LITERAL("0"))))
+	if (DatumGetBool(DirectFunctionCall2(interval_eq, value, VAULT_INTERVAL("0"))))
 		return;
-	if (DatumGetBool(DirectFunctionCall2(interval_lt, value, INTERVAL_LITERAL(min))) ||
-		DatumGetBool(DirectFunctionCall2(interval_gt, value, INTERVAL_LITERAL("100 years"))))
+	if (DatumGetBool(DirectFunctionCall2(interval_lt, value, VAULT_INTERVAL(min))) ||
+		DatumGetBool(DirectFunctionCall2(interval_gt, value, VAULT_INTERVAL("100 years"))))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s is out of range", what),
@@ -92,12 +88,8 @@ check_update(const Update *u, const VaultRow *row)
 				 errhint("The kind of a secret is fixed when it is created.")));
 	if (u->given[NEXT_ROTATION_AT])
 		check_date(DatumGetTimestampTz(u->value[NEXT_ROTATION_AT]));
-	if (u->given[DESCRIPTION] &&
-		VARSIZE_ANY_EXHDR(DatumGetTextPP(u->value[DESCRIPTION])) > VAULT_DESCRIPTION_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the description is too long"),
-				 errhint("It has at most %d bytes.", VAULT_DESCRIPTION_MAX)));
+	if (u->given[DESCRIPTION])
+		vault_check_description(DatumGetTextPP(u->value[DESCRIPTION]));
 }
 
 /* Locks a living secret, else P0002. */

@@ -131,9 +131,11 @@ typedef struct VaultRecord
 extern bool vault_record_parse(const char *txt, int len, VaultRecord *rec);
 extern int	vault_record_text_len(const VaultRecord *rec);
 extern void vault_record_write(const VaultRecord *rec, char *dst);
+extern text *vault_record_text(const VaultRecord *rec);
 extern VaultBytes vault_cidrs_encode(ArrayType *cidrs);
 
 /* ---- sealed.c ---- */
+extern void vault_random(void *dst, size_t len);
 extern struct varlena *vault_seal_stamp(const VaultRecord *rec);
 
 /* ---- grants.c ---- */
@@ -291,6 +293,11 @@ extern void vault_report(const char *action, const char *outcome, const char *re
 extern void vault_report_absent(const char *action, bool allowed, const char *name);
 
 /* ---- put.c ---- */
+extern void vault_check_description(const text *description);
+
+#define VAULT_INTERVAL(s) \
+	DirectFunctionCall3(interval_in, CStringGetDatum(s), \
+						ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))
 
 /*
  * When a rotation is due that an interval from now asks for: never later, but up

@@ -50,16 +50,10 @@ collect(HeapTuple tuple, TupleDesc desc, void *arg)
 {
 	Collected  *c = arg;
 	VaultRecord rec;
-	int			len;
-	text	   *t;
 
 	vault_record_from_row(tuple, desc, c->name, &c->secret, &rec);
-	len = vault_record_text_len(&rec);
-	t = palloc(VARHDRSZ + len);
-	SET_VARSIZE(t, VARHDRSZ + len);
-	vault_record_write(&rec, VARDATA(t));
-	c->texts = accumArrayResult(c->texts, PointerGetDatum(t), false, TEXTOID,
-								CurrentMemoryContext);
+	c->texts = accumArrayResult(c->texts, PointerGetDatum(vault_record_text(&rec)),
+								false, TEXTOID, CurrentMemoryContext);
 	return true;
 }
 
@@ -70,11 +64,7 @@ new_challenge(const char *name)
 	bytea	   *out = palloc(VARHDRSZ + CHALLENGE_LEN);
 
 	c->open = false;
-	if (!pg_strong_random(c->bytes, CHALLENGE_LEN))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random bytes"),
-				 errhint("The operating system's random source failed; see the server's log.")));
+	vault_random(c->bytes, CHALLENGE_LEN);
 	c->user = GetUserId();
 	strlcpy(c->name, name, sizeof(c->name));
 	c->open = true;

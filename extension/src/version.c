@@ -168,11 +168,7 @@ random_uuid(void)
 {
 	pg_uuid_t	id;
 
-	if (!pg_strong_random(id.data, UUID_LEN))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random bytes"),
-				 errhint("The operating system's random source failed; see the server's log.")));
+	vault_random(id.data, UUID_LEN);
 	id.data[6] = (id.data[6] & 0x0f) | 0x40;
 	id.data[8] = (id.data[8] & 0x3f) | 0x80;
 	return id;

@@ -1,10 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# The way from nothing to a cluster, to its next version, and through a switchover and a failover: three bare Debian 12
-# that systemd runs, on a network of their own, in which nothing is done but what
-# docs/OPERATIONS.md has an operator type, where it says so; between its sections
-# the secret is read and written through every node. What the document takes for
-# granted is here too: names for the hosts, ssh from the first one.
+# The way from nothing to a cluster, to its next version, and through a switchover
+# and a failover: three bare Debian 12 that systemd runs, on a network of their own,
+# in which nothing is done but what docs/OPERATIONS.md has an operator type, where it
+# says so; between its sections the secret is read and written through every node.
+# What the document takes for granted is here too: names for the hosts, ssh from the
+# first one.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 name=walk

@@ -25,9 +25,6 @@ type Questions struct {
 	Interfaces bool      // which addresses does the server's host have?
 }
 
-// Empty says whether there is nothing to ask.
-func (q *Questions) Empty() bool { return len(q.Roles) == 0 && len(q.Matches) == 0 && !q.Interfaces }
-
 // A Pattern is a name and the regular expression that it may match.
 type Pattern struct{ Text, Expression string }
 

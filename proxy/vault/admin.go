@@ -22,9 +22,6 @@ import (
 	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
 )
 
-// BuiltInRole is the role that may do everything and that no table holds.
-const BuiltInRole = "admin"
-
 // MaxPermissions is how many rules a role may have: all of them come with each
 // request of its tokens.
 const MaxPermissions = 256

@@ -22,7 +22,7 @@ func TestPermitAdmin(t *testing.T) {
 	}{
 		{"no token", &Access{Actor: Actor{Name: nobody, Via: ViaREST}, rules: []rule{{"*", "*"}}}, KindUnknown},
 		{"every rule", &Access{Actor: Actor{Name: "x", Role: "all", Via: ViaREST}, token: true, rules: []rule{{"*", "*"}}}, KindDenied},
-		{"a role called admin", &Access{Actor: Actor{Name: "x", Role: BuiltInRole, Via: ViaREST}, token: true}, KindDenied},
+		{"a role called admin", &Access{Actor: Actor{Name: "x", Role: "admin", Via: ViaREST}, token: true}, KindDenied},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, long := t.Context(), strings.Repeat("t", 10_000)
@@ -30,7 +30,7 @@ func TestPermitAdmin(t *testing.T) {
 				audit.ActionRoleCreate:  func() error { _, err := v.CreateRole(ctx, c.a, Role{Name: "x"}); return err },
 				audit.ActionRoleUpdate:  func() error { _, err := v.SetPermissions(ctx, c.a, "x", nil); return err },
 				audit.ActionRoleDelete:  func() error { return v.DeleteRole(ctx, c.a, "x") },
-				audit.ActionTokenCreate: func() error { _, err := v.CreateToken(ctx, c.a, "x", BuiltInRole); return err },
+				audit.ActionTokenCreate: func() error { _, err := v.CreateToken(ctx, c.a, "x", "admin"); return err },
 				audit.ActionTokenRevoke: func() error { return v.RevokeToken(ctx, c.a, "x") },
 			} {
 				wantKind(t, do(), c.want)
