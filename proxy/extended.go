@@ -48,7 +48,7 @@ func (ss *session) slowParse(body []byte) (verdict, error) {
 	if !ok {
 		return drop, ss.refuseParse(name, errMalformed)
 	}
-	skipped, err := ss.settleParse()
+	skipped, err := ss.settleParse(len(text))
 	ss.mu.Lock()
 	settled := !ss.batch.executed
 	if skipped {
@@ -106,13 +106,29 @@ func (ss *session) refuseParse(name string, e *sqlError) error {
 	return ss.refuseExtended(e)
 }
 
-// settleParse waits until settings are known: nothing of an earlier batch is
+// maxUnanswered bounds the texts that are kept because their Parses are not
+// answered: PostgreSQL answers when it is asked to, or has 8 KiB of answers.
+const maxUnanswered = 1 << 20
+
+// settleParse waits until settings are known, and texts answered that are more than
+// a session may have kept beside one of that size: nothing of an earlier batch is
 // outstanding. skipped says that the batch has failed.
-func (ss *session) settleParse() (skipped bool, err error) {
+func (ss *session) settleParse(size int) (skipped bool, err error) {
 	ss.mu.Lock()
-	defer ss.mu.Unlock()
 	err = ss.wait(func() bool { return ss.queue.ends == 0 })
-	return ss.queue.skipping, err
+	skipped = ss.queue.skipping
+	if ss.unanswered += size; ss.queue.len() == 0 {
+		ss.unanswered = size
+	}
+	tooMuch := ss.unanswered > maxUnanswered && ss.unanswered > size
+	if tooMuch {
+		ss.unanswered = size
+	}
+	ss.mu.Unlock()
+	if err == nil && tooMuch {
+		_, skipped, err = ss.settle()
+	}
+	return skipped, err
 }
 
 // pushPlainParse notes a Parse that was looked into and passes after all.

@@ -24,6 +24,7 @@ type frontState struct {
 	batch            batch
 	gate             gate
 	used             bool   // anything was prepared or run
+	unanswered       int    // about how much text of Parses is kept until they are answered
 	runs             uint64 // messages that may have run functions or SQL: see portal.seen
 	unnamedParse     []byte // the body of the Parse of the unnamed statement, at a standby
 	unnamedKept      bool   // there is one in unnamedParse

@@ -183,7 +183,7 @@ func unlexed(sql string, lx *lexed) (*Plan, *Refusal) {
 // it, strings included, looks like a call that could carry a value.
 func unparsed(sql string, toks []token, r *Refusal) (*Plan, *Refusal) {
 	seen := tokenPatterns(sql, toks)
-	if seen.suspect() || loose(sql) {
+	if seen.suspect() || meant(sql, toks) || loose(sql) {
 		return nil, r
 	}
 	if writesVault(sql, toks) {
@@ -193,8 +193,8 @@ func unparsed(sql string, toks []token, r *Refusal) (*Plan, *Refusal) {
 }
 
 // worthParsing reports whether a text without a visible call still needs the
-// parser: it executes a prepared statement, makes code out of a string, an
-// operator out of a function, or writes a table of schema vault. (One reason
+// parser: it may mean one, executes a prepared statement, makes code out of a
+// string, an operator out of a function, or writes a table of schema vault. (One reason
 // more is a call inside a string, see loose: if a quote is missing, it is the
 // other strings that are none.)
 func worthParsing(sql string, toks []token) bool {
@@ -212,7 +212,7 @@ func worthParsing(sql string, toks []token) bool {
 			}
 		}
 	}
-	return writesVault(sql, toks)
+	return writesVault(sql, toks) || meant(sql, toks)
 }
 
 // writesVault reports whether the text writes a table of schema vault.

@@ -27,7 +27,9 @@ type level struct {
 	ops int
 	// joins nest to the end of the level: set operations and joins are
 	// left-deep, commas or not.
-	joins  int
+	joins int
+	// ranges are BETWEENs whose AND is still to come: that starts no expression.
+	ranges int
 	isCase bool
 }
 
@@ -50,12 +52,19 @@ func tooDeep(sql string, toks []token) bool {
 		case nestOp:
 			top.ops++
 			depth++
+			if t.word(sql, "between") {
+				top.ranges++
+			}
 		case nestJoin:
 			top.joins++
 			depth++
 		case nestReset:
+			if top.ranges > 0 && t.word(sql, "and") {
+				top.ranges--
+				continue
+			}
 			depth -= top.ops
-			top.ops = 0
+			top.ops, top.ranges = 0, 0
 		case nestEnd:
 			if len(levels) == 1 {
 				depth -= top.ops + top.joins

@@ -30,6 +30,10 @@ func boundsCases() map[string]string {
 		"calls":                 "select " + rep("f(", 20_000) + put[7:] + rep(")", 20_000),
 		"brackets":              put + ", array" + rep("[", 50_000) + rep("]", 50_000),
 		"cases":                 "select " + rep("case when (a).end then ", 5_000) + put[7:] + rep(" end", 5_000),
+		"ranges":                put + ", 1" + rep(" between 1 and 2 is null", 14_000),
+		"ranges of ranges":      put + ", 1" + rep(" between symmetric 1 and 2 notnull", 14_000),
+		"ranges and nots":       put + ", 1" + rep(" between 1 and not 1", 14_000),
+		"ranges in a row":       put + ", 1" + rep(" between 1 and 1 between 1 and 1 isnull", 7_000),
 		"nots":                  put + ", " + rep("not ", 40_000) + "true",
 		"commas between unions": put + rep(", 1 union select 1", 12_000),
 		"tokens":                put + rep(", 1", 100_000),
@@ -95,6 +99,7 @@ func TestDepth(t *testing.T) {
 		{"terms above", "select 1" + rep("+1", maxDepth+1), true},
 		{"terms in a list", "select 1" + rep("+1, 1", 5_000), false},
 		{"conditions", "select 1 where a=1" + rep(" or a=1 and b=2", 5_000), false},
+		{"ranges", "select 1 where a between 1 and 2" + rep(" and b between 1 and 2 or c not between 2 and 3", 3_000), false},
 		{"rows", "insert into t values (1)" + rep(", (-1, 'x'::text)", 5_000), false},
 		{"WHENs", "select case" + rep(" when a=1 then 2", 5_000) + " end", false},
 		{"statements", rep("select 1 + 1 union select 2;", 1_000), false},
@@ -114,6 +119,17 @@ func TestDepth(t *testing.T) {
 		}
 		if _, err := pg.Parse(c.sql); err != nil {
 			t.Errorf("%s: let through, but: %v", c.name, err)
+		}
+	}
+}
+
+// TestLooseReach: a second argument is not looked for up to the end of a text, for
+// each call in it anew. One that is too far away counts as a value.
+func TestLooseReach(t *testing.T) {
+	for n, want := range map[int]bool{looseReach / 2: false, 2 * looseReach: true} {
+		text := "vault.update_secret(" + strings.Repeat("x", n) + ", interval '1 day')"
+		if p := loosePatterns(text); p.update != want {
+			t.Errorf("%d bytes in front: %v, want %v", n, p.update, want)
 		}
 	}
 }

@@ -26,6 +26,7 @@ type builder struct {
 	runs    bool     // the text calls a function that may write
 	namedAt int32    // where plan.Function stands
 	found   []int    // tokens at which a call of schema vault was found
+	values  int      // calls that carry a value, as they are or refused
 	refused *Refusal // the one that stands first in the text
 }
 
@@ -189,7 +190,8 @@ func (b *builder) closing(at int) int {
 func (b *builder) crossCheck() {
 	toks := b.lx.toks
 	for i := 3; i < len(toks); i++ {
-		if !toks[i].is(b.sql, '(') || !toks[i-2].is(b.sql, '.') {
+		index := toks[i].is(b.sql, '[')
+		if !index && !toks[i].is(b.sql, '(') || !toks[i-2].is(b.sql, '.') {
 			continue
 		}
 		schema, _ := identName(b.sql, toks[i-3])
@@ -200,7 +202,7 @@ func (b *builder) crossCheck() {
 		if i >= 5 && toks[i-4].is(b.sql, '.') && slices.Contains(b.found, i-5) {
 			continue
 		}
-		if !b.namesOnly(i) {
+		if index || !b.namesOnly(i) {
 			b.refuse(refuseNoCall(toks[i-3].start))
 		}
 	}
@@ -241,7 +243,7 @@ func (b *builder) namesOnly(open int) bool {
 
 // limits bounds the number of calls.
 func (b *builder) limits() {
-	if len(b.plan.Calls) > maxCalls {
+	if b.values > maxCalls {
 		b.refuse(refuseTooLarge("At most 256 can store or verify a secret."))
 	}
 	verify := map[int]int{}

@@ -3,8 +3,6 @@
 package rewrite
 
 import (
-	"strings"
-
 	pg "github.com/pganalyze/pg_query_go/v5"
 )
 
@@ -37,9 +35,10 @@ func (b *builder) funcCall(fc *pg.FuncCall) { //nolint:cyclop // a table of case
 		bare := n == 1 || names[n-2] == "pg_catalog"
 		b.runs = b.runs || !bare || !harmless[name]
 		f := valueFuncs[name]
+		near := b.near(fc)
 		switch {
-		case n > 1 && b.nearVault(fc):
-			b.refuse(refuseSchema(int(fc.Location)))
+		case near != nil:
+			b.refuse(near)
 		case name == "set_config" && bare:
 			*class = max(*class, ClassRights)
 		case n == 1 && name == "read_secret":
@@ -89,22 +88,6 @@ func (b *builder) names(function string, fc *pg.FuncCall) {
 	if b.plan.Function == "" || fc.Location < b.namedAt {
 		b.plan.Function, b.namedAt = function, fc.Location
 	}
-}
-
-// nearVault reports whether a call that is not in schema vault looks as if it
-// should be: "VAULT"."Put_Secret"(…). The server would refuse and log it.
-func (b *builder) nearVault(fc *pg.FuncCall) bool {
-	at := b.lx.tokenAt(int(fc.Location))
-	schema := ""
-	for at >= 0 && at+2 < len(b.lx.toks) && b.lx.toks[at+1].is(b.sql, '.') {
-		schema, _ = identName(b.sql, b.lx.toks[at])
-		at += 2
-	}
-	if !strings.EqualFold(schema, schemaVault) {
-		return false
-	}
-	name, _ := identName(b.sql, b.lx.toks[at])
-	return valueFuncs[strings.ToLower(name)] != 0
 }
 
 // originalName is the last part of the function's name at token at, as
@@ -182,6 +165,9 @@ func (b *builder) looksLikeValue(fc *pg.FuncCall) bool {
 
 // valueCall takes a call that needs the node.
 func (b *builder) valueCall(f Func, sig *signature, fc *pg.FuncCall, args []*pg.Node, at int) {
+	if b.values++; b.values > maxCalls { // refused by limits, if not for something else
+		return
+	}
 	if !immediate(b.node) {
 		b.refuse(refuseKept(f, keptWhere(b.node), int(fc.Location)))
 		return
@@ -208,9 +194,7 @@ func (b *builder) valueCall(f Func, sig *signature, fc *pg.FuncCall, args []*pg.
 		end := b.lx.toks[closing].start
 		c.Value = Arg{Mode: Generated, Start: end, End: end, Insert: ", value => "}
 	}
-	if len(b.plan.Calls) <= maxCalls {
-		b.plan.Calls = append(b.plan.Calls, c)
-	}
+	b.plan.Calls = append(b.plan.Calls, c)
 }
 
 // checkNulls refuses NULLs that mean nothing; a NULL value of create and

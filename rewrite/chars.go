@@ -113,7 +113,7 @@ func lineEnd(s string, i int) int {
 
 // What a byte can be; see class.
 const (
-	classSpace      = 1 << iota // leaves out \v, which is white space to the newest releases only
+	classSpace      = 1 << iota // \v, too: white space from PostgreSQL 17 on, a syntax error before
 	classDigit                  // 0-9
 	classHex                    // 0-9 a-f A-F
 	classIdentStart             // letters, _ and everything that is not ASCII
@@ -128,7 +128,7 @@ var class = func() (t [256]uint8) {
 			t[chars[i]] |= bits
 		}
 	}
-	mark(" \t\n\r\f", classSpace)
+	mark(" \t\n\r\f\v", classSpace)
 	mark("0123456789", classDigit|classHex|classIdentCont)
 	mark("abcdefABCDEF", classHex)
 	mark("_", classIdentStart|classIdentCont)

@@ -131,11 +131,17 @@ func loosePatterns[T ~string | ~[]byte](b T) (p patterns) {
 	return p
 }
 
+// looseReach is how far the second argument is looked for: a name has 255 bytes.
+const looseReach = 1 << 10
+
 // looseSecondString reports whether the second argument behind the parenthesis at
-// open begins as a string.
+// open begins as a string, or whether that is too far away to be seen.
 func looseSecondString[T ~string | ~[]byte](b T, open int) bool {
 	depth := 0
 	for i := open; i < len(b); i++ {
+		if i-open > looseReach {
+			return true
+		}
 		switch b[i] {
 		case '(':
 			depth++

@@ -205,6 +205,15 @@ func refuseSchema(at int) *Refusal {
 	return r.place(at)
 }
 
+// refuseSpelling answers a call with a character in its name that is not ASCII.
+func refuseSpelling(at int) *Refusal {
+	r := &Refusal{
+		SQLState: stateNoSchema, Message: "the names of the vault's schema and functions hold ASCII characters only",
+		Detail: notSent, Hint: "Write vault.put_secret(…) with plain spaces around it: one that is not ASCII (U+00A0, U+200B) is part of a name.",
+	}
+	return r.place(at)
+}
+
 // refuseUpdate answers a call of update_secret in supabase/vault's way.
 func refuseUpdate(at int) *Refusal {
 	r := &Refusal{
