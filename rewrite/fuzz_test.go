@@ -63,8 +63,8 @@ func FuzzLexer(f *testing.F) {
 				t.Fatalf("token %d of %q: %+v, blanked %+v", i, sql, tok, again.toks[i])
 			}
 		}
-		if !utf8.ValidString(sql) || len(lx.toks) > 2_000 {
-			return
+		if !utf8.ValidString(sql) || len(lx.toks) > 2_000 || strings.Contains(blanked, "\v") {
+			return // \v is an error to pg_query
 		}
 		if scan, err := pg.Scan(blanked); err == nil {
 			if at := compareTokens(lx.toks, scan.Tokens); at >= 0 {
@@ -72,7 +72,7 @@ func FuzzLexer(f *testing.F) {
 			}
 		}
 		// On the original pg_query takes any comment as the end of a literal.
-		if scan, err := pg.Scan(sql); err == nil && std && len(lx.comments) == 0 {
+		if scan, err := pg.Scan(sql); err == nil && std && len(lx.comments) == 0 && !strings.Contains(sql, "\v") {
 			if at := compareTokens(lx.toks, scan.Tokens); at >= 0 {
 				t.Fatalf("pg_query sees other tokens at %d of the original %q", at, sql)
 			}
