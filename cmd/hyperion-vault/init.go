@@ -21,8 +21,8 @@ type initCommand struct {
 	Hosts        string `placeholder:"HOST,…" help:"All servers of the cluster: host, host:port, [v6]:port or a socket directory. Default: what PGHOST, PGPORT or PGSERVICE name."`
 	Database     string `default:"postgres" help:"The database that gets the vault (VAULT_PG_DBNAME of the nodes). It must exist."`
 	ServiceRole  string `default:"vault_service" help:"The role that the nodes log in as (VAULT_PG_USER)."`
-	PasswordFile string `name:"service-password-file" default:"vault_service.password" placeholder:"FILE" help:"File with the service role's password (VAULT_PG_PASSWORD_FILE); made if it does not exist. \"-\" reads the password from stdin."`
-	NewPassword  bool   `name:"reset-service-password" help:"Give an existing service role the password too."`
+	PasswordFile string `name:"service-password-file" default:"vault_service.password" placeholder:"FILE" help:"File with the service role's password (VAULT_PG_PASSWORD_FILE); made if it does not exist and the role needs one. \"-\" reads the password from stdin. Default: vault_service.password in the working directory."`
+	NewPassword  bool   `name:"reset-service-password" help:"Give an existing service role this password; without, it keeps its own. Every node needs the new one."`
 	JSON         bool   `name:"json" help:"One line of JSON on stdout."`
 }
 
@@ -97,6 +97,9 @@ func (c *initCommand) extension(ctx context.Context, conn *pgx.Conn, r *initResu
 	}
 	switch {
 	case have == "":
+		if err := c.onlyVault(ctx, conn); err != nil {
+			return err
+		}
 		if _, err := conn.Exec(ctx, "CREATE EXTENSION hyperion_vault"); err != nil {
 			return fmt.Errorf("CREATE EXTENSION hyperion_vault in %q: %w", c.Database, err)
 		}
@@ -137,7 +140,11 @@ func (c *initCommand) role(ctx context.Context, conn *pgx.Conn, std *streams, r 
 		return fmt.Errorf("the role %q is a superuser, or has REPLICATION or BYPASSRLS: the service role must be an ordinary one", c.ServiceRole)
 	}
 	name := pgx.Identifier{c.ServiceRole}.Sanitize()
-	if !exists || c.NewPassword {
+	if exists && !c.NewPassword {
+		if err := c.judgePassword(ctx, conn, std, r); err != nil {
+			return err
+		}
+	} else {
 		verb, done := "CREATE ROLE ", "created the service role %s"
 		if exists {
 			verb, done = "ALTER ROLE ", "gave the service role %s its new password"
@@ -254,8 +261,8 @@ func (c *initCommand) report(std *streams, r *initResult) error {
 	for _, line := range r.Notes {
 		fmt.Fprintf(&b, "note: %s\n", shown(line))
 	}
-	r.DumpFails.print(&b, "cannot dump the database any more", "pg_dump --exclude-schema=vault, whose dump is without the vault, is still theirs")
-	r.CannotLogIn.print(&b, "cannot log in through a node", "the server's own port is as open to them as before")
+	r.DumpFails.print(&b, "cannot dump the database any more")
+	r.CannotLogIn.print(&b, "cannot log in through a node")
 	fmt.Fprintf(&b, "vault id: %s\n", r.VaultID)
 	if r.AdminToken != "" {
 		fmt.Fprintf(&b, "admin token, shown only now: %s\n", r.AdminToken)

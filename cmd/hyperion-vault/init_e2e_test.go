@@ -7,6 +7,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -74,12 +75,62 @@ func TestInit(t *testing.T) {
 		if bytes.Contains(log, []byte(password)) {
 			t.Error("the password is in the server's log")
 		}
+		// Again: the role keeps it, and nothing is said if it is the one that is meant.
+		dir := t.TempDir()
+		other, missing := filepath.Join(dir, "other.password"), filepath.Join(dir, "missing.password")
+		if err := os.WriteFile(other, []byte("another\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for given, want := range map[string]string{
+			file: "", other: "which is another one than that given; --reset-service-password gives it this one",
+			missing: missing + " was not made; --reset-service-password makes it", "-": "which was not compared: stdin holds no password",
+		} {
+			code, out, errOut := finish(t, env, "init", "--database", c.Database, "--service-password-file", given)
+			if code != 0 || !strings.Contains(out, want) || strings.Contains(out, "keeps its password") != (want != "") {
+				t.Errorf("%s: got %d: %s%s", given, code, out, errOut)
+			}
+		}
+		if _, err := os.Stat(missing); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("a file for a password that nobody has: %v", err)
+		}
+	})
+	t.Run("a server that cannot be asked", func(t *testing.T) {
+		for want, args := range map[string][]string{
+			`database "nope" does not exist (SQLSTATE 3D000); make it on the primary (createdb nope), or wait until this standby has replayed that`: {"PGPORT=" + env[1][len("PGPORT="):], "nope"},
+			`(SQLSTATE 28P01); name a superuser that its pg_hba.conf admits (PGUSER), and his password (PGPASSWORD or PGPASSFILE)`:                  {"PGPASSWORD=wrong", c.Database},
+			`connection refused; start it, or name another host or port (--hosts)`:                                                                  {"PGPORT=1", c.Database},
+		} {
+			code, _, errOut := finish(t, append(slices.Clone(env), args[0]), "init", "--database", args[1])
+			if code != exitFault || !strings.Contains(errOut, want) {
+				t.Errorf("got %d: %s\nwant %s", code, errOut, want)
+			}
+		}
+	})
+	t.Run("one vault", func(t *testing.T) {
+		// Also if the server does not say where it is: init has set what is preloaded there.
+		for _, named := range []string{c.Database, "postgres"} {
+			execute(t, c, "ALTER SYSTEM SET hyperion_vault.database = "+named)
+			execute(t, c, "SELECT pg_reload_conf()")
+			eventually(t, "the setting", func() bool {
+				return super(primary, "postgres", "SELECT current_setting('hyperion_vault.database')") == named
+			})
+			code, _, errOut := finish(t, env, "init", "--hosts", primary.Postgres+","+standby.Postgres)
+			if code != exitFault || !strings.Contains(errOut, `the cluster's vault is in database "`+c.Database+`" (--database `+c.Database+`)`) {
+				t.Errorf("got %d: %s", code, errOut)
+			}
+			if got := super(primary, "postgres", "SELECT count(*)::text FROM pg_extension WHERE extname = 'hyperion_vault'"); got != "0" {
+				t.Error("there is a second vault")
+			}
+		}
+		execute(t, c, "ALTER SYSTEM RESET hyperion_vault.database")
+		execute(t, c, "SELECT pg_reload_conf()")
 	})
 	t.Run("settings", func(t *testing.T) {
 		if got := super(primary, c.Database, "SELECT array_to_string(setconfig, ';') FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase WHERE d.datname = current_database() AND setrole = 0"); got != "session_preload_libraries=hyperion_vault" {
 			t.Errorf("database settings: got %q", got)
 		}
-		// Another database than the servers' files name: ALTER SYSTEM on both.
+		// Another database than the servers' files name, which has no vault any more: ALTER SYSTEM on both.
+		execute(t, c, "DROP EXTENSION hyperion_vault")
 		code, _, errOut := finish(t, env, "init", "--database", "postgres", "--hosts", primary.Postgres+","+standby.Postgres)
 		if code != 0 {
 			t.Fatalf("got %d: %s", code, errOut)

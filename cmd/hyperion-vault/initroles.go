@@ -17,6 +17,7 @@ const maxListedRoles = 50
 // A roleList is roles for which something does not work, by name.
 type roleList struct {
 	Count int        `json:"count"`
+	Note  string     `json:"note"`  // holds for all of them
 	Roles []roleWord `json:"roles"` // the first maxListedRoles of them
 }
 
@@ -51,7 +52,8 @@ SELECT count(*) OVER (), r.rolname::text, CASE WHEN r.denied THEN 'permission de
   CASE WHEN NOT r.rolbypassrls THEN 'ALTER ROLE ' || r.quoted || ' BYPASSRLS' END)
  FROM failing r
  WHERE (r.denied OR NOT r.rolbypassrls)
- AND (pg_catalog.pg_has_role(r.oid, 'pg_read_all_data', 'USAGE') OR EXISTS (SELECT FROM dumped c WHERE NOT c.ours))
+ AND (pg_catalog.pg_has_role(r.oid, 'pg_read_all_data', 'USAGE') OR EXISTS (SELECT FROM dumped c WHERE NOT c.ours)
+  OR EXISTS (SELECT FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database() AND pg_catalog.pg_has_role(r.oid, d.datdba, 'USAGE')))
  AND NOT EXISTS (SELECT FROM dumped c WHERE NOT c.ours AND NOT (pg_catalog.has_schema_privilege(r.oid, c.relnamespace, 'USAGE')
   AND CASE c.relkind WHEN 'S' THEN pg_catalog.has_sequence_privilege(r.oid, c.oid, 'SELECT')
   ELSE pg_catalog.has_table_privilege(r.oid, c.oid, 'SELECT') END
@@ -79,6 +81,15 @@ func (c *initCommand) judgeRoles(ctx context.Context, conn *pgx.Conn, strongLogi
 	if r.CannotLogIn, err = listRoles(ctx, conn, sqlCannotLogIn, maxListedRoles, strongLogins, c.ServiceRole); err == nil {
 		r.DumpFails, err = listRoles(ctx, conn, sqlDumpFails, maxListedRoles)
 	}
+	if r.CannotLogIn != nil {
+		r.CannotLogIn.Note = "the server's own port is as open to them as before"
+	}
+	if r.DumpFails != nil {
+		r.DumpFails.Note = "pg_dump --exclude-schema=vault, whose dump is without the vault, is still theirs"
+		if !strongLogins {
+			r.DumpFails.Note += "; with BYPASSRLS a role cannot log in through a node, so give it to a role for dumps and not to an application's"
+		}
+	}
 	if err != nil {
 		r.note("not all roles were judged: %s", connectFault(err))
 	}
@@ -103,7 +114,7 @@ func listRoles(ctx context.Context, conn *pgx.Conn, sql string, args ...any) (*r
 }
 
 // print writes nothing for nobody.
-func (l *roleList) print(b *strings.Builder, what, besides string) {
+func (l *roleList) print(b *strings.Builder, what string) {
 	if l == nil {
 		return
 	}
@@ -111,7 +122,7 @@ func (l *roleList) print(b *strings.Builder, what, besides string) {
 	if l.Count == 1 {
 		roles = "role"
 	}
-	fmt.Fprintf(b, "note: %d %s %s (%s):\n", l.Count, roles, what, besides)
+	fmt.Fprintf(b, "note: %d %s %s (%s):\n", l.Count, roles, what, l.Note)
 	t := newTable(b)
 	for _, r := range l.Roles {
 		t.line("  "+r.Role, r.Why, r.Remedy)

@@ -118,7 +118,7 @@ func TestInitRefuses(t *testing.T) {
 		`HOST +POSTGRESQL +EXTENSION FILES +WHAT TO DO`,
 		regexp.QuoteMeta(hosts[0]+" ") + " *" + regexp.QuoteMeta(version) + ` +1\.\d+ +nothing`,
 		regexp.QuoteMeta(hosts[1]+" ") + " *" + regexp.QuoteMeta(version) + ` +- +install postgresql-` + major + `-hyperion-vault on this host .*`,
-		regexp.QuoteMeta(hosts[2]+" ") + ` *- +- +it cannot be asked: connection refused`,
+		regexp.QuoteMeta(hosts[2]+" ") + ` *- +- +it cannot be asked: connection refused; start it, or name another host or port \(--hosts\)`,
 	} {
 		if !regexp.MustCompile(`(?m)^hyperion-vault: ` + line + `$`).MatchString(errOut) {
 			t.Errorf("no line %s in\n%s", line, errOut)
@@ -147,6 +147,7 @@ var dumpRoles = map[string]string{
 func TestInitDumpers(t *testing.T) {
 	c, env := serversOnly(t, devcluster.Config{Binary: os.Args[0]})
 	super := func(sql string) { t.Helper(); execute(t, c, sql) }
+	emptyDatabase(t, c, env)
 	// By its own row security a table is closed to some who may read it otherwise.
 	super("CREATE SCHEMA d; GRANT USAGE ON SCHEMA d TO PUBLIC; CREATE TABLE d.t (i int); CREATE SEQUENCE d.s; CREATE TABLE d.own (i int); GRANT SELECT ON d.own TO PUBLIC")
 	for _, sql := range dumpRoles {
@@ -217,6 +218,31 @@ func TestInitDumpers(t *testing.T) {
 		if !can[role] {
 			t.Errorf("%s: %q does not help", role, remedy)
 		}
+	}
+}
+
+// emptyDatabase: before it has a table, who owns it cannot dump it any more. What helps says
+// what it costs, unless it costs nothing.
+func emptyDatabase(t *testing.T, c *devcluster.Cluster, env []string) {
+	t.Helper()
+	const cost = "with BYPASSRLS a role cannot log in through a node"
+	for logins, costs := range map[string]bool{"users": true, "all": false} {
+		execute(t, c, "ALTER SYSTEM SET hyperion_vault.proxy_login = '"+logins+"'")
+		execute(t, c, "SELECT pg_reload_conf()")
+		eventually(t, "its owner is listed, and what it costs", func() bool {
+			code, out, errOut := finish(t, env, "init", "--database", c.Database, "--json")
+			var r initResult
+			if err := json.Unmarshal([]byte(out), &r); code != 0 || err != nil {
+				t.Fatalf("got %d, %v: %s", code, err, errOut)
+			}
+			l := r.DumpFails
+			return l != nil && l.Count == 1 && l.Roles[0].Role == c.User && strings.Contains(l.Note, cost) == costs
+		})
+	}
+	cmd := exec.CommandContext(t.Context(), "pg_dump")
+	cmd.Env = append(env[:2:2], "PATH="+os.Getenv("PATH"), "PGDATABASE="+c.Database, "PGUSER="+c.User, "PGPASSWORD="+c.Password)
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "permission denied") {
+		t.Errorf("it can: %v, %s", err, out)
 	}
 }
 

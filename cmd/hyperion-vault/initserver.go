@@ -3,24 +3,18 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/hyperiondb/hyperion-vault/proxy/scram"
 )
 
 // connectAll connects to every host, in libpq's own ways: environment, password file,
@@ -51,7 +45,7 @@ func (c *initCommand) connectAll(ctx context.Context) ([]*server, error) {
 		all.Go(func() {
 			conn, err := pgx.ConnectConfig(ctx, config)
 			if err != nil {
-				s.fault = "it cannot be asked: " + connectFault(err)
+				s.fault = "it cannot be asked: " + connectFault(err) + c.connectRemedy(err)
 				return
 			}
 			s.conn = conn
@@ -74,6 +68,26 @@ func connectFault(err error) string {
 		return "no answer in time"
 	}
 	return oneLine(errnoOf(err))
+}
+
+// connectRemedy is what to do about it; empty: the fault says it, or nobody knows.
+func (c *initCommand) connectRemedy(err error) string {
+	var pg *pgconn.PgError
+	var name *net.DNSError
+	switch {
+	case errors.As(err, &pg) && pg.Code == "3D000":
+		return "; make it on the primary (createdb " + c.Database + "), or wait until this standby has replayed that"
+	case errors.As(err, &pg) && strings.HasPrefix(pg.Code, "28"):
+		return "; name a superuser that its pg_hba.conf admits (PGUSER), and his password (PGPASSWORD or PGPASSFILE)"
+	case errors.As(err, &pg) && pg.Code == "57P03":
+		return "; wait until it takes connections"
+	case errors.As(err, &pg):
+		return ""
+	case errors.As(err, &name), pgconn.Timeout(err), errors.Is(err, context.DeadlineExceeded),
+		errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT):
+		return "; start it, or name another host or port (--hosts)"
+	}
+	return ""
 }
 
 // hostList returns a connection string for each server, which names no more
@@ -110,62 +124,4 @@ func (c *initCommand) hostList(base *pgx.ConnConfig) ([]string, error) {
 		add(host, port)
 	}
 	return list, nil
-}
-
-// password gets or makes the service role's password and returns its SCRAM
-// verifier: the server, and so its log, never sees the password.
-func (c *initCommand) password(std *streams, r *initResult) (string, error) {
-	password, err := c.readPassword(std, r)
-	if err != nil {
-		return "", err
-	}
-	for i := range len(password) {
-		if password[i] < 0x20 || password[i] > 0x7e {
-			return "", errors.New("the service role's password should be of printable ASCII characters")
-		}
-	}
-	return scramVerifier(password)
-}
-
-func (c *initCommand) readPassword(std *streams, r *initResult) (string, error) {
-	if c.PasswordFile == "-" {
-		line, err := bufio.NewReader(io.LimitReader(std.in, maxSecretFile)).ReadString('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
-			return "", fmt.Errorf("stdin: %w", err)
-		}
-		if line = strings.TrimRight(line, "\r\n"); line == "" {
-			return "", errors.New("stdin holds no password")
-		}
-		return line, nil
-	}
-	password, err := readSecretFile(c.PasswordFile)
-	if err == nil {
-		return password, nil
-	}
-	if !errors.Is(err, os.ErrNotExist) {
-		return "", fmt.Errorf("--service-password-file %s: %w", c.PasswordFile, err)
-	}
-	secret := make([]byte, 24)
-	_, _ = rand.Read(secret) // never fails, by its documentation
-	password = base64.RawURLEncoding.EncodeToString(secret)
-	f, err := os.OpenFile(c.PasswordFile, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return "", err
-	}
-	_, err = f.WriteString(password + "\n")
-	if err = errors.Join(err, f.Close()); err != nil {
-		return "", err
-	}
-	r.did("wrote the service role's password into %s: each node needs it (VAULT_PG_PASSWORD_FILE)", c.PasswordFile)
-	return password, nil
-}
-
-// scramIterations is PostgreSQL's own number.
-const scramIterations = 4096
-
-func scramVerifier(password string) (string, error) {
-	salt := make([]byte, 16)
-	_, _ = rand.Read(salt) // never fails, by its documentation
-	v, err := scram.NewVerifier(password, salt, scramIterations)
-	return v.Text(), err
 }
