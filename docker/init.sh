@@ -15,6 +15,14 @@ SELECT 'CREATE ROLE app LOGIN PASSWORD ''app''' WHERE NOT EXISTS (SELECT FROM pg
 SELECT 'CREATE DATABASE app OWNER app' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'app') \gexec
 END
 
+# The standbys replay that a moment later; init would refuse meanwhile.
+for host in db1 db2 db3; do
+  for _ in {1..60}; do
+    psql --no-psqlrc "host=$host dbname=app connect_timeout=2" < /dev/null 2> /dev/null && break
+    sleep 1
+  done
+done
+
 # Into a file at once, since the admin token is shown this once; never into the log.
 made=/var/lib/vault-admin/init.json
 hyperion-vault init --hosts db1,db2,db3 --database app --service-password-file /etc/hyperion-vault/service.password --json > "$made.new"

@@ -115,7 +115,7 @@ func TestInit(t *testing.T) {
 				return super(primary, "postgres", "SELECT current_setting('hyperion_vault.database')") == named
 			})
 			code, _, errOut := finish(t, env, "init", "--hosts", primary.Postgres+","+standby.Postgres)
-			if code != exitFault || !strings.Contains(errOut, `the cluster's vault is in database "`+c.Database+`" (--database `+c.Database+`)`) {
+			if code != exitFault || !strings.Contains(errOut, `the cluster's vault is in database "`+c.Database+`", and a cluster has one: run init with --database `+c.Database+`;`) {
 				t.Errorf("got %d: %s", code, errOut)
 			}
 			if got := super(primary, "postgres", "SELECT count(*)::text FROM pg_extension WHERE extname = 'hyperion_vault'"); got != "0" {

@@ -31,8 +31,8 @@ func (c *initCommand) onlyVault(ctx context.Context, conn *pgx.Conn) error {
 				database, connectFault(err), conn.Config().User)
 		}
 		if has {
-			return fmt.Errorf("nothing was changed: the cluster's vault is in database %q (--database %s), and a cluster has one; "+
-				"to have it in %q, move it there by pg_dump and pg_restore first, for another one make another cluster", database, database, c.Database)
+			return fmt.Errorf("nothing was changed: the cluster's vault is in database %q, and a cluster has one: run init with --database %s; "+
+				"to have it in %q, move it there first (pg_dump, pg_restore); for a second vault make a second cluster", database, database, c.Database)
 		}
 	}
 	return nil
