@@ -49,6 +49,7 @@ func (n *node) check(ctx context.Context, w io.Writer) error {
 	l := &checklist{w: w}
 	l.ok("settings", "all can be read")
 	n.checkListen(ctx, l)
+	n.checkAccess(l)
 	n.checkServer(ctx, l)
 	n.checkKMS(ctx, l)
 	n.checkPrimary(ctx, l)
@@ -60,13 +61,39 @@ func (n *node) check(ctx context.Context, w io.Writer) error {
 }
 
 func (n *node) checkListen(ctx context.Context, l *checklist) {
-	open, err := n.listen(ctx)
-	if err != nil {
-		l.note("listen", "%s (a node that runs already holds its own ports)", err)
-		return
+	c := n.config
+	errs := make([]error, 0, len(c.proxyListen)+3)
+	for _, e := range c.proxyListen {
+		errs = append(errs, tryListen(ctx, "VAULT_PROXY_LISTEN", e))
 	}
-	open.close()
+	errs = append(errs, tryListen(ctx, "VAULT_API_LISTEN", c.apiListen))
+	if c.metricsListen != nil {
+		errs = append(errs, tryListen(ctx, "VAULT_METRICS_LISTEN", *c.metricsListen))
+	}
+	_, err := socketLeft(ctx, "VAULT_AUDIT_DIR", controlPath(c.auditDir)) // checkSpool looks at the directory
+	errs = append(errs, err)
+	for _, err := range errs {
+		if err != nil {
+			l.note("listen", "%s (a node that runs already holds its own ports)", err)
+			return
+		}
+	}
 	l.ok("listen", "all addresses are free")
+}
+
+// checkAccess names the doors by which no address may read.
+func (n *node) checkAccess(l *checklist) {
+	var shut []string
+	if n.config.proxyIPs.String() == "" {
+		shut = append(shut, "SQL")
+	}
+	if n.config.allowedIPs.String() == "" && n.config.readAuth != vault.ReadByToken {
+		shut = append(shut, "REST")
+	}
+	if len(shut) > 0 {
+		l.note("access", "nobody can read a secret by %s: no address is allowed to", strings.Join(shut, " or "))
+		l.note("", "→ VAULT_ALLOWED_IPS names from where (loopback, 10.0.0.0/8, ...); for SQL alone, VAULT_PROXY_ALLOWED_IPS")
+	}
 }
 
 func (n *node) checkServer(ctx context.Context, l *checklist) {
@@ -81,6 +108,9 @@ func (n *node) checkServer(ctx context.Context, l *checklist) {
 		return
 	}
 	l.ok("server", "%s: vault %s, extension %s", c.local.address, st.VaultID, st.ExtensionVersion)
+	if !n.pinned {
+		l.note("server", "this node knows no vault yet: the first start pins it to this one (VAULT_ID names another)")
+	}
 	if !st.AtLeast(2) {
 		l.note("server", "the extension is older than 1.2: after a failover sessions stay at the primary until the standby's next restartpoint")
 	}
@@ -111,7 +141,8 @@ func (n *node) checkKMS(ctx context.Context, l *checklist) {
 	err := n.canary(ctx)
 	switch {
 	case err == nil:
-		l.ok("KMS", "a canary was sealed and opened")
+		key, _, _ := n.vault.Sealing() // it has sealed: there is one
+		l.ok("KMS", "a canary was sealed and opened with %s", key)
 	case vault.KindOf(err) == vault.KindNotReady:
 		l.note("KMS", "not asked: the vault id is not known before the server was reached once")
 	default:

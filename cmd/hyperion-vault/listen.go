@@ -9,8 +9,11 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 )
@@ -87,16 +90,47 @@ func listenOn(ctx context.Context, variable string, e endpoint) (net.Listener, e
 	return l, nil
 }
 
+// tryListen opens a port and closes it. A socket is a file, and is only looked at.
+func tryListen(ctx context.Context, variable string, e endpoint) error {
+	if e.network != "unix" {
+		l, err := listenOn(ctx, variable, e)
+		if err == nil {
+			_ = l.Close() // nothing was accepted
+		}
+		return err
+	}
+	if _, err := socketLeft(ctx, variable, e.address); err != nil {
+		return err
+	}
+	if err := unix.Access(filepath.Dir(e.address), unix.W_OK|unix.X_OK); err != nil {
+		return fmt.Errorf("%s: cannot listen on %s: %w", variable, e.address, err)
+	}
+	return nil
+}
+
+// socketLeft says whether the socket of a process that is gone is there.
+func socketLeft(ctx context.Context, variable, path string) (bool, error) {
+	dialer := net.Dialer{Timeout: time.Second}
+	conn, err := dialer.DialContext(ctx, "unix", path)
+	if err == nil {
+		_ = conn.Close() // only asked whether somebody is there
+		return false, fmt.Errorf("%s: cannot listen on %s: another process does", variable, path)
+	}
+	info, statErr := os.Lstat(path)
+	return statErr == nil && info.Mode().Type() == os.ModeSocket && errors.Is(err, syscall.ECONNREFUSED), nil
+}
+
 // listenSocket takes over the socket of a process that is gone.
 func listenSocket(ctx context.Context, variable, path string, mode os.FileMode) (net.Listener, error) {
-	dialer := net.Dialer{Timeout: time.Second}
-	if conn, err := dialer.DialContext(ctx, "unix", path); err == nil {
-		_ = conn.Close() // only asked whether somebody is there
-		return nil, fmt.Errorf("%s: cannot listen on %s: another process does", variable, path)
-	} else if info, statErr := os.Lstat(path); statErr == nil && info.Mode().Type() == os.ModeSocket && errors.Is(err, syscall.ECONNREFUSED) {
-		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("%s: %w", variable, err)
+	left, err := socketLeft(ctx, variable, path)
+	if left {
+		err = os.Remove(path)
+		if err != nil {
+			err = fmt.Errorf("%s: %w", variable, err)
 		}
+	}
+	if err != nil {
+		return nil, err
 	}
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, "unix", path)

@@ -9,7 +9,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -36,7 +35,7 @@ import (
 
 type serveCommand struct {
 	Config string `env:"VAULT_CONFIG" placeholder:"FILE" help:"Settings as lines NAME=value; flags and environment go before them."`
-	Check  bool   `help:"Say for each part whether it would work and what to do, then end: exit code 1 if something would not."`
+	Check  bool   `help:"Say for each part whether it would work and what to do, then end: exit code 1 if something would not. Nothing is changed; run it as the node's own user, who may open less than root."`
 
 	NewIdentity bool `help:"Set the audit records of VAULT_AUDIT_DIR aside and begin a chain under a new node id and key: once, for a node that was cloned or restored from a copy."`
 
@@ -108,6 +107,7 @@ type node struct {
 	log      *slog.Logger
 	name     string
 	spool    *audit.Spool // nil: only checks
+	pinned   bool         // to a vault, before a server was asked
 	vault    *vault.Vault
 	proxy    *proxy.Server
 	rest     *api.Handler
@@ -139,10 +139,15 @@ func newNode(ctx context.Context, c *nodeConfig, spool *audit.Spool, log *slog.L
 	if err != nil {
 		return nil, err
 	}
-	pin, err := vault.PinVaultID(c.auditDir, c.vaultID)
-	if err != nil {
-		return nil, fmt.Errorf("VAULT_AUDIT_DIR: %w", err)
+	pinned := vault.PinVaultID
+	if spool == nil {
+		pinned = vault.PeekVaultID
 	}
+	pin, err := pinned(c.auditDir, c.vaultID)
+	if err != nil {
+		return nil, auditDirFault(err)
+	}
+	_, n.pinned = pin.ID()
 	hosts := make([]vault.Server, len(c.hosts))
 	for i, e := range c.hosts {
 		hosts[i] = vault.Server{Network: e.network, Addr: e.address}

@@ -23,8 +23,13 @@ func TestServeWithoutServer(t *testing.T) {
 	c := startCluster(t, devcluster.Config{Binary: os.Args[0], Standbys: 1})
 	n := c.Nodes[0]
 	code, out, _ := finish(t, nil, "serve", "--check", "--config", n.Config)
-	if code != 0 || strings.Contains(out, "FAULT") || strings.Contains(out, "ALTER EXTENSION") {
+	if code != 0 || strings.Contains(out, "FAULT") || strings.Contains(out, "ALTER EXTENSION") || !strings.Contains(out, "with local:") {
 		t.Errorf("--check of a healthy node: got %d:\n%s", code, out)
+	}
+	fresh := filepath.Join(t.TempDir(), "new")
+	code, out, _ = finish(t, []string{"VAULT_AUDIT_DIR=" + fresh}, "serve", "--check", "--config", n.Config)
+	if _, err := os.Stat(fresh); code != 0 || !strings.Contains(out, "the first start pins it") || !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("--check before the first start: got %d, %v:\n%s", code, err, out)
 	}
 	execute(t, c, "UPDATE pg_extension SET extversion = '1.1' WHERE extname = 'hyperion_vault'")
 	if code, out, _ = finish(t, nil, "serve", "--check", "--config", n.Config); code != 0 || !strings.Contains(out, "ALTER EXTENSION hyperion_vault UPDATE") {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,7 +32,7 @@ func openSpool(ctx context.Context, c *nodeConfig, newIdentity bool, log *slog.L
 	case errors.Is(err, audit.ErrDamaged):
 		return nil, fmt.Errorf("VAULT_AUDIT_DIR: %w; keep it for an examination: serve --new-identity sets it aside and begins anew", err)
 	case err != nil:
-		return nil, fmt.Errorf("VAULT_AUDIT_DIR: %w", err)
+		return nil, auditDirFault(err)
 	}
 	if node, key, first := s.Identity(); first {
 		log.InfoContext(ctx, "audit identity", "node_id", node.String(), "key", string(key), "trust", trustLine(node, key))
@@ -139,13 +140,21 @@ func (n *node) checkSpool(ctx context.Context, l *checklist) {
 	found, err := audit.Peek(n.config.auditDir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		l.ok("audit", "%s: the first start makes the spool and its key", n.config.auditDir)
+		what := "the spool and its key"
+		if _, err := os.Stat(n.config.auditDir); err != nil {
+			what = "the directory, the spool and its key"
+		}
+		if err := canMake(n.config.auditDir); err != nil {
+			l.fault("audit", fmt.Sprintf("%s: the first start could not make %s: %s", n.config.auditDir, what, err), "see VAULT_AUDIT_DIR")
+			return
+		}
+		l.ok("audit", "%s: the first start makes %s", n.config.auditDir, what)
 	case errors.Is(err, audit.ErrLocked):
 		l.note("audit", "%s is in use by a node that runs: `hyperion-vault status` asks it", n.config.auditDir)
 	case errors.Is(err, audit.ErrDamaged):
 		l.fault("audit", err.Error(), "keep it for an examination: serve --new-identity sets it aside and begins anew")
 	case err != nil:
-		l.fault("audit", err.Error(), "see VAULT_AUDIT_DIR")
+		l.fault("audit", auditDirFault(err).Error(), "see VAULT_AUDIT_DIR")
 	default:
 		l.ok("audit", "%s: %d records of node %s", n.config.auditDir, found.Last.Seq, trustLine(found.Node, found.Key))
 		n.checkShipped(ctx, l, found)

@@ -3,7 +3,9 @@
 package main
 
 import (
+	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +21,69 @@ import (
 func TestCheckChangesNothing(t *testing.T) {
 	if code, _, errs := command(t, "", "serve", "--check", "--new-identity"); code != exitUsage || !strings.Contains(errs, "name one") {
 		t.Errorf("got %d: %s", code, errs)
+	}
+}
+
+// TestCheckLeavesNothing: it says what a start would make, and makes neither directory
+// nor socket.
+func TestCheckLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	n, err := checkedNode(t, map[string]string{"VAULT_AUDIT_DIR": dir + "/audit", "VAULT_PROXY_LISTEN": dir, "VAULT_ID": "11111111-2222-4333-8444-555555555555"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	l := &checklist{w: &out}
+	n.checkListen(t.Context(), l)
+	n.checkSpool(t.Context(), l)
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("left %v, %v", entries, err)
+	}
+	if got := out.String(); l.faults > 0 || !strings.Contains(got, "the first start makes the directory, the spool and its key") {
+		t.Errorf("got %d faults:\n%s", l.faults, got)
+	}
+}
+
+// checkedNode is a node as --check makes it.
+func checkedNode(t *testing.T, set map[string]string) (*node, error) {
+	t.Helper()
+	env := minimal()
+	maps.Copy(env, set)
+	v, _, err := parseServe(t, nil, env, "")
+	if err != nil {
+		return nil, err
+	}
+	c, err := v.check()
+	if err != nil {
+		return nil, err
+	}
+	n, err := newNode(t.Context(), c, nil, slog.New(slog.DiscardHandler))
+	if err == nil {
+		t.Cleanup(n.vault.Close)
+	}
+	return n, err
+}
+
+// TestCheckAccess: a node that opens nothing for anybody is not simply well.
+func TestCheckAccess(t *testing.T) {
+	for want, set := range map[string]map[string]string{
+		"by SQL or REST": {},
+		"by SQL:":        {"VAULT_READ_AUTH": "token"},
+		"by REST:":       {"VAULT_PROXY_ALLOWED_IPS": "loopback"},
+		"":               {"VAULT_ALLOWED_IPS": "loopback"},
+	} {
+		t.Run(want, func(t *testing.T) {
+			set["VAULT_AUDIT_DIR"] = t.TempDir()
+			n, err := checkedNode(t, set)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var out strings.Builder
+			n.checkAccess(&checklist{w: &out})
+			if got := out.String(); !strings.Contains(got, want) || want == "" && got != "" {
+				t.Errorf("got %q, want %q in it", got, want)
+			}
+		})
 	}
 }
 

@@ -26,7 +26,8 @@ var ErrForeignVault = errors.New("not the vault that this node is pinned to")
 // the first start and remembered. It never changes once known. Safe for
 // concurrent use.
 type Pin struct {
-	dir string
+	dir  string
+	peek bool // nothing is written
 
 	mu    sync.Mutex
 	id    envelope.UUID
@@ -37,10 +38,19 @@ type Pin struct {
 // configured one (VAULT_ID; empty: none). The two must be equal. With neither,
 // the first id that [Pin.Check] sees is pinned. dir is made if it is missing.
 func PinVaultID(dir, configured string) (*Pin, error) {
-	p := &Pin{dir: dir}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the audit directory cannot be made: %w", err)
 	}
+	return (&Pin{dir: dir}).take(configured)
+}
+
+// PeekVaultID is PinVaultID that makes no directory and no file: what it would pin
+// it keeps in memory.
+func PeekVaultID(dir, configured string) (*Pin, error) {
+	return (&Pin{dir: dir, peek: true}).take(configured)
+}
+
+func (p *Pin) take(configured string) (*Pin, error) {
 	stored, err := p.read()
 	if err != nil {
 		return nil, err
@@ -55,7 +65,7 @@ func PinVaultID(dir, configured string) (*Pin, error) {
 				ErrForeignVault, id, p.path(), p.id)
 		}
 		if !stored {
-			if err := p.write(id); err != nil {
+			if err := p.pin(id); err != nil {
 				return nil, err
 			}
 		}
@@ -83,7 +93,7 @@ func (p *Pin) Check(id envelope.UUID) error {
 		}
 		return nil
 	}
-	return p.write(id)
+	return p.pin(id)
 }
 
 // read takes the id from the file; false: there is no file.
@@ -115,12 +125,22 @@ func (p *Pin) read() (bool, error) {
 	return true, nil
 }
 
-// write stores the id so that it is there whole or not at all, also after a
-// crash.
-func (p *Pin) write(id envelope.UUID) (err error) {
+func (p *Pin) pin(id envelope.UUID) error {
 	if id == (envelope.UUID{}) {
 		return errors.New("the nil uuid is not a vault id")
 	}
+	if !p.peek {
+		if err := p.write(id); err != nil {
+			return err
+		}
+	}
+	p.id, p.known = id, true
+	return nil
+}
+
+// write stores the id so that it is there whole or not at all, also after a
+// crash.
+func (p *Pin) write(id envelope.UUID) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("the vault id cannot be pinned: %w", err)
@@ -144,11 +164,7 @@ func (p *Pin) write(id envelope.UUID) (err error) {
 		_ = os.Remove(f.Name()) // best effort: an empty or whole file under another name
 		return err
 	}
-	if err := syncDir(p.dir); err != nil {
-		return err
-	}
-	p.id, p.known = id, true
-	return nil
+	return syncDir(p.dir)
 }
 
 // syncDir makes a directory's entries durable.

@@ -60,6 +60,35 @@ func TestPin(t *testing.T) {
 	}
 }
 
+// TestPeek: it judges as the pin does, and leaves nothing.
+func TestPeek(t *testing.T) {
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "audit")
+	id, err := envelope.ParseUUID(testVaultID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, configured := range []string{"", testVaultID} {
+		p, err := PeekVaultID(dir, configured)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Check(id); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Check(envelope.NewUUID()); !errors.Is(err, ErrForeignVault) {
+			t.Errorf("another id: %v, want ErrForeignVault", err)
+		}
+	}
+	if entries, err := os.ReadDir(parent); err != nil || len(entries) != 0 {
+		t.Errorf("left %v, %v", entries, err)
+	}
+	mustPin(t, dir, testVaultID)
+	if _, err := PeekVaultID(dir, envelope.NewUUID().String()); !errors.Is(err, ErrForeignVault) {
+		t.Errorf("another VAULT_ID than the one that is pinned: %v, want ErrForeignVault", err)
+	}
+}
+
 func TestPinFileMustBeGood(t *testing.T) {
 	for name, tc := range map[string]struct {
 		content string
