@@ -73,6 +73,9 @@ func (c *Cluster) openDir() error {
 
 // checkEmpty makes dir; one that holds anything is somebody's.
 func checkEmpty(dir string) error {
+	if err := makeParents(dir); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -84,6 +87,22 @@ func checkEmpty(dir string) error {
 		return fmt.Errorf("%s is neither empty nor a cluster that `dev` made", dir)
 	}
 	return nil
+}
+
+// makeParents makes what is missing above dir so that the server's account, and whoever
+// knows a name, can pass, whatever the umask is.
+func makeParents(dir string) error {
+	parent := filepath.Dir(dir)
+	if _, err := os.Stat(parent); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := makeParents(parent); err != nil {
+		return err
+	}
+	if err := os.Mkdir(parent, 0o700); err != nil {
+		return err
+	}
+	return os.Chmod(parent, 0o711) //nolint:gosec // a directory
 }
 
 func (c *Cluster) newSecrets() {

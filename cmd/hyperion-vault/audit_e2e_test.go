@@ -144,6 +144,9 @@ func (a *auditedServer) checkReaders(t *testing.T) {
 	if code, _, errs := finish(t, a.env, "audit", "verify", "--database", "postgres"); code != exitBlind || !strings.Contains(errs, "has no audit of a vault") {
 		t.Errorf("another database: exit code %d: %s", code, errs)
 	}
+	if code, _, errs := finish(t, append(slices.Clone(a.env), "PGDATABASE="), "audit", "verify"); code != exitBlind || !strings.Contains(errs, `database "postgres" has no audit`) {
+		t.Errorf("no database named: exit code %d: %s", code, errs)
+	}
 	if code, _, errs := finish(t, append(slices.Clone(a.env), "PGPORT=1"), "audit", "verify"); code != exitBlind {
 		t.Errorf("no server: exit code %d: %s", code, errs)
 	}

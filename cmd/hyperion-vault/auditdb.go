@@ -37,7 +37,7 @@ func openAuditTables(ctx context.Context, database string) (*auditTables, error)
 	config.OnNotice = func(*pgconn.PgConn, *pgconn.Notice) {}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return nil, err
+		return nil, unreachedByEnvironment(err)
 	}
 	t := &auditTables{conn: conn}
 	// Without row_security a reader whom the policies would show nothing gets an error
@@ -47,10 +47,10 @@ func openAuditTables(ctx context.Context, database string) (*auditTables, error)
 		SET enable_sort = off; SET enable_seqscan = off; SET jit = off; SET max_parallel_workers_per_gather = 0`)
 	var there bool
 	if err == nil {
-		err = conn.QueryRow(ctx, "SELECT pg_catalog.to_regclass('vault.audit_anchors') IS NOT NULL").Scan(&there)
+		err = conn.QueryRow(ctx, "SELECT pg_catalog.to_regclass('vault.audit_anchors') IS NOT NULL, pg_catalog.current_database()").Scan(&there, &database)
 	}
 	if err == nil && !there {
-		err = fmt.Errorf("database %q has no audit of a vault (extension 1.6 or later): --database or PGDATABASE names it", conn.Config().Database)
+		err = fmt.Errorf("database %q has no audit of a vault (extension 1.6 or later): --database or PGDATABASE names it", database)
 	}
 	if err != nil {
 		return nil, errors.Join(err, t.Close()) //nolint:contextcheck // see Close

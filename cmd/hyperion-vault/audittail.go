@@ -10,6 +10,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -131,13 +132,14 @@ func appendRecord(b []byte, r *audit.Row) []byte {
 
 // word is a text as one word of a line.
 func word(text string) string {
+	quoted := strconv.Quote(text)
 	switch {
 	case text == "":
 		return "-"
-	case text == "-" || strings.Contains(text, " "):
-		return fmt.Sprintf("%q", text)
+	case text == "-", strings.Contains(text, " "), quoted != `"`+text+`"`:
+		return quoted
 	}
-	return printable(text)
+	return text
 }
 
 // tableTail follows the vault's table.

@@ -200,9 +200,11 @@ func (n *node) checkRoles(ctx context.Context, l *checklist) {
 func explain(err error) (what, remedy string) {
 	var e *vault.Error
 	if !errors.As(err, &e) {
-		return err.Error(), ""
+		return unreached(err).Error(), ""
 	}
-	what = e.Error()
+	brief := *e
+	brief.Err = unreached(e.Err)
+	what = brief.Error()
 	if !strings.Contains(e.Hint, "log") { // there is no log here: this is the answer
 		remedy = e.Hint
 	}

@@ -34,7 +34,7 @@ const (
 
 // restClient asks a node by REST, as any other client does.
 type restClient struct {
-	Addr   string `env:"HYPERION_VAULT_ADDR" default:"http://127.0.0.1:8200" placeholder:"URL" help:"The node's REST. The token is taken from HYPERION_VAULT_TOKEN, or from the file that HYPERION_VAULT_TOKEN_FILE names."`
+	Addr   string `env:"HYPERION_VAULT_ADDR" default:"http://127.0.0.1:8200" placeholder:"URL" help:"The node's REST; default: http://127.0.0.1:8200. The token is taken from HYPERION_VAULT_TOKEN, or from the file that HYPERION_VAULT_TOKEN_FILE names."`
 	CACert string `name:"cacert" placeholder:"FILE" help:"Certificates, PEM, one of which has signed the node's; default: the system's."`
 }
 

@@ -4,10 +4,15 @@ package main
 
 import (
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 )
 
 func TestClientAddress(t *testing.T) {
@@ -91,9 +96,13 @@ func TestValueOf(t *testing.T) {
 	}
 }
 
-func TestPrintable(t *testing.T) {
-	for text, want := range map[string]string{"a/b.c-d@e+f_g": "a/b.c-d@e+f_g", "a b": "a b", "é": "é", "a\x1b[2J": `"a\x1b[2J"`, "a\u202eb": `"a\u202eb"`, `a"b`: `"a\"b"`} {
-		if got := printable(text); got != want {
+// TestWord: a text of anybody's is one word of a line, and acts on no terminal.
+func TestWord(t *testing.T) {
+	for text, want := range map[string]string{
+		"a/b.c-d@e+f_g": "a/b.c-d@e+f_g", "a b": `"a b"`, "": "-", "-": `"-"`,
+		"é": "é", "a\x1b[2J": `"a\x1b[2J"`, `a\x1b`: `"a\\x1b"`, "a\u202eb": `"a\u202eb"`, `a"b`: `"a\"b"`,
+	} {
+		if got := word(text); got != want {
 			t.Errorf("%q: got %s, want %s", text, got, want)
 		}
 	}
@@ -117,5 +126,36 @@ func TestErrorsActOnNoTerminal(t *testing.T) {
 	fail(&streams{err: &said}, exitFault, errors.New("no:\x1b[2J\nde"))
 	if want := "hyperion-vault: no:\\x1b[2J\nhyperion-vault: de\n"; said.String() != want {
 		t.Errorf("got %q, want %q", said.String(), want)
+	}
+}
+
+// TestTokenCommands against a node that says what it likes: times have their zone,
+// nothing steers the terminal, and a token given for its name is neither sent nor said.
+func TestTokenCommands(t *testing.T) {
+	var asked int
+	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		if r.Method == http.MethodDelete {
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = io.WriteString(w, `{"error":"no such token","code":"missing"}`)
+			return
+		}
+		_, _ = io.WriteString(w, `[{"name":"a\u001b[2J","role":"admin","created_at":"2026-01-02T03:04:05.6+01:00"}]`)
+	}))
+	defer node.Close()
+	want := "NAME      ROLE   CREATED               LAST USED  REVOKED\na\\x1b[2J  admin  2026-01-02T02:04:05Z  -          -\n"
+	if got := commandWorks(t, "token", "list", "--addr", node.URL); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if code, _, errs := command(t, "", "token", "revoke", "ci", "--addr", node.URL); code != exitFault || !strings.Contains(errs, "no such token, or it was revoked already (404 missing)") {
+		t.Errorf("a second revoke: got %d, %s", code, errs)
+	}
+	before := asked
+	token := string(vault.NewToken())
+	for _, what := range []string{"create", "revoke"} {
+		code, _, errs := command(t, "", "token", what, token, "--addr", node.URL)
+		if code != exitUsage || asked != before || strings.Contains(errs, token) || !strings.Contains(errs, "the name of one") {
+			t.Errorf("%s of a token: got %d, %s; %d requests", what, code, errs, asked-before)
+		}
 	}
 }

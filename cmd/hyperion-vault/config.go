@@ -161,7 +161,7 @@ func distance(a, b string) int {
 func readConfigFile(path string) (map[string]string, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, faultf("VAULT_CONFIG holds %q: %s", path, cause(err))
+		return nil, faultf("--config or VAULT_CONFIG holds %q: %s", path, cause(err))
 	}
 	lines := map[string]string{}
 	for i, line := range strings.Split(string(text), "\n") {

@@ -255,7 +255,7 @@ func TestConfigFileFaults(t *testing.T) {
 	if _, err := readConfigFile(writeConfig(t, 0o644, "VAULT_PG_PORT=1")); err != nil {
 		t.Errorf("a file without a secret may be read by all: %v", err)
 	}
-	if _, err := readConfigFile("/nowhere"); err == nil || err.Error() != `VAULT_CONFIG holds "/nowhere": no such file or directory` {
+	if _, err := readConfigFile("/nowhere"); err == nil || err.Error() != `--config or VAULT_CONFIG holds "/nowhere": no such file or directory` {
 		t.Errorf("a missing file: got %v", err)
 	}
 }

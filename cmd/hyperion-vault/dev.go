@@ -59,6 +59,9 @@ func (d *devCommand) config(std *streams) (devcluster.Config, error) {
 	if d.Standbys < 0 || d.Standbys > 8 {
 		return devcluster.Config{}, faultf("--standbys holds %d: it should be a number from 0 to 8", d.Standbys)
 	}
+	if err := d.checkPorts(); err != nil {
+		return devcluster.Config{}, err
+	}
 	binary, err := os.Executable()
 	if err != nil {
 		return devcluster.Config{}, err
@@ -92,6 +95,19 @@ func (d *devCommand) config(std *streams) (devcluster.Config, error) {
 		}
 	}
 	return config, nil
+}
+
+// checkPorts knows that each standby takes the next one.
+func (d *devCommand) checkPorts() error {
+	for _, p := range []struct {
+		flag  string
+		first int
+	}{{"--proxy-port", d.ProxyPort}, {"--api-port", d.APIPort}, {"--metrics-port", d.MetricsPort}, {"--server-port", d.ServerPort}} {
+		if most := 65535 - d.Standbys; p.first < 0 || p.first > most {
+			return faultf("%s holds %d: it should be a number from 1 to %d", p.flag, p.first, most)
+		}
+	}
+	return nil
 }
 
 // devPassword is for who must know the user's password before we start: a job of
@@ -151,7 +167,7 @@ func (d *devCommand) serve(ctx context.Context, std *streams, cluster *devcluste
 			return err
 		}
 	} else {
-		printHelp(std.out, cluster)
+		printHelp(std.out, cluster, d.Dir != "")
 	}
 	<-ctx.Done()
 	if !d.JSON {
@@ -181,9 +197,13 @@ func (d *devCommand) load(ctx context.Context, std *streams, cluster *devcluster
 	return nil
 }
 
-// printHelp writes what a person can paste.
-func printHelp(w io.Writer, cluster *devcluster.Cluster) {
+// printHelp writes what a person can paste; kept: the data stays.
+func printHelp(w io.Writer, cluster *devcluster.Cluster, kept bool) {
 	var b strings.Builder
+	program, err := os.Executable()
+	if err != nil {
+		program = "hyperion-vault"
+	}
 	for _, node := range cluster.Nodes {
 		fmt.Fprintf(&b, "\n%s (%s)\n", node.Name, node.Role)
 		fmt.Fprintf(&b, "  SQL      psql %s\n", serverURL(cluster.User, cluster.Password, node.Proxy, cluster.Database))
@@ -194,6 +214,7 @@ func printHelp(w io.Writer, cluster *devcluster.Cluster) {
 		fmt.Fprintf(&b, "  REST     %s %s/readyz\n", curl, node.REST)
 		fmt.Fprintf(&b, "  metrics  curl %s\n", node.Metrics)
 		fmt.Fprintf(&b, "  server   psql %s\n", serverURL(cluster.Superuser, cluster.SuperuserPassword, node.Postgres, cluster.Database))
+		fmt.Fprintf(&b, "  status   %s status --config %s\n", program, node.Config)
 	}
 	primary := cluster.Primary()
 	fmt.Fprintf(&b, `
@@ -207,7 +228,11 @@ The same, as the server itself sees it:
 
 `, serverURL(cluster.User, cluster.Password, primary.Proxy, cluster.Database),
 		serverURL(cluster.Superuser, cluster.SuperuserPassword, primary.Postgres, cluster.Database))
-	fmt.Fprintf(&b, "admin token (REST): %s\nfiles and logs:     %s\nCtrl-C ends and removes it.\n", cluster.AdminToken, cluster.Dir())
+	end := "Ctrl-C ends and removes it."
+	if kept {
+		end = "Ctrl-C ends it. The data stays there: the same --dir goes on with it."
+	}
+	fmt.Fprintf(&b, "admin token (REST): %s\nfiles and logs:     %s\n%s\n", cluster.AdminToken, cluster.Dir(), end)
 	_, _ = io.WriteString(w, b.String()) // a closed terminal: the signal follows
 }
 

@@ -3,8 +3,11 @@
 package main
 
 import (
+	"errors"
 	"strings"
 	"testing"
+
+	"github.com/hyperiondb/hyperion-vault/cmd/devcluster"
 )
 
 func TestDevPassword(t *testing.T) {
@@ -34,5 +37,32 @@ func TestDevPassword(t *testing.T) {
 	d := devCommand{Listen: "0.0.0.0"}
 	if _, err := d.config(&streams{environ: []string{set + "hunter2 x"}}); err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("a password with a space: got %v", err)
+	}
+}
+
+// TestDevHelp: each line can be pasted, and the end is as it will be.
+func TestDevHelp(t *testing.T) {
+	c := &devcluster.Cluster{Nodes: []*devcluster.Node{{Name: "node1", Role: devcluster.RolePrimary, Config: "/d/node1/node.conf"}}}
+	for kept, want := range map[bool]string{false: "Ctrl-C ends and removes it.\n", true: "Ctrl-C ends it. The data stays there: the same --dir goes on with it.\n"} {
+		var out strings.Builder
+		printHelp(&out, c, kept)
+		if got := out.String(); !strings.HasSuffix(got, want) || !strings.Contains(got, " status --config /d/node1/node.conf\n") {
+			t.Errorf("kept %v: got %s", kept, got)
+		}
+	}
+}
+
+func TestDevPorts(t *testing.T) {
+	for d, want := range map[*devCommand]string{
+		{ProxyPort: 70000}:             "--proxy-port holds 70000: it should be a number from 1 to 65535",
+		{APIPort: 65535, Standbys: 1}:  "--api-port holds 65535: it should be a number from 1 to 65534",
+		{MetricsPort: -1}:              "--metrics-port holds -1: it should be a number from 1 to 65535",
+		{ServerPort: 65536}:            "--server-port holds 65536: it should be a number from 1 to 65535",
+		{ServerPort: 65535, Dir: "/d"}: "",
+	} {
+		_, err := d.config(&streams{})
+		if fault := (*faultError)(nil); want == "" && err != nil || want != "" && (!errors.As(err, &fault) || err.Error() != want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
 	}
 }

@@ -55,21 +55,6 @@ func (c *initCommand) connectAll(ctx context.Context) ([]*server, error) {
 	return servers, nil
 }
 
-// connectFault is why a server could not be asked, in one line.
-func connectFault(err error) string {
-	var pg *pgconn.PgError
-	var name *net.DNSError
-	switch {
-	case errors.As(err, &pg):
-		return fmt.Sprintf("%s (SQLSTATE %s)", pg.Message, pg.Code)
-	case errors.As(err, &name):
-		return name.Error()
-	case errors.Is(err, context.DeadlineExceeded), pgconn.Timeout(err):
-		return "no answer in time"
-	}
-	return oneLine(errnoOf(err))
-}
-
 // connectRemedy is what to do about it; empty: the fault says it, or nobody knows.
 func (c *initCommand) connectRemedy(err error) string {
 	var pg *pgconn.PgError
@@ -98,13 +83,8 @@ func (c *initCommand) hostList(base *pgx.ConnConfig) ([]string, error) {
 		list = append(list, fmt.Sprintf("host='%s' port=%s", strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(host), port))
 	}
 	if c.Hosts == "" {
-		seen := map[string]bool{}
-		for _, f := range append([]*pgconn.FallbackConfig{{Host: base.Host, Port: base.Port}}, base.Fallbacks...) {
-			port := strconv.Itoa(int(f.Port))
-			if key := f.Host + " " + port; !seen[key] { // sslmode=prefer names each host twice
-				seen[key] = true
-				add(f.Host, port)
-			}
+		for _, at := range hostsOf(&base.Config) {
+			add(at.Host, strconv.Itoa(int(at.Port)))
 		}
 		return list, nil
 	}

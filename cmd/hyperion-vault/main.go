@@ -29,7 +29,7 @@ const (
 // commands is the table of all that can be asked for.
 type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run the node beside a PostgreSQL server."`
-	Dev     devCommand     `cmd:"" help:"Run a scratch PostgreSQL with a node, to try things; everything is removed at the end."`
+	Dev     devCommand     `cmd:"" help:"Run a scratch PostgreSQL with a node, to try things; everything is removed at the end, unless --dir names a place."`
 	Init    initCommand    `cmd:"" help:"Prepare a cluster: extension, vault id, service role, first admin token. May be run again."`
 	Token   tokenCommand   `cmd:"" help:"Make, list and revoke tokens of REST."`
 	Get     getCommand     `cmd:"" help:"Print a secret's value, by REST."`
@@ -114,7 +114,7 @@ func run(ctx context.Context, args []string, std *streams) int {
 		return code
 	}
 	if err != nil {
-		return fail(std, exitUsage, err)
+		return fail(std, exitUsage, usageFault(err))
 	}
 	err = parsed.Run()
 	var fault *faultError

@@ -217,3 +217,17 @@ func TestProveFollowsNobody(t *testing.T) {
 		t.Errorf("got %d, %v; the other was asked: %t", status, err, asked)
 	}
 }
+
+// TestDoorsOfALockedAddress: who has tried wrong tokens before is told to wait.
+func TestDoorsOfALockedAddress(t *testing.T) {
+	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) }))
+	defer node.Close()
+	p, _ := lookAround(t)
+	p.rest = &canary.RESTClient{Base: node.URL, Token: "t", HTTP: node.Client()}
+	if err := p.openREST(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(p.report.Faults, "\n"); !strings.Contains(got, "answered 429, want 401: this address is locked") {
+		t.Errorf("got %s", got)
+	}
+}

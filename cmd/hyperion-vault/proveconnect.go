@@ -134,7 +134,7 @@ func (p *prover) connectServers(ctx context.Context) error {
 func (s *provedServer) connect(ctx context.Context, asIs bool) error {
 	conn, err := pgx.ConnectConfig(ctx, s.config)
 	if err != nil {
-		return err
+		return unreached(err)
 	}
 	var superuser bool
 	err = conn.QueryRow(ctx, "SELECT pg_is_in_recovery(), rolsuper, current_setting('wal_compression') FROM pg_roles WHERE rolname = current_user").
@@ -164,7 +164,7 @@ func (s *provedServer) again(ctx context.Context) error {
 	if err == nil {
 		s.conn = conn
 	}
-	return err
+	return unreached(err)
 }
 
 // primary is the server that takes writes, if it was named.
@@ -179,10 +179,13 @@ func (p *prover) primary() *provedServer {
 
 func (p *prover) dial(ctx context.Context, which canary.Login) (*canary.Session, error) {
 	conn, err := pgconn.ConnectConfig(ctx, p.logins[which].Config)
-	if err != nil {
-		return nil, err
+	switch {
+	case err == nil:
+		return &canary.Session{PgConn: conn}, nil
+	case which == canary.Owner || p.logins[which].implied:
+		return nil, unreachedByEnvironment(err)
 	}
-	return &canary.Session{PgConn: conn}, nil
+	return nil, unreached(err)
 }
 
 // connectLogins tries each once. The owner must get in.

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -160,7 +161,11 @@ func (p *prover) openREST(ctx context.Context) error {
 			return fmt.Errorf("REST: %w", err)
 		}
 		if status != door.Status {
-			p.report.fault("door %q: answered %d, want %d", one.Door, status, door.Status)
+			remedy := ""
+			if status == http.StatusTooManyRequests {
+				remedy = ": this address is locked for the unknown tokens that it has sent; wait for VAULT_AUTH_LOCKOUT_SECS of the node"
+			}
+			p.report.fault("door %q: answered %d, want %d%s", one.Door, status, door.Status, remedy)
 		}
 		there, err := p.rest.ReadBack(ctx, one)
 		if err != nil {

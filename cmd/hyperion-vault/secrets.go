@@ -220,7 +220,7 @@ func (c *lsCommand) Run(ctx context.Context, std *streams) error {
 			return "", false, errAnswer
 		}
 		for _, s := range list {
-			if _, err := fmt.Fprintln(std.out, printable(s.Name)); err != nil {
+			if _, err := fmt.Fprintln(std.out, shown(s.Name)); err != nil {
 				return "", false, err
 			}
 			last = s.Name
@@ -238,14 +238,6 @@ func pages(page func(after string) (last string, more bool, err error)) error {
 		}
 		after = last
 	}
-}
-
-// printable keeps what a node says from steering the terminal.
-func printable(text string) string {
-	if quoted := strconv.Quote(text); quoted != `"`+text+`"` {
-		return quoted
-	}
-	return text
 }
 
 // secretPath is a secret's path, with the slashes of its name escaped.

@@ -5,19 +5,28 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"text/tabwriter"
 	"time"
 
 	"github.com/hyperiondb/hyperion-vault/envelope/erase"
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 )
 
 type tokenCommand struct {
 	Create tokenCreateCommand `cmd:"" help:"Make a token and print it, this once."`
 	List   tokenListCommand   `cmd:"" help:"List the tokens, also those that were revoked."`
 	Revoke tokenRevokeCommand `cmd:"" help:"Take a token back: it is unknown as soon as the servers show that."`
+}
+
+// checkTokenName refuses a token in place of its name, before it is sent or said.
+func checkTokenName(name string) error {
+	if vault.HoldsToken(name) {
+		return faultf("that is a token (not shown): it should be the name of one, as `hyperion-vault token list` shows it")
+	}
+	return nil
 }
 
 type tokenCreateCommand struct {
@@ -29,6 +38,9 @@ type tokenCreateCommand struct {
 
 // Run prints the token alone on stdout, for whoever stores it.
 func (c *tokenCreateCommand) Run(ctx context.Context, std *streams) error {
+	if err := checkTokenName(c.Name); err != nil {
+		return err
+	}
 	body, err := json.Marshal(map[string]string{"name": c.Name, "role": c.Role})
 	if err != nil {
 		return err
@@ -62,13 +74,13 @@ type tokenListCommand struct {
 
 // Run prints what is known of the tokens.
 func (c *tokenListCommand) Run(ctx context.Context, std *streams) error {
-	table := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "NAME\tROLE\tCREATED\tLAST USED\tREVOKED") // Flush says what went wrong
+	table := newTable(std.out)
+	table.line("NAME", "ROLE", "CREATED", "LAST USED", "REVOKED")
 	date := func(t *time.Time) string {
 		if t == nil {
 			return "-"
 		}
-		return t.UTC().Format(time.DateTime)
+		return t.UTC().Format(time.RFC3339)
 	}
 	err := pages(func(after string) (last string, more bool, err error) {
 		answer, more, err := c.ask(ctx, std, http.MethodGet, "/v1/tokens?"+url.Values{"after": {after}}.Encode(), nil)
@@ -85,7 +97,7 @@ func (c *tokenListCommand) Run(ctx context.Context, std *streams) error {
 			return "", false, errAnswer
 		}
 		for _, t := range list {
-			_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", printable(t.Name), printable(t.Role), date(t.CreatedAt), date(t.LastUsedAt), date(t.RevokedAt)) // as above
+			table.line(t.Name, t.Role, date(t.CreatedAt), date(t.LastUsedAt), date(t.RevokedAt))
 			last = t.Name
 		}
 		return last, more, nil
@@ -93,7 +105,7 @@ func (c *tokenListCommand) Run(ctx context.Context, std *streams) error {
 	if err != nil {
 		return err
 	}
-	return table.Flush()
+	return table.end()
 }
 
 type tokenRevokeCommand struct {
@@ -104,9 +116,16 @@ type tokenRevokeCommand struct {
 
 // Run revokes a token.
 func (c *tokenRevokeCommand) Run(ctx context.Context, std *streams) error {
-	if _, _, err := c.ask(ctx, std, http.MethodDelete, "/v1/tokens/"+url.PathEscape(c.Name), nil); err != nil {
+	if err := checkTokenName(c.Name); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(std.out, "token %s is revoked\n", printable(c.Name))
+	_, _, err := c.ask(ctx, std, http.MethodDelete, "/v1/tokens/"+url.PathEscape(c.Name), nil)
+	if refusal := (*answerError)(nil); errors.As(err, &refusal) && refusal.code == "missing" {
+		refusal.text += ", or it was revoked already"
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(std.out, "token %s is revoked\n", shown(c.Name))
 	return err
 }

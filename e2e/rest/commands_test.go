@@ -120,7 +120,7 @@ func TestCommands(t *testing.T) {
 		user(node, admin, "token", "create", label).fails(t, 1, "409 exists")
 		user(node, admin, "token", "create", label+"2", "--role", "none").fails(t, 1, "no such role", "400 invalid")
 		user(node, admin, "token", "revoke", label).prints(t, "token "+label+" is revoked\n")
-		user(node, admin, "token", "revoke", label).fails(t, 1, "404 missing")
+		user(node, admin, "token", "revoke", label).fails(t, 1, "404 missing", "revoked already")
 		shared.WaitReplayed(t, 1)
 		user(node, made, "ls").fails(t, 1, "401 unknown", "HYPERION_VAULT_TOKEN")
 		user(node, "", "ls").fails(t, 1, "401 unknown", "HYPERION_VAULT_TOKEN")

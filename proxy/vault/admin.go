@@ -187,9 +187,9 @@ func (v *Vault) CreateToken(ctx context.Context, a *Access, name, role string) (
 // tokenPrefix marks our tokens, for those who look for them where none should be.
 const tokenPrefix = "hvt_"
 
-// holdsToken says whether a text holds one of ours, or so much of one that the rest
+// HoldsToken says whether a text holds one of ours, or so much of one that the rest
 // could be guessed: it stands there by mistake, and must not get into the audit.
-func holdsToken(text string) bool {
+func HoldsToken(text string) bool {
 	for {
 		_, rest, found := strings.Cut(text, tokenPrefix)
 		if !found {
@@ -345,7 +345,7 @@ func checkLabel(name string) error {
 	if name == "" || len(name) > envelope.MaxName || strings.Trim(name, labelCharacters) != "" || name == "." || name == ".." {
 		return invalid("", "a role or token is named by 1 to 255 of the characters A-Z a-z 0-9 . _ @ + -, and not . or ..")
 	}
-	if holdsToken(name) {
+	if HoldsToken(name) {
 		return invalid("", "a token is not its name")
 	}
 	return nil
@@ -354,7 +354,7 @@ func checkLabel(name string) error {
 // checkSent is for names that are looked for: a superuser may have made them of
 // anything that a text can hold.
 func checkSent(name string) error {
-	if holdsToken(name) || len(name) > envelope.MaxName || !utf8.ValidString(name) || strings.ContainsRune(name, 0) {
+	if HoldsToken(name) || len(name) > envelope.MaxName || !utf8.ValidString(name) || strings.ContainsRune(name, 0) {
 		return &Error{Kind: KindMissing, Msg: "nothing has such a name"}
 	}
 	return nil

@@ -180,7 +180,7 @@ func KindOf(err error) Kind {
 func tampered(secret string, cause error) *Error {
 	return &Error{
 		Kind: KindTampered, Secret: secret, Err: cause,
-		Msg:  "a sealed record was damaged or tampered with and is not opened",
+		Msg: "a sealed record was damaged or tampered with and is not opened",
 		Hint: "The node's log says which secret it is, and whether its KMS key is not configured on this node " +
 			"(VAULT_KMS_KEY_ID, VAULT_KMS_DECRYPT_KEY_IDS, or the local master key). If that is not it, compare vault.secret_versions with a backup.",
 	}

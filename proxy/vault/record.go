@@ -115,7 +115,7 @@ func recordable(name string) string {
 // may come by way of the server, too.
 func withoutTokens(r *audit.Record) {
 	for _, text := range [...]*string{&r.Secret, &r.Actor, &r.SessionRole, &r.Database} {
-		if holdsToken(*text) {
+		if HoldsToken(*text) {
 			*text = ""
 		}
 	}

@@ -30,7 +30,7 @@ func CheckName(name string) error {
 	if err := envelope.CheckName(name); err != nil {
 		return invalidName(err)
 	}
-	if holdsToken(name) {
+	if HoldsToken(name) {
 		return invalidName(errNameToken)
 	}
 	return nil

@@ -278,7 +278,7 @@ func (v *Vault) List(ctx context.Context, a *Access, prefix, after string, limit
 	}
 	defer done()
 	asked := prefix
-	if !validPattern(prefix+"*") || holdsToken(prefix) {
+	if !validPattern(prefix+"*") || HoldsToken(prefix) {
 		asked = "" // nothing begins so: it may be a value in the wrong place
 	}
 	if err := v.note(ctx, a, audit.ActionList, asked); err != nil {
