@@ -28,8 +28,10 @@ func usageFault(err error) error {
 	stray := strings.HasPrefix(what, "unexpected argument ")
 	put := at.Name == "put"
 	switch value := noValue.FindStringSubmatch(what); {
-	case put && (stray || strings.HasPrefix(what, "unknown flag ")):
-		what = "the value is no argument, which others on this host could read (not shown): it is read from stdin, or asked for"
+	case put && stray:
+		what = "one argument too many (not shown): others on this host can read it. The value is read from stdin, or asked for"
+	case put && strings.HasPrefix(what, "unknown flag "): // a value may begin so
+		what = "there is no such flag (not shown). The value is read from stdin, or asked for"
 	case stray && at.Leaf():
 		what = "one argument too many (not shown)"
 	case stray && !strings.Contains(what, "did you mean"):

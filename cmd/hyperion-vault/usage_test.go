@@ -9,12 +9,12 @@ import (
 
 // TestUsageFaults: what is wrong, without what may be a value, and where help is.
 func TestUsageFaults(t *testing.T) {
-	const stdin = "it is read from stdin, or asked for; see hyperion-vault put --help"
+	const stdin = "(not shown). The value is read from stdin, or asked for; see hyperion-vault put --help"
 	for line, want := range map[string]string{
 		"":                                "a command should follow: serve, dev, init, token, get, put, ls, status, flush, audit, prove, version; see hyperion-vault --help",
 		"token":                           "a command should follow: create, list, revoke; see hyperion-vault token --help",
 		"get":                             `expected "<name>"; see hyperion-vault get --help`,
-		"put a hunter2":                   stdin,
+		"put a hunter2":                   "others on this host can read it. The value is read from stdin, or asked for; see hyperion-vault put --help",
 		"put a --hunter2":                 stdin,
 		"put a -hunter2":                  stdin,
 		"get a hunter2":                   "one argument too many (not shown); see hyperion-vault get --help",
