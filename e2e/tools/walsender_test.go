@@ -54,10 +54,19 @@ func TestWalsender(t *testing.T) {
 		cluster.Output(t, env, cluster.Bin(t, "pg_recvlogical"), "-d", shared.Database, "-S", "decoded", "-P", "test_decoding", "--create-slot")
 		cluster.Exec(t, super, "INSERT INTO walked SELECT 'decoded ' || g FROM generate_series(1, 1000) g")
 		cluster.Exec(t, conn, "SELECT vault.put_secret('wal/decoded', 'wal canary')")
+		for _, sql := range []string{ // one that got into a table must not stop the slot
+			"ALTER EVENT TRIGGER hyperion_vault_no_sealed_columns DISABLE",
+			"CREATE TABLE carried_off AS SELECT vault.read_secret('wal/decoded') AS s",
+			"DROP TABLE carried_off",
+			"ALTER EVENT TRIGGER hyperion_vault_no_sealed_columns ENABLE",
+		} {
+			cluster.Exec(t, super, sql)
+		}
 		cluster.Output(t, env, cluster.Bin(t, "pg_recvlogical"), "-d", shared.Database, "-S", "decoded", "-f", out, "--start", "--no-loop", "--endpos", insertPosition(t))
 		cluster.Output(t, env, cluster.Bin(t, "pg_recvlogical"), "-d", shared.Database, "-S", "decoded", "--drop-slot")
 		text := read(t, out)
-		if !strings.Contains(text, "'decoded 1000'") || !strings.Contains(text, "table vault.secret_versions: INSERT") || strings.Contains(text, "wal canary") {
+		if !strings.Contains(text, "'decoded 1000'") || !strings.Contains(text, "table vault.secret_versions: INSERT") ||
+			!strings.Contains(text, "table public.carried_off: INSERT: s[vault.sealed]:'vault.sealed'") || strings.Contains(text, "wal canary") {
 			t.Errorf("decoded: %.2000s", text)
 		}
 	})

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * ddl.c
- *		Event trigger: no column may have type vault.sealed.
+ *		Event trigger: no stored column may have type vault.sealed.
  *
  * A stored value could only ever raise, and it breaks pg_dump of its table. The
  * stamp is what keeps a carried-off value shut; this says so early.
@@ -13,6 +13,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
+#include "commands/tablecmds.h"
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
 
@@ -82,6 +83,7 @@ static void
 check_object(Oid classid, Oid objid, Oid sealed)
 {
 	Oid			relid = InvalidOid;
+	char		relkind;
 	char	   *column;
 
 	/* CREATE TYPE comes as the type, everything else as the relation. */
@@ -89,10 +91,16 @@ check_object(Oid classid, Oid objid, Oid sealed)
 		relid = get_typ_typrelid(objid);
 	else if (classid == RelationRelationId)
 		relid = objid;
-	if (!OidIsValid(relid) || !stores_columns(get_rel_relkind(relid)))
+	relkind = OidIsValid(relid) ? get_rel_relkind(relid) : 0;
+	if (relkind != RELKIND_VIEW && !stores_columns(relkind))
 		return;
 	column = sealed_column(relid, sealed);
-	if (column != NULL)
+	if (column == NULL)
+		return;
+	/* A view may have such columns, but no stored column its rows. */
+	if (relkind == RELKIND_VIEW)
+		find_composite_type_dependencies(get_rel_type_id(relid), NULL, get_rel_name(relid));
+	else
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("column \"%s\" cannot have type vault.sealed", column),

@@ -86,7 +86,16 @@ CREATE TYPE t.ct AS (a int);
 ALTER TYPE t.ct ADD ATTRIBUTE b vault.sealed;
 DROP TYPE t.ct;
 DROP TABLE t.c1;
+CREATE SCHEMA t2 CREATE TABLE c1 (b vault.sealed);
 SELECT pg_typeof(leak) FROM t.v;
+DROP VIEW t.v;
+-- A view that gets one when a column holds its rows.
+CREATE VIEW t.v AS SELECT 1 AS a;
+CREATE TABLE t.c1 (r t.v[]);
+CREATE OR REPLACE VIEW t.v AS SELECT 1 AS a, NULL::vault.sealed AS s;
+DROP TABLE t.c1;
+CREATE OR REPLACE VIEW t.v AS SELECT 1 AS a, NULL::vault.sealed AS s;
+CREATE TABLE t.c1 (r t.v);
 DROP VIEW t.v;
 DROP DOMAIN t.d;
 

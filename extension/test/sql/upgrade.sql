@@ -36,6 +36,9 @@ SELECT proname, proowner = 'regress_hv_super'::regrole AS stranger FROM pg_proc
 	WHERE pronamespace = 'vault'::regnamespace AND proname IN ('session_state', 'hba_rules', 'client_addr', 'replayed', 'run_outside_script', 'token_role', 'token_read', 'node_write', 'rest_admin', 'audit_append', 'audit_store', 'prune_audit')
 	ORDER BY proname;
 
+SELECT evtowner = 'regress_hv_super'::regrole AS stranger, evttags @> '{CREATE VIEW}' AS current
+	FROM pg_event_trigger WHERE evtname = 'hyperion_vault_no_sealed_columns';
+
 SELECT relname, relowner = 'regress_hv_super'::regrole AS stranger, relacl IS NULL OR relacl::text NOT LIKE '%regress_hv_bob%' AS closed,
 	relrowsecurity AND relforcerowsecurity AS rls FROM pg_class WHERE oid = 'vault.audit_anchors'::regclass;
 
