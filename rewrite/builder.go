@@ -47,6 +47,9 @@ func (b *builder) build(tree *pg.ParseResult) *Refusal {
 		direct := p.Direct
 		p.Direct = false
 		walk(raw.ProtoReflect(), b.visit)
+		if p.Reads {
+			b.compared(raw)
+		}
 		b.statement(raw.Stmt)
 		p.Direct = p.Direct || direct
 		p.ReadOnly = p.ReadOnly && p.Stmts[i].Class == ClassRead
@@ -97,7 +100,6 @@ func walk(m protoreflect.Message, visit func(any)) {
 // visit takes one node.
 func (b *builder) visit(m any) {
 	class := &b.plan.Stmts[b.stmt].Class
-	b.compared(m)
 	switch n := m.(type) {
 	case *pg.FuncCall:
 		b.funcCall(n)
