@@ -192,11 +192,20 @@ func (ss *session) namesDirect(text []byte) bool {
 		return false
 	}
 	notWord := func(r rune) bool { return r < 0x80 && !isWordByte(byte(r&0x7f)) }
-	for _, w := range bytes.FieldsFunc(text, notWord) {
-		if _, ok := ss.directNames[string(bytes.ToLower(w))]; ok {
-			return true
+	var folded [maxName]byte
+	for w := range bytes.FieldsFuncSeq(text, notWord) {
+		if len(w) > maxName {
+			continue
 		}
 		if _, ok := ss.directNames[string(w)]; ok {
+			return true
+		}
+		for i, c := range w {
+			if folded[i] = c; c >= 'A' && c <= 'Z' {
+				folded[i] |= 0x20
+			}
+		}
+		if _, ok := ss.directNames[string(folded[:len(w)])]; ok {
 			return true
 		}
 	}

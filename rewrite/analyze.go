@@ -46,6 +46,9 @@ type Analyzer struct {
 	// slots bounds how many trees are built at the same time, so that the
 	// bound on one text's tree also bounds the memory of all.
 	slots chan struct{}
+	// large has room for one text that is not short: for its tokens and tree, and
+	// for the time that it takes.
+	large chan struct{}
 }
 
 // NewAnalyzer makes an Analyzer.
@@ -55,6 +58,7 @@ func NewAnalyzer(c Config) *Analyzer {
 		plans:     newPlanCache(c.CacheBytes),
 		scratch:   sync.Pool{New: func() any { return new(scratch) }},
 		slots:     make(chan struct{}, max(2, runtime.GOMAXPROCS(0))),
+		large:     make(chan struct{}, 1),
 	}
 }
 
@@ -82,6 +86,7 @@ func (a *Analyzer) analyze(sql string, o Options) (*Plan, *Refusal) { //nolint:c
 	if len(sql) > maxText {
 		return unparsed(sql, nil, refuseTooComplex("more than 16 MiB"))
 	}
+	defer a.enter(sql)()
 	s := a.scratch.Get().(*scratch) //nolint:errcheck // the pool's New makes nothing else
 	defer a.scratch.Put(s)
 
@@ -140,6 +145,15 @@ func (a *Analyzer) analyze(sql string, o Options) (*Plan, *Refusal) { //nolint:c
 		r.Fingerprint = plan.Fingerprint
 	}
 	return filled, r
+}
+
+// enter waits until a text may be analysed; what it returns is to be called then.
+func (a *Analyzer) enter(sql string) (leave func()) {
+	if len(sql) <= maxLooked {
+		return func() {}
+	}
+	a.large <- struct{}{}
+	return func() { <-a.large }
 }
 
 // loose reports whether the text, literals included, may hold a call that
@@ -203,7 +217,7 @@ func worthParsing(sql string, toks []token) bool {
 		switch {
 		case t.word(sql, "execute"), code && t.literal():
 			return true
-		case t.word(sql, "do"), t.word(sql, "function"), t.word(sql, "procedure"):
+		case t.word(sql, "do"), isName(sql, t, "function"), isName(sql, t, "procedure"):
 			code = true
 			operator = operator || i > 0 && (toks[i-1].is(sql, '(') || toks[i-1].is(sql, ','))
 		case operator && t.kind != kindPunct:
@@ -316,14 +330,19 @@ func (a *Analyzer) fill(p *Plan, sql string, lx *lexed, o Options) (*Plan, *Refu
 	own.Calls = make([]Call, len(p.Calls))
 	copy(own.Calls, p.Calls)
 	for i := range own.Calls {
-		if r := a.fillCall(&own.Calls[i], sql); r != nil {
+		if r := a.fillCall(&own.Calls[i], sql, lx); r != nil {
 			return nil, r
 		}
 	}
 	return &own, nil
 }
 
-func (a *Analyzer) fillCall(c *Call, sql string) *Refusal {
+func (a *Analyzer) fillCall(c *Call, sql string, lx *lexed) *Refusal {
+	for _, arg := range []*Arg{&c.Name, &c.Kind, &c.Value} {
+		if arg.Mode == Const { // the plan may be that of a text with another UESCAPE
+			arg.lit.escape = lx.toks[lx.tokenAt(arg.lit.start)].escape
+		}
+	}
 	for _, arg := range []*Arg{&c.Name, &c.Kind} {
 		if arg.Mode != Const {
 			continue

@@ -2,6 +2,8 @@
 
 package rewrite
 
+import "strings"
+
 // blank appends to dst the text that pg_query and the cache may see: as long
 // as sql, token for token the same, but the content of every string constant,
 // of every comment, and of every quoted identifier that is not one of our own
@@ -94,5 +96,5 @@ func keepIdent(sql string, toks []token, i int) bool {
 		return false
 	}
 	name, ok := identName(sql, t)
-	return ok && knownNames[name]
+	return ok && (knownNames[strings.ToLower(name)] || valueName(name) || vaultName(name))
 }

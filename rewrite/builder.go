@@ -103,6 +103,8 @@ func (b *builder) visit(m any) {
 	switch n := m.(type) {
 	case *pg.FuncCall:
 		b.funcCall(n)
+	case *pg.TypeName:
+		b.typeName(n)
 	case *pg.ExecuteStmt:
 		b.plan.Executes = append(b.plan.Executes, n.Name)
 	case *pg.CreateTrigStmt:
@@ -187,36 +189,37 @@ func (b *builder) closing(at int) int {
 	return -1
 }
 
-// crossCheck compares the calls of the tree with those that the tokens show: a
-// statement that runs now may hold none that the tree has not.
+// crossCheck compares the calls of the tree with what the tokens show: a statement
+// that runs now, and holds a string, may name no function in schema vault that the
+// tree does not call: a type, a setting or a column is not what was meant.
 func (b *builder) crossCheck() {
 	toks := b.lx.toks
-	for i := 3; i < len(toks); i++ {
-		index := toks[i].is(b.sql, '[')
-		if !index && !toks[i].is(b.sql, '(') || !toks[i-2].is(b.sql, '.') {
+	for i := 2; i < len(toks); i++ {
+		if !toks[i-1].is(b.sql, '.') {
 			continue
 		}
-		schema, _ := identName(b.sql, toks[i-3])
-		name, _ := identName(b.sql, toks[i-1])
-		if schema != schemaVault || valueFuncs[name] == 0 || slices.Contains(b.found, i-3) {
+		schema, _ := identName(b.sql, toks[i-2])
+		name, _ := identName(b.sql, toks[i])
+		if schema != schemaVault || valueFuncs[name] == 0 || slices.Contains(b.found, i-2) {
 			continue
 		}
-		if i >= 5 && toks[i-4].is(b.sql, '.') && slices.Contains(b.found, i-5) {
+		if i >= 4 && toks[i-3].is(b.sql, '.') && slices.Contains(b.found, i-4) {
 			continue
 		}
-		if index || !b.namesOnly(i) {
-			b.refuse(refuseNoCall(toks[i-3].start))
+		if !b.namesOnly(i + 1) {
+			b.refuse(refuseNoCall(toks[i-2].start))
 		}
 	}
 }
 
-// namesOnly reports whether the parenthesis at token open belongs to a
-// statement that only names functions, as GRANT and DROP FUNCTION do, and holds
-// no string constant: a type can have arguments too.
-func (b *builder) namesOnly(open int) bool {
+// namesOnly reports whether the name in front of token behind belongs to a statement
+// that only names functions, as GRANT and DROP FUNCTION do, and has no string constant
+// in its parenthesis: a type can have arguments too. Without a parenthesis it is one
+// without a string.
+func (b *builder) namesOnly(behind int) bool {
 	toks := b.lx.toks
-	depth := 0
-	for i := open; i < len(toks); i++ {
+	open := behind < len(toks) && toks[behind].is(b.sql, '(')
+	for i, depth := behind, 0; open && i < len(toks); i++ {
 		switch {
 		case toks[i].literal():
 			return false
@@ -230,15 +233,16 @@ func (b *builder) namesOnly(open int) bool {
 		}
 	}
 	for _, s := range b.plan.Stmts {
-		if toks[open].start < s.Start || toks[open].start >= s.End {
+		if toks[behind-1].start < s.Start || toks[behind-1].start >= s.End {
 			continue
 		}
-		first := toks[b.lx.tokenFrom(s.Start)]
+		first := b.lx.tokenFrom(s.Start)
 		for _, w := range []string{"grant", "revoke", "create", "alter", "drop", "comment", "security"} {
-			if first.word(b.sql, w) {
+			if toks[first].word(b.sql, w) {
 				return true
 			}
 		}
+		return !open && !slices.ContainsFunc(toks[first:b.lx.tokenFrom(s.End)], token.literal)
 	}
 	return false
 }

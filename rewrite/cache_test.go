@@ -140,3 +140,45 @@ func BenchmarkSplice(b *testing.B) {
 		buf = p.SpliceQuery(buf[:0], sql, values)
 	}
 }
+
+// TestCacheTellsTextsApart: what a text before has left in the cache changes nothing.
+func TestCacheTellsTextsApart(t *testing.T) {
+	o := Options{StdStrings: true, Settled: true}
+	said := func(a *Analyzer, sql string) string {
+		p, r := a.Analyze(sql, o)
+		if r != nil {
+			return "refused: " + r.Message
+		}
+		if p == nil {
+			return "passed"
+		}
+		out := "plan"
+		for i, c := range p.Calls {
+			v, err := p.DecodeValue(nil, sql, i)
+			out += fmt.Sprintf("; %s of %q to %q %v", c.Func, c.Name.Text, v, err)
+		}
+		return out
+	}
+	for _, texts := range [][2]string{
+		{`select vault.put_secret('a', U&'x!0041y' uescape '!')`, `select vault.put_secret('a', U&'x!0041y' uescape '#')`},
+		{`select vault.put_secret('a', U&'x#0041y' uescape '!')`, `select vault.put_secret('a', U&'x#0041y' uescape '#')`},
+		{`select vault.put_secret(U&'x!0041y' uescape '#', 'a')`, `select vault.put_secret(U&'x!0041y' uescape '!', 'a')`},
+		{`select vault.put_secret('a', U&'x!y' uescape '!')`, `select vault.put_secret('a', U&'x!y' uescape '#')`},
+		{`select "VAULT"."Put_Secrex"('a', 'b')`, `select "VAULT"."Put_Secret"('a', 'b')`},
+		{`select "éabcdefghij"('vault', 'b')`, `select "éput_secret"('vault', 'b')`},
+		{`select "vault.put_secrex"('a', 'b')`, `select "vault.put_secret"('a', 'b')`},
+		{
+			`create operator ### (rightarg = text, "functiom" = vault.rotate_secret)`,
+			`create operator ### (rightarg = text, "function" = vault.rotate_secret)`,
+		},
+		{`create operator ### (rightarg = text, function = 'rotate_secrex')`, `create operator ### (rightarg = text, function = 'rotate_secret')`},
+	} {
+		for i := range texts {
+			used := testAnalyzer()
+			said(used, texts[1-i])
+			if got, want := said(used, texts[i]), said(testAnalyzer(), texts[i]); got != want {
+				t.Errorf("%s\n got %s\nwant %s", texts[i], got, want)
+			}
+		}
+	}
+}

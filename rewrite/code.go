@@ -93,6 +93,9 @@ func (b *builder) operator(d *pg.DefineStmt) {
 			continue
 		}
 		names := strs(e.Arg.GetTypeName().GetNames())
+		if e.Arg.GetString_() != nil {
+			names = b.stringName(int(e.Location))
+		}
 		f := Func(0)
 		if len(names) > 0 {
 			f = valueFuncs[names[len(names)-1]]
@@ -104,6 +107,17 @@ func (b *builder) operator(d *pg.DefineStmt) {
 		r.Unqualified = len(names) == 1 && b.canAsk()
 		b.refuse(r)
 	}
+}
+
+// stringName is the name that the string behind an option's name and = stands for.
+func (b *builder) stringName(at int) []string {
+	b.cacheable = false
+	i := b.lx.tokenAt(at) + 2
+	if i < 2 || i >= len(b.lx.toks) || !b.lx.toks[i].literal() {
+		return nil
+	}
+	name, _ := b.literal(i).decode(nil, b.sql) // what cannot be read, the server does not read either
+	return []string{string(name)}
 }
 
 // trigger refuses a trigger that calls one of ours: its arguments are strings

@@ -3,14 +3,15 @@
 package rewrite
 
 import (
+	"slices"
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
 )
 
 // near refuses a call that is not in schema vault and looks as if it should be:
-// "VAULT"."Put_Secret"(…), or one with a space in a name that is not ASCII. The
-// server would refuse and log it.
+// "VAULT"."Put_Secret"(…), "vault.put_secret"(…), hyperion_vault.put_secret(…), or one
+// with a space in a name that is not ASCII. The server would refuse and log it.
 func (b *builder) near(fc *pg.FuncCall) *Refusal {
 	at := b.lx.tokenAt(int(fc.Location))
 	if at < 0 {
@@ -18,19 +19,36 @@ func (b *builder) near(fc *pg.FuncCall) *Refusal {
 	}
 	schema := ""
 	for at+2 < len(b.lx.toks) && b.lx.toks[at+1].is(b.sql, '.') {
-		schema, _ = identName(b.sql, b.lx.toks[at])
+		schema = b.nearName(at)
 		at += 2
 	}
-	name, _ := identName(b.sql, b.lx.toks[at])
+	name := b.nearName(at)
 	switch {
-	case strings.EqualFold(schema, schemaVault) && valueFuncs[strings.ToLower(name)] != 0:
-		return refuseSchema(int(fc.Location))
-	case isASCII(schema) && isASCII(name):
+	case !valueName(name), schema == "" && valueFuncs[name] != 0: // none, or the bare name: see funcCall
 		return nil
-	case valueName(name) && (schema == "" || holdsWord(schema, func(w string) bool { return w == schemaVault })):
+	case schema == "", vaultName(schema):
 		return refuseSpelling(int(fc.Location))
 	}
 	return nil
+}
+
+// nearName is the name at a token, if the cached plans are of texts with this name.
+func (b *builder) nearName(at int) string {
+	t := b.lx.toks[at]
+	if t.kind != kindIdent && t.body-t.start > maxKnownIdent {
+		return ""
+	}
+	name, _ := identName(b.sql, t)
+	return name
+}
+
+// typeName refuses a type of such a function's name beside a string: vault::put_secret(…),
+// put_secret 'a'.
+func (b *builder) typeName(t *pg.TypeName) {
+	names := strs(t.Names)
+	if n := len(names); n > 0 && valueFuncs[names[n-1]] != 0 && slices.ContainsFunc(b.lx.toks, token.literal) {
+		b.refuse(refuseNoCall(int(t.Location)))
+	}
 }
 
 // meant reports whether the tokens name a function that takes a value, and hold a
@@ -50,19 +68,23 @@ func meant(sql string, toks []token) bool {
 	return false
 }
 
-// valueName reports whether name is that of a function that takes a value, or holds
-// it between characters that are not ASCII.
+// valueName reports whether name is that of a function that takes a value, in any
+// case, or holds it between characters of which no such name consists.
 func valueName(name string) bool {
 	return holdsWord(name, func(w string) bool { return valueFuncs[w] != 0 })
 }
 
-// holdsWord reports whether a name, or a part of it between characters that are not
-// ASCII, is wanted; in small letters.
+// vaultName reports the same of the extension's schema, or its own name.
+func vaultName(name string) bool {
+	return holdsWord(name, func(w string) bool { return w == schemaVault || w == "hyperion_vault" })
+}
+
 func holdsWord(name string, wanted func(string) bool) bool {
-	if isASCII(name) {
-		return wanted(strings.ToLower(name))
+	name = strings.ToLower(name)
+	if wanted(name) {
+		return true
 	}
-	for w := range strings.FieldsFuncSeq(strings.ToLower(name), func(r rune) bool { return r >= 0x80 }) {
+	for w := range strings.FieldsFuncSeq(name, func(r rune) bool { return r >= 0x80 || !isIdentCont(byte(r)) }) {
 		if wanted(w) {
 			return true
 		}

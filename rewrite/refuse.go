@@ -196,20 +196,11 @@ func refuseUnqualified(f Func, at int) *Refusal {
 	return r.place(at)
 }
 
-// refuseSchema answers a call that misses schema vault by its capitals only.
-func refuseSchema(at int) *Refusal {
-	r := &Refusal{
-		SQLState: stateNoSchema, Message: "in double quotes the vault's schema and functions are written in small letters",
-		Detail: notSent, Hint: "Write vault.put_secret(…) without double quotes.",
-	}
-	return r.place(at)
-}
-
-// refuseSpelling answers a call with a character in its name that is not ASCII.
+// refuseSpelling answers what looks like a call in schema vault and is none.
 func refuseSpelling(at int) *Refusal {
 	r := &Refusal{
-		SQLState: stateNoSchema, Message: "the names of the vault's schema and functions hold ASCII characters only",
-		Detail: notSent, Hint: "Write vault.put_secret(…) with plain spaces around it: one that is not ASCII (U+00A0, U+200B) is part of a name.",
+		SQLState: stateNoSchema, Message: "this looks like a call of the vault and is none",
+		Detail: notSent, Hint: "Write vault.put_secret(…): small letters, no quotes around both names, plain spaces (U+00A0 and U+200B are part of a name).",
 	}
 	return r.place(at)
 }

@@ -103,7 +103,7 @@ var signatures = []signature{
 
 // Names that mean something to this package although they are no function's:
 // see keepIdent.
-var otherNames = append([]string{schemaVault, "text", "varchar", "pg_catalog", "set_config"}, runsText...)
+var otherNames = append([]string{schemaVault, "text", "varchar", "pg_catalog", "set_config", "function", "procedure", "program"}, runsText...)
 
 // maxKnownIdent is more than the longest known name takes as U&"…" with every
 // character escaped (8 bytes each).
