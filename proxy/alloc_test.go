@@ -8,9 +8,11 @@ package proxy
 // allocations are counted.
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
@@ -87,6 +89,22 @@ func TestUntouchedTrafficAllocatesNothing(t *testing.T) {
 				t.Errorf("%v allocations per round, want none", got)
 			}
 		})
+	}
+}
+
+// TestNamesAllocNothing: a text is looked through for names without a copy of it, or of
+// its words.
+func TestNamesAllocNothing(t *testing.T) {
+	ss := &session{}
+	ss.directNames = map[string]struct{}{"wanted": {}}
+	text := append([]byte("explain "), bytes.Repeat([]byte("A bb "), 1000)...)
+	if got := testing.AllocsPerRun(10, func() { ss.namesDirect(text) }); got != 0 {
+		t.Errorf("%v allocations, want none", got)
+	}
+	for word, want := range map[string]bool{"wanted": true, "WanTed": true, "(wanted)": true, "wanted2": false, strings.Repeat("w", 100): false} {
+		if got := ss.namesDirect([]byte("execute " + word)); got != want {
+			t.Errorf("%s: %v, want %v", word, got, want)
+		}
 	}
 }
 
