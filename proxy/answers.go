@@ -330,7 +330,7 @@ func (ss *session) ready(body []byte) verdict {
 		return pass
 	}
 	done := ss.queue.pop()
-	if done.task != nil && done.task.pre != nil && done.kind == oweQuery {
+	if done.task != nil && done.task.pre != nil && done.kind == oweSync {
 		ss.state, ss.rows, done.task.pre.done = body[0], shape{}, true
 		return drop
 	}

@@ -15,7 +15,13 @@ import (
 func (ss *session) ask(sql string) (rows [][][]byte, ok bool, err error) {
 	pre := &prelude{}
 	t := &task{swallow: true, poison: true, pre: pre, group: -1}
-	if err := ss.send(wire.AppendQuery(nil, sql), owed{kind: oweQuery, task: t}); err != nil {
+	x := errand{} // not a Query, which would drop the client's unnamed statement
+	x.query(ss.own, sql)
+	x.sync()
+	if err := ss.send(x.msgs,
+		owed{kind: oweClose, named: true, task: t}, owed{kind: oweParse, named: true, task: t},
+		owed{kind: oweBind, named: true, portal: &portal{name: ss.own}, task: t}, owed{kind: oweExecute, named: true, portal: &portal{}, task: t},
+		owed{kind: oweClose, named: true, task: t}, owed{kind: oweClose, named: true, task: t}, owed{kind: oweSync, task: t}); err != nil {
 		return nil, false, err
 	}
 	ss.mu.Lock()

@@ -287,6 +287,7 @@ func oids(array string) (list []uint32) {
 // leaves now.
 func (ss *session) refit(l *serverLogin, has *carried) (failed *sqlError, passing bool) {
 	x := ss.errand()
+	x.msgs = wire.AppendClose(x.msgs, 'S', "") // of before
 	x.query(ss.own, sessionQuery)
 	x.sync()
 	note := ss.meanwhile(&l.reported)

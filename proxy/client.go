@@ -213,13 +213,14 @@ func (ss *session) pushBind(pname, sname []byte, st *statement) {
 		st = ss.directName(sname)
 	}
 	target.stmt = st
+	parsed := ss.trial == nil || ss.trial.unnamed // else it may be parsed anew before this runs
 	switch {
 	case st != nil:
-		target.described = st.described && !st.utility && (len(sname) == 0 || st.shape.plain())
+		target.described = st.described && !st.utility && (len(sname) == 0 && parsed || st.shape.plain())
 		target.reads = st.reads() || st.shape.known && len(st.shape.cols) > 0
 		target.readOnly = st.plan != nil && st.plan.ReadOnly
 	case len(sname) == 0:
-		target.described = ss.unnamedDescribed && !ss.unnamedUtility
+		target.described = ss.unnamedDescribed && !ss.unnamedUtility && parsed
 	}
 	target.seen = ss.runs
 	ss.queue.push(owed{kind: oweBind, named: len(sname) > 0, stmt: st, portal: p, prevP: prev})

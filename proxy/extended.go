@@ -51,7 +51,7 @@ func (ss *session) slowParse(body []byte) (verdict, error) {
 	skipped, err := ss.settleParse(len(text))
 	ss.mu.Lock()
 	settled := !ss.batch.executed
-	if skipped {
+	if skipped && ss.concerns([]byte(text)) {
 		ss.lose(cutName(body[:end]))
 	}
 	ss.mu.Unlock()
@@ -204,7 +204,12 @@ func (ss *session) sendParse(st *statement, sql string, text []byte, types []uin
 		st.zero()
 		return nil
 	}
-	ss.spoilTrial()
+	msg = wire.End(msg, mark)
+	if st.puts() {
+		ss.spoilTrial()
+	} else {
+		ss.keepTrial(msg)
+	}
 	if st.name == "" {
 		ss.keepUnnamed(msg[mark+4:]) // without its length
 	}
@@ -213,7 +218,7 @@ func (ss *session) sendParse(st *statement, sql string, text []byte, types []uin
 	ss.keepNames(st.plan)
 	ss.queue.push(e)
 	ss.mu.Unlock()
-	_, err := ss.server().Write(wire.End(msg, mark))
+	_, err := ss.server().Write(msg)
 	return err
 }
 

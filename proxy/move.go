@@ -128,6 +128,7 @@ func (ss *session) settleIn(l *serverLogin, has *carried) error {
 	ss.use(l.leg)
 	ss.reported, ss.catalog, ss.state = l.reported, l.catalog, wire.Idle
 	ss.doubtful, ss.seen = false, nil
+	ss.unlearn()
 	ss.inRole()
 	for _, b := range l.reports {
 		ss.report(b)

@@ -349,7 +349,7 @@ func (ss *session) sendQuery(plan *rewrite.Plan, text string, values [][]byte, p
 	ss.dropUnnamed()
 	ss.keepNames(plan)
 	ss.mu.Unlock()
-	return ss.send(wire.End(msg, mark), owed{kind: oweQuery, prev: prev, task: t})
+	return ss.sendAs(len(plan.Calls) == 0, wire.End(msg, mark), owed{kind: oweQuery, prev: prev, task: t})
 }
 
 // syncQuery ends a Query whose own message was not sent: the client is owed the

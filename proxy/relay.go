@@ -215,10 +215,19 @@ func (ss *session) forward(n int, trial bool) error {
 
 // send queues what is owed for messages of the node's making and writes them.
 func (ss *session) send(msgs []byte, entries ...owed) error {
+	return ss.sendAs(false, msgs, entries...)
+}
+
+// sendAs is send; again: what is sent can be run once more elsewhere.
+func (ss *session) sendAs(again bool, msgs []byte, entries ...owed) error {
 	ss.smu.Lock()
 	defer ss.smu.Unlock()
 	ss.mu.Lock()
-	ss.spoilTrial()
+	if again {
+		ss.keepTrial(msgs)
+	} else {
+		ss.spoilTrial()
+	}
 	for _, e := range entries {
 		ss.queue.push(e)
 	}

@@ -233,6 +233,20 @@ func (ss *session) forgetShapes() {
 	}
 }
 
+// unlearn forgets what Describes have said: the statements were parsed anew elsewhere,
+// and may give something else. What a trial has parsed is compared. mu is held.
+func (ss *session) unlearn() {
+	if t := ss.trial; t == nil || t.refused == nil || !t.unnamed {
+		ss.unnamedDescribed, ss.stmtShape = false, shape{}
+		if ss.unnamedStmt != nil {
+			ss.unnamedStmt.described, ss.unnamedStmt.shape = false, shape{}
+		}
+	}
+	for _, st := range ss.stmts {
+		st.described, st.shape = false, shape{}
+	}
+}
+
 // maxName is what the server keeps of a name: NAMEDATALEN - 1 bytes.
 const maxName = 63
 
