@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -102,6 +103,7 @@ func TestAuditCommands(t *testing.T) {
 			return code == exitOK && strings.Contains(out, "records 1 to 44")
 		})
 	})
+	t.Run("trap", func(t *testing.T) { a.checkTrap(t) })
 	t.Run("tail", func(t *testing.T) { a.checkTail(t) })
 	t.Run("changes", func(t *testing.T) { a.checkChanges(t) })
 	t.Run("gap", func(t *testing.T) { a.checkGap(t) })
@@ -149,6 +151,32 @@ func (a *auditedServer) checkReaders(t *testing.T) {
 	}
 	if code, _, errs := finish(t, append(slices.Clone(a.env), "PGPORT=1"), "audit", "verify"); code != exitBlind {
 		t.Errorf("no server: exit code %d: %s", code, errs)
+	}
+}
+
+// checkTrap: what has the names of the vault's tables, in a database of another's, is not
+// read: he would have run what he likes, as who reads.
+func (a *auditedServer) checkTrap(t *testing.T) {
+	t.Helper()
+	a.exec(t, "CREATE ROLE trapper LOGIN PASSWORD 'trapper'")
+	a.exec(t, "CREATE DATABASE trap OWNER trapper")
+	conn, err := connectTo(t.Context(), a.cluster.Nodes[0].Postgres, "trapper", "trapper", "trap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = conn.PgConn().Exec(t.Context(), `CREATE SCHEMA vault;
+		CREATE FUNCTION vault.spring() RETURNS bigint LANGUAGE plpgsql AS $$BEGIN RAISE 'the trap ran as %', current_user; END$$;
+		CREATE VIEW vault.audit_heads AS SELECT NULL::uuid AS node_id, vault.spring() AS seq, ''::bytea AS hash, now() AS at, ''::bytea AS public_key, ''::bytea AS signature;
+		CREATE VIEW vault.audit_anchors AS SELECT * FROM vault.audit_heads;
+		CREATE TABLE vault.audit_log (node_id uuid, seq bigint); CREATE TABLE vault.changes (subject text)`).ReadAll()
+	if err = errors.Join(err, conn.Close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"verify", "--trust", a.trust}, {"export"}, {"tail"}} {
+		code, out, errs := finish(t, a.env, slices.Concat([]string{"audit"}, args, []string{"--database", "trap"})...)
+		if code != exitBlind || strings.Contains(out+errs, "the trap ran") || !strings.Contains(errs, `schema vault of database "trap" is not the extension's`) {
+			t.Errorf("%v: exit code %d: %s%s", args, code, out, errs)
+		}
 	}
 }
 

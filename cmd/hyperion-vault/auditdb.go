@@ -45,17 +45,40 @@ func openAuditTables(ctx context.Context, database string) (*auditTables, error)
 	_, err = conn.Exec(ctx, `SET application_name = 'hyperion-vault audit'; SET search_path = pg_catalog, pg_temp; SET client_encoding = 'UTF8';
 		SET default_transaction_read_only = on; SET row_security = off; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0;
 		SET enable_sort = off; SET enable_seqscan = off; SET jit = off; SET max_parallel_workers_per_gather = 0`)
-	var there bool
 	if err == nil {
-		err = conn.QueryRow(ctx, "SELECT pg_catalog.to_regclass('vault.audit_anchors') IS NOT NULL, pg_catalog.current_database()").Scan(&there, &database)
-	}
-	if err == nil && !there {
-		err = fmt.Errorf("database %q has no audit of a vault (extension 1.6 or later): --database or PGDATABASE names it", database)
+		err = t.belong(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, t.Close()) //nolint:contextcheck // see Close
 	}
 	return t, nil
+}
+
+// readTables are what is read of the vault. Names prove nothing: the owner of another
+// database can have a view there, which runs what he likes as who reads it.
+var readTables = []string{"audit_log", "audit_heads", "audit_anchors", "changes"}
+
+const sqlBelong = `SELECT pg_catalog.current_database(), pg_catalog.count(c.oid), pg_catalog.count(e.oid)
+	FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = ANY ($1)
+	LEFT JOIN (pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'hyperion_vault')
+	ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND c.relkind IN ('r', 'p')
+	AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'
+	WHERE n.nspname = 'vault'`
+
+// belong says that all that is read are tables, and the extension's own.
+func (t *auditTables) belong(ctx context.Context) error {
+	var database string
+	var named, ours int
+	if err := t.conn.QueryRow(ctx, sqlBelong, readTables).Scan(&database, &named, &ours); err != nil {
+		return err
+	}
+	switch {
+	case ours == len(readTables):
+		return nil
+	case ours < named:
+		return fmt.Errorf("nothing was read: schema vault of database %q is not the extension's, and what is in it may be anybody's: --database or PGDATABASE names the vault's", database)
+	}
+	return fmt.Errorf("database %q has no audit of a vault (extension 1.6 or later): --database or PGDATABASE names it", database)
 }
 
 // Close ends the connection.

@@ -31,7 +31,7 @@ type provedServer struct {
 	conn     *pgx.Conn // nil: it cannot be asked
 	standby  bool
 	// statements is the name of pg_stat_statements, if it is there and can know
-	// something.
+	// something. What it names may have changed since: see findStatements.
 	statements     string
 	walCompression string
 }
@@ -142,16 +142,26 @@ func (s *provedServer) connect(ctx context.Context, asIs bool) error {
 	if err == nil && !superuser {
 		err = fmt.Errorf("%q is not a superuser", s.config.User)
 	}
+	s.conn = conn
 	if err == nil {
-		err = conn.QueryRow(ctx, `SELECT coalesce((SELECT extnamespace::regnamespace || '.pg_stat_statements' FROM pg_extension
-			WHERE extname = 'pg_stat_statements' AND current_setting('pg_stat_statements.track', true) <> (CASE WHEN $1 THEN 'none' ELSE '' END)), '')`,
-			asIs).Scan(&s.statements)
+		err = s.findStatements(ctx, asIs)
 	}
 	if err != nil {
+		s.conn = nil
 		return errors.Join(err, conn.Close(ctx))
 	}
-	s.conn = conn
 	return nil
+}
+
+// findStatements looks for the extension's own view. The owner of its schema, who need
+// not be a superuser, can put another of that name there at any time, which runs what
+// he likes as who reads it: so this is asked right before each reading.
+func (s *provedServer) findStatements(ctx context.Context, asIs bool) error {
+	return s.conn.QueryRow(ctx, `SELECT coalesce((SELECT c.relnamespace::regnamespace || '.pg_stat_statements'
+		FROM pg_class c JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+		JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+		WHERE c.relname = 'pg_stat_statements' AND e.extname = 'pg_stat_statements'
+		AND current_setting('pg_stat_statements.track', true) <> (CASE WHEN $1 THEN 'none' ELSE '' END)), '')`, asIs).Scan(&s.statements)
 }
 
 // again connects once more if the connection has broken, as it does when what waits

@@ -101,20 +101,30 @@ func logDirs(dir string) []string {
 
 // views are a server's that show statements of others.
 func (p *prover) views(s *provedServer) []place {
-	view := func(name, sql string) place {
+	view := func(name string, sql func(context.Context) (string, error)) place {
 		return place{
 			kindViews, name + " of " + s.name, p.controls.said, "does PG… or --login standby=… name the node beside it?",
 			func(ctx context.Context, sc *scan) error {
-				return eachText(ctx, s.conn, sql, func(text string) { sc.scanner.Text(sc.name, text) })
+				query, err := sql(ctx)
+				if err != nil {
+					return err
+				}
+				return eachText(ctx, s.conn, query, func(text string) { sc.scanner.Text(sc.name, text) })
 			},
 		}
 	}
-	all := []place{view("pg_stat_activity", activity)}
+	all := []place{view("pg_stat_activity", func(context.Context) (string, error) { return activity, nil })}
 	if s.statements == "" {
 		p.report.notLooked(kindViews, "pg_stat_statements of "+s.name, "it is not there, or tracks nothing", false)
 		return all
 	}
-	return append(all, view("pg_stat_statements", "SELECT s::pg_catalog.text FROM "+s.statements+" AS s"))
+	return append(all, view("pg_stat_statements", func(ctx context.Context) (string, error) {
+		err := s.findStatements(ctx, p.c.AsIs)
+		if err == nil && s.statements == "" {
+			err = errors.New("it is not there any more")
+		}
+		return "SELECT s::pg_catalog.text FROM " + s.statements + " AS s", err
+	}))
 }
 
 // look goes through all places.

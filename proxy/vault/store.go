@@ -104,7 +104,7 @@ func (s *store) newPool(at Server, most int32, limit time.Duration) (*pgxpool.Po
 		return nil, fmt.Errorf("vault: a PG… variable of libpq in the environment is wrong: %w", err)
 	}
 	pool.ConnConfig.Config = *config
-	pool.ConnConfig.AfterConnect = direct
+	pool.ConnConfig.AfterConnect = meet
 	pool.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement // DROP and CREATE EXTENSION have the server plan anew
 	pool.MinConns = 0
 	pool.MaxConns = max(most, 1)
@@ -129,15 +129,31 @@ func (s *store) close() {
 // ErrPooler is a pooler in the local server's place.
 var ErrPooler = errors.New("it is a pooler, not a PostgreSQL server")
 
-// direct sees that nothing between us and the server hands out connections: the
-// process that answers is the one whose cancel key we got.
-func direct(ctx context.Context, conn *pgconn.PgConn) error {
-	results, err := conn.Exec(ctx, "SELECT pg_catalog.pg_backend_pid()").ReadAll()
+// errForeign is a schema of another's: what it has under our names would be run as the
+// service role.
+var errForeign = errors.New("the schema vault is not the extension's")
+
+// sqlMeet says who answers, and whether a schema vault is somebody else's.
+const sqlMeet = `SELECT pg_catalog.pg_backend_pid(), EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = 'vault' AND NOT EXISTS (
+ SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'hyperion_vault'
+ WHERE d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.objid = n.oid
+ AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'))`
+
+// meet sees that nothing between us and the server hands out connections: the process
+// that answers is the one whose cancel key we got. And that the vault is one.
+func meet(ctx context.Context, conn *pgconn.PgConn) error {
+	results, err := conn.Exec(ctx, sqlMeet).ReadAll()
 	if err != nil {
 		return err
 	}
-	if len(results) != 1 || len(results[0].Rows) != 1 || string(results[0].Rows[0][0]) != strconv.FormatUint(uint64(conn.PID()), 10) {
+	if len(results) != 1 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) != 2 {
 		return ErrPooler
+	}
+	switch row := results[0].Rows[0]; {
+	case string(row[0]) != strconv.FormatUint(uint64(conn.PID()), 10):
+		return ErrPooler
+	case string(row[1]) != "f":
+		return errForeign
 	}
 	return nil
 }
@@ -331,6 +347,9 @@ func (v *Vault) serverError(err error) *Error {
 		e.Hint = "Run hyperion-vault init."
 	case errors.Is(err, ErrPooler):
 		e.pooler()
+	case errors.Is(err, errForeign):
+		e.Detail = fmt.Sprintf("The schema vault of database %q is not the extension's.", v.store.database)
+		e.Hint = "Check VAULT_PG_DBNAME: it should name the vault's database."
 	case !errors.As(err, &pg):
 	case pg.Code == "08P01" && strings.Contains(pg.Message, "startup parameter"): // no server says that
 		e.Err = fmt.Errorf("%w: %w", ErrPooler, err)

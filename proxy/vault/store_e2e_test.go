@@ -156,6 +156,7 @@ func TestServiceRole(t *testing.T) {
 	}
 	run(t, c, "UPDATE vault.meta SET vault_id = '"+testVaultID+"'")
 
+	t.Run("trap", func(t *testing.T) { testTrap(t, c) })
 	t.Run("verifiers", func(t *testing.T) { testVerifiers(t, c, v) })
 	t.Run("rules", func(t *testing.T) { testRules(t, c, v) })
 	t.Run("facts", func(t *testing.T) { testFacts(t, c, v) })
@@ -163,6 +164,27 @@ func TestServiceRole(t *testing.T) {
 	t.Run("standby", func(t *testing.T) { testStandby(t, c) })
 	t.Run("restart", func(t *testing.T) { testRestart(t, c, v) })
 	t.Run("replaced", func(t *testing.T) { testReplaced(t, c) })
+}
+
+// testTrap: a schema of another's, with our names, is never asked: he would run what he
+// likes as the service role.
+func testTrap(t *testing.T, c *devcluster.Cluster) {
+	t.Helper()
+	run(t, c, "CREATE DATABASE trap")
+	conn, err := c.Primary().ConnectServer(t.Context(), c.Superuser, c.SuperuserPassword, "trap")
+	if err == nil {
+		_, err = conn.PgConn().Exec(t.Context(), `CREATE SCHEMA vault; GRANT USAGE ON SCHEMA vault TO PUBLIC;
+			CREATE FUNCTION vault.status() RETURNS jsonb LANGUAGE plpgsql AS $$BEGIN RAISE 'the trap ran as %', current_user; END$$`).ReadAll()
+		err = errors.Join(err, conn.Close(t.Context()))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, _ := nodeOf(t, c, c.Primary(), func(c *Config) { c.Database = "trap" })
+	_, err = v.Status(t.Context())
+	if e := asKind(t, err, KindServer); !strings.Contains(e.Hint, "VAULT_PG_DBNAME") || strings.Contains(e.Err.Error(), "the trap ran") {
+		t.Errorf("%v, hint %q", e, e.Hint)
+	}
 }
 
 func testVerifiers(t *testing.T, c *devcluster.Cluster, v *Vault) {

@@ -153,8 +153,12 @@ func backend(b *pgproto3.Backend, text string) {
 	b.Send(&pgproto3.BackendKeyData{ProcessID: 7, SecretKey: []byte{0, 0, 0, 0}})
 	b.Send(ready)
 	column := &pgproto3.RowDescription{Fields: []pgproto3.FieldDescription{{Name: []byte("c"), DataTypeOID: 25, DataTypeSize: -1, TypeModifier: -1}}}
-	row := func(value string) {
-		b.Send(&pgproto3.DataRow{Values: [][]byte{[]byte(value)}})
+	row := func(values ...string) {
+		var r pgproto3.DataRow
+		for _, value := range values {
+			r.Values = append(r.Values, []byte(value))
+		}
+		b.Send(&r)
 		b.Send(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")})
 	}
 	for b.Flush() == nil {
@@ -163,9 +167,9 @@ func backend(b *pgproto3.Backend, text string) {
 			return
 		}
 		switch msg.(type) {
-		case *pgproto3.Query: // direct's
+		case *pgproto3.Query: // meet's
 			b.Send(column)
-			row("7")
+			row("7", "f")
 			b.Send(ready)
 		case *pgproto3.Parse:
 			b.Send(&pgproto3.ParseComplete{})
