@@ -89,6 +89,12 @@ func (v *verifier) chain(node NodeID) *chain {
 	return c
 }
 
+// full reports whether this node would be one too many. Those that are trusted never are.
+func (v *verifier) full(node NodeID) bool {
+	_, trusted := v.demands.Trust[node]
+	return !trusted && v.chains[node] == nil && len(v.chains) >= maxNodes
+}
+
 func (v *verifier) found(c *chain, kind Kind, seq uint64, format string, args ...any) {
 	v.report.add(&v.report.Findings, Finding{Kind: kind, Node: c.Node, Seq: seq, Detail: fmt.Sprintf(format, args...)})
 }
@@ -104,10 +110,14 @@ func (v *verifier) know(heads []Head) {
 		key   Fingerprint
 		valid bool
 	}
-	dropped := map[signer]int{}
+	dropped, surplus := map[signer]int{}, 0
 	var first []*Head // of each
 	for i := range heads {
 		h := &heads[i]
+		if v.full(h.Node) {
+			surplus++
+			continue
+		}
 		by := signer{h.Node, h.Fingerprint(), h.Valid()}
 		c := v.chain(h.Node)
 		if by.valid && v.demands.Trust.trusts(h) {
@@ -117,6 +127,9 @@ func (v *verifier) know(heads []Head) {
 		if dropped[by]++; dropped[by] == 1 {
 			first = append(first, h)
 		}
+	}
+	if surplus > 0 { // the first finding: of the others there may be too many
+		v.report.add(&v.report.Findings, Finding{Kind: Untrusted, Detail: fmt.Sprintf("%d heads are of more nodes than %d, and were not looked at", surplus, maxNodes)})
 	}
 	for _, h := range first {
 		by := signer{h.Node, h.Fingerprint(), h.Valid()}
@@ -137,7 +150,7 @@ func (v *verifier) know(heads []Head) {
 }
 
 func (v *verifier) row(r *Row) {
-	if v.chains[r.Node] == nil && len(v.chains) == maxNodes {
+	if v.full(r.Node) {
 		v.surplus++
 		return
 	}

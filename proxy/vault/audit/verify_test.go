@@ -57,6 +57,37 @@ func TestChains(t *testing.T) {
 	}
 }
 
+// TestVerifyManyNodes: what others make up takes no more memory than some nodes do, and
+// hides no node that is trusted.
+func TestVerifyManyNodes(t *testing.T) {
+	trusted := nodeOf("a").node
+	var made []NodeID
+	for i := range maxNodes + 5 {
+		made = append(made, NodeID{0xff, byte(i >> 8), byte(i)})
+	}
+	e := &Evidence{At: testTime, Rows: func(yield func(Row, error) bool) {
+		for _, node := range append(made, NodeID{0xfe}, trusted) {
+			if !yield(Row{Node: node, Seq: 1, Record: Record{At: testTime}}, nil) {
+				return
+			}
+		}
+	}}
+	for _, node := range made {
+		e.Heads = append(e.Heads, Head{Node: node, Position: Position{Seq: 1}})
+	}
+	report, err := e.Verify(t.Context(), Demands{Trust: Trust{trusted: nil}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(report.Nodes); n != maxNodes+1 || !slices.ContainsFunc(report.Nodes, func(r NodeReport) bool { return r.Node == trusted }) {
+		t.Errorf("%d nodes were followed, want %d and the one that is trusted", n, maxNodes)
+	}
+	const want = "5 heads are of more nodes than 10000, and were not looked at"
+	if report.OK() || !strings.Contains(fmt.Sprint(report.Findings), want) {
+		t.Errorf("%d findings, want one that says %q", len(report.Findings), want)
+	}
+}
+
 // drawing is chains as they were written, and what became of them.
 type drawing struct {
 	original map[string][]Row
