@@ -127,6 +127,10 @@ func TestHungryClients(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// What these names take is not kept until there is room for an answer: they are refused before.
+	for _, names := range []string{`".."`, strings.Repeat(`"a",`, 256) + `"a"`} {
+		want(t, 400, 0, "", "POST", "/v1/batch/secrets", `{"names":[`+names+`]}`)
+	}
 	began := time.Now()
 	want(t, 200, 0, shared.AdminToken, "POST", "/v1/batch/secrets", `{"names":["hungry/1"]}`)
 	if took := time.Since(began); took > 3*time.Second {

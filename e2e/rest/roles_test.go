@@ -126,6 +126,20 @@ func TestManageTokens(t *testing.T) {
 			t.Errorf("listed: %s", a.text)
 		}
 		want(t, 409, node, admin, "POST", "/v1/tokens", fmt.Sprintf(`{"name":%q,"role":"admin"}`, name)) // a name is one token's for ever
+		// By mistake, in the place of something else: what it says goes nowhere either.
+		for _, c := range [][3]string{
+			{"GET", "/v1/roles?after=" + made, ""},
+			{"GET", "/v1/tokens?after=" + made, ""},
+			{"GET", "/v1/secrets?after=" + made, ""},
+			{"GET", "/v1/secrets?prefix=" + made, ""},
+			{"POST", "/v1/tokens", fmt.Sprintf(`{"name":"x","role":%q}`, made)},
+			{"POST", "/v1/roles", fmt.Sprintf(`{"name":"x","permissions":[{"action":"read","path":%q}]}`, made)},
+			{"PUT", "/v1/roles/x/permissions", fmt.Sprintf(`{"permissions":[{"action":"read","path":%q}]}`, made)},
+		} {
+			if a := want(t, 400, node, admin, c[0], c[1], c[2]); strings.Contains(a.text, made) {
+				t.Errorf("%s %s: %s", c[0], c[1], a.text)
+			}
+		}
 		shared.NeverSent(t, made)
 	})
 }

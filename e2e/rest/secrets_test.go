@@ -263,6 +263,13 @@ func TestList(t *testing.T) {
 		if strings.Count(a.text, `"name"`) != 2 || !strings.Contains(a.text, prefix+"1/x") || !strings.Contains(a.text, prefix+"3/x") {
 			t.Errorf("filtered: %s", a.text)
 		}
+		// An exact name that is not there, with others behind it that are listed by their own rule.
+		behind := token(t, "list", prefix+"4/x", "list", prefix+"4")
+		for _, query := range []string{"", "?limit=1"} {
+			if a := want(t, 200, node, behind, "GET", "/v1/secrets"+query, ""); strings.Count(a.text, `"name"`) != 1 || a.header.Get("Link") != "" {
+				t.Errorf("%q: %s, and then %q", query, a.text, a.header.Get("Link"))
+			}
+		}
 		if a := want(t, 200, node, token(t), "GET", "/v1/secrets", ""); a.text != "[]\n" {
 			t.Errorf("no rule: %s", a.text)
 		}

@@ -120,7 +120,7 @@ func (v *Vault) DeleteRole(ctx context.Context, a *Access, name string) error {
 // Roles returns at most limit roles whose names come after a name, in byte order.
 // more: there are others behind them. Errors are *Error.
 func (v *Vault) Roles(ctx context.Context, a *Access, after string, limit int) (list []Role, more bool, err error) {
-	q, done, err := v.listing(ctx, a, audit.ActionRoleList, "")
+	q, done, err := v.listing(ctx, a, audit.ActionRoleList, "", after)
 	if err != nil {
 		return nil, false, err
 	}
@@ -133,7 +133,7 @@ func (v *Vault) Roles(ctx context.Context, a *Access, after string, limit int) (
 
 // Role returns one. Errors are *Error.
 func (v *Vault) Role(ctx context.Context, a *Access, name string) (Role, error) {
-	q, done, err := v.listing(ctx, a, audit.ActionRoleList, name)
+	q, done, err := v.listing(ctx, a, audit.ActionRoleList, name, "")
 	if err != nil {
 		return Role{}, err
 	}
@@ -172,6 +172,9 @@ func (v *Vault) CreateToken(ctx context.Context, a *Access, name, role string) (
 	}
 	if err := checkLabel(name); err != nil {
 		return nil, err
+	}
+	if checkSent(role) != nil {
+		return nil, invalid("", "no role has such a name")
 	}
 	token = NewToken()
 	sum := sha256.Sum256(token)
@@ -223,7 +226,7 @@ func (v *Vault) RevokeToken(ctx context.Context, a *Access, name string) error {
 
 // Tokens is Roles for tokens, of which those that were revoked are there still.
 func (v *Vault) Tokens(ctx context.Context, a *Access, after string, limit int) (list []Token, more bool, err error) {
-	q, done, err := v.listing(ctx, a, audit.ActionTokenList, "")
+	q, done, err := v.listing(ctx, a, audit.ActionTokenList, "", after)
 	if err != nil {
 		return nil, false, err
 	}
@@ -238,14 +241,17 @@ func (v *Vault) Tokens(ctx context.Context, a *Access, after string, limit int) 
 	return list[:min(limit, len(list))], len(list) > limit, nil
 }
 
-// listing returns where an administrator's list is read, recorded. Call done after
-// reading.
-func (v *Vault) listing(ctx context.Context, a *Access, action audit.Action, name string) (q querier, done func(), err error) {
+// listing returns where an administrator's list, or what has a name, is read, recorded.
+// Call done after reading.
+func (v *Vault) listing(ctx context.Context, a *Access, action audit.Action, name, after string) (q querier, done func(), err error) {
 	if err := v.PermitAdmin(ctx, a, action, name); err != nil {
 		return nil, nil, err
 	}
 	if err := checkSent(name); err != nil {
 		return nil, nil, err
+	}
+	if checkSent(after) != nil {
+		return nil, nil, v.refuse(ctx, a, action, "", invalid("", "after should be the name of a role or token"))
 	}
 	q, _, done, err = v.reader(ctx, a)
 	if err != nil {
@@ -370,6 +376,9 @@ func checkPermissions(rules []Permission) error {
 		}
 		if !validPattern(p.Path) {
 			return invalid("", "the path of a permission is a name, the beginning of one with * behind it, or *")
+		}
+		if HoldsToken(p.Path) {
+			return invalid("", "a token is not the path of a permission")
 		}
 	}
 	return nil

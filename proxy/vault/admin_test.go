@@ -5,6 +5,7 @@ package vault
 import (
 	"bytes"
 	"encoding/base64"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -47,6 +48,32 @@ func TestPermitAdmin(t *testing.T) {
 			wantKind(t, err, c.want)
 			_, _, err = v.Tokens(ctx, c.a, "", 1)
 			wantKind(t, err, c.want)
+		})
+	}
+}
+
+// A token that is sent in the place of something else gets no further than the node,
+// and into no record.
+func TestTokenByMistake(t *testing.T) {
+	v, _, sink := newTestVault(t, nil)
+	ctx, token := t.Context(), string(NewToken())
+	a := &Access{Actor: Actor{Name: "x", Role: "admin", Via: ViaREST}, token: true, admin: true}
+	rules := []Permission{{"read", "app/" + token + "/*"}}
+	for name, do := range map[string]func() error{
+		"a token's role": func() error { _, err := v.CreateToken(ctx, a, "x", token); return err },
+		"a long role":    func() error { _, err := v.CreateToken(ctx, a, "x", strings.Repeat("r", 256)); return err },
+		"a path":         func() error { _, err := v.CreateRole(ctx, a, Role{Name: "x", Permissions: rules}); return err },
+		"a new path":     func() error { _, err := v.SetPermissions(ctx, a, "x", rules); return err },
+		"after a role":   func() error { _, _, err := v.Roles(ctx, a, token, 1); return err },
+		"after a token":  func() error { _, _, err := v.Tokens(ctx, a, token, 1); return err },
+		"after a secret": func() error { _, _, err := v.List(ctx, a, "", token, 1); return err },
+		"a prefix":       func() error { _, _, err := v.List(ctx, a, token, "", 1); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			wantKind(t, do(), KindInvalid)
+			if records, _ := sink.last(); records[0].Outcome != audit.OutcomeFailed || strings.Contains(fmt.Sprint(records), token) {
+				t.Errorf("recorded %+v", records)
+			}
 		})
 	}
 }

@@ -125,18 +125,26 @@ const maxRecords = (8<<20 + 64<<10) / 3 * 4
 const sqlNodeReadMany = `SELECT n.name, r.record, r.version, r.created_at, r.kind FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY n(name, at),
  LATERAL vault.node_read(n.name, NULL, $2) r WHERE r.record IS NOT NULL ORDER BY n.at`
 
+// CheckNames says whether these can be read at once. The error is an *Error.
+func CheckNames(names []string) error {
+	if len(names) > MaxNames {
+		return invalid("", fmt.Sprintf("at most %d names are read at once", MaxNames))
+	}
+	for _, name := range names {
+		if err := CheckName(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // ReadMany opens the current versions of secrets, each once. Those that do not exist,
 // or that this one may not read, are left out alike; an address or a missing token
 // refuses all. The caller zeroes the result. Errors are *Error.
 func (v *Vault) ReadMany(ctx context.Context, a *Access, names []string) (list []Secret, err error) {
 	defer v.ended(ctx, a, audit.ActionRead, "", &err)
-	if len(names) > MaxNames {
-		return nil, invalid("", fmt.Sprintf("at most %d names are read at once", MaxNames))
-	}
-	for _, name := range names {
-		if err := CheckName(name); err != nil {
-			return nil, err
-		}
+	if err := CheckNames(names); err != nil {
+		return nil, err
 	}
 	if err := v.admit(a, audit.ActionRead); err != nil {
 		return nil, v.refuse(ctx, a, audit.ActionRead, "", err)
@@ -269,6 +277,9 @@ const listPage = 500
 // others behind them. Errors are *Error.
 func (v *Vault) List(ctx context.Context, a *Access, prefix, after string, limit int) (list []Meta, more bool, err error) {
 	defer v.ended(ctx, a, audit.ActionList, prefix, &err)
+	if HoldsToken(prefix) || HoldsToken(after) {
+		return nil, false, invalidName(errNameToken)
+	}
 	if !a.token {
 		return nil, false, v.authorize(ctx, a, audit.ActionList, "")
 	}
@@ -278,7 +289,7 @@ func (v *Vault) List(ctx context.Context, a *Access, prefix, after string, limit
 	}
 	defer done()
 	asked := prefix
-	if !validPattern(prefix+"*") || HoldsToken(prefix) {
+	if !validPattern(prefix + "*") {
 		asked = "" // nothing begins so: it may be a value in the wrong place
 	}
 	if err := v.note(ctx, a, audit.ActionList, asked); err != nil {
@@ -300,7 +311,8 @@ func (v *Vault) List(ctx context.Context, a *Access, prefix, after string, limit
 			}
 			for i := range found {
 				switch {
-				case !a.may(audit.ActionList, found[i].Name): // one behind an exact name
+				case s.exact && found[i].Name != s.begin: // one behind it, which may be another span's
+				case !a.may(audit.ActionList, found[i].Name):
 				case len(list) == limit:
 					return list, true, nil
 				default:
