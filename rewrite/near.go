@@ -84,7 +84,7 @@ func holdsWord(name string, wanted func(string) bool) bool {
 	if wanted(name) {
 		return true
 	}
-	for w := range strings.FieldsFuncSeq(name, func(r rune) bool { return r >= 0x80 || !isIdentCont(byte(r)) }) {
+	for w := range strings.FieldsFuncSeq(name, func(r rune) bool { return r >= 0x80 || !isIdentCont(byte(r&0x7f)) }) {
 		if wanted(w) {
 			return true
 		}
