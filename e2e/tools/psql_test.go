@@ -47,7 +47,7 @@ func TestPsql(t *testing.T) {
 		{"`\\;`", "SELECT 1 \\; SELECT vault.read_secret('psql/pw') \\; SELECT 2;\n", "1\n" + pw + "\n2\n"},
 		{
 			"`\\copy` both ways", "CREATE TEMP TABLE c (n int, t text);\n\\copy c FROM PSTDIN\n1\tone\n2\ttwo\n\\.\n\\copy c TO " + dir + "/copied\n\\copy c FROM " + dir + "/copied\nSELECT count(*) FROM c;\n" +
-				"\\copy (SELECT left(vault.read_secret('psql/pw')::text, 4)) TO STDOUT\n\\copy c FROM STDIN\nx\n\\.\nSELECT count(*) FROM c;\n",
+				"\\copy (SELECT vault.read_secret('psql/pw')::varchar(4)) TO STDOUT\n\\copy c FROM STDIN\nx\n\\.\nSELECT count(*) FROM c;\n",
 			"4\nNOTICE:  sealed text left in place\nHINT:  Select vault.read_secret() as a column of its own to have it opened.\nERROR:  a sealed secret cannot be converted to another type\nDETAIL:  The server holds ciphertext only; a node opens result columns of type vault.sealed.\nHINT:  Select vault.read_secret() as a column of its own.\nERROR:  invalid input syntax for type integer: \"x\"\nCONTEXT:  COPY c, line 1, column n: \"x\"\n4\n",
 		},
 		{"`\\lo_import`, `\\lo_export`", "\\lo_import " + write(t, "large", strings.Repeat("large", 50_000)) + "\n\\lo_export :LASTOID " + dir + "/large\n\\lo_unlink :LASTOID\n\\! wc -c < " + dir + "/large\n", "250000\n"},
