@@ -5,11 +5,13 @@
 package e2e
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 	"github.com/hyperiondb/hyperion-vault/e2e/rawpg"
 )
 
@@ -54,6 +56,54 @@ func TestOnlySealedColumnsOpen(t *testing.T) {
 						last = c.read()
 					}
 				}
+			}
+			if len(last.rows) != 1 || !strings.HasPrefix(last.rows[0], "hv1.") {
+				t.Errorf("got %s, want the record's own text", last)
+			}
+		})
+	}
+}
+
+// TestPortalsReplaced: a record stays shut in a cursor that takes a portal's name while
+// a message runs code that nobody sees in it.
+func TestPortalsReplaced(t *testing.T) {
+	put(t, "shape/replaced", "replaced canary")
+	super := shared.Connect(t, shared.SuperDSN(0))
+	for _, sql := range []string{
+		"CREATE SCHEMA replaced CREATE TABLE bag (x text) CREATE TABLE t (i int)",
+		"INSERT INTO replaced.bag SELECT concat(vault.read_secret('shape/replaced'))",
+		"CREATE VIEW replaced.nothing AS SELECT vault.read_secret('shape/replaced') AS v WHERE false",
+		`CREATE FUNCTION replaced.by_commit() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE c refcursor := 'p'; BEGIN
+			CLOSE c; EXECUTE 'DECLARE p CURSOR WITH HOLD FOR SELECT x FROM replaced.bag'; RETURN NULL; END $$`,
+		"CREATE CONSTRAINT TRIGGER late AFTER INSERT ON replaced.t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION replaced.by_commit()",
+		`CREATE FUNCTION replaced.by_check(int) RETURNS bool LANGUAGE plpgsql AS $$ DECLARE c refcursor := 'p'; BEGIN
+			IF EXISTS (SELECT FROM pg_cursors WHERE name = 'p') THEN CLOSE c; OPEN c FOR SELECT x FROM replaced.bag; END IF; RETURN true; END $$`,
+		"CREATE DOMAIN replaced.checked AS int CHECK (replaced.by_check(VALUE))",
+		"GRANT ALL ON SCHEMA replaced TO PUBLIC", "GRANT ALL ON ALL TABLES IN SCHEMA replaced TO PUBLIC",
+	} {
+		cluster.Exec(t, super, sql)
+	}
+	defer cluster.Exec(t, super, "DROP SCHEMA replaced CASCADE")
+	const nothing, checked = "SELECT * FROM replaced.nothing", "SELECT '{1}'::replaced.checked[]"
+	portal := []pgproto3.FrontendMessage{rawpg.Parse("", nothing), rawpg.DescribeStatement(""), rawpg.Bind("p", "")}
+	for name, between := range map[string][]pgproto3.FrontendMessage{
+		"a deferred trigger at Sync":        {rawpg.Sync()},
+		"a domain's check at Parse":         {rawpg.Parse("y", checked)},
+		"a domain's check at Parse, again":  {rawpg.Parse("", checked)},
+		"a domain's check at Describe":      {rawpg.DescribeStatement("old")},
+		"a domain's check at a named Parse": {rawpg.Parse("z", checked+", 'vault.read_secret'")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := openSession(t, shared.DSN(0, shared.User))
+			c.do(rawpg.Parse("old", checked+" FROM replaced.t"), rawpg.Sync())
+			cluster.Exec(t, super, "ALTER TABLE replaced.t ADD more int") // so that it is read anew
+			cluster.Exec(t, super, "ALTER TABLE replaced.t DROP more")
+			messages := slices.Concat(
+				[]pgproto3.FrontendMessage{rawpg.Parse("i", "INSERT INTO replaced.t VALUES (1)"), rawpg.Bind("", "i"), rawpg.Execute("", 0)},
+				portal, between, []pgproto3.FrontendMessage{rawpg.Execute("p", 0), rawpg.Sync()})
+			last := c.do(messages...)
+			if _, sync := between[0].(*pgproto3.Sync); sync {
+				last = c.read()
 			}
 			if len(last.rows) != 1 || !strings.HasPrefix(last.rows[0], "hv1.") {
 				t.Errorf("got %s, want the record's own text", last)

@@ -148,6 +148,7 @@ func (ss *session) noteParse(body []byte) verdict {
 func (ss *session) pushPlain(name, text []byte) {
 	ss.used = true
 	if len(name) == 0 {
+		ss.runs++ // see parsed
 		ss.queue.push(owed{kind: oweParse, prev: ss.unnamedStmt})
 		ss.unnamedStmt, ss.unnamedDescribed, ss.unnamedUtility = nil, false, isUtility(text)
 		return
@@ -213,6 +214,9 @@ func (ss *session) pushBind(pname, sname []byte, st *statement) {
 		st = ss.directName(sname)
 	}
 	target.stmt = st
+	if len(sname) == 0 {
+		ss.usesUnnamed()
+	}
 	parsed := ss.trial == nil || ss.trial.unnamed // else it may be parsed anew before this runs
 	switch {
 	case st != nil:
@@ -254,6 +258,10 @@ func (ss *session) noteDescribe(body []byte) verdict {
 		}
 		ss.queue.push(e)
 		return pass
+	}
+	ss.runs++ // one that is no longer valid is read anew
+	if len(name) == 0 {
+		ss.usesUnnamed()
 	}
 	st := ss.unnamedStmt
 	if len(name) > 0 {
@@ -361,6 +369,7 @@ func (ss *session) noteSync() verdict {
 }
 
 func (ss *session) pushSync() {
+	ss.runs++ // a commit runs deferred triggers
 	ss.skip, ss.batch, ss.suspended = false, batch{}, false
 	ss.queue.push(owed{kind: oweSync})
 }

@@ -356,6 +356,7 @@ func (ss *session) sendQuery(plan *rewrite.Plan, text string, values [][]byte, p
 // ReadyForQuery of its transaction.
 func (ss *session) syncQuery() error {
 	ss.mu.Lock()
+	ss.runs++ // see pushSync
 	ss.batch = batch{}
 	ss.mu.Unlock()
 	return ss.send(wire.AppendEmpty(nil, wire.Sync), owed{kind: oweSync})

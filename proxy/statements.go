@@ -25,7 +25,7 @@ type frontState struct {
 	gate             gate
 	used             bool   // anything was prepared or run
 	unanswered       int    // about how much text of Parses is kept until they are answered
-	runs             uint64 // messages that may have run functions or SQL: see portal.seen
+	runs             uint64 // messages that may have run functions or SQL, which may close a cursor and open another one of its name: see portal.seen
 	unnamedParse     []byte // the body of the Parse of the unnamed statement, at a standby
 	unnamedKept      bool   // there is one in unnamedParse
 	unnamedLost      bool   // there is one that was too long
@@ -204,8 +204,19 @@ func (ss *session) keepUnnamed(body []byte) {
 		return
 	}
 	ss.unnamedParse, ss.unnamedKept = append(ss.unnamedParse, body...), true
-	if ss.trial != nil {
-		ss.trial.unnamed = true
+	switch t := ss.trial; {
+	case t == nil:
+	case t.before: // which the primary does not have
+		ss.endTrial()
+	default:
+		t.unnamed = true
+	}
+}
+
+// usesUnnamed notes a message that is about the unnamed statement. mu is held.
+func (ss *session) usesUnnamed() {
+	if t := ss.trial; t != nil && !t.unnamed {
+		t.before = true
 	}
 }
 

@@ -25,6 +25,7 @@ type trial struct {
 	fresh   bool     // the session had run nothing before
 	long    bool     // more was sent than is kept
 	unnamed bool     // it parses the unnamed statement
+	before  bool     // it is about the one that was there before
 	sent    []byte   // what the server got
 	given   []byte   // what the client got
 	parsed  []string // the named statements that it has parsed, which the primary does not have yet
