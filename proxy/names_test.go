@@ -58,3 +58,20 @@ func TestWhatIsNotKept(t *testing.T) {
 		t.Error(e)
 	}
 }
+
+// A plain Parse that the server skips leaves a name what it stood for. One of a put
+// does not: a client that pipelines binds its value before it hears of the error.
+func TestSkippedParseOfAName(t *testing.T) {
+	for text, lost := range map[string]bool{"INSERT INTO t VALUES ($1)": false, "SELECT vault.put_secret('a', $1)": true} {
+		ss := &session{}
+		ss.keep(&statement{name: "s"})
+		ss.queue.skipping = true
+		v, err := ss.slowParse([]byte("s\x00" + text + "\x00\x00\x00"))
+		if v != drop || err != nil {
+			t.Errorf("%s: %v, %v", text, v, err)
+		}
+		if got := ss.stmts["s"]; got == nil || got.lost != lost {
+			t.Errorf("%s: the name stands for %+v, want lost: %v", text, got, lost)
+		}
+	}
+}
