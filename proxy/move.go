@@ -186,3 +186,14 @@ func (ss *session) expireSpare(limit time.Duration) {
 	ss.mu.Unlock()
 	l.leg.drop()
 }
+
+// discardSequences closes a leg to the primary that the session has left: what its
+// sequences have given cannot be taken from it otherwise. mu is held.
+func (ss *session) discardSequences() {
+	l := ss.spare
+	if l == nil || !l.leg.remote() {
+		return
+	}
+	ss.spare = nil
+	ss.srv.beside("closing a connection", l.leg.drop) // it may take its time
+}

@@ -56,6 +56,7 @@ func TestHome(t *testing.T) {
 	t.Run("serializable role", func(t *testing.T) { homeSerializableRole(t, openAs, super) })
 	t.Run("extended", func(t *testing.T) { homeExtended(t, open(t)) })
 	t.Run("spare", func(t *testing.T) { homeSpare(t, open(t), super, insert) })
+	t.Run("discard", func(t *testing.T) { homeDiscard(t, open(t), insert) })
 	t.Run("behind", func(t *testing.T) { homeBehind(t, open(t), open(t), insert) })
 }
 
@@ -205,6 +206,20 @@ func homeSpare(t *testing.T, s *rawpg.Conn, super *pgx.Conn, insert func(*testin
 		if got := s.Rows(t, "SELECT 1"); got != "D(1)" {
 			t.Errorf("got %s", got)
 		}
+	}
+}
+
+// What its sequences have given is gone with DISCARD, also when that runs at the
+// standby.
+func homeDiscard(t *testing.T, s *rawpg.Conn, insert func(*testing.T, *rawpg.Conn)) {
+	t.Helper()
+	for _, what := range []string{"ALL", "SEQUENCES"} {
+		insert(t, s)
+		atHome(t, s)
+		s.Rows(t, "DISCARD "+what)
+		where(t, s, false) // it ran there
+		s.Ask(t, "T(lastval:20) E(55000) Z(I)", rawpg.Query("SELECT lastval()"))
+		s.Ask(t, "T(currval:20) E(55000) Z(I)", rawpg.Query("SELECT currval('r.t_id_seq')"))
 	}
 }
 
