@@ -79,7 +79,7 @@ func TestKeptLeg(t *testing.T) {
 	node := shared.Nodes[1].StartLoose(t, map[string]string{"VAULT_MOVE_BACK_AFTER": "1ms"})
 	s := dial(t, shared.AddressDSN(node.Proxy, shared.User))
 	s.Ask(t, "1 1 Z(I)", rawpg.Parse("r", "SELECT pg_is_in_recovery() AS s"), rawpg.Parse("ins", "INSERT INTO r.t (v) VALUES ('kept')"), rawpg.Sync())
-	s.Ask(t, "1 2 D(1) C(SELECT_1) Z(I)", rawpg.Parse("", "SELECT vault.put_secret('stale/kept', $1)"),
+	s.Ask(t, "1 2 D(t) C(SELECT_1) Z(I)", rawpg.Parse("", "SELECT vault.put_secret('stale/kept', $1) > 0"),
 		rawpg.Bind("", "", "stale canary first"), rawpg.Execute("", 0), rawpg.Sync())
 	cluster.Eventually(t, "the session at its standby", func() bool { // no Query, which drops the unnamed statement at the primary
 		if err := s.Send(rawpg.Bind("", "r"), rawpg.Execute("", 0), rawpg.Sync()); err != nil {
