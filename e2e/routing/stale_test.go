@@ -161,3 +161,15 @@ func TestSkippedParse(t *testing.T) {
 	s.Ask(t, "2 D(1) C(SELECT_1) Z(I)", rawpg.Bind("", "one"), rawpg.Execute("", 0), rawpg.Sync())
 	where(t, s, false)
 }
+
+// TestUnnamedOfBefore: a batch that asks for the unnamed statement of before, and parses
+// another one that writes, has the standby's own answer: the primary never had that
+// statement.
+func TestUnnamedOfBefore(t *testing.T) {
+	schema(t)
+	c := standby(t)
+	c.Ask(t, "1 Z(I)", rawpg.Parse("", "SELECT 1 AS one"), rawpg.Sync())
+	c.Ask(t, "t T(one:23) 1 2 E(25006) Z(I)",
+		rawpg.DescribeStatement(""), rawpg.Parse("", "SELECT r.w('before') AS w"), rawpg.Bind("", ""), rawpg.Execute("", 0), rawpg.Sync())
+	c.Ask(t, "1 2 D(before) C(SELECT_1) Z(I)", rawpg.Parse("", "SELECT r.w('before') AS w"), rawpg.Bind("", ""), rawpg.Execute("", 0), rawpg.Sync())
+}
