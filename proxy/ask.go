@@ -18,10 +18,7 @@ func (ss *session) ask(sql string) (rows [][][]byte, ok bool, err error) {
 	x := errand{} // not a Query, which would drop the client's unnamed statement
 	x.query(ss.own, sql)
 	x.sync()
-	if err := ss.send(x.msgs,
-		owed{kind: oweClose, named: true, task: t}, owed{kind: oweParse, named: true, task: t},
-		owed{kind: oweBind, named: true, portal: &portal{name: ss.own}, task: t}, owed{kind: oweExecute, named: true, portal: &portal{}, task: t},
-		owed{kind: oweClose, named: true, task: t}, owed{kind: oweClose, named: true, task: t}, owed{kind: oweSync, task: t}); err != nil {
+	if err := ss.send(x.msgs, append(ss.oweQuestion(nil, t, t), owed{kind: oweSync, task: t})...); err != nil {
 		return nil, false, err
 	}
 	ss.mu.Lock()

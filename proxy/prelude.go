@@ -120,7 +120,12 @@ func (ss *session) appendPrelude(msgs []byte, entries []owed, pre *prelude, g lo
 	msgs = wire.AppendClose(msgs, 'S', ss.own)
 	t := &task{swallow: true, pre: pre, group: n}
 	end := &task{swallow: true, pre: pre, group: n, last: n == len(pre.rows)-1}
-	return msgs, append(entries,
+	return msgs, ss.oweQuestion(entries, t, end)
+}
+
+// oweQuestion adds what is owed for a query of the node's own, message by message.
+func (ss *session) oweQuestion(entries []owed, t, end *task) []owed {
+	return append(entries,
 		owed{kind: oweClose, named: true, task: t}, owed{kind: oweParse, named: true, task: t},
 		owed{kind: oweBind, named: true, portal: &portal{name: ss.own}, task: t}, owed{kind: oweExecute, named: true, portal: &portal{}, task: t},
 		owed{kind: oweClose, named: true, task: t}, owed{kind: oweClose, named: true, task: end})

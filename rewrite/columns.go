@@ -232,6 +232,8 @@ func (c *comparison) target(out []column, t *pg.ResTarget, s *scope) []column {
 		return append(out, column{name: c.name(name), found: c.node(t.Val, s).secret()})
 	case n == 1:
 		return c.star(out, s.tables, s.merged)
+	case n > 2: // of a table by its schema
+		return append(out, unknown...)
 	}
 	of := c.name(fields[0].GetString_().GetSval())
 	i := slices.IndexFunc(s.tables, func(t table) bool { return c.may(1) && of != "" && t.name == of })

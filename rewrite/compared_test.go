@@ -10,7 +10,7 @@ import (
 )
 
 // TestComparedOnce: however expressions and queries stand in each other, no node of
-// the tree is looked at twice, and names are bounded.
+// the tree is looked at twice.
 func TestComparedOnce(t *testing.T) {
 	const read = "vault.read_secret('a')"
 	rep := strings.Repeat
@@ -47,9 +47,6 @@ func TestComparedOnce(t *testing.T) {
 		c.look(tree.ProtoReflect(), nil)
 		if c.nodes > all {
 			t.Errorf("%s: looked at %d nodes, there are %d", name, c.nodes, all)
-		}
-		if c.columns > maxColumns {
-			t.Errorf("%s: looked at %d columns", name, c.columns)
 		}
 	}
 }

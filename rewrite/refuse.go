@@ -129,12 +129,11 @@ func refuseDisagreement(at int) *Refusal {
 	return r.place(at)
 }
 
-// refuseNoCall answers a text that names one of ours with arguments where the
-// tree has no call.
+// refuseNoCall answers a text that names one of ours where the tree has no call.
 func refuseNoCall(at int) *Refusal {
 	r := &Refusal{
 		SQLState: stateNotSupported, Message: "cannot analyze a statement that calls the vault",
-		Detail: "It names a function of the vault, with arguments, where no call can stand. " + notSent, Hint: ownMessage,
+		Detail: "It names a function of the vault and does not call it. " + notSent, Hint: ownMessage,
 	}
 	return r.place(at)
 }

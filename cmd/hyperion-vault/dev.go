@@ -104,7 +104,7 @@ func (d *devCommand) checkPorts() error {
 		first int
 	}{{"--proxy-port", d.ProxyPort}, {"--api-port", d.APIPort}, {"--metrics-port", d.MetricsPort}, {"--server-port", d.ServerPort}} {
 		if most := 65535 - d.Standbys; p.first < 0 || p.first > most {
-			return faultf("%s holds %d: it should be a number from 1 to %d", p.flag, p.first, most)
+			return faultf("%s holds %d: it should be a number from 0 (any) to %d", p.flag, p.first, most)
 		}
 	}
 	return nil

@@ -54,10 +54,10 @@ func TestDevHelp(t *testing.T) {
 
 func TestDevPorts(t *testing.T) {
 	for d, want := range map[*devCommand]string{
-		{ProxyPort: 70000}:             "--proxy-port holds 70000: it should be a number from 1 to 65535",
-		{APIPort: 65535, Standbys: 1}:  "--api-port holds 65535: it should be a number from 1 to 65534",
-		{MetricsPort: -1}:              "--metrics-port holds -1: it should be a number from 1 to 65535",
-		{ServerPort: 65536}:            "--server-port holds 65536: it should be a number from 1 to 65535",
+		{ProxyPort: 70000}:             "--proxy-port holds 70000: it should be a number from 0 (any) to 65535",
+		{APIPort: 65535, Standbys: 1}:  "--api-port holds 65535: it should be a number from 0 (any) to 65534",
+		{MetricsPort: -1}:              "--metrics-port holds -1: it should be a number from 0 (any) to 65535",
+		{ServerPort: 65536}:            "--server-port holds 65536: it should be a number from 0 (any) to 65535",
 		{ServerPort: 65535, Dir: "/d"}: "",
 	} {
 		_, err := d.config(&streams{})

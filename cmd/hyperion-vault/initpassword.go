@@ -88,6 +88,8 @@ func (c *initCommand) judgePassword(ctx context.Context, conn *pgx.Conn, std *st
 		r.note("%s: %s was not made; --reset-service-password makes it, and gives the role what it holds", keeps, c.PasswordFile)
 	case err != nil:
 		r.note("%s, which was not compared: %v", keeps, err)
+	case !strings.HasPrefix(stored, "SCRAM-SHA-256$"):
+		r.note("%s, if it has one, which was not compared: none is stored that SCRAM can use; --reset-service-password gives it this one", keeps)
 	case !isPassword(stored, password):
 		r.note("%s, which is another one than that given; --reset-service-password gives it this one", keeps)
 	}

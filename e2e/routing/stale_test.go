@@ -149,9 +149,9 @@ func ownType(t *testing.T, s *rawpg.Conn, super *pgx.Conn) {
 	s.Ask(t, "2 D(7) C(SELECT_1) Z(I)", rawpg.Bind("", ""), rawpg.Execute("", 0), rawpg.Sync())
 }
 
-// TestSkippedParse: a name whose new text the server has skipped stands for the
+// TestSkippedNamedParse: a name whose new text the server has skipped stands for the
 // older one.
-func TestSkippedParse(t *testing.T) {
+func TestSkippedNamedParse(t *testing.T) {
 	schema(t)
 	long := strings.Repeat(" ", 1<<20-100) // behind so much the node waits for the answer before it goes on
 	s := standby(t)

@@ -54,6 +54,7 @@ vault_wait_begin(ErrorContextCallback *context)
 	context->callback = explain;
 	context->arg = NULL;
 	error_context_stack = context;
+	expired = false;
 	enable_timeout_after(wait_timeout, vault_lock_wait);
 }
 
