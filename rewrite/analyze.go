@@ -47,8 +47,9 @@ type Analyzer struct {
 	// bound on one text's tree also bounds the memory of all.
 	slots chan struct{}
 	// large has room for one text that is not short: for its tokens and tree, and
-	// for the time that it takes.
-	large chan struct{}
+	// for the time that it takes. routed is the same for Route, whose texts need not
+	// know of the vault.
+	large, routed chan struct{}
 }
 
 // NewAnalyzer makes an Analyzer.
@@ -59,6 +60,7 @@ func NewAnalyzer(c Config) *Analyzer {
 		scratch:   sync.Pool{New: func() any { return new(scratch) }},
 		slots:     make(chan struct{}, max(2, runtime.GOMAXPROCS(0))),
 		large:     make(chan struct{}, 1),
+		routed:    make(chan struct{}, 1),
 	}
 }
 
@@ -86,7 +88,7 @@ func (a *Analyzer) analyze(sql string, o Options) (*Plan, *Refusal) { //nolint:c
 	if len(sql) > maxText {
 		return unparsed(sql, nil, refuseTooComplex("more than 16 MiB"))
 	}
-	defer a.enter(sql)()
+	defer enter(a.large, sql)()
 	s := a.scratch.Get().(*scratch) //nolint:errcheck // the pool's New makes nothing else
 	defer a.scratch.Put(s)
 
@@ -147,13 +149,13 @@ func (a *Analyzer) analyze(sql string, o Options) (*Plan, *Refusal) { //nolint:c
 	return filled, r
 }
 
-// enter waits until a text may be analysed; what it returns is to be called then.
-func (a *Analyzer) enter(sql string) (leave func()) {
+// enter waits until there is room for a text; what it returns makes room again.
+func enter(room chan struct{}, sql string) (leave func()) {
 	if len(sql) <= maxLooked {
 		return func() {}
 	}
-	a.large <- struct{}{}
-	return func() { <-a.large }
+	room <- struct{}{}
+	return func() { <-room }
 }
 
 // loose reports whether the text, literals included, may hold a call that
@@ -299,7 +301,7 @@ func (a *Analyzer) plan(sql string, blanked []byte, lx *lexed, o Options) (p *Pl
 		p, r = unparsed(sql, lx.toks, parseRefusal(text, err))
 		return p, false, r
 	}
-	b := builder{sql: sql, o: o, lx: lx, plan: &Plan{}, cacheable: true}
+	b := builder{sql: sql, o: o, lx: lx, plan: &Plan{}, cacheable: true, found: map[int]bool{}}
 	if r := b.build(tree); r != nil {
 		r.Fingerprint = a.fingerprint(blanked, lx)
 		return nil, false, r

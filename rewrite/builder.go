@@ -19,15 +19,16 @@ type builder struct {
 	// cacheable: the plan depends on the blanked text and the options only.
 	cacheable bool
 
-	stmts   int      // in the text
-	stmt    int      // being visited
-	coded   int      // 1 + the statement whose strings were looked into
-	node    *pg.Node // its root
-	runs    bool     // the text calls a function that may write
-	namedAt int32    // where plan.Function stands
-	found   []int    // tokens at which a call of schema vault was found
-	values  int      // calls that carry a value, as they are or refused
-	refused *Refusal // the one that stands first in the text
+	stmts   int          // in the text
+	stmt    int          // being visited
+	coded   int          // 1 + the statement whose strings were looked into
+	node    *pg.Node     // its root
+	runs    bool         // the text calls a function that may write
+	namedAt int32        // where plan.Function stands
+	found   map[int]bool // tokens at which a call of schema vault was found
+	values  int          // calls that carry a value, as they are or refused
+	strings []int32      // how many string constants stand in front of each token, and in all
+	refused *Refusal     // the one that stands first in the text
 }
 
 // build fills the plan, or returns the refusal that stands first in the text.
@@ -200,10 +201,10 @@ func (b *builder) crossCheck() {
 		}
 		schema, _ := identName(b.sql, toks[i-2])
 		name, _ := identName(b.sql, toks[i])
-		if schema != schemaVault || valueFuncs[name] == 0 || slices.Contains(b.found, i-2) {
+		if schema != schemaVault || valueFuncs[name] == 0 || b.found[i-2] {
 			continue
 		}
-		if i >= 4 && toks[i-3].is(b.sql, '.') && slices.Contains(b.found, i-4) {
+		if i >= 4 && toks[i-3].is(b.sql, '.') && b.found[i-4] {
 			continue
 		}
 		if !b.namesOnly(i + 1) {
@@ -232,19 +233,42 @@ func (b *builder) namesOnly(behind int) bool {
 			break
 		}
 	}
-	for _, s := range b.plan.Stmts {
-		if toks[behind-1].start < s.Start || toks[behind-1].start >= s.End {
-			continue
+	s := b.statementAt(toks[behind-1].start)
+	if s == nil {
+		return false
+	}
+	first, end := b.lx.tokenFrom(s.Start), b.lx.tokenFrom(s.End)
+	for _, w := range []string{"grant", "revoke", "create", "alter", "drop", "comment", "security"} {
+		if toks[first].word(b.sql, w) {
+			return true
 		}
-		first := b.lx.tokenFrom(s.Start)
-		for _, w := range []string{"grant", "revoke", "create", "alter", "drop", "comment", "security"} {
-			if toks[first].word(b.sql, w) {
-				return true
+	}
+	return !open && b.stringsIn(first, end) == 0
+}
+
+// statementAt is the statement in which a byte offset lies, or nil.
+func (b *builder) statementAt(at int) *Stmt {
+	all := b.plan.Stmts
+	i := sort.Search(len(all), func(i int) bool { return all[i].End > at })
+	if i == len(all) || all[i].Start > at {
+		return nil
+	}
+	return &all[i]
+}
+
+// stringsIn is the number of string constants among tokens. It is asked for many
+// ranges of one text, which is counted once.
+func (b *builder) stringsIn(from, to int) int {
+	if b.strings == nil {
+		b.strings = make([]int32, len(b.lx.toks)+1)
+		for i, t := range b.lx.toks {
+			b.strings[i+1] = b.strings[i]
+			if t.literal() {
+				b.strings[i+1]++
 			}
 		}
-		return !open && !slices.ContainsFunc(toks[first:b.lx.tokenFrom(s.End)], token.literal)
 	}
-	return false
+	return int(b.strings[to] - b.strings[from])
 }
 
 // limits bounds the number of calls.

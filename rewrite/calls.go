@@ -53,7 +53,7 @@ func (b *builder) funcCall(fc *pg.FuncCall) { //nolint:cyclop // a table of case
 	}
 	b.plan.Direct = true
 	at := b.lx.tokenAt(int(fc.Location))
-	b.found = append(b.found, at)
+	b.found[at] = true
 	sig := signatureOf[name]
 	if sig == nil {
 		name = b.originalName(at, name)

@@ -136,19 +136,20 @@ func (c *comparison) query(m protoreflect.Message, outer *scope) []column {
 		}
 		targets = n.TargetList
 	case *pg.InsertStmt:
-		c.from(s, relation(n.Relation))
+		c.written(s, n.Relation)
 		targets = n.ReturningList
 	case *pg.UpdateStmt:
-		c.from(s, relation(n.Relation))
+		c.written(s, n.Relation)
 		c.from(s, n.FromClause...)
 		c.all(n.TargetList, s)
 		targets = n.ReturningList
 	case *pg.DeleteStmt:
-		c.from(s, relation(n.Relation))
+		c.written(s, n.Relation)
 		c.from(s, n.UsingClause...)
 		targets = n.ReturningList
 	case *pg.MergeStmt:
-		c.from(s, relation(n.Relation), n.SourceRelation)
+		c.written(s, n.Relation)
+		c.from(s, n.SourceRelation)
 	}
 	for _, t := range targets {
 		s.own = c.target(s.own, t.GetResTarget(), s)
@@ -157,7 +158,15 @@ func (c *comparison) query(m protoreflect.Message, outer *scope) []column {
 	return s.own
 }
 
-func relation(r *pg.RangeVar) *pg.Node { return &pg.Node{Node: &pg.Node_RangeVar{RangeVar: r}} }
+// written adds the table that a statement writes, which is no query of WITH whatever
+// its name.
+func (c *comparison) written(s *scope, r *pg.RangeVar) {
+	name := r.GetRelname()
+	if r.GetAlias() != nil {
+		name = r.Alias.Aliasname
+	}
+	s.tables = append(s.tables, table{c.name(name), c.renamed(unknown, r.GetAlias().GetColnames())})
+}
 
 // statement is query of what a node holds.
 func (c *comparison) statement(n *pg.Node, s *scope) (out []column) {
@@ -175,11 +184,13 @@ func (c *comparison) with(w *pg.WithClause, outer *scope) *scope {
 	}
 	s := &scope{outer: outer, with: map[string][]column{}}
 	for _, n := range w.Ctes {
+		if w.Recursive { // each knows all
+			s.with[c.name(n.GetCommonTableExpr().Ctename)] = unknown
+		}
+	}
+	for _, n := range w.Ctes {
 		e := n.GetCommonTableExpr()
 		name := c.name(e.Ctename)
-		if w.Recursive {
-			s.with[name] = unknown
-		}
 		s.with[name] = c.renamed(c.statement(e.Ctequery, s), e.Aliascolnames)
 	}
 	return s

@@ -3,7 +3,6 @@
 package rewrite
 
 import (
-	"slices"
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
@@ -46,7 +45,11 @@ func (b *builder) nearName(at int) string {
 // put_secret 'a'.
 func (b *builder) typeName(t *pg.TypeName) {
 	names := strs(t.Names)
-	if n := len(names); n > 0 && valueFuncs[names[n-1]] != 0 && slices.ContainsFunc(b.lx.toks, token.literal) {
+	n := len(names)
+	if n == 0 || valueFuncs[names[n-1]] == 0 || n > 1 && names[n-2] != schemaVault || b.node.GetCommentStmt() != nil || b.node.GetCreateStmt() != nil {
+		return
+	}
+	if b.stringsIn(0, len(b.lx.toks)) > 0 {
 		b.refuse(refuseNoCall(int(t.Location)))
 	}
 }
@@ -79,12 +82,14 @@ func vaultName(name string) bool {
 	return holdsWord(name, func(w string) bool { return w == schemaVault || w == "hyperion_vault" })
 }
 
+// holdsWord looks at what stands between blanks, dots and characters that are not
+// ASCII: "app-vault" is another name.
 func holdsWord(name string, wanted func(string) bool) bool {
 	name = strings.ToLower(name)
 	if wanted(name) {
 		return true
 	}
-	for w := range strings.FieldsFuncSeq(name, func(r rune) bool { return r >= 0x80 || !isIdentCont(byte(r&0x7f)) }) {
+	for w := range strings.FieldsFuncSeq(name, func(r rune) bool { return r >= 0x80 || r == '.' || r <= ' ' }) {
 		if wanted(w) {
 			return true
 		}

@@ -118,7 +118,7 @@ func (a *Analyzer) Route(sql string, o Options) Route {
 	if len(sql) > maxText {
 		return RouteLocal
 	}
-	defer a.enter(sql)()
+	defer enter(a.routed, sql)()
 	s := a.scratch.Get().(*scratch) //nolint:errcheck // the pool's New makes nothing else
 	defer a.scratch.Put(s)
 	lx := &s.lx
