@@ -189,12 +189,13 @@ func (ss *session) completed(typ byte, body []byte) verdict {
 
 // tag looks for commands that change what names and OIDs stand for.
 func (ss *session) tag(body []byte) {
-	switch string(body) {
-	case "DISCARD ALL\x00", "DISCARD SEQUENCES\x00":
-		ss.discardSequences()
-	}
 	switch {
-	case string(body) == "DEALLOCATE ALL\x00", string(body) == "DISCARD ALL\x00":
+	case string(body) == "DISCARD ALL\x00":
+		ss.discardSequences()
+		ss.forgetAll()
+	case string(body) == "DISCARD SEQUENCES\x00":
+		ss.discardSequences()
+	case string(body) == "DEALLOCATE ALL\x00":
 		ss.forgetAll()
 	case bytes.HasPrefix(body, []byte("DEALLOCATE")):
 		ss.forgetShapes()

@@ -226,7 +226,6 @@ func (ss *session) pushBind(pname, sname []byte, st *statement) {
 	case len(sname) == 0:
 		target.described = ss.unnamedDescribed && !ss.unnamedUtility && parsed
 	}
-	target.seen = ss.runs
 	ss.queue.push(owed{kind: oweBind, named: len(sname) > 0, stmt: st, portal: p, prevP: prev})
 }
 

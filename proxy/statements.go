@@ -111,7 +111,7 @@ type portal struct {
 	described bool
 	readOnly  bool
 	reads     bool
-	seen      uint64 // frontState.runs when it was described
+	seen      uint64 // frontState.runs when it was described by itself: its own Bind runs code, too
 	shape     shape  // the back's; of named portals only
 }
 
