@@ -3,26 +3,30 @@
  * audit.c
  *		audit_store: rows of vault.audit_log, from the canonical bytes of records.
  *
- * They go into the table as COPY's do, many at a time and past no trigger and no
- * constraint. What a node has hashed is what it sends (docs/AUDIT.md, "Record"), each
- * record with its hash behind: nothing of it is judged here but that it is whole and in
- * its place.
+ * They go into the table as COPY's do, many at a time, with its triggers and
+ * constraints; but what COPY would be given as text or in its binary format to be taken
+ * apart again is put into the rows at once. What a node has hashed is what it sends
+ * (docs/AUDIT.md, "Record"), each record with its hash behind: nothing of it is judged
+ * here but that it is whole and in its place.
  */
 #include "vault.h"
 
 #include <sys/socket.h>
 
+#include "access/heapam.h"
 #include "access/table.h"
-#include "commands/copy.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "datatype/timestamp.h"
-#include "lib/stringinfo.h"
-#include "libpq/pqformat.h"
+#include "executor/executor.h"
 #include "mb/pg_wchar.h"
-#include "nodes/makefuncs.h"
-#include "parser/parse_node.h"
-#include "parser/parse_relation.h"
+#include "miscadmin.h"
 #include "port/pg_bswap.h"
+#include "utils/builtins.h"
 #include "utils/inet.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 PG_FUNCTION_INFO_V1(vault_audit_store);
@@ -30,23 +34,33 @@ PG_FUNCTION_INFO_V1(vault_audit_store);
 #define HASH_LEN 32
 #define EPOCH_USECS ((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
 
+/* So many rows go into the table together, which is a page or ten. */
+#define ROWS 256
+
 /* In the order of a record's fields; prev_hash and hash are behind them. */
-static const char *const columns[] = {
-	"node_id", "seq", "at", "actor", "session_role", "client_ip", "face", "database", "action",
-	"secret_name", "version", "outcome", "direct", "reason", "change", "statement", "prev_hash", "hash"
+static const struct
+{
+	const char *name;
+	Oid			type;
+}			columns[] = {
+	{"node_id", UUIDOID}, {"seq", INT8OID}, {"at", TIMESTAMPTZOID}, {"actor", TEXTOID}, {"session_role", TEXTOID},
+	{"client_ip", INETOID}, {"face", TEXTOID}, {"database", TEXTOID}, {"action", TEXTOID}, {"secret_name", TEXTOID},
+	{"version", INT4OID}, {"outcome", TEXTOID}, {"direct", BOOLOID}, {"reason", TEXTOID}, {"change", INT8OID},
+	{"statement", INT8OID}, {"prev_hash", BYTEAOID}, {"hash", BYTEAOID}
 };
 
-/* What COPY is reading: its callback has no argument of its own. */
-static struct
+/* The records that are left, and the row that the next one goes to. */
+typedef struct Source
 {
-	const uint8 *next;			/* of the records */
+	const uint8 *next;
 	const uint8 *end;
 	const uint8 *prev;			/* the hash before */
-	pg_uuid_t  *node;
+	const pg_uuid_t *node;
 	int64		seq;			/* of the next record */
-	int			left;			/* so many records */
-	StringInfoData row;			/* converted; its cursor is what COPY has of it */
-} source;
+	AttrNumber	at[lengthof(columns)];	/* where the table has the columns */
+	TupleTableSlot *row;
+	int			column;			/* the next one */
+} Source;
 
 VAULT_NORETURN static void
 no_batch(void)
@@ -59,28 +73,28 @@ no_batch(void)
 
 /* The next field, of some length in these bounds. */
 static VaultBytes
-field(size_t min, size_t max)
+field(Source *source, size_t min, size_t max)
 {
 	VaultBytes	f;
 	uint32		len;
 
-	if (source.end - source.next < 4)
+	if (source->end - source->next < 4)
 		no_batch();
-	memcpy(&len, source.next, 4);
+	memcpy(&len, source->next, 4);
 	len = pg_ntoh32(len);
-	source.next += 4;
-	if (len < min || len > max || len > (size_t) (source.end - source.next))
+	source->next += 4;
+	if (len < min || len > max || len > (size_t) (source->end - source->next))
 		no_batch();
-	f.data = source.next;
+	f.data = source->next;
 	f.len = (int) len;
-	source.next += len;
+	source->next += len;
 	return f;
 }
 
 static uint64
-number(size_t size)
+number(Source *source, size_t size)
 {
-	VaultBytes	f = field(size, size);
+	VaultBytes	f = field(source, size, size);
 	uint64		n = 0;
 
 	for (int i = 0; i < f.len; i++)
@@ -88,152 +102,194 @@ number(size_t size)
 	return n;
 }
 
+/* Where the table has the columns; somebody may have changed it. */
 static void
-put(const void *data, int len)
+find_columns(Source *source, Relation rel)
 {
-	pq_sendint32(&source.row, len);
-	appendBinaryStringInfo(&source.row, data, len);
+	for (int i = 0; i < (int) lengthof(columns); i++)
+	{
+		source->at[i] = get_attnum(RelationGetRelid(rel), columns[i].name);
+		if (source->at[i] <= 0 || TupleDescAttr(RelationGetDescr(rel), source->at[i] - 1)->atttypid != columns[i].type)
+			elog(ERROR, "vault.audit_log has no column %s of its type", columns[i].name);
+	}
+}
+
+/* The next column; one that is not put stays NULL. */
+static void
+put(Source *source, Datum value)
+{
+	int			i = source->at[source->column++] - 1;
+
+	source->row->tts_values[i] = value;
+	source->row->tts_isnull[i] = false;
 }
 
 static void
-put_null(void)
+put_null(Source *source)
 {
-	pq_sendint32(&source.row, -1);
+	source->column++;
 }
 
-/* A text; empty ones are NULL, but for words. */
 static void
-put_text(bool word)
+put_bytes(Source *source, const uint8 *data, int len)
 {
-	VaultBytes	f = field(0, MaxAllocSize);
+	put(source, PointerGetDatum(cstring_to_text_with_len((const char *) data, len)));	/* a bytea is no other */
+}
+
+/* A text; empty ones are NULL, but for words. It is UTF-8 as the database is. */
+static void
+put_text(Source *source, bool word)
+{
+	VaultBytes	f = field(source, 0, MaxAllocSize);
 
 	if (f.len == 0 && !word)
-		put_null();
-	else
-		put(f.data, f.len);
-}
-
-static void
-put_number(size_t size)
-{
-	uint64		n = number(size);
-
-	if (n == 0)
 	{
-		put_null();
+		put_null(source);
 		return;
 	}
-	pq_sendint32(&source.row, size);
-	if (size == 4)
-		pq_sendint32(&source.row, (uint32) n);
+	pg_verify_mbstr(PG_UTF8, (const char *) f.data, f.len, false);
+	put_bytes(source, f.data, f.len);
+}
+
+/* A number; 0 is NULL. */
+static void
+put_number(Source *source, size_t size)
+{
+	uint64		n = number(source, size);
+
+	if (n == 0)
+		put_null(source);
 	else
-		pq_sendint64(&source.row, n);
+		put(source, size == 4 ? Int32GetDatum((int32) n) : Int64GetDatum((int64) n));
 }
 
 static void
-put_addr(void)
+put_time(Source *source)
 {
-	VaultBytes	f = field(0, 16);
+	uint64		usecs = number(source, 8);
+
+	if (usecs > PG_INT64_MAX || !IS_VALID_TIMESTAMP((int64) usecs - EPOCH_USECS))
+		no_batch();
+	put(source, TimestampTzGetDatum((int64) usecs - EPOCH_USECS));
+}
+
+static void
+put_addr(Source *source)
+{
+	VaultBytes	f = field(source, 0, 16);
+	inet	   *addr;
 
 	if (f.len == 0)
 	{
-		put_null();
+		put_null(source);
 		return;
 	}
 	if (f.len != 4 && f.len != 16)
 		no_batch();
-	pq_sendint32(&source.row, 4 + f.len);
-	pq_sendbyte(&source.row, f.len == 4 ? PGSQL_AF_INET : PGSQL_AF_INET6);
-	pq_sendbyte(&source.row, f.len * 8);
-	pq_sendbyte(&source.row, 0);	/* no cidr */
-	pq_sendbyte(&source.row, f.len);
-	appendBinaryStringInfo(&source.row, (const char *) f.data, f.len);
+	addr = palloc0(sizeof(inet));
+	ip_family(addr) = f.len == 4 ? PGSQL_AF_INET : PGSQL_AF_INET6;
+	ip_bits(addr) = f.len * 8;
+	memcpy(ip_addr(addr), f.data, f.len);
+	SET_INET_VARSIZE(addr);
+	put(source, InetPGetDatum(addr));
 }
 
-/* Converts the next record into a row of COPY's binary format. */
+/* Fills a row with the next record. What is too large for a Datum is allocated. */
 static void
-convert(void)
+fill(Source *source, TupleTableSlot *row)
 {
 	VaultBytes	node;
-	VaultBytes	direct;
 
-	resetStringInfo(&source.row);
-	pq_sendint16(&source.row, lengthof(columns));
-	if (number(1) != 1)
+	ExecClearTuple(row);
+	memset(row->tts_isnull, true, row->tts_tupleDescriptor->natts);
+	source->row = row;
+	source->column = 0;
+
+	if (number(source, 1) != 1)
 		no_batch();
-	node = field(UUID_LEN, UUID_LEN);
-	if (memcmp(node.data, source.node->data, UUID_LEN) != 0 || number(8) != (uint64) source.seq)
+	node = field(source, UUID_LEN, UUID_LEN);
+	if (memcmp(node.data, source->node->data, UUID_LEN) != 0 || number(source, 8) != (uint64) source->seq)
 		no_batch();
-	put(node.data, node.len);
-	pq_sendint32(&source.row, 8);
-	pq_sendint64(&source.row, source.seq);
-	pq_sendint32(&source.row, 8);
-	pq_sendint64(&source.row, number(8) - EPOCH_USECS);
-	put_text(false);			/* actor */
-	put_text(false);			/* session_role */
-	put_addr();
-	put_text(true);				/* face */
-	put_text(false);			/* database */
-	put_text(true);				/* action */
-	put_text(false);			/* secret_name */
-	put_number(4);				/* version */
-	put_text(true);				/* outcome */
-	direct = field(1, 1);
-	put(direct.data, direct.len);
-	put_text(false);			/* reason */
-	put_number(8);				/* change */
-	put_number(8);				/* statement */
-	if (source.end - source.next < HASH_LEN)
+	put(source, UUIDPGetDatum(source->node));
+	put(source, Int64GetDatum(source->seq));
+	put_time(source);
+	put_text(source, false);	/* actor */
+	put_text(source, false);	/* session_role */
+	put_addr(source);
+	put_text(source, true);		/* face */
+	put_text(source, false);	/* database */
+	put_text(source, true);		/* action */
+	put_text(source, false);	/* secret_name */
+	put_number(source, 4);		/* version */
+	put_text(source, true);		/* outcome */
+	put(source, BoolGetDatum(number(source, 1) != 0));	/* direct */
+	put_text(source, false);	/* reason */
+	put_number(source, 8);		/* change */
+	put_number(source, 8);		/* statement */
+	if (source->end - source->next < HASH_LEN)
 		no_batch();
-	put(source.prev, HASH_LEN);
-	put(source.next, HASH_LEN);
-	source.prev = source.next;
-	source.next += HASH_LEN;
-	source.seq++;
-	source.left--;
+	put_bytes(source, source->prev, HASH_LEN);
+	put_bytes(source, source->next, HASH_LEN);
+	source->prev = source->next;
+	source->next += HASH_LEN;
+	source->seq++;
+	ExecStoreVirtualTuple(row);
 }
 
-/* COPY's callback: as much as there is, up to maxread. */
-static int
-read_rows(void *outbuf, int minread, int maxread)
-{
-	int			n = 0;
-
-	while (n < maxread)
-	{
-		int			part;
-
-		if (source.row.cursor == source.row.len)
-		{
-			if (source.left == 0)
-				break;
-			convert();
-		}
-		part = Min(maxread - n, source.row.len - source.row.cursor);
-		memcpy((char *) outbuf + n, source.row.data + source.row.cursor, part);
-		source.row.cursor += part;
-		n += part;
-	}
-	return n;
-}
-
+/* Puts rows into the table and its indexes. */
 static void
-copy_rows(void)
+insert(ResultRelInfo *log, EState *estate, TupleTableSlot **rows, int n, BulkInsertState bulk)
 {
-	Relation	rel = table_open(vault_relation("audit_log"), RowExclusiveLock);
-	ParseState *pstate = make_parsestate(NULL);
-	List	   *names = NIL;
-	List	   *options = list_make1(makeDefElem("format", (Node *) makeString("binary"), -1));
-	CopyFromState copy;
+	table_multi_insert(log->ri_RelationDesc, rows, n, estate->es_output_cid, 0, bulk);
+	for (int i = 0; i < n; i++)
+	{
+		List	   *recheck;
 
-	addRangeTableEntryForRelation(pstate, rel, RowExclusiveLock, NULL, false, false);
-	for (int i = 0; i < (int) lengthof(columns); i++)
-		names = lappend(names, makeString(pstrdup(columns[i])));
-	copy = BeginCopyFrom(pstate, rel, NULL, NULL, false, read_rows, names, options);
-	CopyFrom(copy);
-	EndCopyFrom(copy);
-	free_parsestate(pstate);
-	table_close(rel, NoLock);
+		recheck = ExecInsertIndexTuples(log, rows[i], estate, false, false, NULL, NIL
+#if PG_VERSION_NUM >= 160000
+										,false
+#endif
+			);
+		ExecARInsertTriggers(estate, log, rows[i], recheck, NULL);
+		list_free(recheck);
+	}
+}
+
+/* Stores the next n records; the log and the executor's state are set up for it. */
+static void
+store(Source *source, int n, ResultRelInfo *log, EState *estate)
+{
+	TupleTableSlot *rows[ROWS];
+	MemoryContext values = AllocSetContextCreate(CurrentMemoryContext, "audit records", ALLOCSET_DEFAULT_SIZES);
+	BulkInsertState bulk = GetBulkInsertState();
+	bool		before = log->ri_TrigDesc && log->ri_TrigDesc->trig_insert_before_row;
+	int			filled = 0;
+
+	for (int i = 0; i < Min(n, ROWS); i++)
+		rows[i] = table_slot_create(log->ri_RelationDesc, &estate->es_tupleTable);
+	while (n-- > 0)
+	{
+		MemoryContext old = MemoryContextSwitchTo(values);
+
+		fill(source, rows[filled]);
+		MemoryContextSwitchTo(old);
+		if (!before || ExecBRInsertTriggers(estate, log, rows[filled]))
+		{
+			if (log->ri_RelationDesc->rd_att->constr)
+				ExecConstraints(log, rows[filled], estate);
+			filled++;
+		}
+		if (filled == ROWS || (n == 0 && filled > 0))
+		{
+			CHECK_FOR_INTERRUPTS();
+			insert(log, estate, rows, filled, bulk);
+			filled = 0;
+			MemoryContextReset(values);
+			ResetPerTupleExprContext(estate);
+		}
+	}
+	FreeBulkInsertState(bulk);
+	MemoryContextDelete(values);
 }
 
 /*
@@ -245,32 +301,35 @@ vault_audit_store(PG_FUNCTION_ARGS)
 {
 	bytea	   *prev = PG_GETARG_BYTEA_PP(3);
 	bytea	   *records = PG_GETARG_BYTEA_PP(4);
-	int			client = pg_get_client_encoding();
+	Relation	rel = table_open(vault_relation("audit_log"), RowExclusiveLock);
+	EState	   *estate = CreateExecutorState();
+	ResultRelInfo *log = makeNode(ResultRelInfo);
+	Source		source;
 
 	if (VARSIZE_ANY_EXHDR(prev) != HASH_LEN)
 		no_batch();
 	source.node = PG_GETARG_UUID_P(0);
 	source.seq = PG_GETARG_INT64(1);
-	source.left = PG_GETARG_INT32(2);
 	source.prev = (const uint8 *) VARDATA_ANY(prev);
 	source.next = (const uint8 *) VARDATA_ANY(records);
 	source.end = source.next + VARSIZE_ANY_EXHDR(records);
-	initStringInfo(&source.row);
-	appendBinaryStringInfo(&source.row, "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0", 19);
+	find_columns(&source, rel);
 
-	/* Its texts are UTF-8, as the database is, whatever the session's are. */
-	SetClientEncoding(PG_UTF8);
-	PG_TRY();
-	{
-		copy_rows();
-	}
-	PG_FINALLY();
-	{
-		SetClientEncoding(client);
-	}
-	PG_END_TRY();
-
+	estate->es_output_cid = GetCurrentCommandId(true);
+	InitResultRelInfo(log, rel, 0, NULL, 0);
+	ExecOpenIndices(log, false);
+	AfterTriggerBeginQuery();
+	ExecBSInsertTriggers(estate, log);
+	store(&source, PG_GETARG_INT32(2), log, estate);
 	if (source.next != source.end)
 		no_batch();
+	ExecASInsertTriggers(estate, log, NULL);
+	AfterTriggerEndQuery(estate);
+
+	ExecResetTupleTable(estate->es_tupleTable, true);
+	ExecCloseIndices(log);
+	ExecCloseResultRelations(estate);	/* those that triggers were for */
+	FreeExecutorState(estate);
+	table_close(rel, NoLock);
 	PG_RETURN_VOID();
 }

@@ -100,6 +100,42 @@ DELETE FROM vault.audit_log WHERE node_id = t.node(1) AND seq > 5;
 UPDATE vault.audit_heads SET seq = 5, hash = t.hash(1, 5) WHERE node_id = t.node(1);
 SELECT t.ship(1, 14, 14) AS where_it_stands, t.ship(1, 6, 14) AS again;
 
+-- Triggers and constraints of the operator's hold, and a column that he added or changed does no harm.
+CREATE TABLE t.fired (what text, seq bigint);
+CREATE FUNCTION t.fire() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF TG_LEVEL = 'STATEMENT' THEN
+		INSERT INTO t.fired VALUES (TG_WHEN, (SELECT max(l.seq) FROM vault.audit_log l WHERE l.node_id = t.node(5)));
+		RETURN NULL;
+	END IF;
+	INSERT INTO t.fired VALUES (TG_WHEN, NEW.seq);
+	IF TG_WHEN = 'BEFORE' AND NEW.seq = 2 THEN
+		RETURN NULL;
+	END IF;
+	NEW.reason = 'by trigger';
+	RETURN NEW;
+END
+$$;
+BEGIN;
+ALTER TABLE vault.audit_log ADD COLUMN own text;
+CREATE TRIGGER a BEFORE INSERT ON vault.audit_log FOR EACH ROW EXECUTE FUNCTION t.fire();
+CREATE TRIGGER b AFTER INSERT ON vault.audit_log FOR EACH ROW EXECUTE FUNCTION t.fire();
+CREATE TRIGGER c BEFORE INSERT ON vault.audit_log EXECUTE FUNCTION t.fire();
+CREATE TRIGGER d AFTER INSERT ON vault.audit_log EXECUTE FUNCTION t.fire();
+SELECT t.ship(5, 1, 3);
+SELECT * FROM t.fired;
+SELECT seq, reason, actor, own FROM vault.audit_log WHERE node_id = t.node(5) ORDER BY seq;
+ROLLBACK;
+BEGIN;
+ALTER TABLE vault.audit_log ADD CONSTRAINT none_of_rest CHECK (face <> 'rest');
+SELECT t.ship(5, 1, 600, face => 'rest') AS refused, t.ship(5, 1, 600) AS stored;
+ALTER TABLE vault.audit_log ALTER COLUMN statement TYPE numeric;
+SELECT t.ship(5, 601, 602) AS changed;
+ALTER TABLE vault.audit_log DROP COLUMN statement;
+SELECT t.ship(5, 601, 602) AS dropped;
+SELECT count(*), count(DISTINCT hash) FROM vault.audit_log WHERE node_id = t.node(5);
+ROLLBACK;
+
 -- Every hour of the node's time, and every 50,000 records, a head is an anchor.
 SELECT t.ship(3, 1, 10), t.ship(3, 11, 20, '2026-01-01 00:59+00'), t.ship(3, 21, 30, '2026-01-01 01:00+00'), t.ship(3, 31, 40, '2025-12-31 23:00+00');
 SELECT count(t.ship(4, i * 10000 + 1, (i + 1) * 10000)) FROM generate_series(0, 12) i;
