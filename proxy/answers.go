@@ -247,8 +247,12 @@ func (ss *session) interject(msg []byte) {
 // skips to Sync, and what it skips is owed nothing.
 func (ss *session) serverError(body []byte) verdict {
 	hint := ss.standbyHint(body)
+	if isFatal(body) {
+		ss.serverGone = true
+		return pass
+	}
 	e := ss.queue.front()
-	if e == nil || isFatal(body) {
+	if e == nil {
 		return pass
 	}
 	t, kind, copied := e.task, e.kind, e.copyIn

@@ -15,8 +15,7 @@ func (ss *session) back() error {
 	for {
 		if err := ss.sr.Pump(quick); err != nil {
 			if !errors.Is(err, wire.ErrParked) {
-				ss.serverEnded()
-				return err
+				return ss.serverEnded(err)
 			}
 			obeyed, failed := ss.obey()
 			switch {

@@ -57,11 +57,29 @@ func (ss *session) probe() bool {
 	return err == nil
 }
 
-// serverEnded notes that it was the server that ended the session.
-func (ss *session) serverEnded() {
+var (
+	errLost       = fatalError(stateConnection, "the connection to the primary was lost", "Connect again.")
+	errLostAtWork = fatalError(stateUnknown, "the connection to the primary was lost while it was at work",
+		"Connect again, and look whether what was under way was done before you do it once more.")
+)
+
+// serverEnded notes that it was the server that ended the session, by err. The end of the server
+// beside the node its client sees as it would without the node; of a primary elsewhere
+// that ended without a word the client could know nothing, so it is told.
+func (ss *session) serverEnded(err error) error {
 	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	said := ss.serverGone
 	ss.serverGone = !ss.ended
-	ss.mu.Unlock()
+	switch owes := ss.queue.len() > 0; {
+	case ss.ended || said || !ss.server().remote():
+		return err
+	case owes:
+		return errLostAtWork
+	case ss.leaving || ss.halfClosed:
+		return err
+	}
+	return errLost
 }
 
 // abandon cancels what the server still does for a session that has ended, as

@@ -107,7 +107,7 @@ type backState struct {
 	rows        shape               // of the result set that a Query is giving
 	stmtShape   shape               // of the unnamed statement
 	portalShape shape               // of the unnamed portal
-	serverGone  bool                // it ended the session
+	serverGone  bool                // it has ended the session, or said that it does
 	fatal       *sqlError           // ends the session once what is ready has been sent
 	ahead       int                 // bytes at the buffer's front that pass as they are
 	noted       []vault.Record      // to be recorded before anything behind it goes out

@@ -60,6 +60,7 @@ const (
 	stateCannotConnect  = "57P03"
 	stateCanceled       = "57014"
 	stateConnection     = "08006"
+	stateUnknown        = "08007"
 	stateNoSchema       = "3F000"
 	stateSystem         = "58000"
 	stateParameter      = "22023"

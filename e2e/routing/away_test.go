@@ -7,8 +7,11 @@ package routing
 import (
 	"context"
 	"encoding/binary"
+	"errors"
+	"io"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,6 +29,14 @@ func TestNoPrimary(t *testing.T) {
 	c.WaitReplayed(t, 1)
 	moved := dial(t, c.DSN(1, c.User))
 	moved.Ask(t, "C(INSERT_0_1) Z(I)", rawpg.Query("INSERT INTO public.t VALUES (1)"))
+	lostPrimary(t, c, moved)
+	moved = dial(t, c.DSN(1, c.User))
+	cluster.Eventually(t, "the primary after its crash", func() bool {
+		if err := moved.Send(rawpg.Query("DELETE FROM public.t WHERE a = 2")); err != nil {
+			t.Fatal(err)
+		}
+		return slices.Contains(moved.Answers(t), "C(DELETE_0)")
+	})
 	if err := c.Nodes[0].KillServer(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -57,6 +68,41 @@ func TestNoPrimary(t *testing.T) {
 	})
 	if got := cluster.Text(t, local, "SELECT count(*)::text FROM public.t WHERE a = 2"); got != "1" {
 		t.Errorf("%s rows of one insert", got)
+	}
+}
+
+// lostPrimary: a session whose backend at the primary ends without a word is told so, and whether
+// something was under way. The server ends all others, too, which warns them.
+func lostPrimary(t *testing.T, c *cluster.Cluster, idle *rawpg.Conn) {
+	t.Helper()
+	busy := dial(t, c.DSN(1, c.User))
+	busy.Ask(t, "C(DELETE_0) Z(I)", rawpg.Query("DELETE FROM public.t WHERE a = 2"))
+	home := dial(t, c.DSN(0, c.User))
+	if err := busy.Send(rawpg.Query("SELECT pg_sleep(601)")); err != nil {
+		t.Fatal(err)
+	}
+	super := c.Connect(t, c.SuperDSN(0))
+	var pid int
+	cluster.Eventually(t, "the statement at the primary", func() bool {
+		return super.QueryRow(t.Context(), "SELECT pid FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(601)' AND state = 'active'").Scan(&pid) == nil
+	})
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []struct {
+		what string
+		*rawpg.Conn
+		want string // empty: the bare end
+	}{{"busy", busy, "E(08007)"}, {"idle", idle, "E(08006)"}, {"at the server itself", home, ""}} {
+		m, err := s.Receive()
+		for err == nil && m.Type == 'N' {
+			m, err = s.Receive()
+		}
+		switch {
+		case s.want == "" && errors.Is(err, io.EOF):
+		case err != nil || m.String() != s.want:
+			t.Errorf("%s: got %v, %v, want %q", s.what, m, err, s.want)
+		}
 	}
 }
 
