@@ -125,8 +125,8 @@ rotation: build install-extension ## rotate 200 secrets every 1-5 s on three nod
 MAJORS ?= 15 17 18
 
 .PHONY: matrix
-matrix: build $(LOCAL_KMS) ## extension and e2e with PostgreSQL 15, 17 and 18 (MAJORS=18), upgrades between them and of ours; an hour and 4 GB each; writes docs/COMPATIBILITY.md
-	e2e/matrix/run.sh $(MAJORS)
+matrix: build $(LOCAL_KMS) $(NFPM) ## extension and e2e with PostgreSQL 15, 17 and 18 (MAJORS=18), upgrades between them and of ours; an hour and 4 GB each; writes docs/COMPATIBILITY.md
+	NFPM=$(NFPM) e2e/matrix/run.sh $(MAJORS)
 
 TEST_STEPS := lint unit installcheck e2e verify
 

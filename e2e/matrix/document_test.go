@@ -29,7 +29,8 @@ var (
 	marked   = regexp.MustCompile(`(?s)(<!-- made by make matrix -->\n).*?(<!-- end -->)`)
 	allOf    = regexp.MustCompile(`All (\d+) tests passed`)
 	seenWith = regexp.MustCompile(`\(\d+\.\d+\)$`) // of a cell: the extension that it was seen with
-	byScript = regexp.MustCompile(`(?m)^ok [a-z_]+$`)
+	byScript = regexp.MustCompile(`(?m)^ok ([a-z_]+)$`)
+	packaged = regexp.MustCompile(`(?m)^package (\S+): built, `)
 )
 
 // A column is what was seen of one major.
@@ -196,14 +197,19 @@ func (c *column) extension(path string, order *lines) error {
 	if err != nil {
 		return err
 	}
-	suites, checks := allOf.FindAllStringSubmatch(string(text), -1), len(byScript.FindAllString(string(text), -1))
-	for i, line := range []string{"extension: pg_regress files", "extension: isolation specs", "extension: log, dump, restore, standby, worker"} {
+	suites, checks, deb := allOf.FindAllStringSubmatch(string(text), -1), byScript.FindAllStringSubmatch(string(text), -1), packaged.FindSubmatch(text)
+	for i, line := range []string{
+		"extension: pg_regress files", "extension: isolation specs", "extension: log, dump, restore, standby, worker",
+		"extension: its package built, looked at by lintian, installed by apt for all that follows",
+	} {
 		order.add(line)
 		switch {
 		case i < 2 && i < len(suites):
 			c.cells[line] = suites[i][1]
-		case i == 2 && strings.HasSuffix(strings.TrimSpace(string(text)), "ok hot_standby"):
-			c.cells[line] = fmt.Sprint(checks)
+		case i == 2 && len(checks) > 0 && checks[len(checks)-1][1] == "hot_standby":
+			c.cells[line] = fmt.Sprint(len(checks))
+		case i == 3 && deb != nil:
+			c.cells[line] = "`" + string(deb[1]) + "`"
 		default:
 			c.cells[line] = "**failed**"
 			c.failed = append(c.failed, line)

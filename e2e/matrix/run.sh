@@ -58,7 +58,13 @@ for major in "${majors[@]}"; do
 		status=1
 		tail -n 40 "$scratch/extension.txt"
 	}
-	[ "$suites" = no ] || mv "$scratch/extension.txt" "$seen"
+	[ "$suites" = no ] || {
+		enter env STAGED="$MATRIX_EXTENSIONS/today" "$here/package.sh" "$repo" "$major" >>"$scratch/extension.txt" 2>&1 || {
+			status=1
+			tail -n 20 "$scratch/extension.txt"
+		}
+		mv "$scratch/extension.txt" "$seen"
+	}
 	for older in "$root"/usr/lib/postgresql/*/bin/pg_config; do
 		older=$(basename "${older%/bin/pg_config}")
 		[ "$older" = "$major" ] || enter env SUITES=no "$here/extension.sh" "$repo/extension" "$older"
