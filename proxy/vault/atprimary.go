@@ -101,8 +101,10 @@ func (v *Vault) one(ctx context.Context, q querier, into []any, sql string, args
 }
 
 // write runs work of a token's in one transaction at the primary, by what that server
-// knows of the token's rights. Who writes the same name waits without a connection. The
-// error is an *Error, or of work.
+// knows of the token's rights: before it looks for the name, so that no refusal tells of
+// that, and once more before the commit, for work waits for the name's lock, and may for
+// the KMS. Who writes the same name waits without a connection. The error is an *Error, or
+// of work.
 func (v *Vault) write(ctx context.Context, a *Access, action audit.Action, name string, work func(context.Context, *changing) error) error {
 	if err := v.AuditReady(); err != nil {
 		return err
@@ -113,7 +115,14 @@ func (v *Vault) write(ctx context.Context, a *Access, action audit.Action, name 
 	}
 	defer done()
 	may := func(ctx context.Context, q querier) error { return v.stillMay(ctx, q, a, action, name) }
-	all := func(ctx context.Context, tx pgx.Tx) error { return v.change(ctx, tx, a, action, name, work) }
+	all := func(ctx context.Context, tx pgx.Tx) error {
+		return v.change(ctx, tx, a, action, name, func(ctx context.Context, tx *changing) error {
+			if err := work(ctx, tx); err != nil {
+				return err
+			}
+			return may(ctx, tx)
+		})
+	}
 	return v.transact(ctx, name, may, all, v.wroteBy(a))
 }
 

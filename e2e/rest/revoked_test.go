@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package rest
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+)
+
+// withdraw revokes a token, or takes all rules of its role.
+func withdraw(t *testing.T, token string, rules bool) {
+	t.Helper()
+	super := shared.Connect(t, shared.SuperDSN(0))
+	if rules {
+		cluster.Exec(t, super, "DELETE FROM vault.role_permissions WHERE role_id = (SELECT role_id FROM vault.admin_tokens WHERE token_sha256 = sha256($1::text::bytea))", token)
+		return
+	}
+	cluster.Exec(t, super, "UPDATE vault.admin_tokens SET revoked_at = now() WHERE token_sha256 = sha256($1::text::bytea)", token)
+}
+
+// TestRevokedWhileItWaits: a write that waits for a name somebody holds is not done if its
+// token, or the right, is gone by the time the name is free.
+func TestRevokedWhileItWaits(t *testing.T) {
+	revoked, narrowed := token(t, "*", "gone/*"), token(t, "*", "gone/*")
+	tries := []struct {
+		status             int
+		token              string
+		method, verb, body string
+	}{
+		{401, revoked, "POST", "/rotate", ""},
+		{401, revoked, "PUT", "", `{"value":"written"}`},
+		{401, revoked, "DELETE", "", ""},
+		{403, narrowed, "POST", "/rotate", ""},
+		{403, narrowed, "PUT", "", `{"value":"written"}`},
+	}
+	path := func(i int) string { return fmt.Sprintf("/v1/secrets/gone/%d", i) }
+	holder := shared.Connect(t, shared.DSN(0, shared.User))
+	cluster.Exec(t, holder, "BEGIN")
+	for i := range tries {
+		want(t, 201, 0, shared.AdminToken, "POST", "/v1/secrets", fmt.Sprintf(`{"name":"gone/%d","kind":"automatic","value":"first"}`, i))
+		cluster.Exec(t, holder, fmt.Sprintf("SELECT vault.put_secret('gone/%d', 'held')", i))
+	}
+	var writers sync.WaitGroup
+	for i, c := range tries {
+		writers.Go(func() {
+			if a := call(t, shared.Nodes[i%2].REST, c.token, c.method, path(i)+c.verb, c.body); a.status != c.status {
+				t.Errorf("%s%s: got %d %s, want %d", c.method, c.verb, a.status, a.text, c.status)
+			}
+		})
+	}
+	super := shared.Connect(t, shared.SuperDSN(0))
+	cluster.Eventually(t, "all to wait for their names", func() bool {
+		return cluster.Text(t, super, "SELECT count(*)::text FROM pg_stat_activity WHERE usename = 'vault_service' AND wait_event_type = 'Lock'") == fmt.Sprint(len(tries))
+	})
+	withdraw(t, revoked, false)
+	withdraw(t, narrowed, true)
+	cluster.Exec(t, holder, "ROLLBACK")
+	writers.Wait()
+	for i := range tries {
+		if a := want(t, 200, 0, shared.AdminToken, "GET", path(i), ""); a.field("value") != "first" {
+			t.Errorf("%s: got %s", path(i), a.text)
+		}
+	}
+}
