@@ -5,9 +5,13 @@
 package rest
 
 import (
+	"bufio"
 	"fmt"
+	"net"
+	"net/http"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 )
@@ -64,6 +68,48 @@ func TestRevokedWhileItWaits(t *testing.T) {
 	for i := range tries {
 		if a := want(t, 200, 0, shared.AdminToken, "GET", path(i), ""); a.field("value") != "first" {
 			t.Errorf("%s: got %s", path(i), a.text)
+		}
+	}
+}
+
+// TestRevokedWhileItSends: who sends a body slowly reads and verifies nothing by a token, or
+// a right, that is gone when the body is there.
+func TestRevokedWhileItSends(t *testing.T) {
+	revoked, narrowed := token(t, "*", "late/*"), token(t, "*", "late/*")
+	want(t, 201, 0, shared.AdminToken, "POST", "/v1/secrets", `{"name":"late/a","kind":"manual","value":"late"}`)
+	batch, guess := `{"names":["late/a"]}`, `{"value":"late"}`
+	tries := []struct {
+		status            int
+		token, path, body string
+	}{
+		{401, revoked, "/v1/batch/secrets", batch},
+		{401, revoked, "/v1/secrets/late/a/verify", guess},
+		{200, narrowed, "/v1/batch/secrets", batch}, // of what it may not read there is none
+		{403, narrowed, "/v1/secrets/late/a/verify", guess},
+	}
+	conns := make([]net.Conn, len(tries))
+	for i, c := range tries {
+		conns[i] = dial(t, shared.Nodes[0].REST)
+		if _, err := fmt.Fprintf(conns[i], "POST %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n{",
+			c.path, c.token, len(c.body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(time.Second) // they have been let in
+	withdraw(t, revoked, false)
+	withdraw(t, narrowed, true)
+	time.Sleep(time.Second)
+	for i, c := range tries {
+		if _, err := conns[i].Write([]byte(c.body[1:])); err != nil {
+			t.Fatal(err)
+		}
+		a, err := http.ReadResponse(bufio.NewReader(conns[i]), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Body.Close()
+		if a.StatusCode != c.status || c.status == 200 && a.ContentLength != int64(len("[]\n")) {
+			t.Errorf("%s: got %d and %d bytes, want %d", c.path, a.StatusCode, a.ContentLength, c.status)
 		}
 	}
 }

@@ -38,6 +38,7 @@ type Access struct {
 	hash  []byte // of that
 	admin bool
 	rules rules
+	asked time.Time // when the local server was, who it is
 
 	ahead   *ahead         // nil: nothing came along
 	after   Position       // its reads see what is before it
@@ -91,7 +92,10 @@ const (
 // by address; a locked address's are KindLimited, and its valid ones are let in.
 // want is what will be read, if that is known; nil: it is not. Errors are *Error.
 func (v *Vault) Authenticate(ctx context.Context, token string, addr netip.Addr, want *Wanted) (*Access, error) {
-	a := &Access{Actor: Actor{Name: nobody, Via: ViaREST, Addr: addr.Unmap().WithZone(""), Database: v.store.database}, token: token != ""}
+	a := &Access{
+		Actor: Actor{Name: nobody, Via: ViaREST, Addr: addr.Unmap().WithZone(""), Database: v.store.database},
+		token: token != "", asked: time.Now(),
+	}
 	listed := v.way() == ReadByAddress && v.checkAddr(a.Actor) == nil
 	if !a.token && !listed {
 		return a, nil // may do nothing: a stranger costs no query
@@ -157,6 +161,27 @@ func (a *Access) Client() string {
 		return a.Name
 	}
 	return a.misser()
+}
+
+// knownFor is how old an answer of the local server's may be when a request's body has
+// come.
+const knownFor = time.Second
+
+// stillKnown asks the local server again who bears a token, and by which rules, if that
+// is long ago: who is about to read may have sent his body slowly, or waited for his turn.
+// The error is an *Error.
+func (v *Vault) stillKnown(ctx context.Context, a *Access, action audit.Action, name string) error {
+	if time.Since(a.asked) < knownFor {
+		return nil
+	}
+	a.asked = time.Now()
+	switch known, _, err := v.bearer(ctx, v.store.rest, a, sqlBearer, []any{a.hash}); {
+	case err != nil:
+		return v.restError(ctx, name, err)
+	case !known:
+		return v.refuse(ctx, a, action, name, notKnown())
+	}
+	return nil
 }
 
 // stillMay asks the primary what the local server has said of who writes: that may be

@@ -146,6 +146,9 @@ func (v *Vault) ReadMany(ctx context.Context, a *Access, names []string) (list [
 	if err := CheckNames(names); err != nil {
 		return nil, err
 	}
+	if err := v.stillKnown(ctx, a, audit.ActionRead, ""); err != nil {
+		return nil, err
+	}
 	if err := v.admit(a, audit.ActionRead); err != nil {
 		return nil, v.refuse(ctx, a, audit.ActionRead, "", err)
 	}
@@ -334,6 +337,9 @@ func (v *Vault) List(ctx context.Context, a *Access, prefix, after string, limit
 func (v *Vault) Verify(ctx context.Context, a *Access, name string, candidate []byte) (version int32, err error) {
 	defer v.ended(ctx, a, audit.ActionVerify, name, &err)
 	if err := CheckName(name); err != nil {
+		return 0, err
+	}
+	if err := v.stillKnown(ctx, a, audit.ActionVerify, name); err != nil {
 		return 0, err
 	}
 	if err := v.authorize(ctx, a, audit.ActionVerify, name); err != nil {
