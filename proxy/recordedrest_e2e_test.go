@@ -117,7 +117,7 @@ func TestRecordsOfREST(t *testing.T) {
 		{"read many", func() error {
 			_, err := n.core.ReadMany(ctx, admin, []string{"r/a", "r/none", "r/b"})
 			return err
-		}, []string{"read ok r/a v2 direct", "read ok r/b v2 direct"}},
+		}, []string{"read failed (missing) r/none direct", "read ok r/a v2 direct", "read ok r/b v2 direct"}},
 		{"verify", func() error { _, err := n.core.Verify(ctx, admin, "r/b", []byte("y")); return err }, []string{"verify ok r/b v2 direct"}},
 		{"verify amiss", func() error { _, err := n.core.Verify(ctx, admin, "r/b", []byte("q")); return err }, []string{"verify mismatch r/b direct"}},
 		{"list", func() error { _, _, err := n.core.List(ctx, admin, "r/", "", 10); return err }, []string{"list ok r/ direct"}},

@@ -95,10 +95,10 @@ func TestRevokedWhileItSends(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	time.Sleep(time.Second) // they have been let in
+	time.Sleep(time.Second) //nolint:forbidigo // they are let in meanwhile, of which nothing shows
 	withdraw(t, revoked, false)
 	withdraw(t, narrowed, true)
-	time.Sleep(time.Second)
+	time.Sleep(time.Second) //nolint:forbidigo // the bodies are slow
 	for i, c := range tries {
 		if _, err := conns[i].Write([]byte(c.body[1:])); err != nil {
 			t.Fatal(err)

@@ -194,7 +194,19 @@ func (v *Vault) ReadMany(ctx context.Context, a *Access, names []string) (list [
 	if err := rows.Err(); err != nil {
 		return nil, v.restError(ctx, "", err)
 	}
+	v.noteMissing(ctx, a, mine, list)
 	return v.openMany(ctx, a, actor, list, texts)
+}
+
+// noteMissing records those names that were asked for and are no secret's.
+func (v *Vault) noteMissing(ctx context.Context, a *Access, asked []string, found []Secret) {
+	var missing []audit.Record
+	for _, name := range asked {
+		if !slices.ContainsFunc(found, func(s Secret) bool { return s.Name == name }) {
+			missing = append(missing, a.refusal(audit.ActionRead, name, KindMissing))
+		}
+	}
+	v.refusedAs(ctx, a, missing...)
 }
 
 // openMany opens those records whose own list of addresses allows it.
