@@ -20,7 +20,7 @@ const module = "github.com/hyperiondb/hyperion-vault"
 // about.
 var arrows = map[string][]string{
 	"cmd/hyperion-vault": {
-		"api", "proxy", "proxy/scram", "proxy/vault", "proxy/vault/audit", "proxy/wire", "rewrite", "envelope", "envelope/awskms", "envelope/localkms",
+		"api", "proxy", "proxy/lobby", "proxy/scram", "proxy/vault", "proxy/vault/audit", "proxy/wire", "rewrite", "envelope", "envelope/awskms", "envelope/localkms",
 		"cmd/devcluster", "cmd/canary",
 	},
 	"cmd/devcluster":    {},

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hyperiondb/hyperion-vault/proxy/lobby"
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 )
 
@@ -48,11 +49,11 @@ func (n *node) listen(ctx context.Context) (_ *listeners, err error) {
 		}
 		l.proxy = append(l.proxy, p)
 	}
-	if l.api, err = n.listenHTTP(ctx, "VAULT_API_LISTEN", n.config.apiListen); err != nil {
+	if l.api, err = n.listenHTTP(ctx, "VAULT_API_LISTEN", n.config.apiListen, wire.Sockets); err != nil {
 		return nil, err
 	}
 	if n.config.metricsListen != nil {
-		if l.metrics, err = n.listenHTTP(ctx, "VAULT_METRICS_LISTEN", *n.config.metricsListen); err != nil {
+		if l.metrics, err = n.listenHTTP(ctx, "VAULT_METRICS_LISTEN", *n.config.metricsListen, fewScrapers); err != nil {
 			return nil, err
 		}
 	}
@@ -62,14 +63,22 @@ func (n *node) listen(ctx context.Context) (_ *listeners, err error) {
 	return l, nil
 }
 
+// maxScrapers is more connections than whatever scrapes a node holds.
+const maxScrapers = 64
+
+// fewScrapers are wire.Sockets of which there are only so many: nobody has to show who
+// he is there, and what he holds open the node's clients would lack.
+func fewScrapers(l net.Listener) net.Listener { return lobby.Listen(wire.Sockets(l), maxScrapers) }
+
 // listenHTTP speaks TLS where other hosts can listen in, if there is a
-// certificate; on loopback HTTP stays plain, as its clients expect.
-func (n *node) listenHTTP(ctx context.Context, variable string, e endpoint) (net.Listener, error) {
+// certificate; on loopback HTTP stays plain, as its clients expect. wrap is for the
+// connections below it.
+func (n *node) listenHTTP(ctx context.Context, variable string, e endpoint, wrap func(net.Listener) net.Listener) (net.Listener, error) {
 	l, err := listenOn(ctx, variable, e)
 	if err != nil {
 		return nil, err
 	}
-	l = wire.Sockets(l)
+	l = wrap(l)
 	if n.certificate.Load() != nil && e.beyondLoopback() {
 		config := n.tlsConfig()
 		config.NextProtos = []string{"http/1.1"}

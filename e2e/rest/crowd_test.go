@@ -155,3 +155,28 @@ func TestCrowd(t *testing.T) {
 	waiting.Wait()
 	ask("afterwards", false)
 }
+
+// TestScrapers: connections to where the metrics are, however many and whatever they do,
+// leave the node its own.
+func TestScrapers(t *testing.T) {
+	t.Parallel() // on a cluster of its own
+	n := cluster.Start(t, cluster.Spec{}).Nodes[0]
+	before := n.Metric(t, "process_open_fds")
+	address := strings.TrimSuffix(n.Metrics, "/metrics")
+	for _, said := range []string{"", "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"} {
+		var conns []net.Conn
+		for range 500 {
+			conn, err := connect(t, address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			_, _ = io.WriteString(conn, said) // it may have had to go
+			conns = append(conns, conn)
+		}
+		cluster.Eventually(t, "the node to have let most go", func() bool { return n.Metric(t, "process_open_fds") < before+100 })
+		for _, conn := range conns {
+			conn.Close()
+		}
+	}
+}
