@@ -85,10 +85,10 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request, next http.Handle
 	}
 }
 
-// requestID is what the client calls its request, if that can stand in a log, else a
-// random one.
+// requestID is what the client calls its request, if that can stand in a log and is no
+// token, else a random one.
 func requestID(sent []string) string {
-	if len(sent) == 1 && sent[0] != "" && len(sent[0]) <= maxID && strings.Trim(sent[0],
+	if len(sent) == 1 && sent[0] != "" && len(sent[0]) <= maxID && !vault.HoldsToken(sent[0]) && strings.Trim(sent[0],
 		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == "" {
 		return sent[0]
 	}
