@@ -199,7 +199,7 @@ func (ss *session) emit(run int) error {
 		ss.cond.Broadcast()
 	}
 	fatal := ss.fatal
-	if fatal == nil && ss.closing && ss.quiet() && ss.state == wire.Idle {
+	if fatal == nil && ss.drained() {
 		fatal = errShutdown
 	}
 	ss.mu.Unlock()

@@ -219,3 +219,40 @@ func TestHangingKMS(t *testing.T) {
 		t.Errorf("a read: got %v, want %s", err, stateCanceled)
 	}
 }
+
+// A put that waits for the KMS is not an idle session: a node that ends lets it finish.
+func TestDrainWaitsForTheKMS(t *testing.T) {
+	master := make([]byte, 32)
+	rand.Read(master)
+	local, err := localkms.New(master)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kms := &hangingKMS{KMS: local, asked: make(chan struct{}), answer: make(chan struct{})}
+	n := nodeWith(t, kms, local.KeyID(), func(*vault.Config) {})
+	conn, err := pgx.Connect(t.Context(), n.dsn(n.User, n.Password))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) }) // it has ended
+	done, over := make(chan error, 1), make(chan error, 1)
+	go func() { _, err := conn.Exec(t.Context(), "SELECT vault.put_secret('kms/a', 'x')"); done <- err }()
+	<-kms.asked
+	go func() {
+		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+		defer stop()
+		over <- n.node.Shutdown(ctx)
+	}()
+	select {
+	case err := <-done:
+		t.Fatalf("the put ended with %v while the KMS worked for it", err)
+	case <-time.After(200 * time.Millisecond): // longer than a drain of idle sessions takes
+	}
+	kms.answer <- struct{}{}
+	if err := <-done; err != nil {
+		t.Errorf("the put: %v", err)
+	}
+	if err := <-over; err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+}

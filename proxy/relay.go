@@ -69,8 +69,20 @@ func (ss *session) walkClient() error {
 		if err := ss.oneClient(h.size, h.v); err != nil {
 			return err
 		}
+		if ss.worked() {
+			return errShutdown
+		}
 	}
 	return h.err
+}
+
+// worked notes that the front is done with a message, and reports whether the
+// session ends here: the back may have had nothing to answer.
+func (ss *session) worked() (over bool) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.working = false
+	return ss.drained()
 }
 
 // passClient forwards the run of messages at the buffer's front that pass.
@@ -78,11 +90,12 @@ func (ss *session) passClient() (h halt) {
 	ss.touch()
 	run := 0
 	ss.mu.Lock()
-	if ss.ended { // by the idle limit: what comes now would run unanswered
+	if ss.ended { // by the idle limit, or drained: what comes now would run unanswered
 		ss.mu.Unlock()
 		return halt{err: errEnded}
 	}
 	h.size, h.v, h.err = ss.runClient(&run)
+	ss.working = h.v == slow
 	trial := ss.trial != nil
 	ss.mu.Unlock()
 	if err := ss.forward(run, trial); err != nil {
@@ -130,6 +143,7 @@ func (ss *session) oneClient(size int, v verdict) error {
 				return errEnded
 			}
 			v = ss.clientMessage(typ, ss.cr.Buffered()[wire.HeaderSize:held])
+			ss.working = v == slow
 			ss.mu.Unlock()
 		}
 		switch v {

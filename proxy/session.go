@@ -75,6 +75,7 @@ type session struct {
 	ended   bool
 	tended  bool // run hears the server out in the end, and closes its side
 	closing bool // drain: end at the next idle point
+	working bool // the front has a message that it does not simply pass on
 	frontState
 	backState
 	queue      replyQueue
@@ -211,6 +212,9 @@ func (ss *session) finishFront(err error, done <-chan struct{}) {
 			ss.watchGone(done)
 			return
 		}
+	}
+	if errors.Is(err, errEnded) { // whoever ends it has a last word for the client
+		return
 	}
 	ss.finish(err)
 	ss.end()
@@ -353,11 +357,22 @@ func (ss *session) close() {
 func (ss *session) drain() {
 	ss.mu.Lock()
 	ss.closing = true
-	idle := ss.quiet() && ss.state == wire.Idle
+	over := ss.drained()
 	ss.mu.Unlock()
-	if idle {
+	if over {
 		ss.terminate(errShutdown)
 	}
+}
+
+// drained reports whether a session that is to be drained is at an idle point, and
+// lets its front send nothing more if so: what ran then would be answered by the
+// end. Who asks ends the session. mu is held.
+func (ss *session) drained() bool {
+	if !ss.closing || ss.working || !ss.quiet() || ss.state != wire.Idle {
+		return false
+	}
+	ss.ended = true
+	return true
 }
 
 // quiet reports that nothing is owed and no batch is open. mu is held.
