@@ -165,12 +165,16 @@ func (up *upstream) dialOnce(ctx context.Context, s *Server, withTLS bool) (net.
 	return tc, nil
 }
 
-func (up *upstream) handshake(ctx context.Context, nc net.Conn) (*tls.Conn, error) {
-	if dl, ok := ctx.Deadline(); ok {
-		if err := nc.SetDeadline(dl); err != nil {
-			return nil, err
-		}
+func (up *upstream) handshake(ctx context.Context, nc net.Conn) (tc *tls.Conn, err error) {
+	if err := nc.SetDeadline(deadlineOf(ctx)); err != nil {
+		return nil, err
 	}
+	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(longAgo) }) //nolint:errcheck // closed next
+	defer func() {
+		if !stop() && err == nil { // the bound may yet be set on what would be in use
+			err = ctx.Err()
+		}
+	}()
 	if _, err := nc.Write([]byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}); err != nil { // SSLRequest, 80877103
 		return nil, err
 	}
@@ -181,7 +185,7 @@ func (up *upstream) handshake(ctx context.Context, nc net.Conn) (*tls.Conn, erro
 	if answer[0] != 'S' {
 		return nil, errNoServerTLS
 	}
-	tc := tls.Client(wire.NewSocket(nc), up.tls.config())
+	tc = tls.Client(wire.NewSocket(nc), up.tls.config())
 	if err := tc.HandshakeContext(ctx); err != nil {
 		return nil, fmt.Errorf("TLS with the server: %w", err)
 	}
