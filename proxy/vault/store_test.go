@@ -218,6 +218,59 @@ func TestSlowConnectionServesTheNext(t *testing.T) {
 	}
 }
 
+// stuck answers nothing any more once it is closed.
+type stuck struct {
+	net.Conn
+	closed chan struct{}
+}
+
+func (s *stuck) Write(b []byte) (int, error) {
+	select {
+	case <-s.closed:
+		return len(b), nil
+	default:
+		return s.Conn.Write(b)
+	}
+}
+
+// A server that stands still keeps nobody from closing: the node has to end in time.
+func TestFrozenServerDoesNotHoldUpTheEnd(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	frozen := make(chan struct{})
+	go func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			t.Cleanup(func() { nc.Close() })
+			end := &stuck{nc, frozen}
+			go backend(pgproto3.NewBackend(end, end), "100 3")
+		}
+	}()
+	v, _, _ := newTestVault(t, func(c *Config, _ *testKMS) {
+		c.Local, c.SSLMode, c.AllowTrust = Server{"tcp", l.Addr().String()}, "disable", true
+	})
+	if got, err := v.store.text(t.Context(), sqlSlots); err != nil {
+		t.Fatal(got, err)
+	}
+	close(frozen)
+	ctx, leave := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer leave()
+	if _, err := v.store.text(ctx, sqlSlots); err == nil {
+		t.Fatal("it answers")
+	}
+	begun := time.Now()
+	v.Close()
+	if took := time.Since(begun); took > 8*time.Second {
+		t.Errorf("it waited %v for the server", took)
+	}
+}
+
 // All connections of the pool break at once, when the server restarts.
 func TestAllConnectionsBroken(t *testing.T) {
 	let := make(chan struct{})

@@ -252,6 +252,10 @@ func (v *Vault) start(id envelope.UUID) error {
 	return nil
 }
 
+// closeTimeout bounds the goodbye to the servers: one that stands still would keep
+// the pools, and the end of the node with them, for as long as a log-in may take.
+const closeTimeout = 2 * time.Second
+
 // Close closes the connections and the sealer, whose keys are zeroed. What
 // comes later fails.
 func (v *Vault) Close() {
@@ -262,8 +266,16 @@ func (v *Vault) Close() {
 	if s != nil {
 		s.Close()
 	}
-	v.store.close()
-	v.atPrimary.close()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		v.store.close()
+		v.atPrimary.close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closeTimeout):
+	}
 	for _, w := range v.witnesses {
 		w.close()
 	}
