@@ -83,8 +83,15 @@ func (v *Vault) query(ctx context.Context, q querier, sql string, args ...any) (
 	return rows, err
 }
 
-// one runs a statement that returns one row; false: none.
+// one runs a statement that returns one row; false: none. Outside of a transaction it
+// takes as long as store.text may: a server that stands still shall not cost a request
+// all its time.
 func (v *Vault) one(ctx context.Context, q querier, into []any, sql string, args ...any) (bool, error) {
+	if _, alone := q.(*pgxpool.Pool); alone {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+	}
 	rows, err := v.query(ctx, q, sql, args...)
 	if err != nil {
 		return false, err
@@ -191,12 +198,15 @@ func (v *Vault) transact(ctx context.Context, name string, before func(context.C
 func (v *Vault) confirmed(ctx context.Context, pool *pgxpool.Pool, p Primary) (*pgxpool.Conn, uint32, error) {
 	var last error
 	for range 2 {
-		conn, err := pool.Acquire(ctx)
+		conn, err := acquire(ctx, pool)
 		if err != nil {
 			return nil, 0, err
 		}
 		var text string
-		_, err = v.one(ctx, conn, []any{&text}, SQLClaim)
+		asking, answered := context.WithTimeout(ctx, storeTimeout)
+		_, err = v.one(asking, conn, []any{&text}, SQLClaim)
+		late := asking.Err() != nil
+		answered()
 		if timeline, ok := p.Confirm(text); err == nil && ok && timeline >= v.Timeline() {
 			return conn, timeline, nil
 		}
@@ -205,7 +215,7 @@ func (v *Vault) confirmed(ctx context.Context, pool *pgxpool.Pool, p Primary) (*
 			return nil, 0, ErrNoPrimary
 		}
 		last = err
-		if !brokenConnection(err) {
+		if late || !brokenConnection(err) { // it stands still, or fails
 			break
 		}
 		pool.Reset() // from before; nothing was sent that counts
@@ -213,8 +223,19 @@ func (v *Vault) confirmed(ctx context.Context, pool *pgxpool.Pool, p Primary) (*
 	return nil, 0, last
 }
 
+// acquire takes a connection, or waits for a place as long as ctx lasts. For a new one
+// it waits as store.text does.
+func acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {
+	if s := pool.Stat(); s.AcquiredConns() < s.MaxConns() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+	}
+	return pool.Acquire(ctx)
+}
+
 func (v *Vault) noPrimary(ctx context.Context, name string, err error) *Error {
-	if ctx.Err() != nil {
+	if errors.Is(context.Cause(ctx), context.Canceled) { // else it took too long
 		return canceled(name, err)
 	}
 	return &Error{

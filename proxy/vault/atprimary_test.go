@@ -21,7 +21,10 @@ func TestDoubt(t *testing.T) {
 		p := Primary{Timeline: 1}
 		v := &Vault{}
 		v.primary.Store(&primaryAnswer{primary: p})
-		_ = v.writeError(c.ctx, p, "a", io.ErrUnexpectedEOF)
+		err := v.writeError(c.ctx, p, "a", io.ErrUnexpectedEOF)
+		if (err.Kind == KindCanceled) != c.known { // only who has left has cancelled
+			t.Errorf("%s: %v", name, err)
+		}
 		if known := v.primary.Load() != nil; known != c.known {
 			t.Errorf("%s: known %v, want %v", name, known, c.known)
 		}

@@ -147,7 +147,7 @@ func (v *Vault) tryJob(ctx context.Context, a *Access, j *job) *Error {
 	switch {
 	case err == nil:
 		return nil
-	case KindOf(err) == KindCanceled:
+	case KindOf(err) == KindCanceled, KindOf(err) == KindPrimary && ctx.Err() != nil:
 		return &Error{Kind: KindCanceled, Secret: j.Name, Err: err, Msg: "it took too long, or the node was stopped"}
 	}
 	return v.asError(err)

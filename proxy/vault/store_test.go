@@ -233,14 +233,15 @@ func (s *stuck) Write(b []byte) (int, error) {
 	}
 }
 
-// A server that stands still keeps nobody from closing: the node has to end in time.
-func TestFrozenServerDoesNotHoldUpTheEnd(t *testing.T) {
+// frozenServer answers until frozen is closed.
+func frozenServer(t *testing.T) (at Server, frozen chan struct{}) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	frozen := make(chan struct{})
+	frozen = make(chan struct{})
 	go func() {
 		for {
 			nc, err := l.Accept()
@@ -252,9 +253,13 @@ func TestFrozenServerDoesNotHoldUpTheEnd(t *testing.T) {
 			go backend(pgproto3.NewBackend(end, end), "100 3")
 		}
 	}()
-	v, _, _ := newTestVault(t, func(c *Config, _ *testKMS) {
-		c.Local, c.SSLMode, c.AllowTrust = Server{"tcp", l.Addr().String()}, "disable", true
-	})
+	return Server{"tcp", l.Addr().String()}, frozen
+}
+
+// A server that stands still keeps nobody from closing: the node has to end in time.
+func TestFrozenServerDoesNotHoldUpTheEnd(t *testing.T) {
+	at, frozen := frozenServer(t)
+	v, _, _ := newTestVault(t, func(c *Config, _ *testKMS) { c.Local, c.SSLMode, c.AllowTrust = at, "disable", true })
 	if got, err := v.store.text(t.Context(), sqlSlots); err != nil {
 		t.Fatal(got, err)
 	}
@@ -268,6 +273,41 @@ func TestFrozenServerDoesNotHoldUpTheEnd(t *testing.T) {
 	v.Close()
 	if took := time.Since(begun); took > 8*time.Second {
 		t.Errorf("it waited %v for the server", took)
+	}
+}
+
+// What a write asks the primary before it begins does not cost it all its time if that
+// stands still: another one may take it by then.
+func TestFrozenPrimary(t *testing.T) {
+	t.Parallel()
+	for name, ask := range map[string]func(context.Context, *Vault, *pgxpool.Pool) error{
+		"for a connection": func(ctx context.Context, v *Vault, _ *pgxpool.Pool) error {
+			_, err := acquire(ctx, v.store.rest) // it has none yet
+			return err
+		},
+		"whether it is one": func(ctx context.Context, v *Vault, pool *pgxpool.Pool) error {
+			_, _, err := v.confirmed(ctx, pool, Primary{})
+			return err
+		},
+		"for the half that is kept": func(ctx context.Context, v *Vault, pool *pgxpool.Pool) error {
+			_, _, err := v.currentPair(ctx, pool, &Access{}, "a")
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			at, frozen := frozenServer(t)
+			v, _, _ := newTestVault(t, func(c *Config, _ *testKMS) { c.Local, c.SSLMode, c.AllowTrust = at, "disable", true })
+			if got, err := v.store.text(t.Context(), sqlSlots); err != nil {
+				t.Fatal(got, err)
+			}
+			close(frozen)
+			ctx, leave := context.WithTimeout(t.Context(), writeTimeout)
+			defer leave()
+			if err := ask(ctx, v, v.store.pool); err == nil || ctx.Err() != nil {
+				t.Errorf("got %v, and of the write's time is left: %v", err, ctx.Err() == nil)
+			}
+		})
 	}
 }
 
