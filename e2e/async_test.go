@@ -99,6 +99,25 @@ func TestCopy(t *testing.T) {
 	c.Ask(t, "1 2 G C(COPY_1) Z(I)"+answer, join(in, rawpg.Sync(), data("3\n"), done, rawpg.Sync(), read)...)
 	c.Ask(t, "1 2 G E(22P02) Z(I)"+answer, join(in, data("x\n"), data("4\n"), done, rawpg.Sync(), read)...)
 	c.Ask(t, "1 2 G E(57014) Z(I)"+answer, join(in, &pgproto3.CopyFail{Message: "no"}, rawpg.Sync(), read)...)
+	// A Sync is ignored up to the data's end in a Query too, in each of its copies.
+	c.Ask(t, "G C(COPY_0) Z(I)"+answer, join(rawpg.Query("COPY copied FROM STDIN"), rawpg.Sync(), done, read)...)
+	c.Ask(t, "G C(COPY_0) G C(COPY_0) Z(I) Z(I)"+answer,
+		join(rawpg.Query("COPY copied FROM STDIN; COPY copied FROM STDIN"), rawpg.Sync(), done, rawpg.Sync(), rawpg.Flush(), done, rawpg.Sync(), read)...)
+	c.Ask(t, "1 2 G E(57014) Z(I)"+answer, join(in, rawpg.Sync(), data("4\n"), rawpg.Sync(), &pgproto3.CopyFail{Message: "no"}, rawpg.Sync(), read)...)
+	c.Ask(t, "G E(22P02) Z(I) Z(I)"+answer, join(rawpg.Query("COPY copied FROM STDIN"), data("x\n"), rawpg.Sync(), done, read)...)
+	// A trigger of the statement fails it behind G, before the server reads on.
+	for _, sql := range []string{
+		"CREATE TABLE copy_refused (n int)",
+		"CREATE FUNCTION copy_refused() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$",
+		"CREATE TRIGGER no BEFORE INSERT ON copy_refused EXECUTE FUNCTION copy_refused()",
+	} {
+		cluster.Exec(t, client(t), sql)
+	}
+	refused := []pgproto3.FrontendMessage{rawpg.Parse("", "COPY copy_refused FROM STDIN"), rawpg.Bind("", ""), rawpg.Execute("", 0)}
+	c.Ask(t, "1 2 G E(P0001) Z(I)", join(refused, rawpg.Sync())...)
+	c.Ask(t, "T(?column?:23) D(1) C(SELECT_1) Z(I)", rawpg.Query("SELECT 1"))
+	c.Ask(t, "1 2 G E(P0001) Z(I) Z(I)"+answer, join(refused, rawpg.Sync(), data("1\n"), done, rawpg.Sync(), read)...)
+	c.Ask(t, "G E(P0001) Z(I) Z(I)"+answer, join(rawpg.Query("COPY copy_refused FROM STDIN"), rawpg.Sync(), done, read)...)
 	// It fails before it takes data: the Sync counts, the data does not.
 	bad := []pgproto3.FrontendMessage{rawpg.Parse("", "COPY nowhere FROM STDIN"), rawpg.Bind("", ""), rawpg.Execute("", 0)}
 	c.Ask(t, "1 2 E(42P01) Z(I)"+answer, join(bad, data("1\n"), done, rawpg.Sync(), read)...)

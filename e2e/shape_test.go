@@ -112,6 +112,23 @@ func TestPortalsReplaced(t *testing.T) {
 	}
 }
 
+// TestRecordBehindACopy: a record stays shut also if a copy has ended among Syncs, of
+// which the server answers only some: rows are opened as those of their own portal.
+func TestRecordBehindACopy(t *testing.T) {
+	put(t, "shape/copy", "shape canary")
+	const record, sealed = "SELECT (vault.verify_begin('shape/copy')).records[1]", "SELECT NULL::sealed"
+	c := openSession(t, shared.DSN(0, shared.User)+" options='-c search_path=public,vault'")
+	c.must("CREATE TEMP TABLE bag AS " + record + " AS x")
+	c.must("CREATE TEMP TABLE c (n int)")
+	c.do(rawpg.Query("COPY c FROM STDIN"), rawpg.Sync(), &pgproto3.CopyDone{})
+	c.do(rawpg.Parse("", sealed), rawpg.Bind("a", ""), rawpg.DescribePortal("a"), rawpg.Execute("a", 0), rawpg.Sync())
+	last := c.do(rawpg.Parse("", sealed), rawpg.Bind("b", ""), rawpg.DescribePortal("b"),
+		rawpg.Parse("", "SELECT x FROM bag"), rawpg.Bind("c", ""), rawpg.Execute("c", 0), rawpg.Sync())
+	if len(last.rows) != 1 || !strings.HasPrefix(last.rows[0], "hv1.") {
+		t.Errorf("got %s, want the record's own text", last)
+	}
+}
+
 // TestReplicationWords: the node and the server read the startup parameter the
 // same way, else nothing would be sealed on a session that only one of them
 // takes for a replication connection.

@@ -23,6 +23,9 @@ func (ss *session) serverMessage(typ byte, msg []byte) verdict {
 			return v
 		}
 	}
+	if v := ss.step(typ, body); v != again {
+		return v
+	}
 	switch typ {
 	case wire.DataRow:
 		return ss.dataRow(body)
@@ -174,10 +177,14 @@ func (ss *session) completed(typ byte, body []byte) verdict {
 		ss.suspended = ss.suspended || typ == wire.PortalSuspended && e.portal == nil
 		ss.queue.pop()
 		if copied {
-			ss.queue.eatCopy(false)
+			ss.queue.eatCopy(0, false)
 		}
 	case oweQuery:
 		ss.rows = shape{}
+		if e.copyIn {
+			e.copyIn = false
+			ss.queue.eatCopy(1, false)
+		}
 		if t := e.task; t != nil && t.sent.Prefix > 0 && !t.joined && typ == wire.CommandComplete {
 			t.joined = true
 			v = drop
@@ -271,13 +278,12 @@ func (ss *session) serverError(body []byte) verdict {
 		v = ss.editError(body, t, hint)
 	}
 	ss.rows = shape{}
+	if copied {
+		e.copyIn = false
+		ss.queue.eatCopy(1, true)
+	}
 	if kind.endsBatch() {
 		return v
-	}
-	if copied {
-		e := ss.queue.pop()
-		ss.undo(&e)
-		ss.queue.eatCopy(true)
 	}
 	ss.queue.skip(ss.undo)
 	return v

@@ -78,7 +78,7 @@ func (ss *session) passServer() (h halt) {
 			}
 			ss.mu.Unlock()
 			return h
-		case h.size == 0 || h.v == again: // what is ready goes out first
+		case h.size == 0 || h.v == again || ss.fatal != nil: // what is ready goes out first
 			if h.err = ss.record(); h.err != nil {
 				ss.mu.Unlock()
 				return h
@@ -156,6 +156,9 @@ func (ss *session) partServer(size int) error {
 	}
 	ss.mu.Lock()
 	ss.endTrial() // the client gets what would come again as another message
+	if e := ss.queue.front(); e != nil {
+		e.begun = true
+	}
 	ss.mu.Unlock()
 	ss.cmu.Lock()
 	defer ss.cmu.Unlock()

@@ -81,7 +81,7 @@ func (ss *session) noteCopy(typ byte) verdict {
 	}
 	if typ != wire.CopyData && ss.queue.n > 0 {
 		if e := ss.queue.at(ss.queue.n - 1); e.kind == oweCopy {
-			e.copyEnd = true
+			e.ends++
 		}
 	}
 	return dropIf(ss.skip)

@@ -110,7 +110,7 @@ func TestParkIdle(t *testing.T) {
 			t.Fatal("a session whose statement runs is parked")
 		}
 	}
-	arrives(t, server, client, wire.AppendReady(nil, wire.Idle))
+	arrives(t, server, client, wire.AppendReady(wire.AppendMessage(nil, wire.CommandComplete, []byte("SELECT 0\x00")), wire.Idle))
 	waiting()
 	ss.waits = 0
 	if ss.parkable() {

@@ -30,15 +30,16 @@ func (k owedKind) endsBatch() bool { return k == oweSync || k == oweQuery || k =
 // owed is one answer that the server owes. The zero task means that the client
 // sent the message and gets the answer as it is.
 type owed struct {
-	kind    owedKind
-	named   bool       // of a named statement or portal
-	copyIn  bool       // the server has asked for copy data
-	copyEnd bool       // of oweCopy: the client has sent the end of it
-	stmt    *statement // parsed, described, bound; nil for a plain unnamed one
-	prev    *statement // what the name stood for before (Parse, Close, Query)
-	portal  *portal    // bound, described, executed; nil for the unnamed one
-	prevP   *portal
-	task    *task
+	kind   owedKind
+	named  bool       // of a named statement or portal
+	begun  bool       // something of the answer has come
+	copyIn bool       // the server has asked for copy data
+	ends   int32      // of oweCopy: how many copies the client has ended there
+	stmt   *statement // parsed, described, bound; nil for a plain unnamed one
+	prev   *statement // what the name stood for before (Parse, Close, Query)
+	portal *portal    // bound, described, executed; nil for the unnamed one
+	prevP  *portal
+	task   *task
 }
 
 // A task is what the node wants with an answer.
@@ -68,6 +69,7 @@ type replyQueue struct {
 	n        int
 	ends     int  // how many entries ReadyForQuery answers
 	skipping bool // the server skips to the next Sync, which is not queued yet
+	spare    int  // Syncs that a failed copy may have left: each may yet be answered
 
 	// While skip calls undo: the first entry that stays, and next's index.
 	kept  int
@@ -175,17 +177,32 @@ func (q *replyQueue) pop() owed {
 	return e
 }
 
-// eatCopy drops what the server read while it took copy data: the data, and each
-// Sync up to its end, which it ignored. After an error it stops at the first
-// data: what failed it is unknown, and each Sync behind that counts.
-func (q *replyQueue) eatCopy(failed bool) {
-	for q.n > 0 {
-		e := q.at(0)
-		if e.kind != oweSync && e.kind != oweCopy {
-			return
+// eatCopy drops each Sync that the server read, from an entry on, while it took
+// copy data: it ignored them up to the data's end. If the copy failed nobody
+// knows how far it read: a statement's trigger may fail it before all data.
+func (q *replyQueue) eatCopy(from int, failed bool) {
+	end, i := from, from
+	for ; i < q.n; i++ {
+		e := q.at(i)
+		if e.kind == oweCopy {
+			end = i
+		} else if e.kind != oweSync {
+			break
 		}
-		if e := q.pop(); e.kind == oweCopy && (failed || e.copyEnd) {
-			return
+		if e.ends > 0 {
+			e.ends--
+			break
+		}
+	}
+	if i == q.n { // else another statement follows, before which it failed
+		end = i
+	}
+	for i := from; i < end; i++ {
+		if e := q.at(i); e.kind == oweSync {
+			*e = owed{kind: oweCopy}
+			if q.ends--; failed {
+				q.spare++
+			}
 		}
 	}
 }

@@ -5,6 +5,8 @@ package proxy
 import (
 	"slices"
 	"testing"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 )
 
 func kinds(q *replyQueue) []owedKind {
@@ -89,20 +91,85 @@ func TestWhileSkippingOnlySyncIsOwed(t *testing.T) {
 	}
 }
 
-func TestSyncsBeforeCopyDataAreEaten(t *testing.T) {
-	for _, failed := range []bool{false, true} {
-		q := queueOf(oweSync, oweCopy, oweSync)
-		q.at(1).copyEnd = true
-		q.eatCopy(failed)
-		if got, want := kinds(q), []owedKind{oweSync}; !slices.Equal(got, want) {
-			t.Errorf("failed %v: got %v, want %v: only the Sync behind the data is answered", failed, got, want)
-		}
+func TestSyncsAmongCopyDataAreEaten(t *testing.T) {
+	const s, d, p = oweSync, oweCopy, oweParse
+	for name, c := range map[string]struct {
+		in     []owedKind
+		end    int // where the client has ended the data; 0: nowhere
+		failed bool
+		ends   int // how many Syncs are answered
+		spare  int // how many others may be
+	}{
+		"in front of the data":     {in: []owedKind{s, d, s}, end: 1, ends: 1},
+		"between":                  {in: []owedKind{s, d, s, d, s}, end: 3, ends: 1},
+		"failed":                   {in: []owedKind{s, d, s}, end: 1, failed: true, ends: 1, spare: 1},
+		"failed, no end yet":       {in: []owedKind{s, d, s}, failed: true, spare: 2},
+		"failed before a Parse":    {in: []owedKind{s, p, s}, failed: true, ends: 2},
+		"failed in front of Syncs": {in: []owedKind{s, d, s, p, s}, failed: true, ends: 2, spare: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for from := range 2 {
+				q := queueOf(append([]owedKind{oweQuery}[:from:from], c.in...)...)
+				if c.end > 0 {
+					q.at(from + c.end).ends = 1
+				}
+				q.eatCopy(from, c.failed)
+				if q.ends != from+c.ends || q.spare != c.spare {
+					t.Errorf("%d answered, %d spare: want %d, %d", q.ends-from, q.spare, c.ends, c.spare)
+				}
+			}
+		})
 	}
-	q := queueOf(oweSync, oweCopy, oweSync, oweCopy, oweSync)
-	q.at(3).copyEnd = true
-	q.eatCopy(false)
-	if got, want := kinds(q), []owedKind{oweSync}; !slices.Equal(got, want) {
-		t.Errorf("Syncs between data: got %v, want %v", got, want)
+}
+
+// Each copy of a string takes its own end.
+func TestEachCopyHasItsEnd(t *testing.T) {
+	q := queueOf(oweQuery, oweCopy, oweSync)
+	q.at(1).ends = 2
+	q.eatCopy(1, false)
+	q.eatCopy(1, false)
+	if q.ends != 2 {
+		t.Errorf("%d answered, want 2", q.ends)
+	}
+}
+
+func TestStep(t *testing.T) {
+	for name, c := range map[string]struct {
+		owes  []owedKind
+		spare int
+		comes string // the messages' types
+		want  bool
+	}{
+		"in order":                {[]owedKind{oweParse, oweSync}, 0, "1", true},
+		"nothing owed":            {nil, 0, "1", false},
+		"another message's":       {[]owedKind{oweSync}, 0, "1", false},
+		"a row of no Execute":     {[]owedKind{oweDescribePortal, oweExecute}, 0, "D", false},
+		"a row's shape":           {[]owedKind{oweExecute}, 0, "T", false},
+		"Ready for nothing":       {nil, 0, "Z", true},
+		"Ready of a Sync":         {[]owedKind{oweSync}, 0, "Z", true},
+		"Ready of a Query":        {[]owedKind{oweQuery}, 0, "CZ", true},
+		"Ready of a failed Query": {[]owedKind{oweQuery}, 0, "EZ", true},
+		"Ready of no Query":       {[]owedKind{oweQuery}, 0, "Z", false},
+		"Ready of a Parse":        {[]owedKind{oweParse}, 0, "Z", false},
+		"spare":                   {[]owedKind{oweParse}, 2, "ZZ1", true},
+		"none to spare":           {[]owedKind{oweParse}, 1, "ZZ", false},
+		"spare no more":           {[]owedKind{oweParse, oweParse}, 1, "1Z", false},
+		"at any time":             {[]owedKind{oweParse}, 0, "NAS", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ss := &session{}
+			ss.queue = *queueOf(c.owes...)
+			ss.queue.spare = c.spare
+			for _, typ := range []byte(c.comes) {
+				ss.step(typ, []byte{wire.Idle})
+				if typ == wire.ParseComplete && ss.queue.n > 1 {
+					ss.queue.pop()
+				}
+			}
+			if ok := ss.fatal == nil; ok != c.want {
+				t.Errorf("in step: %v, want %v", ok, c.want)
+			}
+		})
 	}
 }
 

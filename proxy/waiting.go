@@ -27,7 +27,7 @@ func (ss *session) copyHangs() bool {
 		return false
 	}
 	for i := range ss.queue.len() {
-		if ss.queue.at(i).copyEnd {
+		if ss.queue.at(i).ends > 0 {
 			return false
 		}
 	}
