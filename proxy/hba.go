@@ -34,6 +34,7 @@ func (s *Server) admitAddress(ctx context.Context, ss *session) error {
 		return nil
 	}
 	e := refusal(client, v)
+	e.reason = "hba"
 	s.cfg.Log.Warn("log-in refused", "role", ss.user, "database", ss.database, "client", ss.peerText(), "reason", e.message, "line", v.Line.Number)
 	return e
 }

@@ -131,7 +131,7 @@ var stateKinds = map[string]string{
 	stateUntranslatable: "encoding", stateNoStatement: "no_statement", stateNoFunction: "no_function", stateReadOnly: "primary",
 	// The rewrite's, and the server's.
 	"42601": "syntax", "42P02": "no_parameter", "22021": "encoding", "54001": "limit",
-	"42710": "exists", "P0002": "missing", statePrivilege: "denied", "55P03": "busy", "40P01": "busy", "40001": "busy",
+	"42710": "exists", "P0002": "missing", statePrivilege: "grant", "55P03": "busy", "40P01": "busy", "40001": "busy",
 }
 
 // auditReady refuses what changes something while no record can be written: it is not

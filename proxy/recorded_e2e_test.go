@@ -9,6 +9,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -169,16 +171,16 @@ func TestRecordsOfRefusedSQL(t *testing.T) {
 	n.exec(t, "CREATE FUNCTION wrapped(v text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN vault.put_secret('s/w', v); END $$")
 	n.records(t, sink, []sqlCase{
 		{app, "SELECT vault.put_secret('s/a', 'one')", nil, []string{"update ok s/a v1 change direct statement"}},
-		{nobody, "SELECT vault.read_secret('s/a')", nil, []string{"read denied (denied) s/a direct statement"}},
-		{nobody, "SELECT vault.read_secret($1, missing_ok => true)", []any{"s/a"}, []string{"read denied (denied) s/a direct statement"}},
-		{nobody, "SELECT vault.put_secret('s/a', 'x')", nil, []string{"update denied (denied) s/a direct statement"}},
-		{nobody, "SELECT vault.create_secret('s/n', 'manual', 'x')", nil, []string{"create denied (denied) s/n direct statement"}},
-		{nobody, "SELECT vault.rotate_secret('s/a')", nil, []string{"rotate denied (denied) s/a direct statement"}},
-		{nobody, "SELECT vault.delete_secret('s/a')", nil, []string{"delete denied (denied) s/a direct statement"}},
-		{nobody, "SELECT vault.update_secret('s/a', description => 'x')", nil, []string{"update denied (denied) s/a direct statement"}},
-		{nobody, "SELECT vault.verify_secret('s/a', 'x')", nil, []string{"verify denied (denied) s/a direct statement"}},
-		{nobody, "SELECT vault.list_versions('s/a')", nil, []string{"list denied (denied) s/a direct statement"}},
-		{nobody, "SELECT vault.grant_access('nobody', '*', '*')", nil, []string{"grant denied (denied) nobody * direct statement"}},
+		{nobody, "SELECT vault.read_secret('s/a')", nil, []string{"read denied (grant) s/a direct statement"}},
+		{nobody, "SELECT vault.read_secret($1, missing_ok => true)", []any{"s/a"}, []string{"read denied (grant) s/a direct statement"}},
+		{nobody, "SELECT vault.put_secret('s/a', 'x')", nil, []string{"update denied (grant) s/a direct statement"}},
+		{nobody, "SELECT vault.create_secret('s/n', 'manual', 'x')", nil, []string{"create denied (grant) s/n direct statement"}},
+		{nobody, "SELECT vault.rotate_secret('s/a')", nil, []string{"rotate denied (grant) s/a direct statement"}},
+		{nobody, "SELECT vault.delete_secret('s/a')", nil, []string{"delete denied (grant) s/a direct statement"}},
+		{nobody, "SELECT vault.update_secret('s/a', description => 'x')", nil, []string{"update denied (grant) s/a direct statement"}},
+		{nobody, "SELECT vault.verify_secret('s/a', 'x')", nil, []string{"verify denied (grant) s/a direct statement"}},
+		{nobody, "SELECT vault.list_versions('s/a')", nil, []string{"list denied (grant) s/a direct statement"}},
+		{nobody, "SELECT vault.grant_access('nobody', '*', '*')", nil, []string{"grant denied (admin) nobody * direct statement"}},
 
 		{app, "SELECT vault.create_secret('s/a', 'manual', 'x')", nil, []string{"create failed (exists) s/a direct statement"}},
 		{app, "SELECT vault.put_secret(lower('a'), 'x')", nil, []string{"update failed (unsupported) direct statement"}},
@@ -254,9 +256,12 @@ func TestRecordsOfTampering(t *testing.T) {
 	}
 	expect("SELECT vault.read_secret('t/b')", "tampering failed (tampered) t/b v1 direct statement")
 	expect("SELECT vault.verify_secret('t/b', 'x')", "tampering failed (tampered) t/b direct statement")
+	n.exec(t, "UPDATE vault.secrets SET allowed_cidrs = '{203.0.113.0/24}' WHERE name = 't/a'")
+	expect("SELECT vault.read_secret('t/a')", "read denied (cidrs) t/a v1 direct statement")
+	expect("SELECT vault.verify_secret('t/a', 'x')", "verify denied (cidrs) t/a direct statement")
 	n.core.SetAllowedIPs(nil, nil)
-	expect("SELECT vault.read_secret('t/a')", "read denied (denied) t/a v1 direct statement")
-	expect("SELECT vault.verify_secret('t/a', 'x')", "verify denied (denied) t/a direct statement")
+	expect("SELECT vault.read_secret('t/a')", "read denied (address) t/a v1 direct statement")
+	expect("SELECT vault.verify_secret('t/a', 'x')", "verify denied (address) t/a direct statement")
 }
 
 // While the audit is full nothing is opened and nothing changes, and what the vault
@@ -355,11 +360,21 @@ func TestRecordsOfTheNode(t *testing.T) {
 // A log-in is recorded before the client knows of it, and why one was refused.
 func TestRecordsOfLogins(t *testing.T) {
 	n, sink := auditedNode(t)
+	n.exec(t, "CREATE ROLE rejected LOGIN PASSWORD 'rejected'")
+	hba := filepath.Join(n.Primary().DataDir, "pg_hba.conf")
+	rules, err := os.ReadFile(hba)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(hba, append([]byte("host all rejected all reject\n"), rules...), 0o600); err != nil { // the owner stays; it is read when the first log-in asks
+		t.Fatal(err)
+	}
 	sink.take()
 	for _, tt := range []struct{ user, password, want string }{
 		{"nobody", "nobody", "login ok"},
 		{"nobody", "wrong", "login denied (password)"},
 		{"stranger", "x", "login denied (password)"},
+		{"rejected", "rejected", "login denied (hba)"},
 	} {
 		conn, err := pgx.Connect(t.Context(), n.dsn(tt.user, tt.password))
 		if err == nil {

@@ -3,8 +3,10 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"syscall"
@@ -58,7 +60,7 @@ func TestReports(t *testing.T) {
 			"a refusal", "select vault.read_secret('a')",
 			[][]byte{reportMessage("read denied denied 0 0 a"), refusal, testReady},
 			"EZ",
-			[]string{"read denied (denied) a direct statement"},
+			[]string{"read denied (grant) a direct statement"},
 			1,
 		},
 		{"many", "select f(x) from t", append(slices.Clone(many), testComplete, testReady), "DDDDDDDDDDCZ", slices.Repeat([]string{"delete ok a v1 change"}, 10), 1},
@@ -294,6 +296,18 @@ func TestRefusalsAreRecorded(t *testing.T) {
 		if types != "EZ" || code != tt.code || !slices.Equal(got, tt.want) {
 			t.Errorf("%s: got %s %s, recorded %q, want %s, %q", tt.query, types, code, got, tt.code, tt.want)
 		}
+	}
+}
+
+// So is a log-in without TLS where nobody may.
+func TestPlainLoginIsRecorded(t *testing.T) {
+	ss, sink, _, _ := recordedSession(t)
+	ss.srv.cfg.TLS, ss.srv.cfg.RequireTLS = &tls.Config{MinVersion: tls.VersionTLS12}, TLSForAll
+	far := &session{srv: ss.srv, peer: netip.MustParseAddr("203.0.113.9")}
+	err := far.login(t.Context(), nil, &wire.Startup{Params: []wire.Param{{Name: "user", Value: "ann"}}})
+	far.noteLogin(err)
+	if got, _ := sink.take(); !slices.Equal(got, []string{"login denied (no_tls)"}) {
+		t.Errorf("%v: recorded %q", err, got)
 	}
 }
 

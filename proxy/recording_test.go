@@ -119,7 +119,7 @@ func recordedSession(t *testing.T) (ss *session, sink *testSink, client, server 
 		t.Fatal(err)
 	}
 	core, err := vault.New(vault.Config{
-		Node: "test", Local: vault.Server{Network: "tcp", Addr: "127.0.0.1:1"}, User: "s", Database: "d", Pin: pin, Audit: sink,
+		Node: "test", Local: vault.Server{Network: "tcp", Addr: "127.0.0.1:1"}, User: "s", Database: "d", Pin: pin, Audit: sink, Logins: vault.LoginsAll,
 		NewSealer: func(envelope.UUID) (*envelope.Sealer, error) { return nil, errors.New("none") },
 	})
 	if err != nil {

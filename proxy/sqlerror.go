@@ -113,6 +113,6 @@ func (ss *session) fromVault(err error) *sqlError {
 	}
 	return &sqlError{
 		code: ve.Kind.SQLState(), message: ve.Msg, detail: ve.Detail, hint: ve.Hint,
-		reason: ve.Kind.String(), noted: ve.Recorded(),
+		reason: ve.Reason(), noted: ve.Recorded(),
 	}
 }

@@ -202,7 +202,9 @@ func (ss *session) login(ctx context.Context, nc net.Conn, req *wire.Startup) er
 		ss.database = ss.user
 	}
 	if s.cfg.RequireTLS == TLSForAll && s.cfg.TLS != nil && !ss.tls && !ss.isLocalPeer() {
-		return fatalError(stateAuthorization, "this node asks for an encrypted connection", "Connect with sslmode=require (VAULT_REQUIRE_TLS=all on the node).")
+		e := fatalError(stateAuthorization, "this node asks for an encrypted connection", "Connect with sslmode=require (VAULT_REQUIRE_TLS=all on the node).")
+		e.reason = "no_tls"
+		return e
 	}
 	if err := s.room(ss); err != nil {
 		return err

@@ -268,7 +268,7 @@ func (v *Vault) permit(a *Access, action audit.Action, name string) *Error {
 		return nil
 	}
 	return &Error{
-		Kind: KindDenied, Secret: name,
+		Kind: KindDenied, Secret: name, reason: byRole,
 		Msg:  fmt.Sprintf("role %q may not %s this secret", a.Role, action),
 		Hint: "An administrator gives a role its permissions.",
 	}
@@ -295,7 +295,7 @@ func (v *Vault) checkRESTAddr(a Actor) *Error {
 		return nil
 	}
 	return &Error{
-		Kind: KindDenied,
+		Kind: KindDenied, reason: byAddress,
 		Msg:  "secrets are not read from " + addrText(a.Addr),
 		Hint: fmt.Sprintf("Add the address to VAULT_ALLOWED_IPS of node %q.", v.node),
 	}

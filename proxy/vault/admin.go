@@ -73,7 +73,7 @@ func (v *Vault) PermitAdmin(ctx context.Context, a *Access, action Action, name 
 	case !a.token:
 		err = needsToken()
 	case !a.admin:
-		err = &Error{Kind: KindDenied, Msg: fmt.Sprintf("role %q is no administrator's", a.Role), Hint: "Roles and tokens are managed by administrators."}
+		err = &Error{Kind: KindDenied, reason: byAdmin, Msg: fmt.Sprintf("role %q is no administrator's", a.Role), Hint: "Roles and tokens are managed by administrators."}
 	default:
 		return nil
 	}
@@ -307,7 +307,7 @@ func authorityError(err error) *Error {
 	e := &Error{Err: err, Msg: pg.Message}
 	switch pg.Code {
 	case "0L000": // invalid_grantor: who was one when the local server was asked
-		e.Kind = KindUnknown
+		e.Kind, e.reason = KindUnknown, byAdmin
 	case "42710":
 		e.Kind = KindExists
 	case "42704":

@@ -3,6 +3,7 @@
 package vault
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -21,7 +22,7 @@ const (
 	KindInternal Kind = iota // a bug
 	KindInvalid              // a name or a value that breaks a rule
 	KindBinary               // not text: only REST can carry it
-	KindDenied               // the client's address may not
+	KindDenied               // a rule denies it: who asks, or from where
 	KindLimited              // too many wrong values were verified, or unknown tokens sent
 	KindTampered             // a record, or the server's vault id, is not what it should be
 	KindKMS                  // the KMS could not be asked, or refused
@@ -80,7 +81,7 @@ func (k Kind) SQLState() string {
 	return "XX000" // internal_error
 }
 
-// String returns a short name, for metrics and audit records.
+// String returns a short name, for metrics and, see Reason, audit records.
 func (k Kind) String() string {
 	switch k {
 	case KindInvalid:
@@ -144,8 +145,20 @@ type Error struct {
 	Wait              time.Duration // when to try again; 0: not known
 	Err               error
 
-	noted bool // the audit has it
+	reason string // of a denial: the rule, if the kind does not say it; for the audit only
+	noted  bool   // the audit has it
 }
+
+// What the record of a denial says of the rule that denied it (docs/AUDIT.md). No
+// client is told.
+const (
+	byAddress = "address" // VAULT_ALLOWED_IPS, VAULT_PROXY_ALLOWED_IPS
+	byCIDRs   = "cidrs"   // the secret's allowed_cidrs
+	byToken   = "token"   // one is asked for, and none came
+	byRole    = "role"    // the permissions of a role of REST
+	byAdmin   = "admin"   // administrators only; in SQL who has the rights of the extension's owner
+	byGrant   = "grant"   // the server's: rights on secrets in SQL
+)
 
 // Error returns everything but the hint; not for clients.
 func (e *Error) Error() string {
@@ -162,6 +175,20 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// Reason is the word of its audit record: the rule that denied it, else the kind.
+func (e *Error) Reason() string {
+	return cmp.Or(e.reason, e.Kind.String())
+}
+
+// reasonOf is Reason of any error.
+func reasonOf(err error) string {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Reason()
+	}
+	return KindInternal.String()
+}
 
 // Recorded says whether the audit has it.
 func (e *Error) Recorded() bool { return e.noted }
@@ -252,7 +279,7 @@ func changed(name string, current int32) *Error {
 }
 
 func needsToken() *Error {
-	return &Error{Kind: KindUnknown, Msg: "this needs a token", Hint: "Send the header Authorization: Bearer TOKEN."}
+	return &Error{Kind: KindUnknown, reason: byToken, Msg: "this needs a token", Hint: "Send the header Authorization: Bearer TOKEN."}
 }
 
 func notKnown() *Error {

@@ -27,6 +27,13 @@ func TestKinds(t *testing.T) {
 	if got := KindOf(fmt.Errorf("wrapped: %w", &Error{Kind: KindDenied})); got != KindDenied {
 		t.Errorf("KindOf a wrapped error: %v", got)
 	}
+	denied := &Error{Kind: KindDenied, reason: byCIDRs, Msg: "no"}
+	if got := reasonOf(fmt.Errorf("wrapped: %w", denied)); got != "cidrs" || denied.Error() != "no" {
+		t.Errorf("the rule is %q, and told in %q", got, denied)
+	}
+	if got := reasonOf(&Error{Kind: KindLimited}) + " " + reasonOf(errors.New("x")); got != "limited internal" {
+		t.Errorf("reasons without a rule: %s", got)
+	}
 	if got := KindOf(errors.New("x")); got != KindInternal {
 		t.Errorf("KindOf a foreign error: %v", got)
 	}

@@ -68,7 +68,7 @@ func (a Actor) misser() string {
 func (v *Vault) matchRefused(ctx context.Context, a Actor, name string, err error) error {
 	kind := KindOf(err)
 	r := a.record(time.Now(), kind.recorded(audit.ActionVerify), kind.outcome())
-	r.Secret, r.Direct, r.Reason = name, true, kind.String()
+	r.Secret, r.Direct, r.Reason = name, true, reasonOf(err)
 	v.metrics.verify(err, false)
 	return v.recordFailure(ctx, r, err)
 }

@@ -187,7 +187,7 @@ func (v *Vault) checkAddr(a Actor) *Error {
 		return nil
 	}
 	return &Error{
-		Kind: KindDenied,
+		Kind: KindDenied, reason: byAddress,
 		Msg:  "secrets are not opened for clients from " + addrText(a.Addr),
 		Hint: fmt.Sprintf("Add the address to VAULT_PROXY_ALLOWED_IPS (or to VAULT_ALLOWED_IPS, if that is not set) of node %q.", v.node),
 	}
@@ -199,7 +199,7 @@ func (v *Vault) checkCIDRs(a Actor, name string, cidrs []netip.Prefix) *Error {
 		return nil
 	}
 	return &Error{
-		Kind: KindDenied, Secret: name,
+		Kind: KindDenied, Secret: name, reason: byCIDRs,
 		Msg:    fmt.Sprintf("secret %q is not opened for clients from %s", name, addrText(a.Addr)),
 		Detail: fmt.Sprintf("The secret's allowed_cidrs leave the address out; node %q sees it as the client's.", v.node),
 		Hint:   "Change the secret's allowed_cidrs, or connect from a listed address.",

@@ -150,15 +150,16 @@ func (k Kind) recorded(asked audit.Action) audit.Action {
 }
 
 // refusal is the record of what was refused, or has failed.
-func (a *Access) refusal(action audit.Action, name string, kind Kind) audit.Record {
+func (a *Access) refusal(action audit.Action, name string, err error) audit.Record {
+	kind := KindOf(err)
 	r := a.record(time.Now(), kind.recorded(action), kind.outcome())
-	r.Secret, r.Direct, r.Reason = name, true, kind.String()
+	r.Secret, r.Direct, r.Reason = name, true, reasonOf(err)
 	return r
 }
 
 // refuse records a refusal and returns it.
 func (v *Vault) refuse(ctx context.Context, a *Access, action audit.Action, name string, err *Error) error {
-	v.refusedAs(ctx, a, a.refusal(action, name, err.Kind))
+	v.refusedAs(ctx, a, a.refusal(action, name, err))
 	err.noted = true
 	return err
 }
@@ -173,7 +174,7 @@ func (v *Vault) ended(ctx context.Context, a *Access, action audit.Action, name 
 	if errors.As(*err, &e) && e.noted {
 		return
 	}
-	v.refusedAs(ctx, a, a.refusal(action, name, KindOf(*err)))
+	v.refusedAs(ctx, a, a.refusal(action, name, *err))
 	if e != nil {
 		e.noted = true
 	}

@@ -131,6 +131,9 @@ func TestReadReport(t *testing.T) {
 	}{
 		{"delete ok - 3 4711 app/db", true, Record{Action: "delete", Outcome: "ok", Version: 3, Change: 4711, Secret: "app/db"}},
 		{"grant ok - 0 4712 app billing/*", true, Record{Action: "grant", Outcome: "ok", Change: 4712, Secret: "app billing/*"}},
+		{"read denied denied 0 0 app/db", true, Record{Action: "read", Outcome: "denied", Reason: "grant", Secret: "app/db"}},
+		{"revoke denied denied 0 0 app a/*", true, Record{Action: "revoke", Outcome: "denied", Reason: "admin", Secret: "app a/*"}},
+		{"read denied and_more 0 0 app/db", true, Record{Action: "read", Outcome: "denied", Reason: "and_more", Secret: "app/db"}},
 		{"update failed unsealed 0 0 ", true, Record{Action: "update", Outcome: "failed", Reason: "unsealed"}},
 		{"list ok - 2147483647 9223372036854775807 ", true, Record{Action: "list", Outcome: "ok", Version: 1<<31 - 1, Change: 1<<63 - 1}},
 		{"", false, Record{}},

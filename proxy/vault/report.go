@@ -37,6 +37,12 @@ func (a Actor) ReadReport(text string, direct bool) (r Record, ok bool) {
 	if words[2] != "-" {
 		r.Reason = words[2]
 	}
+	if r.Reason == "denied" { // it has one rule for each action
+		r.Reason = byGrant
+		if r.Action == audit.ActionGrant || r.Action == audit.ActionRevoke {
+			r.Reason = byAdmin
+		}
+	}
 	return r, true
 }
 

@@ -155,13 +155,14 @@ func (v *Vault) ReadMany(ctx context.Context, a *Access, names []string) (list [
 	mine := make([]string, 0, len(names))
 	var refused []audit.Record
 	for i, name := range names {
-		switch {
-		case slices.Contains(names[:i], name):
-		case v.permit(a, audit.ActionRead, name) == nil:
-			mine = append(mine, name)
-		default:
-			refused = append(refused, a.refusal(audit.ActionRead, name, KindDenied))
+		if slices.Contains(names[:i], name) {
+			continue
 		}
+		if err := v.permit(a, audit.ActionRead, name); err != nil {
+			refused = append(refused, a.refusal(audit.ActionRead, name, err))
+			continue
+		}
+		mine = append(mine, name)
 	}
 	v.refusedAs(ctx, a, refused...)
 	q, actor, done, err := v.reader(ctx, a)

@@ -276,6 +276,6 @@ func (o *opening) auditRecords(a Actor, direct bool) []audit.Record {
 func (o *opening) failure(a Actor, action audit.Action, direct bool, i int, err error) audit.Record {
 	kind := KindOf(err)
 	r := a.record(time.Now(), kind.recorded(action), kind.outcome())
-	r.Secret, r.Version, r.Direct, r.Reason = o.records[i].Name, o.records[i].Version, direct, kind.String()
+	r.Secret, r.Version, r.Direct, r.Reason = o.records[i].Name, o.records[i].Version, direct, reasonOf(err)
 	return r
 }
