@@ -267,22 +267,32 @@ func TestReplacedSegment(t *testing.T) {
 			return err
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			s := openOS(t, dir, Options{Sync: SyncAlways})
-			mustAppend(t, s, read("a"))
-			if err := harm(filepath.Join(dir, spoolDir, segmentName(1))); err != nil {
-				t.Fatal(err)
-			}
-			for range 3 {
-				if err := s.Append(t.Context(), []Record{read("b")}); !errors.Is(err, ErrReplaced) {
-					t.Errorf("got %v, want ErrReplaced", err)
+		for mode, sync := range map[string]Sync{"batch": SyncBatch, "always": SyncAlways} {
+			t.Run(name+" "+mode, func(t *testing.T) {
+				dir := t.TempDir()
+				s := openOS(t, dir, Options{Sync: sync})
+				mustAppend(t, s, read("a"))
+				if err := harm(filepath.Join(dir, spoolDir, segmentName(1))); err != nil {
+					t.Fatal(err)
 				}
-			}
-			if err := s.Close(); !errors.Is(err, ErrReplaced) {
-				t.Errorf("Close: got %v, want ErrReplaced", err)
-			}
-		})
+				if sync == SyncBatch { // what is written before the next sync may still be taken
+					if err := s.Append(t.Context(), []Record{read("b")}); err != nil && !errors.Is(err, ErrReplaced) {
+						t.Errorf("got %v, want ErrReplaced", err)
+					}
+					if err := s.Sync(t.Context()); !errors.Is(err, ErrReplaced) {
+						t.Errorf("Sync: got %v, want ErrReplaced", err)
+					}
+				}
+				for range 3 {
+					if err := s.Append(t.Context(), []Record{read("b")}); !errors.Is(err, ErrReplaced) {
+						t.Errorf("got %v, want ErrReplaced", err)
+					}
+				}
+				if err := s.Close(); !errors.Is(err, ErrReplaced) {
+					t.Errorf("Close: got %v, want ErrReplaced", err)
+				}
+			})
+		}
 	}
 }
 
