@@ -118,14 +118,14 @@ func nodeWith(t *testing.T, kms envelope.KMS, keyID string, more func(*vault.Con
 	if _, err := core.Status(t.Context()); err != nil { // learns the vault's id
 		t.Fatal(err)
 	}
-	node, at := serveNode(t, core, local, c.Database)
+	node, at := serveNode(t, core, &config)
 	return &testNode{core, node, at, super, c}
 }
 
 // serveNode serves the SQL face of a core; it returns where that is, too.
-func serveNode(t *testing.T, core *vault.Vault, local vault.Server, database string) (node *Server, at string) {
+func serveNode(t *testing.T, core *vault.Vault, c *vault.Config) (node *Server, at string) {
 	t.Helper()
-	node, err := New(Config{Vault: core, Analyzer: rewrite.NewAnalyzer(rewrite.Config{CheckName: envelope.CheckName}), Local: local, Database: database})
+	node, err := New(Config{Vault: core, Analyzer: rewrite.NewAnalyzer(rewrite.Config{CheckName: envelope.CheckName}), Local: c.Local, Database: c.Database, Log: c.Log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,7 @@ var arrows = map[string][]string{
 // testsOnly are further arrows of _test.go files: a test of a layer may build
 // the real thing below it.
 var testsOnly = map[string][]string{
-	"proxy":       {"envelope", "envelope/localkms", "proxy/vault/audit", "cmd/devcluster"},
+	"proxy":       {"envelope", "envelope/localkms", "proxy/vault/audit", "cmd/devcluster", "cmd/canary"},
 	"proxy/vault": {"envelope/localkms", "cmd/devcluster"},
 	"envelope":    {"envelope/localkms"},
 	"rewrite":     {"cmd/devcluster"},
