@@ -6,12 +6,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
@@ -293,4 +295,58 @@ type lineWriter chan string
 func (w lineWriter) Write(b []byte) (int, error) {
 	w <- string(b)
 	return len(b), nil
+}
+
+// slowly is a reader, or a writer, that takes its time.
+type slowly struct {
+	io.Reader
+	io.Writer
+}
+
+func (s slowly) Read(p []byte) (int, error) {
+	<-time.After(progressEvery + time.Second)
+	return s.Reader.Read(p[:min(len(p), 1<<19)])
+}
+
+func (s slowly) Write(p []byte) (int, error) {
+	<-time.After(progressEvery + time.Second)
+	return s.Writer.Write(p)
+}
+
+// TestAuditProgress: who wants to know is told how far a long run is, every few seconds.
+func TestAuditProgress(t *testing.T) {
+	dir, trust := auditSpool(t, slices.Repeat([]string{"a"}, 2100)...)
+	whole := commandWorks(t, "audit", "export", "--spool", dir)
+	verify, export := []string{"verify", "--export", "-", "--trust", trust}, []string{"export", "--spool", dir}
+	progress := func(in io.Reader, out io.Writer, args ...string) (said string) {
+		var stderr bytes.Buffer
+		if code := run(t.Context(), append([]string{"audit"}, args...), &streams{in: in, out: out, err: &stderr}); code != exitOK {
+			t.Errorf("%v: exit code %d, %s", args, code, &stderr)
+		}
+		return stderr.String()
+	}
+	synctest.Test(t, func(t *testing.T) {
+		slowIn := func() io.Reader { return slowly{Reader: strings.NewReader(whole)} }
+		slowOut := slowly{Writer: io.Discard}
+		for name, said := range map[string]string{
+			"nobody has asked":           progress(slowIn(), io.Discard, verify...) + progress(nil, slowOut, export...),
+			"it was done in no time":     progress(strings.NewReader(whole), io.Discard, append(verify, "--progress")...),
+			"so was what is carried off": progress(nil, io.Discard, append(export, "--progress")...),
+		} {
+			if said != "" {
+				t.Errorf("got %q, and %s", said, name)
+			}
+		}
+		for name, said := range map[string]string{
+			"verify": progress(slowIn(), io.Discard, append(verify, "--progress")...),
+			"export": progress(nil, slowOut, append(export, "--progress")...),
+		} {
+			if !strings.HasPrefix(said, "hyperion-vault: 1024 records, ") || !strings.Contains(said, " a second; at record 1024 of node ") {
+				t.Errorf("%s: got %q", name, said)
+			}
+			if n := strings.Count(said, "\n"); n != strings.Count(said, " a second; ") || n > 2 {
+				t.Errorf("%s: got %q, want a line for each 1024 records that took %v", name, said, progressEvery)
+			}
+		}
+	})
 }
