@@ -100,7 +100,7 @@ type Record struct {
 	Version     int32
 	Outcome     Outcome
 	Direct      bool   // the statement's own text names a vault function
-	Reason      string // why it was not OK: a kind of error, never its text
+	Reason      string // why it was not OK: the rule that denied it, or a kind of error, never its text
 	Change      int64  // the server's own note of a change: vault.changes.id
 	Statement   uint64 // the fingerprint of the statement, without its literals; 0: none
 }
