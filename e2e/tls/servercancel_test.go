@@ -5,17 +5,28 @@
 package tls
 
 import (
+	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hyperiondb/hyperion-vault/e2e/rawpg"
 )
 
+// How a connection to a server may begin.
+const (
+	sslRequest    = "\x00\x00\x00\x08\x04\xd2\x16\x2f"
+	cancelRequest = "\x00\x00\x00\x10\x04\xd2\x16\x2e"
+)
+
 // firsts passes connections on to a server and keeps the first packet of each.
 type firsts struct {
+	held chan struct{} // not nil: the end of a cancel request in clear waits for its close
+
 	mu   sync.Mutex
 	seen []string
 }
@@ -62,6 +73,9 @@ func (f *firsts) pass(from net.Conn, target string) {
 		_ = to.(*net.TCPConn).CloseWrite()
 	}()
 	_, _ = io.Copy(from, to) // as above
+	if f.held != nil && string(first[:]) == cancelRequest {
+		<-f.held
+	}
 }
 
 // TestCancelTowardsTheServer: where sessions go to the server by TLS, cancel
@@ -93,7 +107,6 @@ func TestCancelTowardsTheServer(t *testing.T) {
 	c.Expect(t, "T(?column?:25) D(begun) E(57014) Z(I)")
 	relay.mu.Lock()
 	defer relay.mu.Unlock()
-	const sslRequest = "\x00\x00\x00\x08\x04\xd2\x16\x2f"
 	for _, first := range relay.seen {
 		if first != sslRequest {
 			t.Errorf("a connection to the server began with %q, want SSLRequest", first)
@@ -102,4 +115,37 @@ func TestCancelTowardsTheServer(t *testing.T) {
 	if len(relay.seen) < 3 { // the node's own, the session's, the cancel's
 		t.Errorf("connections: got %d", len(relay.seen))
 	}
+}
+
+// TestCancelEndsWithTheServers: the connection that cancels stays open until the
+// server has closed its own, for a client takes its end as "delivered".
+func TestCancelEndsWithTheServers(t *testing.T) {
+	relay := firsts{held: make(chan struct{})}
+	address := relay.listen(t, shared.Nodes[0].Postgres)
+	node := shared.Nodes[0].StartLoose(t, map[string]string{"VAULT_LOCAL_PG": address})
+	c := open(t, node.Proxy)
+	if got := logIn(t, c, &rawpg.Scram{}); got != "in" {
+		t.Fatal(got)
+	}
+	if err := c.Send(rawpg.Query("SELECT 'begun' UNION ALL SELECT pg_sleep(60)::text")); err != nil {
+		t.Fatal(err)
+	}
+	waitForStatement(t, c.PID)
+	stop := open(t, node.Proxy)
+	if err := stop.Write(rawpg.CancelRequest(c.PID, c.Secret)); err != nil {
+		t.Fatal(err)
+	}
+	c.Expect(t, "T(?column?:25) D(begun) E(57014) Z(I)")
+	// The server has acted. A node that goes by that, or by nothing, ends it now.
+	if err := stop.Net.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := stop.Net.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("before the server's end: %d bytes, %v", n, err)
+	}
+	close(relay.held)
+	if rest, err := stop.ReadRest(); err != nil || len(rest) > 0 {
+		t.Errorf("answered %q, %v", rest, err)
+	}
+	c.Settled(t, "I")
 }
