@@ -122,18 +122,21 @@ func (n *Node) Alive() bool { return syscall.Kill(n.PID, 0) == nil }
 
 // Resident is the node's resident memory in bytes (VmRSS), Peak its highest
 // (VmHWM).
-func (n *Node) Resident(tb testing.TB) int64 { tb.Helper(); return n.status(tb, "VmRSS:") }
+func (n *Node) Resident(tb testing.TB) int64 { tb.Helper(); return status(tb, n.PID, "VmRSS:") }
 
 // Virtual is the size of the node's address space in bytes (VmSize): it grows
 // with what was allocated and never touched as well.
-func (n *Node) Virtual(tb testing.TB) int64 { tb.Helper(); return n.status(tb, "VmSize:") }
+func (n *Node) Virtual(tb testing.TB) int64 { tb.Helper(); return status(tb, n.PID, "VmSize:") }
 
 // Peak is the highest resident memory that the node ever had.
-func (n *Node) Peak(tb testing.TB) int64 { tb.Helper(); return n.status(tb, "VmHWM:") }
+func (n *Node) Peak(tb testing.TB) int64 { tb.Helper(); return status(tb, n.PID, "VmHWM:") }
 
-func (n *Node) status(tb testing.TB, field string) int64 {
+// Peak is the highest resident memory that the node ever had (VmHWM).
+func (l *Loose) Peak(tb testing.TB) int64 { tb.Helper(); return status(tb, l.PID, "VmHWM:") }
+
+func status(tb testing.TB, pid int, field string) int64 {
 	tb.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.PID))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -148,7 +151,7 @@ func (n *Node) status(tb testing.TB, field string) int64 {
 		}
 		return kilobytes << 10
 	}
-	tb.Fatalf("no %s in /proc/%d/status", field, n.PID)
+	tb.Fatalf("no %s in /proc/%d/status", field, pid)
 	return 0
 }
 
