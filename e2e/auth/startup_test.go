@@ -131,14 +131,35 @@ func TestEncryptionRequestsInEitherOrderOnce(t *testing.T) {
 }
 
 // What is sent in clear behind SSLRequest must not become part of the
-// encrypted session (CVE-2021-23214).
+// encrypted session, nor be dropped in silence (CVE-2021-23214): it is where a
+// handshake should be, and ends the connection, even if a true one follows.
 func TestNothingCrossesTheTLSSwitch(t *testing.T) {
-	nc := dial(t)
-	write(t, nc, append(packet(codeSSL, ""), packet(3<<16, "user\x00app\x00\x00")...))
-	if got := readByte(t, nc); got != 'S' {
-		t.Fatalf("answered %q", got)
+	stuff := func(t *testing.T, stuffed []byte) net.Conn {
+		t.Helper()
+		nc := dial(t)
+		write(t, nc, append(packet(codeSSL, ""), stuffed...))
+		if got := readByte(t, nc); got != 'S' {
+			t.Fatalf("answered %q", got)
+		}
+		return nc
 	}
-	ended(t, nc)
+	startup := packet(3<<16, "user\x00app\x00\x00")
+	ended(t, stuff(t, startup))
+	for name, stuffed := range map[string][]byte{
+		"a startup packet":    startup,
+		"another SSLRequest":  packet(codeSSL, ""),
+		"a query":             {'Q', 0, 0, 0, 13, 's', 'e', 'l', 'e', 'c', 't', ' ', '1', 0},
+		"a byte":              {0},
+		"a record's worth":    {23, 3, 3, 0, 1, 0},
+		"an alert in clear":   {21, 3, 3, 0, 2, 1, 0},
+		"a record of nothing": {22, 3, 3, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := tls.Client(stuff(t, stuffed), tlsConfig(t)).HandshakeContext(t.Context()); err == nil {
+				t.Error("the handshake went on as if nothing had been sent ahead of it")
+			}
+		})
+	}
 }
 
 func TestDirectTLSNeedsItsProtocol(t *testing.T) {

@@ -27,8 +27,9 @@ const (
 type firsts struct {
 	held chan struct{} // not nil: the end of a cancel request in clear waits for its close
 
-	mu   sync.Mutex
-	seen []string
+	mu      sync.Mutex
+	seen    []string
+	stuffed string // what comes in clear behind the server's first byte, in one packet with it
 }
 
 // listen returns the address of a relay to target that ends with the test.
@@ -64,9 +65,19 @@ func (f *firsts) pass(from net.Conn, target string) {
 	}
 	f.mu.Lock()
 	f.seen = append(f.seen, string(first[:]))
+	stuffed := f.stuffed
 	f.mu.Unlock()
 	if _, err := to.Write(first[:]); err != nil {
 		return
+	}
+	if stuffed != "" {
+		var answer [1]byte
+		if _, err := io.ReadFull(to, answer[:]); err != nil {
+			return
+		}
+		if _, err := from.Write(append(answer[:], stuffed...)); err != nil {
+			return
+		}
 	}
 	go func() {
 		_, _ = io.Copy(to, from) // either end may go first
@@ -114,6 +125,28 @@ func TestCancelTowardsTheServer(t *testing.T) {
 	}
 	if len(relay.seen) < 3 { // the node's own, the session's, the cancel's
 		t.Errorf("connections: got %d", len(relay.seen))
+	}
+}
+
+// TestNothingCrossesTheServersTLSSwitch: what somebody in between puts behind the
+// server's "S" is no part of what the server then says (CVE-2021-23222).
+func TestNothingCrossesTheServersTLSSwitch(t *testing.T) {
+	own := newAuthority(t, "own")
+	serveTLS(t, 0, own, tomorrow(), "")
+	var relay firsts
+	_, port, _ := strings.Cut(relay.listen(t, shared.Nodes[0].Postgres), ":")
+	node := shared.Nodes[0].StartLoose(t, map[string]string{
+		"VAULT_LOCAL_PG": "localhost:" + port, "VAULT_PG_HOSTS": "localhost:" + port,
+		"VAULT_PG_SSLMODE": "verify-full", "VAULT_PG_SSLROOTCERT": own.File,
+	})
+	// The node's own connections are there by now: it is the sessions' that have it.
+	for _, c := range []struct{ stuffed, want string }{{"", inTLS}, {"R\x00\x00\x00\x08\x00\x00\x00\x00", refused}, {"x", refused}, {"", inTLS}} {
+		relay.mu.Lock()
+		relay.stuffed = c.stuffed
+		relay.mu.Unlock()
+		if got := verdict(t, node.Proxy); got != c.want {
+			t.Errorf("with %q: got %q, want %q", c.stuffed, got, c.want)
+		}
 	}
 }
 
