@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+	"github.com/hyperiondb/hyperion-vault/e2e/rawpg"
 )
 
 // login connects with the given identity and returns the refusal, nil if it got
@@ -101,6 +102,59 @@ func TestLogin(t *testing.T) {
 	if strings.Contains(string(log), long[:20]) || strings.Contains(string(log), "right\"") {
 		t.Error("the node's log holds a password")
 	}
+}
+
+// TestLongNames: a user's and a database's name are cut where the server cuts them,
+// at 63 bytes, inside a character, too; the verifier is that of the name as cut.
+func TestLongNames(t *testing.T) {
+	admin := shared.Connect(t, shared.SuperDSN(0))
+	long := strings.Repeat("n", 80)
+	ends := strings.Repeat("e", 61) + strings.Repeat("é", 9)   // the 63rd byte ends a character
+	splits := strings.Repeat("s", 62) + strings.Repeat("é", 9) // it begins one
+	for _, name := range []string{long, ends, splits} {
+		cluster.Exec(t, admin, `create role "`+name+`" login password 'right'`)
+		cluster.Exec(t, admin, `create database "`+name+`"`)
+	}
+	for _, c := range []struct{ user, database, want string }{
+		{long, long, "in as " + long[:63] + " at " + long[:63]},
+		{long[:70], "", "in as " + long[:63] + " at " + long[:63]},
+		{ends, ends, "in as " + ends[:63] + " at " + ends[:63]},
+		{splits[:62], splits[:62], "in as " + splits[:62] + " at " + splits[:62]},
+		{splits, long, "28P01"}, // CREATE ROLE cut before the character
+		{long, splits, "3D000"},
+	} {
+		for _, address := range []string{shared.Nodes[0].Postgres, shared.Nodes[0].Proxy} {
+			if got := entered(t, address, c.user, c.database); got != c.want {
+				t.Errorf("%s, user %q, database %q: got %s, want %s", address, c.user, c.database, got, c.want)
+			}
+		}
+	}
+}
+
+// entered logs in with exactly these names, and returns who is where then.
+func entered(t *testing.T, address, user, database string) string {
+	t.Helper()
+	c, err := rawpg.Open(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	params := []string{"user", user}
+	if database != "" {
+		params = append(params, "database", database)
+	}
+	if err := c.Write(rawpg.Startup(3<<16, params...)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.LogIn(&rawpg.Scram{Password: "right"}); err != nil {
+		if c.Err == nil {
+			t.Fatal(err)
+		}
+		return c.Err.Code
+	}
+	row := c.Rows(t, "select session_user || ' ' || current_database()")
+	who, where, _ := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(row, "D("), ")"), "_")
+	return "in as " + who + " at " + where
 }
 
 func TestChangedPasswordCountsAtOnce(t *testing.T) {
