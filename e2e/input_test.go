@@ -11,6 +11,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 	"github.com/hyperiondb/hyperion-vault/e2e/rawpg"
 )
 
@@ -232,6 +234,38 @@ func TestInputBeforeLogin(t *testing.T) {
 		}
 	}
 	other.unharmed(t, "noise")
+}
+
+// TestHealthChecks: who connects and goes without a byte is answered by nothing, and
+// the node says nothing of it, whatever its log's level.
+func TestHealthChecks(t *testing.T) {
+	node := shared.Nodes[0]
+	told := func() string {
+		text, err := os.ReadFile(node.Log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	const checks = 30
+	before := len(told())
+	for range checks {
+		if said := goodbye(t, "nothing", stranger(t), nil); len(said) > 0 {
+			t.Errorf("answered %q", said)
+		}
+	}
+	// A line that is the test's own: the checks' would be there by then.
+	if _, err := rawpg.Dial(t.Context(), shared.DSN(0, "health_nobody")); err == nil {
+		t.Fatal("logged in as nobody")
+	}
+	var after string
+	cluster.Eventually(t, "a line of the log", func() bool {
+		after = told()[before:]
+		return strings.Contains(after, "health_nobody")
+	})
+	if n := strings.Count(after, "\n"); n > checks/3 { // a few may be of something else
+		t.Errorf("%d lines for %d checks:\n%.1000s", n, checks, after)
+	}
 }
 
 // loggedIn is a session whose bytes are the test's own.
