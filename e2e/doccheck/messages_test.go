@@ -42,7 +42,7 @@ type message struct{ at, text string }
 func goMessages(t *testing.T) []message {
 	t.Helper()
 	var found []message
-	for _, pattern := range []string{"proxy/*.go", "proxy/scram/*.go", "proxy/vault/*.go", "rewrite/*.go"} {
+	for _, pattern := range []string{"proxy/*.go", "proxy/scram/*.go", "proxy/vault/*.go", "rewrite/*.go", "api/*.go"} {
 		for _, path := range glob(t, pattern) {
 			if strings.HasSuffix(path, "_test.go") {
 				continue
@@ -77,8 +77,14 @@ func messageExprs(n ast.Node) []ast.Expr {
 		case name == nil:
 		case name.Name == "fatalError" && len(n.Args) > 1:
 			return n.Args[1:2]
-		case name.Name == "tooMany" && len(n.Args) > 0:
+		case (name.Name == "tooMany" || name.Name == "bad") && len(n.Args) > 0:
 			return n.Args[:1]
+		case name.Name == "writeError" && len(n.Args) > 3:
+			return n.Args[3:4]
+		}
+	case *ast.ValueSpec: // const textBusy = …
+		if strings.HasPrefix(n.Names[0].Name, "text") {
+			return n.Values
 		}
 	case *ast.AssignStmt: // r.Message = …
 		if s, ok := n.Lhs[0].(*ast.SelectorExpr); ok && s.Sel.Name == "Message" {
@@ -86,18 +92,21 @@ func messageExprs(n ast.Node) []ast.Expr {
 		}
 	case *ast.CompositeLit:
 		name, _ := n.Type.(*ast.Ident)
-		if name == nil || !slices.Contains([]string{"sqlError", "Error", "Refusal", "badLiteral"}, name.Name) {
+		if sel, ok := n.Type.(*ast.SelectorExpr); ok { // vault.Error
+			name = sel.Sel
+		}
+		if name == nil || !slices.Contains([]string{"sqlError", "Error", "Refusal", "badLiteral", "problem"}, name.Name) {
 			return nil
 		}
 		for i, e := range n.Elts {
 			kv, keyed := e.(*ast.KeyValueExpr)
 			if !keyed {
-				if name.Name == "badLiteral" && i == 2 {
+				if (name.Name == "badLiteral" || name.Name == "problem") && i == 2 {
 					return []ast.Expr{e}
 				}
 				continue
 			}
-			if key, ok := kv.Key.(*ast.Ident); ok && slices.Contains([]string{"message", "Message", "Msg"}, key.Name) {
+			if key, ok := kv.Key.(*ast.Ident); ok && slices.Contains([]string{"message", "Message", "Msg", "text"}, key.Name) {
 				return []ast.Expr{kv.Value}
 			}
 		}
@@ -128,8 +137,11 @@ func shape(e ast.Expr) string {
 			}))
 		}
 	case *ast.Ident:
-		if e.Name == "schemaVault" {
+		switch e.Name {
+		case "schemaVault":
 			return "vault"
+		case "headerForwarded":
+			return "X-Forwarded-For"
 		}
 	}
 	return "…"
@@ -142,9 +154,13 @@ func collapse(s string) string {
 	return s
 }
 
-var errmsg = regexp.MustCompile(`\berrmsg\("((?:[^"\\]|\\.)*)"`)
+var (
+	errmsg = regexp.MustCompile(`\berrmsg\("((?:[^"\\]|\\.)*)"`)
+	raise  = regexp.MustCompile(`\bRAISE\s+(?:EXCEPTION|WARNING|NOTICE)\s+'((?:[^']|'')*)'`)
+)
 
-// extensionMessages finds what the extension says by errmsg.
+// extensionMessages finds what the extension says by errmsg, and by RAISE in its
+// scripts, those of older versions included: a server may have one of them.
 func extensionMessages(t *testing.T) []message {
 	t.Helper()
 	var found []message
@@ -159,6 +175,15 @@ func extensionMessages(t *testing.T) []message {
 	}
 	if len(found) < 30 {
 		t.Fatalf("found only %d messages of the extension", len(found))
+	}
+	inC := len(found)
+	for _, path := range glob(t, "extension/sql/*.sql") {
+		for _, m := range raise.FindAllStringSubmatch(string(read(t, path)), -1) {
+			found = append(found, message{relative(t, path), strings.ReplaceAll(strings.ReplaceAll(m[1], "''", "'"), "%", "…")})
+		}
+	}
+	if len(found) < inC+20 {
+		t.Fatalf("found only %d messages of the extension's scripts", len(found)-inC)
 	}
 	return found
 }
