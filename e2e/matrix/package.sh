@@ -14,7 +14,7 @@ chmod 755 "$dist"
 
 { command -v lintian && command -v dpkg-shlibdeps; } >/dev/null ||
 	{ apt-get update && apt-get install -y --no-install-recommends dpkg-dev lintian; } >"$dist/log" 2>&1 || { cat "$dist/log"; exit 1; }
-PG_CONFIGS=$pg_config DIST=$dist packaging/deb/build.sh extension
+PG_CONFIGS=$pg_config DIST=$dist PACKAGE_VERSION=0~matrix packaging/deb/build.sh extension
 lintian --allow-root --fail-on error,warning "$dist/$name"_*.deb
 rm -f "$("$pg_config" --sharedir)"/extension/hyperion_vault* "$("$pg_config" --pkglibdir)/hyperion_vault.so"
 apt-get install -y --reinstall --allow-downgrades "$dist/$name"_*.deb >"$dist/log" 2>&1 || { cat "$dist/log"; exit 1; }
