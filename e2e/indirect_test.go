@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+//go:build e2e
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+	"github.com/hyperiondb/hyperion-vault/e2e/rawpg"
+)
+
+// Ways to a secret that the statement's own text does not ask for.
+var indirect = map[string][]string{
+	"view":               {"SELECT * FROM indirect.v"},
+	"function":           {"SELECT indirect.f()"},
+	"cursor of a view":   {"DECLARE c CURSOR FOR SELECT * FROM indirect.v", "FETCH c"},
+	"function's cursor":  {"SELECT indirect.c()", "FETCH fc"},
+	"prepared statement": {"PREPARE p AS SELECT * FROM indirect.v", "EXECUTE p", "DEALLOCATE p"},
+}
+
+// Ways by the statement's own text, or its cursor's.
+var direct = map[string][]string{
+	"statement":          {"SELECT vault.read_secret('indirect/a')"},
+	"cursor":             {"DECLARE d CURSOR FOR SELECT vault.read_secret('indirect/a')", "FETCH d"},
+	"prepared statement": {"PREPARE d AS SELECT vault.read_secret('indirect/a')", "EXECUTE d", "DEALLOCATE d"},
+}
+
+// TestOpenIndirect: what comes of a view or function opens for whom
+// VAULT_OPEN_INDIRECT says, and for who asks for it by its name always.
+func TestOpenIndirect(t *testing.T) {
+	put(t, "indirect/a", "indirect canary")
+	bypass, user := shared.AddUser(t, "indirect_bypass", "indirect/*", "read"), shared.AddUser(t, "indirect_user", "indirect/*", "read")
+	super := shared.Connect(t, shared.SuperDSN(0))
+	for _, sql := range []string{
+		"ALTER ROLE indirect_bypass BYPASSRLS",
+		"CREATE SCHEMA indirect CREATE VIEW v AS SELECT vault.read_secret('indirect/a') AS v",
+		"CREATE FUNCTION indirect.f() RETURNS vault.sealed LANGUAGE sql STABLE RETURN vault.read_secret('indirect/a')",
+		`CREATE FUNCTION indirect.c() RETURNS refcursor LANGUAGE plpgsql AS $$ DECLARE c refcursor := 'fc'; BEGIN
+			OPEN c FOR SELECT vault.read_secret('indirect/a'); RETURN c; END $$`,
+		"GRANT USAGE ON SCHEMA indirect TO PUBLIC; GRANT SELECT ON indirect.v TO PUBLIC",
+	} {
+		cluster.Exec(t, super, sql)
+	}
+	defer cluster.Exec(t, super, "DROP SCHEMA indirect CASCADE")
+	proxies := map[string]string{"users": shared.Nodes[0].Proxy} // by default
+	for _, word := range []string{"on", "off"} {
+		proxies[word] = shared.Nodes[0].StartLoose(t, map[string]string{"VAULT_OPEN_INDIRECT": word}).Proxy
+	}
+	for _, row := range []struct {
+		word, role string
+		opens      bool
+	}{
+		{"on", user, true},
+		{"on", bypass, true},
+		{"on", shared.Superuser, true},
+		{"users", user, true},
+		{"users", bypass, false},
+		{"users", shared.Superuser, false},
+		{"off", user, false},
+		{"off", bypass, false},
+		{"off", shared.Superuser, false},
+	} {
+		t.Run(row.word+" "+row.role, func(t *testing.T) {
+			s := openSession(t, shared.AddressDSN(proxies[row.word], row.role))
+			for name, texts := range indirect {
+				opened(t, s, "indirect "+name, texts, row.opens)
+			}
+			for name, texts := range direct {
+				opened(t, s, "direct "+name, texts, true)
+			}
+		})
+	}
+}
+
+// opened runs the texts in a block, by either protocol, and looks at the secret's
+// column of the last row.
+func opened(t *testing.T, s *session, way string, texts []string, want bool) {
+	t.Helper()
+	for protocol, messages := range map[string]func(sql string) []pgproto3.FrontendMessage{
+		"simple":   func(sql string) []pgproto3.FrontendMessage { return []pgproto3.FrontendMessage{rawpg.Query(sql)} },
+		"extended": func(sql string) []pgproto3.FrontendMessage { return batch(sql) },
+	} {
+		s.must("BEGIN")
+		got := ""
+		for _, sql := range texts {
+			a := s.do(messages(sql)...)
+			if len(a.errors) > 0 {
+				t.Errorf("%s: %s", sql, a)
+			}
+			if len(a.rows) > 0 { // a function gives its cursor's name first
+				got = a.rows[0]
+			}
+		}
+		s.must("ROLLBACK")
+		if want && got != "indirect canary" || !want && !strings.HasPrefix(got, "hv1.") {
+			t.Errorf("%s, %s protocol: got %.60q; opened: want %v", way, protocol, got, want)
+		}
+	}
+}
