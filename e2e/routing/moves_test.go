@@ -28,12 +28,15 @@ func execute(want, sql string, params ...string) step {
 	return ask(want, rawpg.Parse("", sql), rawpg.Bind("", "", params...), rawpg.DescribePortal(""), rawpg.Execute("", 0), rawpg.Sync())
 }
 
-// What a session sends, and whether it is at the primary afterwards.
-var conversations = []struct {
+// A conversation is what a session sends, and whether it is at the primary
+// afterwards.
+type conversation struct {
 	name    string
 	primary bool
 	steps   []step
-}{
+}
+
+var conversations = []conversation{
 	{"a read", false, []step{query("T(n:23) D(1) C(SELECT_1) Z(I)", "SELECT 1 AS n"), execute("1 2 T(n:23) D(1) C(SELECT_1) Z(I)", "SELECT 1 AS n")}},
 	{"an insert", true, []step{query("C(INSERT_0_1) Z(I)", "INSERT INTO r.t (v) VALUES ('a')")}},
 	{"an insert by the extended protocol", true, []step{execute("1 2 n C(INSERT_0_1) Z(I)", "INSERT INTO r.t (v) VALUES ($1)", "b")}},
