@@ -265,7 +265,7 @@ func (l *serverLogin) failed(err error) error {
 	switch {
 	case errors.Is(err, scram.ErrVerifierDiffers):
 		return fatalError(stateAuthorization, "the server has another password for this role than the one that was checked",
-			"The password was set again just now: connect again.")
+			"The password was set again, or is not valid any more: connect again.")
 	case errors.Is(err, scram.ErrServerSignature):
 		return fatalError(stateAuthorization, "the server could not prove that it knows this role's password", "The address "+l.leg.at.Addr+" on the node (VAULT_LOCAL_PG, VAULT_PG_HOSTS) may be another server's.")
 	}

@@ -22,7 +22,7 @@ func (ss *session) logInToPrimary(ctx context.Context, has *carried) (*serverLog
 	for {
 		p, err := ss.srv.cfg.Vault.AwaitPrimary(ctx, time.Until(wait))
 		if err != nil {
-			return nil, stays("no server of VAULT_PG_HOSTS is the primary now", "Try again.")
+			return nil, stays("no server of VAULT_PG_HOSTS is the primary now", tryAgain)
 		}
 		l, failed, passing := ss.tryPrimary(ctx, p, has)
 		if failed == nil {
@@ -61,20 +61,31 @@ func (ss *session) tryPrimary(ctx context.Context, p vault.Primary, has *carried
 func (ss *session) notLetIn(p vault.Primary, err error) (l *serverLogin, failed *sqlError, passing bool) {
 	var fatal *serverFatal
 	var mine *sqlError
-	why := "it cannot be reached"
+	why, hint := "it cannot be reached", tryAgain
 	switch {
 	case errors.As(err, &fatal):
 		e := readAskError(fatal.body)
 		passing = e.code == stateCannotConnect || strings.HasPrefix(e.code, "57P")
 		why = e.message + " (" + e.Error() + ")" // of a log-in: it names role and database
+		switch {
+		case passing:
+		case e.code == stateTooMany:
+			hint = "A session that writes needs a connection at the primary as well: close others, or raise the role's CONNECTION LIMIT or the server's max_connections, and try again."
+		default:
+			hint = "What let the session in has changed, there or here: connect again."
+		}
 	case errors.As(err, &mine):
 		why = mine.message
-		passing = mine == errClosedAtLogin
+		if passing = mine == errClosedAtLogin; !passing {
+			hint = mine.hint
+		}
 	default:
 		passing = true
 	}
-	return nil, stays("the primary at "+p.Addr+" did not let the session in: "+why, ""), passing
+	return nil, stays("the primary at "+p.Addr+" did not let the session in: "+why, hint), passing
 }
+
+const tryAgain = "Try again."
 
 // fit makes a leg equal to the one that the session leaves, and looks whether it
 // is. used: the session was there before. A leg that does not fit is dropped.
@@ -83,7 +94,7 @@ func (ss *session) fit(ctx context.Context, l *serverLogin, used bool, p *vault.
 	stop := context.AfterFunc(ctx, func() { l.leg.SetDeadline(longAgo) }) //nolint:errcheck // closed then
 	defer func() {
 		if !stop() && failed == nil { // the bound may yet be set on what would be in use
-			failed, passing = stays("it took too long", "Try again."), false
+			failed, passing = stays("it took too long", tryAgain), false
 		}
 		if failed != nil {
 			l.leg.drop()
