@@ -11,6 +11,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -102,15 +103,19 @@ func TestTheServersOwnBound(t *testing.T) {
 
 func TestIdle(t *testing.T) {
 	quiet(t)
-	ctx := t.Context()
-	open := func() *rawpg.Conn {
-		c, err := rawpg.Dial(ctx, shared.DSN(0, shared.User))
+	openAs := func(dsn string) *rawpg.Conn {
+		c, err := rawpg.Dial(t.Context(), dsn)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { c.Close() })
 		return c
 	}
+	open := func() *rawpg.Conn { return openAs(shared.DSN(0, shared.User)) }
+	replication := shared.DSN(0, shared.Superuser) + " replication=true"
+	asked, streams := openAs(replication), openAs(replication)
+	position := strings.Split(asked.Rows(t, "IDENTIFY_SYSTEM"), ",")[2]
+	streams.Ask(t, "W", rawpg.Query("START_REPLICATION PHYSICAL "+position))
 	before, busy, block := open(), open(), open() // the limit comes while they live
 	block.Ask(t, "C(BEGIN) Z(T)", rawpg.Query("BEGIN"))
 	holder := shared.Connect(t, shared.SuperDSN(0)) // busy waits for it until the others have ended
@@ -134,6 +139,14 @@ func TestIdle(t *testing.T) {
 	busy.Expect(t, "T(x:23) D(1) C(SELECT_1) Z(I)")
 	busy.Ask(t, "T(x:23) D(1) C(SELECT_1) Z(I)", rawpg.Query("SELECT 1 AS x"))
 	block.Ask(t, "T(x:23) D(1) C(SELECT_1) Z(T)", rawpg.Query("SELECT 1 AS x"))
+	// A replication connection is never idle, whether its stream runs or not.
+	asked.Rows(t, "IDENTIFY_SYSTEM")
+	if err := streams.Send(&pgproto3.CopyDone{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := streams.Answers(t); !slices.Contains(got, "c") {
+		t.Errorf("the stream ended with %v", got)
+	}
 }
 
 // The whole of a log-in is bounded, wherever it stops.
