@@ -281,13 +281,15 @@ func waitFor(t *testing.T, c *cluster.Cluster, pid uint32, event string) {
 	})
 }
 
-// TestStandby reads through the node beside a standby while the primary is down.
+// TestStandby reads through the node beside a standby: while replay is in its way,
+// while the primary is down, and after a crash.
 func TestStandby(t *testing.T) {
-	c := cluster.Start(t, cluster.Spec{Standbys: 1})
+	c := cluster.Start(t, cluster.Spec{Standbys: 1, Settings: map[string]string{"max_standby_streaming_delay": "100ms", "autovacuum": "off"}})
 	conn := c.Connect(t, c.DSN(0, c.User))
 	cluster.Exec(t, conn, "SELECT vault.put_secret('standby/a', 's3cr3t')")
 	cluster.Exec(t, conn, "CREATE VIEW standby_view AS SELECT vault.read_secret('standby/a') AS pw")
 	c.WaitReplayed(t, 1)
+	conflicts(t, c)
 	early := dial(t, c.DSN(1, c.User)) // from before
 	early.Ask(t, "C(BEGIN) Z(T)", rawpg.Query("BEGIN READ ONLY"))
 	early.Ask(t, "E(25006) Z(E)", rawpg.Query("SELECT vault.put_secret('standby/a', 'x')"))
@@ -313,6 +315,7 @@ func TestStandby(t *testing.T) {
 		s.Ask(t, "E(25006) Z(I)", rawpg.Parse("", putText), rawpg.Bind("", "", "standby/a", "standby canary"), rawpg.Execute("", 0), rawpg.Sync())
 		s.Settled(t, "I")
 	}
+	crashed(t, c)
 }
 
 // TestKilledNode kills the node with SIGKILL amid puts: what was acknowledged is
