@@ -241,36 +241,20 @@ func measureREST(ctx context.Context, _ *world, o *options) ([]line, error) {
 	return append(lines, cold), err
 }
 
-// cold reads each secret once behind a flush, and once more.
+// cold compares a secret whose data key is not cached with one whose key is.
 func (w *restWorld) cold(o *options) (line, error) {
-	once := func() (float64, error) {
-		begun := time.Now()
+	return compareCold("REST GET, key not cached, 1 client", "requests a second, local key", w.rest.pid, o.pairs, func() error {
 		conn, err := net.Dial("tcp", w.rest.host) //nolint:noctx // loopback
 		if err != nil {
-			return 0, err
+			return err
 		}
 		defer func() { _ = conn.Close() }() // nothing is owed
 		reader := bufio.NewReader(conn)
 		for i := range readSecrets {
 			if err := read(conn, reader, i+1); err != nil {
-				return 0, err
+				return err
 			}
 		}
-		return readSecrets / time.Since(begun).Seconds(), nil
-	}
-	var cold, warm []float64
-	for range o.pairs {
-		if err := syscall.Kill(w.rest.pid, syscall.SIGUSR2); err != nil {
-			return line{}, err
-		}
-		for _, into := range []*[]float64{&cold, &warm} {
-			speed, err := once()
-			if err != nil {
-				return line{}, err
-			}
-			*into = append(*into, speed)
-		}
-	}
-	same := func(f float64) float64 { return f }
-	return compare("REST GET, key not cached, 1 client", "requests a second, local key", "the same, cached", cold, warm, same, nil), nil
+		return nil
+	})
 }

@@ -48,11 +48,13 @@ func rows(o *options) []row {
 			}})
 		}
 	}
-	for _, mode := range pgbenchTo {
-		l := load{clients: 8, mode: mode, tls: true}
-		all = append(all, row{"tls-" + mode + "-8", mode == "prepared", func(ctx context.Context, w *world, o *options) ([]line, error) {
-			return measureLoad(ctx, w, o, l)
-		}})
+	for _, clients := range []int{1, 8} {
+		for _, mode := range pgbenchTo {
+			l := load{clients: clients, mode: mode, tls: true}
+			all = append(all, row{fmt.Sprintf("tls-%s-%d", mode, clients), clients == 8 && mode == "prepared", func(ctx context.Context, w *world, o *options) ([]line, error) {
+				return measureLoad(ctx, w, o, l)
+			}})
+		}
 	}
 	all = append(all,
 		row{"churn", true, measureChurn},
@@ -67,6 +69,7 @@ func rows(o *options) []row {
 		}},
 		row{"read-secret-1", false, func(ctx context.Context, w *world, o *options) ([]line, error) { return measureRead(ctx, w, o, 1) }},
 		row{"read-secret-8", true, func(ctx context.Context, w *world, o *options) ([]line, error) { return measureRead(ctx, w, o, 8) }},
+		row{"read-secret-cold", false, measureReadCold},
 		row{"audit-1", false, func(ctx context.Context, w *world, o *options) ([]line, error) { return measureAudit(ctx, w, o, 1) }},
 		row{"audit-8", true, func(ctx context.Context, w *world, o *options) ([]line, error) { return measureAudit(ctx, w, o, 8) }},
 		row{"audit-64", false, func(ctx context.Context, w *world, o *options) ([]line, error) { return measureAudit(ctx, w, o, 64) }},
