@@ -37,6 +37,9 @@ var vaultsOwn = []conversation{
 		query("T(s:16) D(t) C(SELECT_1) Z(I)", "SELECT pg_is_in_recovery() AS s"),
 		ask("2 D(1) C(SELECT_1) Z(I)", rawpg.Bind("", "p", "words/c", "words canary"), rawpg.Execute("", 0), rawpg.Sync()),
 	}},
+	{"an insert behind a put, before the session goes back", true, []step{
+		query("T(v:23) D(2) C(SELECT_1) Z(I)", "SELECT vault.put_secret('words/a', 'words canary') AS v"), query("C(INSERT_0_1) Z(I)", "INSERT INTO r.t (v) VALUES ('behind')"),
+	}},
 	{"a put beside another write", true, []step{
 		query("C(INSERT_0_1) T(v:23) D(1) C(SELECT_1) Z(I)", "INSERT INTO r.t (v) VALUES ('both'); SELECT vault.put_secret('words/e', 'words canary') AS v"),
 	}},
@@ -67,7 +70,7 @@ var nothing = []conversation{
 func TestRouteWrites(t *testing.T) {
 	schema(t)
 	for word, own := range map[string][]conversation{"vault": vaultsOwn, "off": nothing} {
-		node := shared.Nodes[1].StartLoose(t, map[string]string{"VAULT_ROUTE_WRITES": word})
+		node := shared.Nodes[1].StartLoose(t, map[string]string{"VAULT_ROUTE_WRITES": word, "VAULT_MOVE_BACK_AFTER": "0s"}) // 0: never, or where it is depends on speed
 		for _, c := range slices.Concat(stayHere, own) {
 			t.Run(word+" "+c.name, func(t *testing.T) {
 				s := dial(t, shared.AddressDSN(node.Proxy, shared.User))
