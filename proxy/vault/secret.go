@@ -201,13 +201,13 @@ func (v *Vault) ReadMany(ctx context.Context, a *Access, names []string) (list [
 
 // noteMissing records those names that were asked for and are no secret's.
 func (v *Vault) noteMissing(ctx context.Context, a *Access, asked []string, found []Secret) {
-	var missing []audit.Record
+	var none []audit.Record
 	for _, name := range asked {
 		if !slices.ContainsFunc(found, func(s Secret) bool { return s.Name == name }) {
-			missing = append(missing, a.refusal(audit.ActionRead, name, KindMissing))
+			none = append(none, a.refusal(audit.ActionRead, name, missing(name)))
 		}
 	}
-	v.refusedAs(ctx, a, missing...)
+	v.refusedAs(ctx, a, none...)
 }
 
 // openMany opens those records whose own list of addresses allows it.
