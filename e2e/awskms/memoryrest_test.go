@@ -113,10 +113,17 @@ func (r *restUser) ask(status int, method, path, body string) []byte {
 // try returns status 0 where there was no answer: then the test has failed.
 func (r *restUser) try(method, path, body string) (status int, text []byte) {
 	r.t.Helper()
+	status, _, text = r.exchange(method, path, body)
+	return status, text
+}
+
+// exchange is try, with the answer's header.
+func (r *restUser) exchange(method, path, body string) (status int, header http.Header, text []byte) {
+	r.t.Helper()
 	request, err := http.NewRequestWithContext(r.t.Context(), method, r.node+path, strings.NewReader(body))
 	if err != nil {
 		r.t.Error(err)
-		return 0, nil
+		return 0, nil, nil
 	}
 	request.Header.Set("Content-Type", "application/json")
 	if r.token != "" {
@@ -125,12 +132,12 @@ func (r *restUser) try(method, path, body string) (status int, text []byte) {
 	response, err := r.client.Do(request)
 	if err != nil {
 		r.t.Error(err)
-		return 0, nil
+		return 0, nil, nil
 	}
 	defer func() { _ = response.Body.Close() }() // read to its end
 	if text, err = io.ReadAll(response.Body); err != nil {
 		r.t.Error(err)
-		return 0, nil
+		return 0, nil, nil
 	}
-	return response.StatusCode, text
+	return response.StatusCode, response.Header, text
 }
