@@ -69,6 +69,11 @@ func TestFullDisk(t *testing.T) {
 	if status, part := readyz(t, n.REST); status != "degraded" || part != "records cannot be written: no secret is opened" {
 		t.Errorf("readyz says %s, %s", status, part)
 	}
+	for query, want := range map[string]int{"": http.StatusOK, "?require=server,kms,primary": http.StatusOK, "?require=audit": http.StatusServiceUnavailable} {
+		if code, text := call(t, http.MethodGet, n.REST+"/readyz"+query, ""); code != want {
+			t.Errorf("readyz%s: got %d %s, want %d", query, code, text, want)
+		}
+	}
 
 	disk.Free(t)
 	cluster.Eventually(t, "secrets to be read again", func() bool {

@@ -5,6 +5,7 @@
 package rest
 
 import (
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -12,6 +13,12 @@ import (
 
 // plainly asks without a token and returns the status.
 func plainly(t *testing.T, method, url string) int {
+	t.Helper()
+	status, _ := plainText(t, method, url)
+	return status
+}
+
+func plainText(t *testing.T, method, url string) (status int, text string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, url, nil)
 	if err != nil {
@@ -21,8 +28,12 @@ func plainly(t *testing.T, method, url string) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	response.Body.Close()
-	return response.StatusCode
+	defer response.Body.Close()
+	all, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(all)
 }
 
 // TestHealth is what load balancers ask for, as Patroni answers it.
@@ -47,5 +58,22 @@ func TestHealth(t *testing.T) {
 	// HAProxy's check says neither a version nor a name.
 	if text := exchange(t, shared.Nodes[0].REST, "OPTIONS /primary HTTP/1.0\r\n\r\n"); !strings.HasPrefix(text, "HTTP/1.0 200") || !strings.Contains(text, `"role":"primary"`) {
 		t.Errorf("HAProxy's check: %s", text)
+	}
+}
+
+// degraded sees that a node names a part that others share, and that without it the
+// node gets no clients only if that is asked for.
+func degraded(t *testing.T, base, part string) {
+	t.Helper()
+	for query, want := range map[string]struct {
+		code   int
+		status string
+	}{
+		"": {200, "degraded"}, "?require=server": {200, "degraded"}, "?require=server," + part: {503, "unavailable"},
+	} {
+		code, text := plainText(t, "GET", base+"/readyz"+query)
+		if code != want.code || !strings.Contains(text, `"status":"`+want.status+`"`) || !strings.Contains(text, `"`+part+`":"`) || strings.Contains(text, `"`+part+`":"ok"`) {
+			t.Errorf("readyz%s: got %d %s, want %d, %s and what is wrong with %s", query, code, text, want.code, want.status, part)
+		}
 	}
 }

@@ -54,6 +54,7 @@ func TestPrimaryAway(t *testing.T) {
 	if a.header.Get("Retry-After") == "" || a.field("code") != "primary" {
 		t.Errorf("no primary: %s", a.text)
 	}
+	degraded(t, c.Nodes[1].REST, "primary")
 	wantAt(t, 503, c.Nodes[0].REST, c.AdminToken, "GET", "/v1/secrets/a", "")
 	a = call(t, c.Nodes[1].REST, c.AdminToken, "GET", "/v1/secrets/a", "", readAfter, "1/FFFFFFFF/0")
 	if a.status != 503 || a.field("code") != "stale" || a.header.Get("Retry-After") == "" {
