@@ -7,6 +7,7 @@ package rotation
 import (
 	"context"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -87,5 +88,27 @@ func TestStandIn(t *testing.T) {
 	cluster.Eventually(t, "the node to say so", func() bool { return node.Metric(t, "hyperion_vault_part_usable", `part="rotation"`) == 1 })
 	if n := said(); n != 1 {
 		t.Errorf("the log says %d times that the extension is too old", n)
+	}
+	told(t, c, super)
+}
+
+// told: a node that looks every hour rotates as soon as a tick has queued something,
+// and again each time.
+func told(t *testing.T, c *cluster.Cluster, super *pgx.Conn) {
+	t.Helper()
+	if err := c.Nodes[0].StopNode(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	node := c.Nodes[0].StartLoose(t, map[string]string{"VAULT_ROTATION_POLL_SECS": "3600"})
+	conn := c.Connect(t, c.AddressDSN(node.Proxy, c.User))
+	cluster.Text(t, conn, "SELECT vault.create_secret('told', 'automatic', rotation_interval => '1 day')::text")
+	// It looks once when it starts and once when it listens: no more than two of these
+	// could be found so.
+	for version := 2; version < 6; version++ {
+		cluster.Exec(t, super, "UPDATE vault.secrets SET next_rotation_at = now() WHERE name = 'told'")
+		cluster.Exec(t, super, "SELECT vault.tick()")
+		cluster.Eventually(t, "a rotation that a tick has told of", func() bool {
+			return cluster.Text(t, super, "SELECT current_version::text FROM vault.secrets WHERE name = 'told'") == strconv.Itoa(version)
+		})
 	}
 }
