@@ -181,7 +181,8 @@ bench-switchover: build install-extension ## how long writes stop when Patroni c
 	$(GO) test -tags e2e -count=1 -v -timeout 1h ./e2e/switchover -rounds $(SWITCHOVERS) -document
 
 .PHONY: timing
-timing: build install-extension ## how long a verify takes tells nothing: 20,000 calls, 4 min; nothing else may run meanwhile
+timing: build install-extension ## how long a verify takes tells nothing: 20,000 calls, and as many of the comparison alone, 5 min; nothing else may run meanwhile
+	$(GO) test -count=1 -v -timeout 10m -run '^TestMatchTiming$$' ./proxy/vault -timing 20000
 	$(GO) test -tags e2e -count=1 -v -timeout 30m -run '^TestTiming$$|^TestDifference$$' ./e2e/rest -timing 20000
 
 # Random requests against REST; e2e sends 5,000.
