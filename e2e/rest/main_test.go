@@ -98,6 +98,7 @@ func send(t *testing.T, client http.Client, base, token, method, path, body stri
 	if a.status >= 400 && (a.field("error") == "" || a.field("code") == "" || len(a.fields) != 2) {
 		t.Errorf("%s %s: an error of another form: %s", method, path, text)
 	}
+	described(t, method, path, a)
 	return a
 }
 

@@ -231,6 +231,7 @@ func TestExamples(t *testing.T) {
 		}
 	}
 	// What an example cannot bring about: too many of something, a fault, a part away.
+	// Where other tests do, described compares the answers.
 	for id, o := range operations {
 		responses, _ := o.fields["responses"].(map[string]any)
 		for status := range responses {
