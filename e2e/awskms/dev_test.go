@@ -40,7 +40,7 @@ func TestDev(t *testing.T) {
 	before.count()
 	defer before.count() // it signs as somebody else
 	dev := exec.CommandContext(t.Context(), binary, "dev", "--json", "--kms-endpoint", "http://"+before.address)
-	dev.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "VAULT_KMS_KEY_ID=" + cluster.KMSKey} //nolint:forbidigo // of the environment this alone
+	dev.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "VAULT_KMS_KEY_ID=" + cluster.KMSKey}
 	dev.Cancel = func() error { return dev.Process.Signal(syscall.SIGTERM) }
 	dev.WaitDelay = 30 * time.Second
 	var said bytes.Buffer
