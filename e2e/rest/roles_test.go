@@ -174,6 +174,26 @@ func TestRevokedBehind(t *testing.T) {
 	want(t, 401, 1, late, "PUT", "/v1/roles/x/permissions", `{"permissions":[]}`)
 }
 
+// TestRevokedReads: beside a standby that no longer replays, VAULT_MAX_STALENESS bounds
+// how long a revoked token has values shown or compared. It bounds no list of names.
+func TestRevokedReads(t *testing.T) {
+	late, path := token(t, "*", "reads/*"), "/v1/secrets/reads/a"
+	want(t, 201, 0, shared.AdminToken, "POST", "/v1/secrets", `{"name":"reads/a","kind":"manual","value":"x"}`)
+	shared.WaitReplayed(t, 1)
+	node := shared.Nodes[1].StartLoose(t, map[string]string{"VAULT_MAX_STALENESS": "2s"}).REST
+	wantAt(t, 200, node, late, "GET", path, "")
+	resume := pauseReplay(t)
+	defer resume()
+	cluster.Exec(t, shared.Connect(t, shared.SuperDSN(0)), "UPDATE vault.admin_tokens SET revoked_at = now() WHERE token_sha256 = sha256($1::text::bytea)", late)
+	cluster.Eventually(t, "the bound to pass", func() bool { return call(t, node, late, "GET", path, "").field("code") == "stale" })
+	wantAt(t, 503, node, late, "GET", path, "")
+	wantAt(t, 503, node, late, "POST", path+"/verify", `{"value":"x"}`)
+	wantAt(t, 503, node, late, "POST", "/v1/batch/secrets", `{"names":["reads/a"]}`)
+	wantAt(t, 200, node, late, "GET", "/v1/secrets?prefix=reads/", "")
+	resume()
+	cluster.Eventually(t, "the standby to show it", func() bool { return call(t, node, late, "GET", path, "").status == 401 })
+}
+
 // TestNarrowIP: a role named ip is what narrows who comes without a token.
 func TestNarrowIP(t *testing.T) {
 	both(t, func(t *testing.T, node int, prefix string) {
