@@ -180,6 +180,13 @@ SWITCHOVERS ?= 4
 bench-switchover: build install-extension ## how long writes stop when Patroni changes the primary, through a node and through HAProxy, 6 min; writes docs/BENCHMARKS.md and switchover.json
 	$(GO) test -tags e2e -count=1 -v -timeout 1h ./e2e/switchover -rounds $(SWITCHOVERS) -document
 
+# Secrets; e2e has 300 and 1,000.
+SECRETS ?= 10000
+
+.PHONY: kms-many
+kms-many: build install-extension $(LOCAL_KMS) ## SECRETS=10000 under the AWS KMS: one statement opens them all, and a flush leaves nothing of them in the node's memory; 20 min
+	$(GO) test -tags e2e -count=1 -v -timeout 1h -run '^TestWindow$$|^TestMemory' ./e2e/awskms -secrets $(SECRETS) -operations $(SECRETS)
+
 .PHONY: timing
 timing: build install-extension ## how long a verify takes tells nothing: 20,000 calls, and as many of the comparison alone, 5 min; nothing else may run meanwhile
 	$(GO) test -count=1 -v -timeout 10m -run '^TestMatchTiming$$' ./proxy/vault -timing 20000

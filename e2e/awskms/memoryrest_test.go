@@ -30,7 +30,7 @@ func TestMemoryREST(t *testing.T) {
 	tokens.add("the token", []byte(secret))
 	open := &http.Client{Transport: &http.Transport{}}
 	closing := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	for i := range operations / 2 {
+	for i := range *operations / 2 {
 		client := open
 		if i%2 == 0 {
 			client = closing
