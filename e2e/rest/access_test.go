@@ -153,6 +153,23 @@ func TestOriginal(t *testing.T) {
 		{`-X POST -H Content-Type:@application/json ` + node + `/v1/secrets/db/password/verify -d {"value":"n3w-s3cr3t"}`, `{"valid":true,"version":2}`},
 		{`-H Authorization:@Bearer@tok ` + node + `/v1/secrets`, `"name":"db/password"`},
 		{`-X DELETE -w %{http_code} -H Authorization:@Bearer@tok ` + node + `/v1/secrets/db/password`, `204`},
+
+		{`-X POST -H Authorization:@Bearer@tok -H Content-Type:@application/json ` + node + `/v1/secrets -d {"name":"original/key","kind":"automatic","rotation_interval_secs":86400,"grace_period_secs":3600}`, `"version":1,"value":"`},
+		{`-X POST -H Authorization:@Bearer@tok ` + node + `/v1/secrets/original/key/rotate`, `"version":2,"value":"`},
+		{`-H Authorization:@Bearer@tok ` + node + `/v1/secrets/original/key/versions`, `"stage":"previous"`},
+		{`-X POST -H Authorization:@Bearer@tok -H Content-Type:@application/json ` + node + `/v1/secrets -d {"name":"original/app","kind":"manual","username":"app","password":"pw"}`, `"format":"userpass"`},
+		{`-X PUT -H Authorization:@Bearer@tok -H Content-Type:@application/json ` + node + `/v1/secrets/original/app -d {"password":"n3w-pw"}`, `"version":2`},
+		{node + `/v1/secrets/original/app`, `"username":"app","password":"n3w-pw"`},
+		{`-X POST -H Content-Type:@application/json ` + node + `/v1/secrets/original/app/verify -d {"value":"n3w-pw"}`, `{"valid":true,"version":2}`},
+		{`-X POST -H Content-Type:@application/json ` + node + `/v1/batch/secrets -d {"names":["original/app","original/none"]}`, `"password":"n3w-pw"`},
+		{`-X POST -H Authorization:@Bearer@tok -H Content-Type:@application/json ` + node + `/v1/roles -d {"name":"original","description":"reads","permissions":[{"action":"read","path":"original/*"}]}`, `"action":"read"`},
+		{`-X PUT -H Authorization:@Bearer@tok -H Content-Type:@application/json ` + node + `/v1/roles/original/permissions -d {"permissions":[{"action":"write","path":"original/*"}]}`, `"action":"write"`},
+		{`-H Authorization:@Bearer@tok ` + node + `/v1/roles/original`, `"action":"write"`},
+		{`-H Authorization:@Bearer@tok ` + node + `/v1/roles`, `"name":"original"`},
+		{`-X POST -H Authorization:@Bearer@tok -H Content-Type:@application/json ` + node + `/v1/tokens -d {"name":"original-1","role":"original"}`, `"token":"hvt_`},
+		{`-H Authorization:@Bearer@tok ` + node + `/v1/tokens`, `"name":"original-1"`},
+		{`-X DELETE -w %{http_code} -H Authorization:@Bearer@tok ` + node + `/v1/tokens/original-1`, `204`},
+		{`-X DELETE -w %{http_code} -H Authorization:@Bearer@tok ` + node + `/v1/roles/original`, `204`},
 	} {
 		args := strings.Fields(c.args)
 		for i := range args {
