@@ -120,6 +120,10 @@ func crashed(t *testing.T, c *cluster.Cluster) {
 	through, direct, victim := dial(t, c.DSN(1, c.User)), dial(t, c.DirectDSN(1, c.User)), dial(t, c.DirectDSN(1, c.User))
 	readsStill(t, through, "standby/a")
 	pid := c.Nodes[1].PID
+	super := c.Connect(t, c.SuperDSN(1))
+	cluster.Eventually(t, "backends that wait for their clients: one that still sends can say nothing more", func() bool {
+		return cluster.Text(t, super, "SELECT count(*)::text FROM pg_stat_activity WHERE usename = $1 AND wait_event IS DISTINCT FROM 'ClientRead'", c.User) == "0"
+	})
 	if err := syscall.Kill(int(victim.PID), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}

@@ -71,7 +71,7 @@ func (n *restNode) denials(t *testing.T) []restCase {
 		{"none to write", func() error { return n.core.Delete(ctx, reader, "d/a", 0) }, []string{"delete denied (role) d/a direct"}},
 		{"none, before a request is read", func() error { return n.core.Permit(ctx, reader, vault.ActionRotate, "d/a") }, []string{"rotate denied (role) d/a direct"}},
 		{"names of a batch", many(reader, "d/far", "e/a", "d/a", "e/a", "d/none"), []string{
-			"read denied (role) e/a direct", "read denied (cidrs) d/far direct", "read ok d/a v1 direct",
+			"read denied (role) e/a direct", "read failed (missing) d/none direct", "read denied (cidrs) d/far direct", "read ok d/a v1 direct",
 		}},
 		{"all of them", many(n.poor, "d/far", "d/a"), []string{"read denied (role) d/far direct", "read denied (role) d/a direct"}},
 		{"the secret's list", read(reader, "d/far"), []string{"read denied (cidrs) d/far v1 direct"}},

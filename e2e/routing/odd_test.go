@@ -258,7 +258,7 @@ func TestCancelStorm(t *testing.T) {
 			cancelled <- s.Cancel(t.Context())
 		}()
 		switch got := strings.Join(s.Answers(t), " "); got {
-		case done:
+		case done, strings.Replace(done, " Z", " E(57014) Z", 1): // as the server itself may: behind the commit
 			written++
 		case "E(57014) Z(I)", "T(w:25) E(57014) Z(I)":
 		default:
