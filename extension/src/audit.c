@@ -21,9 +21,11 @@
 #include "commands/trigger.h"
 #include "datatype/timestamp.h"
 #include "executor/executor.h"
+#include "executor/nodeModifyTable.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "port/pg_bswap.h"
+#include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
 #include "utils/inet.h"
 #include "utils/lsyscache.h"
@@ -58,6 +60,8 @@ typedef struct Source
 	const pg_uuid_t *node;
 	int64		seq;			/* of the next record */
 	AttrNumber	at[lengthof(columns)];	/* where the table has the columns */
+	ExprState **defaults;		/* of each column of the table; NULL: it has none, or is one of these */
+	ExprContext *context;		/* for those */
 	TupleTableSlot *row;
 	int			column;			/* the next one */
 } Source;
@@ -111,6 +115,26 @@ find_columns(Source *source, Relation rel)
 		source->at[i] = get_attnum(RelationGetRelid(rel), columns[i].name);
 		if (source->at[i] <= 0 || TupleDescAttr(RelationGetDescr(rel), source->at[i] - 1)->atttypid != columns[i].type)
 			elog(ERROR, "vault.audit_log has no column %s of its type", columns[i].name);
+	}
+}
+
+/* The defaults of columns that somebody has added: COPY would fill them in, too. */
+static void
+find_defaults(Source *source, Relation rel, EState *estate)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	source->context = GetPerTupleExprContext(estate);
+	source->defaults = palloc0(desc->natts * sizeof(ExprState *));
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Node	   *value;
+		bool		none = TupleDescAttr(desc, i)->attisdropped || TupleDescAttr(desc, i)->attgenerated != 0;
+
+		for (int c = 0; c < (int) lengthof(columns); c++)
+			none = none || source->at[c] == i + 1;
+		if (!none && (value = build_column_default(rel, i + 1)) != NULL)
+			source->defaults[i] = ExecPrepareExpr((Expr *) value, estate);
 	}
 }
 
@@ -233,12 +257,30 @@ fill(Source *source, TupleTableSlot *row)
 	source->prev = source->next;
 	source->next += HASH_LEN;
 	source->seq++;
+	for (int i = 0; i < row->tts_tupleDescriptor->natts; i++)
+		if (source->defaults[i])
+			row->tts_values[i] = ExecEvalExpr(source->defaults[i], source->context, &row->tts_isnull[i]);
 	ExecStoreVirtualTuple(row);
+}
+
+/* Sees that a row is whole, and is one that the table may have. */
+static void
+check(ResultRelInfo *log, EState *estate, TupleTableSlot *row)
+{
+	TupleConstr *constr = log->ri_RelationDesc->rd_att->constr;
+
+	if (constr && constr->has_generated_stored)
+		ExecComputeStoredGenerated(log, estate, row, CMD_INSERT);
+	if (constr)
+		ExecConstraints(log, row, estate);
+	if (log->ri_RelationDesc->rd_rel->relispartition)
+		ExecPartitionCheck(log, row, estate, true);
 }
 
 /* Puts rows into the table and its indexes. */
 static void
-insert(ResultRelInfo *log, EState *estate, TupleTableSlot **rows, int n, BulkInsertState bulk)
+insert(ResultRelInfo *log, EState *estate, TupleTableSlot **rows, int n, BulkInsertState bulk,
+	   TransitionCaptureState *capture)
 {
 	table_multi_insert(log->ri_RelationDesc, rows, n, estate->es_output_cid, 0, bulk);
 	for (int i = 0; i < n; i++)
@@ -250,22 +292,23 @@ insert(ResultRelInfo *log, EState *estate, TupleTableSlot **rows, int n, BulkIns
 										,false
 #endif
 			);
-		ExecARInsertTriggers(estate, log, rows[i], recheck, NULL);
+		ExecARInsertTriggers(estate, log, rows[i], recheck, capture);
 		list_free(recheck);
 	}
 }
 
 /* Stores the next n records; the log and the executor's state are set up for it. */
 static void
-store(Source *source, int n, ResultRelInfo *log, EState *estate)
+store(Source *source, int n, ResultRelInfo *log, EState *estate, TransitionCaptureState *capture)
 {
 	TupleTableSlot *rows[ROWS];
 	MemoryContext values = AllocSetContextCreate(CurrentMemoryContext, "audit records", ALLOCSET_DEFAULT_SIZES);
 	BulkInsertState bulk = GetBulkInsertState();
 	bool		before = log->ri_TrigDesc && log->ri_TrigDesc->trig_insert_before_row;
+	int			together = before ? 1 : ROWS;	/* the trigger may look at the rows before */
 	int			filled = 0;
 
-	for (int i = 0; i < Min(n, ROWS); i++)
+	for (int i = 0; i < Min(n, together); i++)
 		rows[i] = table_slot_create(log->ri_RelationDesc, &estate->es_tupleTable);
 	while (n-- > 0)
 	{
@@ -275,14 +318,13 @@ store(Source *source, int n, ResultRelInfo *log, EState *estate)
 		MemoryContextSwitchTo(old);
 		if (!before || ExecBRInsertTriggers(estate, log, rows[filled]))
 		{
-			if (log->ri_RelationDesc->rd_att->constr)
-				ExecConstraints(log, rows[filled], estate);
+			check(log, estate, rows[filled]);
 			filled++;
 		}
-		if (filled == ROWS || (n == 0 && filled > 0))
+		if (filled == together || (n == 0 && filled > 0))
 		{
 			CHECK_FOR_INTERRUPTS();
-			insert(log, estate, rows, filled, bulk);
+			insert(log, estate, rows, filled, bulk, capture);
 			filled = 0;
 			MemoryContextReset(values);
 			ResetPerTupleExprContext(estate);
@@ -304,8 +346,11 @@ vault_audit_store(PG_FUNCTION_ARGS)
 	Relation	rel = table_open(vault_relation("audit_log"), RowExclusiveLock);
 	EState	   *estate = CreateExecutorState();
 	ResultRelInfo *log = makeNode(ResultRelInfo);
+	TransitionCaptureState *capture;
 	Source		source;
 
+	if (rel->rd_rel->relkind != RELKIND_RELATION)
+		elog(ERROR, "vault.audit_log is no plain table");	/* has no place of its own for rows */
 	if (VARSIZE_ANY_EXHDR(prev) != HASH_LEN)
 		no_batch();
 	source.node = PG_GETARG_UUID_P(0);
@@ -314,16 +359,18 @@ vault_audit_store(PG_FUNCTION_ARGS)
 	source.next = (const uint8 *) VARDATA_ANY(records);
 	source.end = source.next + VARSIZE_ANY_EXHDR(records);
 	find_columns(&source, rel);
+	find_defaults(&source, rel, estate);
 
 	estate->es_output_cid = GetCurrentCommandId(true);
 	InitResultRelInfo(log, rel, 0, NULL, 0);
 	ExecOpenIndices(log, false);
 	AfterTriggerBeginQuery();
+	capture = MakeTransitionCaptureState(rel->trigdesc, RelationGetRelid(rel), CMD_INSERT);
 	ExecBSInsertTriggers(estate, log);
-	store(&source, PG_GETARG_INT32(2), log, estate);
+	store(&source, PG_GETARG_INT32(2), log, estate, capture);
 	if (source.next != source.end)
 		no_batch();
-	ExecASInsertTriggers(estate, log, NULL);
+	ExecASInsertTriggers(estate, log, capture);
 	AfterTriggerEndQuery(estate);
 
 	ExecResetTupleTable(estate->es_tupleTable, true);

@@ -117,14 +117,44 @@ BEGIN
 END
 $$;
 BEGIN;
-ALTER TABLE vault.audit_log ADD COLUMN own text;
+ALTER TABLE vault.audit_log ADD COLUMN own text, ADD COLUMN gone text DEFAULT 'x', ADD COLUMN given text NOT NULL DEFAULT 'default',
+	ADD COLUMN made bigint GENERATED ALWAYS AS (seq * 2) STORED;
+ALTER TABLE vault.audit_log DROP COLUMN gone;
 CREATE TRIGGER a BEFORE INSERT ON vault.audit_log FOR EACH ROW EXECUTE FUNCTION t.fire();
 CREATE TRIGGER b AFTER INSERT ON vault.audit_log FOR EACH ROW EXECUTE FUNCTION t.fire();
 CREATE TRIGGER c BEFORE INSERT ON vault.audit_log EXECUTE FUNCTION t.fire();
 CREATE TRIGGER d AFTER INSERT ON vault.audit_log EXECUTE FUNCTION t.fire();
 SELECT t.ship(5, 1, 3);
 SELECT * FROM t.fired;
-SELECT seq, reason, actor, own FROM vault.audit_log WHERE node_id = t.node(5) ORDER BY seq;
+SELECT seq, reason, actor, own, given, made FROM vault.audit_log WHERE node_id = t.node(5) ORDER BY seq;
+ROLLBACK;
+-- A trigger before a row sees those before it, and one with a table of the new rows has them all.
+CREATE FUNCTION t.look() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF TG_LEVEL = 'STATEMENT' THEN
+		INSERT INTO t.fired SELECT 'NEW', count(*) FROM new_rows;
+		RETURN NULL;
+	END IF;
+	NEW.change = (SELECT count(*) FROM vault.audit_log l WHERE l.node_id = NEW.node_id);
+	RETURN NEW;
+END
+$$;
+BEGIN;
+CREATE TRIGGER a BEFORE INSERT ON vault.audit_log FOR EACH ROW EXECUTE FUNCTION t.look();
+CREATE TRIGGER d AFTER INSERT ON vault.audit_log REFERENCING NEW TABLE AS new_rows EXECUTE FUNCTION t.look();
+SELECT t.ship(5, 1, 600);
+SELECT count(*) FILTER (WHERE change = seq - 1), (SELECT seq FROM t.fired) AS new_rows FROM vault.audit_log WHERE node_id = t.node(5);
+ROLLBACK;
+-- What has no rows of its own is refused, and a partition has its bounds.
+BEGIN;
+CREATE TABLE t.parent (LIKE vault.audit_log) PARTITION BY RANGE (seq);
+ALTER TABLE t.parent ATTACH PARTITION vault.audit_log FOR VALUES FROM (0) TO (10000);
+SELECT t.ship(5, 1, 2) AS within, t.ship(5, 10000, 10000, gap => true) AS beyond;
+ROLLBACK;
+BEGIN;
+ALTER TABLE vault.audit_log RENAME TO audit_log_before;
+CREATE TABLE vault.audit_log (LIKE vault.audit_log_before) PARTITION BY RANGE (seq);
+SELECT t.ship(5, 1, 3) AS partitioned;
 ROLLBACK;
 BEGIN;
 ALTER TABLE vault.audit_log ADD CONSTRAINT none_of_rest CHECK (face <> 'rest');
