@@ -25,7 +25,7 @@ func lastWord(t *testing.T, from io.Reader) {
 // take the end for its answer, and send it again elsewhere.
 func TestNothingRunsBehindTheDrain(t *testing.T) {
 	query := wire.AppendQuery(nil, "insert into t values (1)")
-	t.Run("idle", func(t *testing.T) {
+	t.Run("idle", func(t *testing.T) { // and LISTENing
 		ss, client, server := runSession(t, catalog{})
 		ss.cmu.Lock() // the last word takes its time
 		go ss.drain()
@@ -35,6 +35,7 @@ func TestNothingRunsBehindTheDrain(t *testing.T) {
 			ss.mu.Unlock()
 		}
 		write(t, client, query)
+		write(t, server, wire.AppendMessage(nil, wire.Notification, []byte("\x00\x00\x00\x01ch\x00\x00")))
 		time.Sleep(50 * time.Millisecond) //nolint:forbidigo // nothing is to happen
 		ss.cmu.Unlock()
 		lastWord(t, client)

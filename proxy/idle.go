@@ -77,7 +77,7 @@ func (ss *session) overdue(limit time.Duration, now time.Time) bool {
 	if ss.ended || time.Duration(stamp(now)-since) < limit {
 		return false
 	}
-	ss.ended = true
+	ss.ended, ss.last = true, errIdle
 	return true
 }
 

@@ -66,16 +66,18 @@ type session struct {
 	clientHalt halt
 	serverHalt halt
 
-	smu sync.Mutex
-	cmu sync.Mutex
+	smu  sync.Mutex
+	cmu  sync.Mutex
+	told bool // the client has had its last word. Guarded by cmu
 
 	mu      sync.Mutex
 	cond    sync.Cond // on mu: the back made progress, or the session ended
 	waiting bool      // the front waits on cond
 	ended   bool
-	tended  bool // run hears the server out in the end, and closes its side
-	closing bool // drain: end at the next idle point
-	working bool // the front has a message that it does not simply pass on
+	last    *sqlError // what somebody is about to tell the client, who has ended it so; nil: nothing
+	tended  bool      // run hears the server out in the end, and closes its side
+	closing bool      // drain: end at the next idle point
+	working bool      // the front has a message that it does not simply pass on
 	frontState
 	backState
 	queue      replyQueue
@@ -161,7 +163,7 @@ func (ss *session) relay() (stopped bool) {
 		defer ss.rescue("back")
 		err := ss.back()
 		if stopped = errors.Is(err, wire.ErrParked); !stopped {
-			ss.finish(err)
+			ss.finish(ss.lastWord(err))
 		}
 	}()
 	func() {
@@ -286,7 +288,10 @@ func (ss *session) finish(err error) {
 func (ss *session) terminate(e *sqlError) {
 	ss.client.Net().SetWriteDeadline(time.Now().Add(time.Second)) //nolint:errcheck // closed next
 	ss.cmu.Lock()
-	ss.client.Write(e.append(nil)) //nolint:errcheck // the last word, if the client hears it
+	if !ss.told {
+		ss.told = true
+		ss.client.Write(e.append(nil)) //nolint:errcheck // the last word, if the client hears it
+	}
 	ss.cmu.Unlock()
 	ss.end()
 }
@@ -351,28 +356,6 @@ func (ss *session) close() {
 			r.Release()
 		}
 	}
-}
-
-// drain ends the session at its next idle point.
-func (ss *session) drain() {
-	ss.mu.Lock()
-	ss.closing = true
-	over := ss.drained()
-	ss.mu.Unlock()
-	if over {
-		ss.terminate(errShutdown)
-	}
-}
-
-// drained reports whether a session that is to be drained is at an idle point, and
-// lets its front send nothing more if so: what ran then would be answered by the
-// end. Who asks ends the session. mu is held.
-func (ss *session) drained() bool {
-	if !ss.closing || ss.working || !ss.quiet() || ss.state != wire.Idle {
-		return false
-	}
-	ss.ended = true
-	return true
 }
 
 // quiet reports that nothing is owed and no batch is open. mu is held.
