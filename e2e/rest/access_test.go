@@ -67,8 +67,7 @@ func TestRoles(t *testing.T) {
 		want(t, 200, node, writer, "PUT", path+"shared", `{"value":"x"}`)
 		want(t, 401, node, "", "GET", path+"shared", "", "Authorization", "Basic dTpw")
 
-		super := shared.Connect(t, shared.SuperDSN(0))
-		cluster.Exec(t, super, "UPDATE vault.admin_tokens SET revoked_at = now() WHERE token_sha256 = sha256($1::text::bytea)", pay)
+		withdraw(t, pay, false)
 		shared.WaitReplayed(t, 1)
 		want(t, 401, node, pay, "GET", path+"shared", "")
 	})

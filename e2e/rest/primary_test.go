@@ -91,10 +91,9 @@ func TestWritesAskThePrimary(t *testing.T) {
 	for _, name := range []string{"behind/a", "behind/b"} {
 		want(t, 201, 1, revoked, "POST", "/v1/secrets", `{"name":"`+name+`","kind":"automatic"}`)
 	}
-	super := shared.Connect(t, shared.SuperDSN(0))
 	defer pauseReplay(t)()
-	cluster.Exec(t, super, "UPDATE vault.admin_tokens SET revoked_at = now() WHERE token_sha256 = sha256($1::text::bytea)", revoked)
-	cluster.Exec(t, super, "DELETE FROM vault.role_permissions WHERE role_id = (SELECT role_id FROM vault.admin_tokens WHERE token_sha256 = sha256($1::text::bytea))", narrowed)
+	withdraw(t, revoked, false)
+	withdraw(t, narrowed, true)
 	for _, c := range []struct {
 		status int
 		token  string

@@ -184,7 +184,7 @@ func TestRevokedReads(t *testing.T) {
 	wantAt(t, 200, node, late, "GET", path, "")
 	resume := pauseReplay(t)
 	defer resume()
-	cluster.Exec(t, shared.Connect(t, shared.SuperDSN(0)), "UPDATE vault.admin_tokens SET revoked_at = now() WHERE token_sha256 = sha256($1::text::bytea)", late)
+	withdraw(t, late, false)
 	cluster.Eventually(t, "the bound to pass", func() bool { return call(t, node, late, "GET", path, "").field("code") == "stale" })
 	wantAt(t, 503, node, late, "GET", path, "")
 	wantAt(t, 503, node, late, "POST", path+"/verify", `{"value":"x"}`)
