@@ -129,6 +129,37 @@ func TestRecordBehindACopy(t *testing.T) {
 	}
 }
 
+// TestRecordBehindAFailedCopy: of a copy that a statement's trigger fails nobody knows
+// whether it has read a Sync in front of the data, and so not whether what stands
+// behind the data runs. No row of it is taken for one of the same messages once more.
+func TestRecordBehindAFailedCopy(t *testing.T) {
+	put(t, "shape/failed", "failed canary")
+	put(t, "shape/own", "own")
+	c := openSession(t, shared.DSN(0, shared.User))
+	c.must("CREATE TEMP TABLE bag AS SELECT (vault.verify_begin('shape/failed')).records[1] AS x")
+	c.must("CREATE TEMP VIEW two AS SELECT vault.read_secret('shape/own') FROM generate_series(1, 2)")
+	c.must("CREATE TEMP TABLE c (n int)")
+	c.must(`CREATE FUNCTION pg_temp.no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.2); RAISE 'no'; END $$`)
+	c.must("CREATE TRIGGER no BEFORE INSERT ON c EXECUTE FUNCTION pg_temp.no()")
+	c.do(rawpg.Parse("bag", "TABLE bag"), rawpg.DescribeStatement("bag"), rawpg.Sync())
+	messages := []pgproto3.FrontendMessage{
+		rawpg.Parse("", "COPY c FROM STDIN"), rawpg.Bind("", ""), rawpg.Execute("", 0), rawpg.Sync(),
+		&pgproto3.CopyData{Data: []byte("1\n")}, &pgproto3.CopyDone{},
+	}
+	for _, portal := range []string{"", "other"} { // what the server runs, and what it would be taken for
+		messages = append(messages, rawpg.Parse("", "TABLE two"), rawpg.Bind("", ""), rawpg.DescribePortal(""), rawpg.Execute("", 1),
+			rawpg.Bind(portal, "bag"), rawpg.Execute("", 0), rawpg.Sync())
+	}
+	for a := c.do(messages...); ; a = c.read() {
+		if slices.Contains(a.rows, "failed canary") {
+			t.Error("a record in a column of text was opened")
+		}
+		if a.status == 0 {
+			break
+		}
+	}
+}
+
 // TestReplicationWords: the node and the server read the startup parameter the
 // same way, else nothing would be sealed on a session that only one of them
 // takes for a replication connection.

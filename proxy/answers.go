@@ -278,14 +278,17 @@ func (ss *session) serverError(body []byte) verdict {
 		v = ss.editError(body, t, hint)
 	}
 	ss.rows = shape{}
+	doubt := false
 	if copied {
 		e.copyIn = false
-		ss.queue.eatCopy(1, true)
+		doubt = ss.queue.eatCopy(1, true)
 	}
 	if kind.endsBatch() {
 		return v
 	}
-	ss.queue.skip(ss.undo)
+	if ss.queue.skip(ss.undo) && doubt { // it may be skipped up to a Sync in front of the data, and all else run
+		ss.fatal = errOutOfStep
+	}
 	return v
 }
 

@@ -179,10 +179,12 @@ func (q *replyQueue) pop() owed {
 
 // eatCopy drops each Sync that the server read, from an entry on, while it took
 // copy data: it ignored them up to the data's end. If the copy failed nobody
-// knows how far it read: a statement's trigger may fail it before all data.
-func (q *replyQueue) eatCopy(from int, failed bool) {
-	end, i := from, from
-	for ; i < q.n; i++ {
+// knows how far it read: a statement's trigger may fail it before all data. A Sync
+// behind the last data was not read, for what fails a copy is no Sync. doubt: of some
+// that are dropped nobody knows.
+func (q *replyQueue) eatCopy(from int, failed bool) (doubt bool) {
+	end := from
+	for i := from; i < q.n; i++ {
 		e := q.at(i)
 		if e.kind == oweCopy {
 			end = i
@@ -194,17 +196,16 @@ func (q *replyQueue) eatCopy(from int, failed bool) {
 			break
 		}
 	}
-	if i == q.n { // else another statement follows, before which it failed
-		end = i
-	}
 	for i := from; i < end; i++ {
 		if e := q.at(i); e.kind == oweSync {
 			*e = owed{kind: oweCopy}
 			if q.ends--; failed {
 				q.spare++
+				doubt = true
 			}
 		}
 	}
+	return doubt
 }
 
 // next is the first entry behind those being skipped that gives a statement's
@@ -251,10 +252,12 @@ func (e *owed) statementName() string {
 }
 
 // skip drops the entries that the server skips after an error, newest first
-// handed to undo, up to the Sync that ends it.
-func (q *replyQueue) skip(undo func(*owed)) {
+// handed to undo, up to the Sync that ends it. more: than copy data stood behind
+// the oldest.
+func (q *replyQueue) skip(undo func(*owed)) (more bool) {
 	n := 0
 	for n < q.n && q.at(n).kind != oweSync {
+		more = more || n > 0 && q.at(n).kind != oweCopy
 		n++
 	}
 	q.skipping, q.kept = n == q.n, n
@@ -265,4 +268,5 @@ func (q *replyQueue) skip(undo func(*owed)) {
 	for range n {
 		q.pop()
 	}
+	return more
 }

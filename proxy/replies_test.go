@@ -103,7 +103,8 @@ func TestSyncsAmongCopyDataAreEaten(t *testing.T) {
 		"in front of the data":     {in: []owedKind{s, d, s}, end: 1, ends: 1},
 		"between":                  {in: []owedKind{s, d, s, d, s}, end: 3, ends: 1},
 		"failed":                   {in: []owedKind{s, d, s}, end: 1, failed: true, ends: 1, spare: 1},
-		"failed, no end yet":       {in: []owedKind{s, d, s}, failed: true, spare: 2},
+		"failed, no end yet":       {in: []owedKind{s, d, s}, failed: true, ends: 1, spare: 1},
+		"failed before any data":   {in: []owedKind{s}, failed: true, ends: 1},
 		"failed before a Parse":    {in: []owedKind{s, p, s}, failed: true, ends: 2},
 		"failed in front of Syncs": {in: []owedKind{s, d, s, p, s}, failed: true, ends: 2, spare: 1},
 	} {
@@ -113,7 +114,9 @@ func TestSyncsAmongCopyDataAreEaten(t *testing.T) {
 				if c.end > 0 {
 					q.at(from + c.end).ends = 1
 				}
-				q.eatCopy(from, c.failed)
+				if doubt := q.eatCopy(from, c.failed); doubt != (c.spare > 0) {
+					t.Errorf("doubt: %v", doubt)
+				}
 				if q.ends != from+c.ends || q.spare != c.spare {
 					t.Errorf("%d answered, %d spare: want %d, %d", q.ends-from, q.spare, c.ends, c.spare)
 				}
