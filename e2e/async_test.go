@@ -97,6 +97,7 @@ func TestCopy(t *testing.T) {
 	c.Ask(t, "1 2 G", join(in, rawpg.Sync())...)
 	c.Ask(t, "C(COPY_1) Z(I)"+answer, join(data("3\n"), done, rawpg.Sync(), read)...)
 	c.Ask(t, "1 2 G C(COPY_1) Z(I)"+answer, join(in, rawpg.Sync(), data("3\n"), done, rawpg.Sync(), read)...)
+	c.Ask(t, "1 2 G C(COPY_0)"+answer, join(in, rawpg.Sync(), done, read)...) // and the batch goes on
 	c.Ask(t, "1 2 G E(22P02) Z(I)"+answer, join(in, data("x\n"), data("4\n"), done, rawpg.Sync(), read)...)
 	c.Ask(t, "1 2 G E(57014) Z(I)"+answer, join(in, &pgproto3.CopyFail{Message: "no"}, rawpg.Sync(), read)...)
 	// A Sync is ignored up to the data's end in a Query too, in each of its copies.

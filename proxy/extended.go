@@ -19,7 +19,7 @@ import (
 func (ss *session) refuseExtended(e *sqlError) error {
 	ss.refused(e)
 	ss.mu.Lock()
-	err := ss.wait(func() bool { return ss.queue.ends == 0 })
+	err := ss.awaitReady()
 	quiet := ss.quiet() && ss.state == wire.Idle
 	skipping := ss.queue.skipping
 	ss.skip = true
@@ -115,7 +115,7 @@ const maxUnanswered = 1 << 20
 // outstanding. skipped says that the batch has failed.
 func (ss *session) settleParse(size int) (skipped bool, err error) {
 	ss.mu.Lock()
-	err = ss.wait(func() bool { return ss.queue.ends == 0 })
+	err = ss.awaitReady()
 	skipped = ss.queue.skipping
 	if ss.unanswered += size; ss.queue.len() == 0 {
 		ss.unanswered = size

@@ -125,7 +125,7 @@ func (ss *session) poisonQuery() []byte {
 func (ss *session) settle() (state byte, skipped bool, err error) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	if err := ss.wait(func() bool { return ss.queue.ends == 0 }); err != nil {
+	if err := ss.awaitReady(); err != nil {
 		return 0, false, err
 	}
 	if ss.queue.len() > 0 {

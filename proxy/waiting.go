@@ -2,6 +2,8 @@
 
 package proxy
 
+import "github.com/hyperiondb/hyperion-vault/proxy/wire"
+
 // wait blocks the front until ok, which is called with mu held. It does not
 // read the client meanwhile; what the server has for the client goes on.
 func (ss *session) wait(ok func() bool) error {
@@ -17,6 +19,25 @@ func (ss *session) wait(ok func() bool) error {
 	}
 	ss.waiting = false
 	return nil
+}
+
+// awaitReady waits until the server owes no ReadyForQuery. A Sync in front of copy data
+// is owed one until the copy's end has been said, and for that the server is asked:
+// the client may go on without a Sync. mu is held, and given up.
+func (ss *session) awaitReady() error {
+	ended := false
+	for i := 0; i < ss.queue.len() && ss.queue.ends > 0 && !ended; i++ {
+		ended = ss.queue.at(i).ends > 0
+	}
+	if ended {
+		ss.mu.Unlock()
+		err := ss.send(wire.AppendEmpty(nil, wire.Flush))
+		ss.mu.Lock()
+		if err != nil {
+			return err
+		}
+	}
+	return ss.wait(func() bool { return ss.queue.ends == 0 })
 }
 
 // copyHangs reports whether the server waits for copy data that the client, who
