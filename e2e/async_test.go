@@ -104,6 +104,8 @@ func TestCopy(t *testing.T) {
 	c.Ask(t, "G C(COPY_0) Z(I)"+answer, join(rawpg.Query("COPY copied FROM STDIN"), rawpg.Sync(), done, read)...)
 	c.Ask(t, "G C(COPY_0) G C(COPY_0) Z(I) Z(I)"+answer,
 		join(rawpg.Query("COPY copied FROM STDIN; COPY copied FROM STDIN"), rawpg.Sync(), done, rawpg.Sync(), rawpg.Flush(), done, rawpg.Sync(), read)...)
+	c.Ask(t, "T(pw:25) D(s3cr3t) C(SELECT_1) G C(COPY_0) Z(I)"+answer,
+		join(rawpg.Query("SELECT vault.read_secret('copy/a') AS pw; COPY copied FROM STDIN"), rawpg.Sync(), done, read)...)
 	c.Ask(t, "1 2 G E(57014) Z(I)"+answer, join(in, rawpg.Sync(), data("4\n"), rawpg.Sync(), &pgproto3.CopyFail{Message: "no"}, rawpg.Sync(), read)...)
 	c.Ask(t, "G E(22P02) Z(I) Z(I)"+answer, join(rawpg.Query("COPY copied FROM STDIN"), data("x\n"), rawpg.Sync(), done, read)...)
 	// A trigger of the statement fails it behind G, before the server reads on.

@@ -39,11 +39,17 @@ func (ss *session) clientMessage(typ byte, body []byte) verdict {
 	if ss.gate == gateReady && ss.queue.ends == 0 && !ss.batch.failed {
 		ss.gate = gateNone // answered while nobody waited
 	}
-	if ss.queue.len() >= maxOwed || ss.gate == gateReady || ss.inFlight() || ss.doubtful && (typ == wire.Query || typ == wire.Parse) && ss.canAsk() {
+	if ss.queue.len() >= maxOwed || ss.mustWait(typ) || ss.doubtful && (typ == wire.Query || typ == wire.Parse) && ss.canAsk() {
 		return slow
 	}
 	ss.beginTrial(typ)
 	return ss.note(typ, body)
+}
+
+// mustWait reports whether a message waits for the answer of a statement before it. A
+// Sync among copy data, which the server ignores, does not. mu is held.
+func (ss *session) mustWait(typ byte) bool {
+	return (ss.gate == gateReady || ss.inFlight()) && !ss.amongData(typ)
 }
 
 // inFlight reports whether a statement has to wait for the one before. At a
@@ -82,6 +88,7 @@ func (ss *session) noteCopy(typ byte) verdict {
 	if typ != wire.CopyData && ss.queue.n > 0 {
 		if e := ss.queue.at(ss.queue.n - 1); e.kind == oweCopy {
 			e.ends++
+			ss.queue.copied++
 		}
 	}
 	return dropIf(ss.skip)

@@ -59,7 +59,7 @@ var errReplication = fatalError(stateFeature, "a replication connection cannot c
 
 // passGate waits until what reads secrets has been opened, before anything goes
 // out that could not be undone if the opening failed.
-func (ss *session) passGate() (waited bool, err error) {
+func (ss *session) passGate(typ byte) (waited bool, err error) {
 	if given, err := ss.giveRefusal(); given || err != nil {
 		return true, err
 	}
@@ -70,12 +70,12 @@ func (ss *session) passGate() (waited bool, err error) {
 		err = ss.wait(func() bool { return ss.queue.len() < maxOwed/2 })
 		ss.mu.Unlock()
 		return true, err
-	case g == gateNone && !failed && ss.inFlight():
-		err = ss.wait(func() bool { return ss.queue.ends == 0 })
-		ss.mu.Unlock()
-		return true, err
-	case g == gateReady:
-		err = ss.wait(func() bool { return ss.queue.ends == 0 })
+	case g == gateReady, g == gateNone && !failed && ss.inFlight():
+		err = ss.wait(func() bool { return ss.queue.ends == 0 || ss.amongData(typ) })
+		if g == gateNone || err != nil || ss.queue.ends > 0 {
+			ss.mu.Unlock()
+			return true, err
+		}
 	case g == gateRows && !failed:
 		ss.mu.Unlock()
 		if err := ss.send(wire.AppendEmpty(nil, wire.Flush)); err != nil {

@@ -68,6 +68,7 @@ type replyQueue struct {
 	more     []*chunk // full ones, but for the last
 	n        int
 	ends     int  // how many entries ReadyForQuery answers
+	copied   int  // how many copies' ends are in it
 	skipping bool // the server skips to the next Sync, which is not queued yet
 	spare    int  // Syncs that a failed copy may have left: each may yet be answered
 
@@ -168,6 +169,7 @@ func (q *replyQueue) pop() owed {
 	q.head = (q.head + 1) & (len(q.ring) - 1)
 	q.inRing--
 	q.n--
+	q.copied -= int(e.ends)
 	if e.kind.endsBatch() {
 		q.ends--
 	}
@@ -193,6 +195,7 @@ func (q *replyQueue) eatCopy(from int, failed bool) (doubt bool) {
 		}
 		if e.ends > 0 {
 			e.ends--
+			q.copied--
 			break
 		}
 	}

@@ -25,11 +25,7 @@ func (ss *session) wait(ok func() bool) error {
 // is owed one until the copy's end has been said, and for that the server is asked:
 // the client may go on without a Sync. mu is held, and given up.
 func (ss *session) awaitReady() error {
-	ended := false
-	for i := 0; i < ss.queue.len() && ss.queue.ends > 0 && !ended; i++ {
-		ended = ss.queue.at(i).ends > 0
-	}
-	if ended {
+	if ss.queue.len() > 0 && ss.queue.copied > 0 && ss.queue.ends > 0 {
 		ss.mu.Unlock()
 		err := ss.send(wire.AppendEmpty(nil, wire.Flush))
 		ss.mu.Lock()
@@ -44,15 +40,12 @@ func (ss *session) awaitReady() error {
 // has sent something else, does not send: then nobody would ever answer. mu is
 // held.
 func (ss *session) copyHangs() bool {
-	if e := ss.queue.front(); e == nil || !e.copyIn || ss.dropping {
-		return false
-	}
-	for i := range ss.queue.len() {
-		if ss.queue.at(i).ends > 0 {
-			return false
-		}
-	}
-	return true
+	e := ss.queue.front()
+	return e != nil && e.copyIn && !ss.dropping && ss.queue.copied == 0
 }
+
+// amongData reports whether a message is a Sync among copy data, which the server
+// ignores: it waits for nothing. mu is held.
+func (ss *session) amongData(typ byte) bool { return typ == wire.Sync && ss.copyHangs() }
 
 var errInCopy = fatalError(stateProtocol, "unexpected message during COPY from stdin", "")
