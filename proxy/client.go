@@ -46,17 +46,6 @@ func (ss *session) clientMessage(typ byte, body []byte) verdict {
 	return ss.note(typ, body)
 }
 
-// mustWait reports whether a message waits for the answer of a statement before it. A
-// Sync among copy data, which the server ignores, does not. mu is held.
-func (ss *session) mustWait(typ byte) bool {
-	return (ss.gate == gateReady || ss.inFlight()) && !ss.amongData(typ)
-}
-
-// inFlight reports whether a statement has to wait for the one before. At a
-// standby it must be known whether a block is open, and the statement may have to
-// run again elsewhere. mu is held.
-func (ss *session) inFlight() bool { return ss.queue.ends > 0 && ss.roams() }
-
 // note looks at a message that the server is about to answer. mu is held.
 func (ss *session) note(typ byte, body []byte) verdict {
 	switch typ {

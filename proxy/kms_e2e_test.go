@@ -150,9 +150,9 @@ func serveNode(t *testing.T, core *vault.Vault, c *vault.Config) (node *Server, 
 	return node, "host=" + host + " port=" + port
 }
 
-// A KMS that hangs holds no lock and no transaction, and a client that cancels
-// is answered at once.
-func TestHangingKMS(t *testing.T) {
+// hangingNode is a node whose KMS answers when it is let.
+func hangingNode(t *testing.T) (*testNode, *hangingKMS) {
+	t.Helper()
 	master := make([]byte, 32)
 	rand.Read(master)
 	local, err := localkms.New(master)
@@ -160,7 +160,13 @@ func TestHangingKMS(t *testing.T) {
 		t.Fatal(err)
 	}
 	kms := &hangingKMS{KMS: local, asked: make(chan struct{}), answer: make(chan struct{})}
-	n := nodeWith(t, kms, local.KeyID(), func(*vault.Config) {})
+	return nodeWith(t, kms, local.KeyID(), func(*vault.Config) {}), kms
+}
+
+// A KMS that hangs holds no lock and no transaction, and a client that cancels
+// is answered at once.
+func TestHangingKMS(t *testing.T) {
+	n, kms := hangingNode(t)
 	super := n.super
 	conn, err := pgx.Connect(t.Context(), n.dsn(n.User, n.Password))
 	if err != nil {
@@ -222,14 +228,7 @@ func TestHangingKMS(t *testing.T) {
 
 // A put that waits for the KMS is not an idle session: a node that ends lets it finish.
 func TestDrainWaitsForTheKMS(t *testing.T) {
-	master := make([]byte, 32)
-	rand.Read(master)
-	local, err := localkms.New(master)
-	if err != nil {
-		t.Fatal(err)
-	}
-	kms := &hangingKMS{KMS: local, asked: make(chan struct{}), answer: make(chan struct{})}
-	n := nodeWith(t, kms, local.KeyID(), func(*vault.Config) {})
+	n, kms := hangingNode(t)
 	conn, err := pgx.Connect(t.Context(), n.dsn(n.User, n.Password))
 	if err != nil {
 		t.Fatal(err)

@@ -36,6 +36,17 @@ func (ss *session) awaitReady() error {
 	return ss.wait(func() bool { return ss.queue.ends == 0 })
 }
 
+// mustWait reports whether a message waits for the answer of a statement before it. A
+// Sync among copy data, which the server ignores, does not. mu is held.
+func (ss *session) mustWait(typ byte) bool {
+	return (ss.gate == gateReady || ss.inFlight()) && !ss.amongData(typ)
+}
+
+// inFlight reports whether a statement has to wait for the one before. At a
+// standby it must be known whether a block is open, and the statement may have to
+// run again elsewhere. mu is held.
+func (ss *session) inFlight() bool { return ss.queue.ends > 0 && ss.roams() }
+
 // copyHangs reports whether the server waits for copy data that the client, who
 // has sent something else, does not send: then nobody would ever answer. mu is
 // held.

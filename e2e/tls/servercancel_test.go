@@ -103,19 +103,7 @@ func TestCancelTowardsTheServer(t *testing.T) {
 	if got := verdict(t, node.Proxy); got != inTLS {
 		t.Fatalf("the session: got %q, want %q", got, inTLS)
 	}
-	c := open(t, node.Proxy)
-	if got := logIn(t, c, &rawpg.Scram{}); got != "in" {
-		t.Fatal(got)
-	}
-	if err := c.Send(rawpg.Query("SELECT 'begun' UNION ALL SELECT pg_sleep(60)::text")); err != nil {
-		t.Fatal(err)
-	}
-	waitForStatement(t, c.PID)
-	stop := open(t, node.Proxy)
-	if err := stop.Write(rawpg.CancelRequest(c.PID, c.Secret)); err != nil {
-		t.Fatal(err)
-	}
-	c.Expect(t, "T(?column?:25) D(begun) E(57014) Z(I)")
+	cancelled(t, node.Proxy)
 	relay.mu.Lock()
 	defer relay.mu.Unlock()
 	for _, first := range relay.seen {
@@ -126,6 +114,26 @@ func TestCancelTowardsTheServer(t *testing.T) {
 	if len(relay.seen) < 3 { // the node's own, the session's, the cancel's
 		t.Errorf("connections: got %d", len(relay.seen))
 	}
+}
+
+// cancelled begins a statement through a node and cancels it, and returns its session
+// and the connection that cancelled, when the statement has ended.
+func cancelled(t *testing.T, proxy string) (c, stop *rawpg.Conn) {
+	t.Helper()
+	c = open(t, proxy)
+	if got := logIn(t, c, &rawpg.Scram{}); got != "in" {
+		t.Fatal(got)
+	}
+	if err := c.Send(rawpg.Query("SELECT 'begun' UNION ALL SELECT pg_sleep(60)::text")); err != nil {
+		t.Fatal(err)
+	}
+	waitForStatement(t, c.PID)
+	stop = open(t, proxy)
+	if err := stop.Write(rawpg.CancelRequest(c.PID, c.Secret)); err != nil {
+		t.Fatal(err)
+	}
+	c.Expect(t, "T(?column?:25) D(begun) E(57014) Z(I)")
+	return c, stop
 }
 
 // TestNothingCrossesTheServersTLSSwitch: what somebody in between puts behind the
@@ -156,19 +164,7 @@ func TestCancelEndsWithTheServers(t *testing.T) {
 	relay := firsts{held: make(chan struct{})}
 	address := relay.listen(t, shared.Nodes[0].Postgres)
 	node := shared.Nodes[0].StartLoose(t, map[string]string{"VAULT_LOCAL_PG": address})
-	c := open(t, node.Proxy)
-	if got := logIn(t, c, &rawpg.Scram{}); got != "in" {
-		t.Fatal(got)
-	}
-	if err := c.Send(rawpg.Query("SELECT 'begun' UNION ALL SELECT pg_sleep(60)::text")); err != nil {
-		t.Fatal(err)
-	}
-	waitForStatement(t, c.PID)
-	stop := open(t, node.Proxy)
-	if err := stop.Write(rawpg.CancelRequest(c.PID, c.Secret)); err != nil {
-		t.Fatal(err)
-	}
-	c.Expect(t, "T(?column?:25) D(begun) E(57014) Z(I)")
+	c, stop := cancelled(t, node.Proxy)
 	// The server has acted. A node that goes by that, or by nothing, ends it now.
 	if err := stop.Net.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
 		t.Fatal(err)
