@@ -113,7 +113,7 @@ func newHostile(t *testing.T) *hostile {
 		}
 	}
 	h.c.WaitReplayed(t, 1)
-	inside := []string{"SELECT", `vault\.`, "pgx", "pgconn", "pq:", "SQLSTATE", "goroutine", `\.go:`, "runtime error", "panic", "hv1\\.", "postgres", regexp.QuoteMeta(h.c.Dir()), h.limited, h.admin}
+	inside := []string{"SELECT", `vault\.`, "pgx", "pgconn", "pq:", "SQLSTATE", "goroutine", `\.go:`, "runtime error", "panic", "hv1\\.", "postgres", regexp.QuoteMeta(h.c.Dir())}
 	for _, n := range h.c.Nodes {
 		inside = append(inside, regexp.QuoteMeta(n.Postgres), regexp.QuoteMeta(n.Proxy))
 	}
@@ -140,6 +140,9 @@ func (h *hostile) run(t *testing.T, from, to int) {
 	workers.Wait()
 }
 
+// made is what a node makes by chance: in 43 such characters any three letters may stand.
+var made = regexp.MustCompile(`"(?:value|password|token)":"(?:hvt_)?[\w-]{43}"`)
+
 var statusLine = regexp.MustCompile(`(?m)^HTTP/1\.[01] (\d{3})`)
 
 func (h *hostile) judge(t *testing.T, i int, answer string) {
@@ -153,7 +156,7 @@ func (h *hostile) judge(t *testing.T, i int, answer string) {
 		}
 		t.Errorf("-seed %d -request %d: %s: %q was answered %.3000q", h.seed, i, what, text, answer)
 	}
-	values := []string{privateCanary, pairCanary, base64.StdEncoding.EncodeToString([]byte(bytesCanary))}
+	values := []string{h.admin, h.limited, privateCanary, pairCanary, base64.StdEncoding.EncodeToString([]byte(bytesCanary))}
 	if !e.limited {
 		values = append(values, openCanary)
 	}
@@ -162,7 +165,7 @@ func (h *hostile) judge(t *testing.T, i int, answer string) {
 			fail("a value")
 		}
 	}
-	if found := h.inside.FindString(answer); found != "" {
+	if found := h.inside.FindString(made.ReplaceAllString(answer, `""`)); found != "" {
 		fail("it shows " + found)
 	}
 	statuses := statusLine.FindAllStringSubmatch(answer, -1)
