@@ -42,36 +42,50 @@ func cpuTime(pid int) (time.Duration, error) {
 const tickTime = 10 * time.Millisecond
 
 // serverTime is what a server has run so far: its processes, and those that it has
-// had.
+// had. It looks again if one of them has ended meanwhile, which might be in neither.
 func serverTime(postmaster int) (time.Duration, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", postmaster))
+	for {
+		before, err := endedTime(postmaster)
+		if err != nil {
+			return 0, err
+		}
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", postmaster, postmaster))
+		if err != nil {
+			return 0, err
+		}
+		sum := before
+		for _, child := range strings.Fields(string(text)) {
+			pid, err := strconv.Atoi(child)
+			if err != nil {
+				return 0, err
+			}
+			if ran, err := cpuTime(pid); err == nil { // else it has ended
+				sum += ran
+			}
+		}
+		if after, err := endedTime(postmaster); err != nil || after == before {
+			return sum, err
+		}
+	}
+}
+
+// endedTime is what the children that a process has waited for have run.
+func endedTime(parent int) (sum time.Duration, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", parent))
 	if err != nil {
 		return 0, err
 	}
 	field := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 	const cutime, cstime = 16 - 3, 17 - 3 // proc(5) counts from 1, and two are cut off
 	if len(field) <= cstime {
-		return 0, fmt.Errorf("process %d is gone", postmaster)
+		return 0, fmt.Errorf("process %d is gone", parent)
 	}
-	var sum time.Duration
 	for _, ticks := range []string{field[cutime], field[cstime]} {
 		n, err := strconv.ParseInt(ticks, 10, 64)
 		if err != nil {
 			return 0, err
 		}
 		sum += time.Duration(n) * tickTime
-	}
-	if text, err = os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", postmaster, postmaster)); err != nil {
-		return 0, err
-	}
-	for _, child := range strings.Fields(string(text)) {
-		pid, err := strconv.Atoi(child)
-		if err != nil {
-			return 0, err
-		}
-		if ran, err := cpuTime(pid); err == nil { // else it has ended
-			sum += ran
-		}
 	}
 	return sum, nil
 }

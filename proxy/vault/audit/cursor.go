@@ -8,6 +8,7 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"time"
 )
 
 // Cursor hands out what is durable of the chain, in order, to be shipped. It is for
@@ -121,6 +122,15 @@ func (c *Cursor) Close() {
 	c.f = nil
 }
 
+const (
+	// spell is after how many records a cursor lets others run: the milliseconds that a
+	// batch takes would keep a node's one processor from all sessions.
+	spell = 256
+	// breath is short, but a wait: a goroutine that yields runs again before Go looks
+	// whether something has come from the network.
+	breath = 10 * time.Microsecond
+)
+
 // Next returns the next records that are durable, at most so many; none: everything
 // was handed out. An error leaves the cursor of no use.
 func (c *Cursor) Next(most int) (b Batch, err error) {
@@ -137,6 +147,9 @@ func (c *Cursor) Next(most int) (b Batch, err error) {
 		if head == nil {
 			c.buf = append(append(c.buf, f.body...), f.tail...)
 			c.given = append(c.given, c.scan.last)
+			if len(c.given)%spell == 0 {
+				time.Sleep(breath)
+			}
 		}
 	}
 	if b.N, b.Records = len(c.given), c.buf; b.N > 0 {

@@ -5,7 +5,11 @@ package audit
 import (
 	"bytes"
 	"errors"
+	"os"
+	"runtime"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -49,6 +53,48 @@ func TestOnlyDurableRecordsAreShipped(t *testing.T) {
 			t.Errorf("got %+v, %v, want nothing", b, err)
 		}
 	})
+}
+
+// What comes from the network is seen to while a batch is read: most nodes have one
+// processor.
+func TestOthersRunWhileABatchIsRead(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	s := openMem(t, newMemSystem(), Options{})
+	defer s.Close()
+	mustAppend(t, s, slices.Repeat([]Record{read("a")}, 16*spell)...)
+	if err := s.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.Cursor(Position{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var seen atomic.Bool
+	ended := make(chan error, 1)
+	go func() {
+		_, err := r.Read(make([]byte, 1))
+		seen.Store(true)
+		ended <- err
+	}()
+	runtime.Gosched() // it waits
+	if _, err := w.WriteString("."); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := c.Next(16 * spell); err != nil || b.N != 16*spell {
+		t.Fatalf("got %d records, %v", b.N, err)
+	}
+	if !seen.Load() {
+		t.Error("nobody else ran")
+	}
+	if err := errors.Join(<-ended, w.Close()); err != nil {
+		t.Error(err)
+	}
 }
 
 // A node that is not the one that the vault knows is told so.
