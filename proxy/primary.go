@@ -24,11 +24,16 @@ func (ss *session) logInToPrimary(ctx context.Context, has *carried) (*serverLog
 		if err != nil {
 			return nil, stays("no server of VAULT_PG_HOSTS is the primary now", tryAgain)
 		}
-		l, failed, passing := ss.tryPrimary(ctx, p, has)
-		if failed == nil {
+		try, over := ss.whilePrimary(ctx, p)
+		l, failed, passing := ss.tryPrimary(try, p, has)
+		replaced := errors.Is(context.Cause(try), errOtherPrimary)
+		over()
+		switch {
+		case failed == nil:
 			return l, nil
-		}
-		if !passing || ctx.Err() != nil || time.Until(wait) < primaryRetry {
+		case replaced && ctx.Err() == nil:
+			continue
+		case !passing || ctx.Err() != nil || time.Until(wait) < primaryRetry:
 			return nil, failed
 		}
 		ss.srv.cfg.Vault.DoubtPrimary(p)
@@ -37,6 +42,29 @@ func (ss *session) logInToPrimary(ctx context.Context, has *carried) (*serverLog
 		case <-ctx.Done():
 		}
 	}
+}
+
+var errOtherPrimary = errors.New("another server is the primary now")
+
+// whilePrimary returns a context that ends by errOtherPrimary once another server is known
+// to have replaced p, which may stand still: until over is called.
+func (ss *session) whilePrimary(ctx context.Context, p vault.Primary) (_ context.Context, over func()) {
+	ctx, end := context.WithCancelCause(ctx)
+	ss.srv.beside("watching the primary", func() {
+		tick := time.NewTicker(primaryRetry)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				if ss.srv.cfg.Vault.Timeline() > p.Timeline {
+					end(errOtherPrimary)
+				}
+			}
+		}
+	})
+	return ctx, func() { end(nil) }
 }
 
 // tryPrimary logs in to what is said to be the primary. passing: that it failed

@@ -227,3 +227,25 @@ func TestOwnNotification(t *testing.T) {
 		}
 	}
 }
+
+// TestReplacedWhileItStandsStill: a write on its way to a primary that stands still goes
+// to the one that replaces that.
+func TestReplacedWhileItStandsStill(t *testing.T) {
+	c := cluster.Start(t, cluster.Spec{Standbys: 2, NodeEnv: map[string]string{"VAULT_PRIMARY_WAIT": "30s"}})
+	super := c.Connect(t, c.SuperDSN(0))
+	cluster.Exec(t, super, "CREATE TABLE public.t (a int)")
+	cluster.Exec(t, super, "GRANT ALL ON public.t TO PUBLIC")
+	c.WaitReplayed(t, 1)
+	c.WaitReplayed(t, 2)
+	insert := rawpg.Query("INSERT INTO public.t VALUES (1)")
+	dial(t, c.DSN(2, c.User)).Ask(t, "C(INSERT_0_1) Z(I)", insert) // the node knows the primary
+	s := dial(t, c.DSN(2, c.User))
+	c.Nodes[0].FreezeServer(t)
+	if err := s.Send(insert); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Nodes[1].Promote(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.Expect(t, "C(INSERT_0_1) Z(I)")
+}
