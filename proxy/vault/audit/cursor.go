@@ -148,7 +148,7 @@ func (c *Cursor) Next(most int) (b Batch, err error) {
 			c.buf = append(append(c.buf, f.body...), f.tail...)
 			c.given = append(c.given, c.scan.last)
 			if len(c.given)%spell == 0 {
-				time.Sleep(breath)
+				time.Sleep(breath) //nolint:forbidigo // nothing is waited for
 			}
 		}
 	}

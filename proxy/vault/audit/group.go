@@ -8,8 +8,16 @@ package audit
 type group struct {
 	from    Position // behind which its records follow
 	members int      // who have not left; with SyncAlways nobody does, for err is read without the turn
+	waits   bool     // for others to join; constant
 	err     error    // valid once written
 }
+
+const (
+	// lonely is after how many groups of one member the next ones do not wait for others.
+	lonely = 16
+	// tryEvery is at which records they do nevertheless.
+	tryEvery = 8
+)
 
 // put writes records. The caller has the turn.
 func (s *Spool) put(records []Record) error {
@@ -34,7 +42,7 @@ func (s *Spool) join(records []Record) (*group, error) {
 		if s.group, s.idle = s.idle, nil; s.group == nil {
 			s.group = new(group)
 		}
-		*s.group = group{from: before}
+		*s.group = group{from: before, waits: s.alone < lonely || before.Seq%tryEvery == 0}
 	}
 	s.group.members++
 	return s.group, nil
@@ -65,6 +73,9 @@ func (s *Spool) writeGroup() {
 		return
 	}
 	s.group, g.err = nil, errPanicked // unless it comes back
+	if s.alone++; g.members > 1 {
+		s.alone = 0
+	}
 	if g.err = s.write(int(s.off - s.synced)); g.err != nil {
 		s.last = g.from
 	}

@@ -79,6 +79,49 @@ func TestGroup(t *testing.T) {
 	}
 }
 
+// TestAlone: who has appended alone for a while waits for nobody, but now and then, and
+// for all once somebody has joined him.
+func TestAlone(t *testing.T) {
+	s := openMem(t, newMemSystem(), Options{})
+	defer s.Close()
+	waits := func(members int) bool {
+		s.turn <- struct{}{}
+		defer func() { <-s.turn }()
+		var g *group
+		for range members {
+			var err error
+			if g, err = s.join([]Record{read("a")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.writeGroup()
+		waits := g.waits
+		for range members {
+			s.leave(g)
+		}
+		return waits
+	}
+	waited := func(groups int) (n int) {
+		for range groups {
+			if waits(1) {
+				n++
+			}
+		}
+		return n
+	}
+	waits(2)
+	if got := waited(lonely); got != lonely {
+		t.Errorf("%d of the first %d waited, want all", got, lonely)
+	}
+	if got := waited(10 * tryEvery); got != 10 {
+		t.Errorf("%d of %d that were alone waited, want one in %d", got, 10*tryEvery, tryEvery)
+	}
+	waits(2)
+	if got := waited(lonely); got != lonely {
+		t.Errorf("%d of %d behind a group of two waited, want all", got, lonely)
+	}
+}
+
 // TestGivenUp: a record whose append was given up while its group waited is in the chain
 // once, as soon as any other, and what is appended behind it follows.
 func TestGivenUp(t *testing.T) {

@@ -128,6 +128,7 @@ type Spool struct {
 	unsynced []byte   // the frames between the two, and those of the group
 	group    *group   // what is to be written next
 	idle     *group   // one to be used again; nil: none
+	alone    int      // how many groups in a row had one member
 	segments []segment
 	open     file  // the last of segments
 	fault    error // nothing is appended until a new segment is begun
@@ -207,7 +208,9 @@ func (s *Spool) Append(ctx context.Context, records []Record) error {
 		}
 		return g.err
 	}
-	runtime.Gosched() // whoever else is about to append joins the group: it is one write
+	if g.waits {
+		runtime.Gosched() // whoever else is about to append joins the group: it is one write
+	}
 	return s.written(ctx, g)
 }
 
