@@ -21,6 +21,9 @@ const (
 	stateTimeout = 5 * time.Second
 	// primaryRetry is how long a primary that took no session is left alone.
 	primaryRetry = 100 * time.Millisecond
+	// primaryLook is how often a session that waits for a primary looks whether that was
+	// replaced, which the node asks once a second.
+	primaryLook = 500 * time.Millisecond
 )
 
 // move takes the session from its standby to the primary, with all that it has.

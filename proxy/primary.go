@@ -28,12 +28,14 @@ func (ss *session) logInToPrimary(ctx context.Context, has *carried) (*serverLog
 		l, failed, passing := ss.tryPrimary(try, p, has)
 		replaced := errors.Is(context.Cause(try), errOtherPrimary)
 		over()
+		if failed == nil && l.leg.timeline < ss.srv.cfg.Vault.Timeline() {
+			l.leg.drop()
+			failed, replaced = stays("the server at "+p.Addr+" is not the primary any more", ""), true
+		}
 		switch {
 		case failed == nil:
 			return l, nil
-		case replaced && ctx.Err() == nil:
-			continue
-		case !passing || ctx.Err() != nil || time.Until(wait) < primaryRetry:
+		case ctx.Err() != nil || !replaced && (!passing || time.Until(wait) < primaryRetry):
 			return nil, failed
 		}
 		ss.srv.cfg.Vault.DoubtPrimary(p)
@@ -51,7 +53,7 @@ var errOtherPrimary = errors.New("another server is the primary now")
 func (ss *session) whilePrimary(ctx context.Context, p vault.Primary) (_ context.Context, over func()) {
 	ctx, end := context.WithCancelCause(ctx)
 	ss.srv.beside("watching the primary", func() {
-		tick := time.NewTicker(primaryRetry)
+		tick := time.NewTicker(primaryLook)
 		defer tick.Stop()
 		for {
 			select {
@@ -71,8 +73,8 @@ func (ss *session) whilePrimary(ctx context.Context, p vault.Primary) (_ context
 // may be for the primary's sake, which may be another one soon.
 func (ss *session) tryPrimary(ctx context.Context, p vault.Primary, has *carried) (l *serverLogin, failed *sqlError, passing bool) {
 	if l := ss.takeSpare(p.Server); l != nil {
-		if failed, _ = ss.fit(ctx, l, true, &p, has); failed == nil {
-			return l, nil, false
+		if failed, _ = ss.fit(ctx, l, true, &p, has); failed == nil || ctx.Err() != nil {
+			return l, failed, true
 		}
 	}
 	l, err := ss.logIn(ctx, ss.srv.upstream(p.Server))

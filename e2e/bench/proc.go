@@ -42,19 +42,19 @@ func cpuTime(pid int) (time.Duration, error) {
 const tickTime = 10 * time.Millisecond
 
 // serverTime is what a server has run so far: its processes, and those that it has
-// had. It looks again if one of them has ended meanwhile, which might be in neither.
-func serverTime(postmaster int) (time.Duration, error) {
-	for {
-		before, err := endedTime(postmaster)
+// had. It looks again if one of them has come or ended meanwhile, which might be in
+// neither.
+func serverTime(postmaster int) (sum time.Duration, err error) {
+	children := fmt.Sprintf("/proc/%d/task/%d/children", postmaster, postmaster)
+	for range 100 {
+		before, err := os.ReadFile(children)
 		if err != nil {
 			return 0, err
 		}
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", postmaster, postmaster))
-		if err != nil {
+		if sum, err = endedTime(postmaster); err != nil {
 			return 0, err
 		}
-		sum := before
-		for _, child := range strings.Fields(string(text)) {
+		for _, child := range strings.Fields(string(before)) {
 			pid, err := strconv.Atoi(child)
 			if err != nil {
 				return 0, err
@@ -63,10 +63,11 @@ func serverTime(postmaster int) (time.Duration, error) {
 				sum += ran
 			}
 		}
-		if after, err := endedTime(postmaster); err != nil || after == before {
+		if after, err := os.ReadFile(children); err != nil || bytes.Equal(before, after) {
 			return sum, err
 		}
 	}
+	return 0, fmt.Errorf("the processes of %d come and go", postmaster)
 }
 
 // endedTime is what the children that a process has waited for have run.

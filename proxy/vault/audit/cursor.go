@@ -18,6 +18,7 @@ type Cursor struct {
 	number uint64 // of the segment
 	f      file
 	scan   *scanner
+	steps  int
 	given  []Position // by the last Next
 	buf    []byte     // of the last Next
 }
@@ -122,15 +123,6 @@ func (c *Cursor) Close() {
 	c.f = nil
 }
 
-const (
-	// spell is after how many records a cursor lets others run: the milliseconds that a
-	// batch takes would keep a node's one processor from all sessions.
-	spell = 256
-	// breath is short, but a wait: a goroutine that yields runs again before Go looks
-	// whether something has come from the network.
-	breath = 10 * time.Microsecond
-)
-
 // Next returns the next records that are durable, at most so many; none: everything
 // was handed out. An error leaves the cursor of no use.
 func (c *Cursor) Next(most int) (b Batch, err error) {
@@ -147,9 +139,6 @@ func (c *Cursor) Next(most int) (b Batch, err error) {
 		if head == nil {
 			c.buf = append(append(c.buf, f.body...), f.tail...)
 			c.given = append(c.given, c.scan.last)
-			if len(c.given)%spell == 0 {
-				time.Sleep(breath) //nolint:forbidigo // nothing is waited for
-			}
 		}
 	}
 	if b.N, b.Records = len(c.given), c.buf; b.N > 0 {
@@ -159,9 +148,21 @@ func (c *Cursor) Next(most int) (b Batch, err error) {
 	return b, nil
 }
 
+const (
+	// spell is after how many frames a cursor lets others run, which is half a
+	// millisecond: it would keep a node's one processor from all sessions.
+	spell = 1024
+	// breath is a wait, for a goroutine that yields runs again before Go looks whether
+	// something has come from the network. With nobody else to run it is a millisecond.
+	breath = 10 * time.Microsecond
+)
+
 // step returns what is next, in whichever segment it is. io.EOF: no more is
 // durable.
 func (c *Cursor) step() (frame, *Head, error) {
+	if c.steps++; c.steps%spell == 0 {
+		time.Sleep(breath) //nolint:forbidigo // nothing is waited for
+	}
 	for {
 		f, head, err := c.scan.frame()
 		switch {

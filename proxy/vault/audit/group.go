@@ -15,7 +15,7 @@ type group struct {
 const (
 	// lonely is after how many groups of one member the next ones do not wait for others.
 	lonely = 16
-	// tryEvery is at which records they do nevertheless.
+	// tryEvery is which of them do nevertheless.
 	tryEvery = 8
 )
 
@@ -42,7 +42,7 @@ func (s *Spool) join(records []Record) (*group, error) {
 		if s.group, s.idle = s.idle, nil; s.group == nil {
 			s.group = new(group)
 		}
-		*s.group = group{from: before, waits: s.alone < lonely || before.Seq%tryEvery == 0}
+		*s.group = group{from: before, waits: s.alone < lonely || s.alone%tryEvery == 0}
 	}
 	s.group.members++
 	return s.group, nil

@@ -90,7 +90,7 @@ func TestAlone(t *testing.T) {
 		var g *group
 		for range members {
 			var err error
-			if g, err = s.join([]Record{read("a")}); err != nil {
+			if g, err = s.join([]Record{read("a"), read("b")}); err != nil {
 				t.Fatal(err)
 			}
 		}
