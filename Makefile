@@ -173,6 +173,13 @@ bench: build install-extension ## speed against PgBouncer and the bare server, a
 	$(GO) build -o $(BIN)/bench ./e2e/bench
 	$(BIN)/bench $(if $(filter quick,$(BENCH)),-quick,-json docs/benchmarks.json -markdown docs/BENCHMARKS.md) $(BENCH_ARGS)
 
+.PHONY: profile
+profile: install-extension ## write the profile that the compiler optimises by (cmd/hyperion-vault/default.pgo), 2 min; nothing else may run meanwhile
+	$(GO) build -o $(BIN)/bench ./e2e/bench
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && set -x; \
+	$(GO) build -pgo=off -tags netgo,osusergo,profile -ldflags '-X main.version=$(VERSION)-profile' -o "$$dir/hyperion-vault" ./cmd/hyperion-vault; \
+	HYPERION_VAULT_BINARY=$$dir/hyperion-vault $(BIN)/bench -pgo cmd/hyperion-vault/default.pgo -pairs 2 -seconds 6
+
 # Rounds of each fault.
 SWITCHOVERS ?= 4
 

@@ -31,7 +31,8 @@ type options struct {
 	settle   time.Duration
 	json     string
 	markdown string
-	profile  string // a directory for the node's CPU profile; empty: none
+	profile  string // a file for perf's profile of the node; empty: none
+	pgo      string // a file for the compiler's; empty: none
 }
 
 func main() {
@@ -47,6 +48,7 @@ func main() {
 	flag.StringVar(&o.json, "json", "", "file for all numbers")
 	flag.StringVar(&o.markdown, "markdown", "", "document whose table between the bench markers is replaced")
 	flag.StringVar(&o.profile, "profile", "", "record a profile of the node with perf into this file instead of measuring")
+	flag.StringVar(&o.pgo, "pgo", "", "write a profile for the compiler into this file instead of measuring (make profile)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM) //nolint:forbidigo // the root of all
 	err := o.defaults(only)
@@ -101,6 +103,9 @@ func run(ctx context.Context, o *options) error {
 	defer w.stop()
 	if o.profile != "" {
 		return profile(ctx, w, o)
+	}
+	if o.pgo != "" {
+		return compilerProfile(ctx, w, o)
 	}
 	r := &report{Date: begun.UTC().Format(time.DateOnly), Pairs: o.pairs, Seconds: o.seconds, Quick: o.quick}
 	if err := r.describe(ctx, w); err != nil {

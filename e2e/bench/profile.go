@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"syscall"
+	"time"
 )
 
 // profile records where the node spends its time under one load, with perf: the
@@ -35,4 +37,43 @@ func profile(ctx context.Context, w *world, o *options) error {
 	}
 	say("perf report -i %s --no-children", o.profile)
 	return nil
+}
+
+// compilerProfile writes the profile by which the compiler decides what to optimise: of a
+// node of the build with the tag profile, under the three forms of the protocol and
+// reading secrets.
+func compilerProfile(ctx context.Context, w *world, o *options) error {
+	if err := w.pgbenchTables(ctx); err != nil {
+		return err
+	}
+	if err := w.secrets(ctx, readSecrets); err != nil {
+		return err
+	}
+	mine := fmt.Sprintf("/tmp/hyperion-vault.%d.pprof", w.node.pid)
+	defer func() { _ = os.Remove(mine) }() // in /tmp
+	if err := syscall.Kill(w.node.pid, syscall.SIGUSR1); err != nil {
+		return err
+	}
+	for range o.pairs {
+		for _, mode := range pgbenchTo {
+			if _, err := w.pgbench(ctx, w.node, load{clients: 8, mode: mode}, o.seconds); err != nil {
+				return err
+			}
+		}
+		if _, err := w.pgbench(ctx, w.node, load{clients: 8, mode: "prepared", script: readScript}, o.seconds); err != nil {
+			return err
+		}
+	}
+	if err := syscall.Kill(w.node.pid, syscall.SIGUSR1); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(time.Minute); ; {
+		text, err := os.ReadFile(mine)
+		if err == nil {
+			return os.WriteFile(o.pgo, text, 0o644) //nolint:gosec // part of the source
+		}
+		if err := later(ctx, deadline, "the node writes no profile: is it of the build with the tag profile?"); err != nil {
+			return err
+		}
+	}
 }
