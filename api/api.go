@@ -7,6 +7,7 @@ package api
 
 import (
 	"cmp"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -69,26 +70,48 @@ type front struct {
 // An operation answers a request. An error that it returns is not answered yet.
 type operation func(w http.ResponseWriter, r *request) error
 
-// A resource has an operation for each method that it takes, beside OPTIONS, and HEAD
+// An endpoint is an operation, and as what the audit knows it.
+type endpoint struct {
+	action vault.Action
+	do     operation
+}
+
+// A resource has an endpoint for each method that it takes, beside OPTIONS, and HEAD
 // where it takes GET.
-type resource map[string]operation
+type resource map[string]endpoint
 
 // paths is what is served under /v1, each as the description writes it: a test
 // compares the two.
 func (h *Handler) paths() map[string]resource {
 	return map[string]resource{
-		"/v1/secrets":                 {http.MethodGet: h.list, http.MethodPost: h.create},
-		"/v1/secrets/{name}":          {http.MethodGet: h.read, http.MethodPut: h.update, http.MethodDelete: h.remove},
-		"/v1/secrets/{name}/versions": {http.MethodGet: h.versions},
-		"/v1/secrets/{name}/verify":   {http.MethodPost: h.verify},
-		"/v1/secrets/{name}/rotate":   {http.MethodPost: h.rotate},
-		"/v1/batch/secrets":           {http.MethodPost: h.readMany},
+		"/v1/secrets": {
+			http.MethodGet:  {vault.ActionList, h.list},
+			http.MethodPost: {vault.ActionCreate, h.create},
+		},
+		"/v1/secrets/{name}": {
+			http.MethodGet:    {vault.ActionRead, h.read},
+			http.MethodPut:    {vault.ActionPut, h.update},
+			http.MethodDelete: {vault.ActionDelete, h.remove},
+		},
+		"/v1/secrets/{name}/versions": {http.MethodGet: {vault.ActionList, h.versions}},
+		"/v1/secrets/{name}/verify":   {http.MethodPost: {vault.ActionVerify, h.verify}},
+		"/v1/secrets/{name}/rotate":   {http.MethodPost: {vault.ActionRotate, h.rotate}},
+		"/v1/batch/secrets":           {http.MethodPost: {vault.ActionRead, h.readMany}},
 
-		"/v1/roles":                    {http.MethodGet: h.listRoles, http.MethodPost: h.createRole},
-		"/v1/roles/{name}":             {http.MethodGet: h.readRole, http.MethodDelete: h.deleteRole},
-		"/v1/roles/{name}/permissions": {http.MethodPut: h.setPermissions},
-		"/v1/tokens":                   {http.MethodGet: h.listTokens, http.MethodPost: h.createToken},
-		"/v1/tokens/{name}":            {http.MethodDelete: h.revokeToken},
+		"/v1/roles": {
+			http.MethodGet:  {vault.ActionRoleList, h.listRoles},
+			http.MethodPost: {vault.ActionRoleCreate, h.createRole},
+		},
+		"/v1/roles/{name}": {
+			http.MethodGet:    {vault.ActionRoleList, h.readRole},
+			http.MethodDelete: {vault.ActionRoleDelete, h.deleteRole},
+		},
+		"/v1/roles/{name}/permissions": {http.MethodPut: {vault.ActionRoleUpdate, h.setPermissions}},
+		"/v1/tokens": {
+			http.MethodGet:  {vault.ActionTokenList, h.listTokens},
+			http.MethodPost: {vault.ActionTokenCreate, h.createToken},
+		},
+		"/v1/tokens/{name}": {http.MethodDelete: {vault.ActionTokenRevoke, h.revokeToken}},
 	}
 }
 
@@ -134,8 +157,8 @@ func New(c Config) *Handler {
 func (h *Handler) router() *httprouter.Router {
 	router := httprouter.New()
 	router.GET(descriptionPath, func(w http.ResponseWriter, r *http.Request, _ httprouter.Params) {
-		if do := choose(w, r, resource{http.MethodGet: describe}); do != nil {
-			_ = do(w, &request{Request: r}) // it has no error
+		if to := choose(w, r, resource{http.MethodGet: {do: describe}}); to.do != nil {
+			_ = to.do(w, &request{Request: r}) // it has no error
 		}
 	})
 	named := map[string]map[string]resource{} // by what stands before the name, and behind it
@@ -168,14 +191,15 @@ func splitVerb(path string, verbs map[string]resource) (name, verb string) {
 	return path, ""
 }
 
-// choose returns the operation that a request asks for; nil: it has been answered.
-func choose(w http.ResponseWriter, r *http.Request, res resource) operation {
-	do := res[r.Method]
+// choose returns the endpoint that a request asks for; without an operation: it has been
+// answered.
+func choose(w http.ResponseWriter, r *http.Request, res resource) (to endpoint) {
+	to = res[r.Method]
 	if r.Method == http.MethodHead {
-		do = res[http.MethodGet] // the server leaves its body out
+		to = res[http.MethodGet] // the server leaves its body out
 	}
-	if do != nil {
-		return do
+	if to.do != nil {
+		return to
 	}
 	allow := []string{http.MethodOptions}
 	for m := range res {
@@ -187,10 +211,10 @@ func choose(w http.ResponseWriter, r *http.Request, res resource) operation {
 	w.Header().Set("Allow", strings.Join(allow, ", "))
 	if r.Method == http.MethodOptions {
 		w.WriteHeader(http.StatusNoContent)
-		return nil
+		return to
 	}
 	writeError(w, http.StatusMethodNotAllowed, "method", "this path does not take this method")
-	return nil
+	return to
 }
 
 // headerAfter has the position up to which a write went, and one from which on a
@@ -204,34 +228,34 @@ func readAfter(sent []string) (p vault.Position, err error) {
 	}
 	p, ok := vault.ParsePosition(sent[0])
 	if !ok || len(sent) > 1 {
-		return p, bad("Vault-Read-After should be what a write was answered with: 5/0/3000148")
+		return vault.Position{}, bad("Vault-Read-After should be what a write was answered with: 5/0/3000148")
 	}
 	return p, nil
 }
 
 // run answers a request for a resource.
 func (h *Handler) run(w http.ResponseWriter, r *http.Request, res resource, name string) {
-	do := choose(w, r, res)
-	if do == nil {
+	to := choose(w, r, res)
+	if to.do == nil {
 		return
 	}
 	client, err := h.front.Load().client(r)
 	if err == nil {
-		err = h.as(w, r, client, do, name)
+		err = h.as(w, r, client, to, name)
+	} else if client.IsValid() {
+		h.vault.NoteStranger(r.Context(), client, "proxy")
 	}
 	if err != nil {
 		h.fail(w, r, client, err)
 	}
 }
 
-// as runs an operation for whoever sends the request.
-func (h *Handler) as(w http.ResponseWriter, r *http.Request, client netip.Addr, do operation, name string) error {
-	after, err := readAfter(r.Header.Values(headerAfter))
-	if err != nil {
-		return err
-	}
+// as runs an operation for whoever sends the request. What is wrong with a request's form
+// the core does not see.
+func (h *Handler) as(w http.ResponseWriter, r *http.Request, client netip.Addr, to endpoint, name string) error {
+	after, malformed := readAfter(r.Header.Values(headerAfter))
 	var want *vault.Wanted
-	if after == (vault.Position{}) {
+	if malformed == nil && after == (vault.Position{}) {
 		want = wanted(r, name)
 	}
 	access, err := h.authenticate(r, client, want)
@@ -242,5 +266,11 @@ func (h *Handler) as(w http.ResponseWriter, r *http.Request, client netip.Addr, 
 	access.OnWrite(func(p vault.Position) { w.Header().Set(headerAfter, p.String()) })
 	known := &request{Request: r, access: access, name: name, ctx: bound{parent: r.Context(), until: time.Now().Add(requestTime)}}
 	defer known.ctx.end()
-	return do(w, known)
+	if err = malformed; err == nil {
+		err = to.do(w, known)
+	}
+	if p, ok := errors.AsType[*problem](err); ok {
+		h.vault.Malformed(r.Context(), access, to.action, name, p.code)
+	}
+	return err
 }

@@ -298,7 +298,7 @@ func TestDescribedHandlers(t *testing.T) {
 	d, s := readDocument(t), readSource(t)
 	paths := (&Handler{}).paths()
 	d.operations(t, func(path, method string, op map[string]any) {
-		do := paths[path][strings.ToUpper(method)]
+		do := paths[path][strings.ToUpper(method)].do
 		if do == nil {
 			return // TestDescribedPaths says so, if there should be one
 		}

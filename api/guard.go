@@ -136,6 +136,7 @@ func crossSite(r *http.Request) bool {
 func (h *Handler) authenticate(r *http.Request, client netip.Addr, want *vault.Wanted) (*vault.Access, error) {
 	token, ok := bearer(r.Header.Values("Authorization"))
 	if !ok {
+		h.vault.NoteStranger(r.Context(), client, vault.KindUnknown.String())
 		return nil, &problem{status: http.StatusUnauthorized, code: "unknown", text: "the Authorization header should be: Bearer TOKEN"}
 	}
 	if c := connOf(r.Context()); c != nil {

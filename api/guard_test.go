@@ -168,13 +168,12 @@ func TestDraining(t *testing.T) {
 	}
 }
 
-// TestReadAfter: what is no position is told apart from none, before anybody is
-// asked.
+// TestReadAfter: what is no position is told apart from none.
 func TestReadAfter(t *testing.T) {
 	for _, sent := range [][]string{{""}, {"x"}, {"0/0/1"}, {"5/0/3000148 "}, {"5/0/3000148", "5/0/3000148"}, {"5/0/3000148, 5/0/1"}, {strings.Repeat("9", 1000)}} {
-		w := ask(t, http.MethodGet, "/v1/secrets/a", func(r *http.Request) { r.Header["Vault-Read-After"] = sent })
-		if w.Code != 400 || !strings.Contains(w.Body.String(), `"invalid"`) {
-			t.Errorf("%q: got %d %s", sent, w.Code, w.Body)
+		p, err := readAfter(sent)
+		if wrong, ok := errors.AsType[*problem](err); !ok || wrong.status != 400 || wrong.code != "invalid" || p != (vault.Position{}) {
+			t.Errorf("%q: got %v, %v", sent, p, err)
 		}
 	}
 	if p, err := readAfter(nil); err != nil || p != (vault.Position{}) {

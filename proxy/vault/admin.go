@@ -59,13 +59,6 @@ const (
 	sqlRestTokens = `SELECT t.* FROM vault.rest_tokens($1, $2, $3) t` //nolint:gosec // it has the word, no token
 )
 
-// What an administrator is asked for before his request is read any further.
-const (
-	ActionRoleCreate  = audit.ActionRoleCreate
-	ActionRoleUpdate  = audit.ActionRoleUpdate
-	ActionTokenCreate = audit.ActionTokenCreate
-)
-
 // PermitAdmin says whether this one may manage roles and tokens. Errors are *Error.
 func (v *Vault) PermitAdmin(ctx context.Context, a *Access, action Action, name string) error {
 	var err *Error

@@ -4,6 +4,7 @@ package vault
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
 )
@@ -33,4 +34,9 @@ func (v *Vault) NoteLogin(ctx context.Context, a Actor, outcome Outcome, reason 
 		return
 	}
 	v.refused(ctx, v.strangers.records(r)...)
+}
+
+// NoteStranger is NoteLogin for a request by REST whose sender nobody can tell.
+func (v *Vault) NoteStranger(ctx context.Context, addr netip.Addr, reason string) {
+	v.NoteLogin(ctx, Actor{Via: ViaREST, Addr: addr, Database: v.store.database}, audit.OutcomeDenied, reason)
 }

@@ -103,6 +103,13 @@ func (v *Vault) Refused(ctx context.Context, r Record) {
 	v.refused(ctx, r)
 }
 
+// Malformed is Refused for a request by REST that cannot be read, as the reason says.
+func (v *Vault) Malformed(ctx context.Context, a *Access, action Action, name, reason string) {
+	r := a.record(time.Now(), action, audit.OutcomeFailed)
+	r.Secret, r.Direct, r.Reason = name, true, reason
+	v.refusedAs(ctx, a, r)
+}
+
 // recordable is a name as far as it may be recorded.
 func recordable(name string) string {
 	if envelope.CheckName(name) != nil {

@@ -105,6 +105,14 @@ const (
 	ActionList   = audit.ActionList
 	ActionGrant  = audit.ActionGrant
 	ActionRevoke = audit.ActionRevoke
+
+	ActionRoleList    = audit.ActionRoleList
+	ActionRoleCreate  = audit.ActionRoleCreate
+	ActionRoleUpdate  = audit.ActionRoleUpdate
+	ActionRoleDelete  = audit.ActionRoleDelete
+	ActionTokenList   = audit.ActionTokenList
+	ActionTokenCreate = audit.ActionTokenCreate
+	ActionTokenRevoke = audit.ActionTokenRevoke
 )
 
 // Actor is who asks, and from where.
