@@ -168,7 +168,7 @@ audit-kills: build install-extension ## kill a process that records, KILLS=1000 
 BENCH ?= full
 BENCH_ARGS ?=
 .PHONY: bench
-bench: build install-extension ## speed against PgBouncer and the bare server, about 40 min (BENCH=quick: 5); writes docs/BENCHMARKS.md and .json
+bench: build install-extension ## speed against PgBouncer and the bare server, about 50 min (BENCH=quick: 5); writes docs/BENCHMARKS.md and .json
 	$(GO) build -tags netgo,osusergo,noaudit -ldflags '-X main.version=$(VERSION)-noaudit' -o $(BIN)/hyperion-vault-noaudit ./cmd/hyperion-vault
 	$(GO) build -o $(BIN)/bench ./e2e/bench
 	$(BIN)/bench $(if $(filter quick,$(BENCH)),-quick,-json docs/benchmarks.json -markdown docs/BENCHMARKS.md) $(BENCH_ARGS)

@@ -48,7 +48,7 @@ func rows(o *options) []row {
 			}})
 		}
 	}
-	for _, clients := range []int{1, 8} {
+	for _, clients := range []int{1, 8, 32, 128} {
 		for _, mode := range pgbenchTo {
 			l := load{clients: clients, mode: mode, tls: true}
 			all = append(all, row{fmt.Sprintf("tls-%s-%d", mode, clients), clients == 8 && mode == "prepared", func(ctx context.Context, w *world, o *options) ([]line, error) {
@@ -127,8 +127,39 @@ func cpu(s sample) float64 { return micros(s.CPU) }
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
+// directRounds is how often the bare server has its turn among a row's pairs.
+const directRounds = 3
+
+// direct is of the bare server, by both ways.
+type direct struct{ tcp, socket []sample }
+
+// medians are of one figure.
+func (d direct) medians(w *world) []other {
+	return []other{{w.tcp.name, document.Median(each(d.tcp, tps))}, {w.socket.name, document.Median(each(d.socket, tps))}}
+}
+
+// against runs a load in pairs of PgBouncer and the node, with the bare server between,
+// but for TLS, which that has not.
+func against(w *world, rounds int, tls bool, run func(target) func() (sample, error)) (peer, ours []sample, d direct, err error) {
+	for i := range directRounds {
+		as, bs, err := pairs((i+1)*rounds/directRounds-i*rounds/directRounds, run(w.pgbouncer), run(w.node))
+		if err != nil {
+			return nil, nil, d, err
+		}
+		if peer, ours = append(peer, as...), append(ours, bs...); tls {
+			continue
+		}
+		tcp, socket, err := pairs(1, run(w.tcp), run(w.socket))
+		if err != nil {
+			return nil, nil, d, err
+		}
+		d.tcp, d.socket = append(d.tcp, tcp...), append(d.socket, socket...)
+	}
+	return peer, ours, d, nil
+}
+
 // measureLoad compares PgBouncer and the node under one load, and looks at the
-// bare server beside.
+// bare server between.
 func measureLoad(ctx context.Context, w *world, o *options, l load) ([]line, error) {
 	if err := w.pgbenchTables(ctx); err != nil {
 		return nil, err
@@ -140,7 +171,7 @@ func measureLoad(ctx context.Context, w *world, o *options, l load) ([]line, err
 	if l.judged() { // the median of seven ratios is still ±3 %
 		rounds *= 2
 	}
-	peer, ours, err := pairs(rounds, run(w.pgbouncer), run(w.node))
+	peer, ours, bare, err := against(w, rounds, l.tls, run)
 	if err != nil {
 		return nil, err
 	}
@@ -154,16 +185,8 @@ func measureLoad(ctx context.Context, w *world, o *options, l load) ([]line, err
 		Ratio: least(ours) / least(peer), goal: goalCPU, Nodes: each(ours, cpu), Peers: each(peer, cpu),
 	}
 	tpsLine := compare(what, "transactions a second", w.pgbouncer.name, ours, peer, tps, goalTPS)
-	if l.tls { // the design sets a goal for CPU only
-		cpuLine.goal, tpsLine.goal = goalTLS, nil
-		return []line{tpsLine, cpuLine}, nil
-	}
-	for _, t := range []target{w.tcp, w.socket} {
-		s, err := w.pgbench(ctx, t, l, o.seconds)
-		if err != nil {
-			return nil, err
-		}
-		tpsLine.Others = append(tpsLine.Others, other{t.name, s.TPS})
+	if !l.tls {
+		tpsLine.Others = bare.medians(w)
 	}
 	lines := []line{
 		tpsLine, cpuLine,
@@ -174,6 +197,9 @@ func measureLoad(ctx context.Context, w *world, o *options, l load) ([]line, err
 		for i := range lines {
 			lines[i].goal = nil
 		}
+	}
+	if l.tls && l.clients <= 8 { // the design sets a goal for CPU only
+		lines[1].goal = goalTLS
 	}
 	return lines, nil
 }
@@ -198,17 +224,13 @@ func measureChurn(ctx context.Context, w *world, o *options) ([]line, error) {
 			return w.pgbench(ctx, t, load{clients: 4, mode: "simple", connect: true}, o.seconds)
 		}
 	}
-	peer, ours, err := pairs(o.pairs, run(w.pgbouncer), run(w.node))
+	peer, ours, bare, err := against(w, o.pairs, false, run)
 	if err != nil {
 		return nil, err
 	}
 	const what = "connect, log in by SCRAM, one SELECT, disconnect; 4 clients"
 	rate := compare(what, "connections a second", w.pgbouncer.name, ours, peer, tps, nil)
-	s, err := run(w.tcp)()
-	if err != nil {
-		return nil, err
-	}
-	rate.Others = []other{{w.tcp.name, s.TPS}}
+	rate.Others = bare.medians(w)
 	return []line{rate, compare(what, "proxy CPU a connection, µs", w.pgbouncer.name, ours, peer, cpu, nil)}, nil
 }
 
