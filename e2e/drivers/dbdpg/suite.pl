@@ -76,6 +76,15 @@ feature 'without preparing' => sub {
     equal(one($db, $READ, "$PREFIX/unprepared"), $CANARY);
 };
 
+feature 'batch' => sub {
+    my $put = $db->prepare($PUT);
+    my @names = map { "$PREFIX/batch$_" } 1 .. 100;
+    equal($put->execute_array({ ArrayTupleStatus => \my @done }, \@names, [ map { "$CANARY$_" } @names ]), 100);
+    equal(one($db, $READ, $_), "$CANARY$_") for @names[ 0, 50, 99 ];
+    $db->do('SELECT vault.put_secret(' . join(', ', map { $db->quote($_) } @$_) . '); SELECT 1') for [ $names[0], $CANARY ];
+    equal(one($db, $READ, $names[0]), $CANARY);
+};
+
 feature 'cursor' => sub {
     $db->begin_work;
     $db->do('DECLARE c CURSOR FOR SELECT g, vault.read_secret(?) FROM generate_series(1, 50) g', undef, "$PREFIX/canary");

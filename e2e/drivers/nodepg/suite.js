@@ -56,6 +56,18 @@ suite.feature("prepare", async () => {
   equal(await one(conn, READ, [`${PREFIX}/prepared`]), `${CANARY} 7`);
 });
 
+suite.feature("batch", async () => {
+  const names = Array.from({ length: 50 }, (_, i) => `${PREFIX}/batch${i}`);
+  const puts = names.map((name) => `SELECT vault.put_secret('${name}', ${conn.escapeLiteral(CANARY + name)})`);
+  const results = await conn.query(`${puts.join(";")}; SELECT vault.read_secret('${names[49]}') AS pw`);
+  equal(results.map((r) => r.rows.length), Array(51).fill(1));
+  equal(results[50].rows[0].pw, CANARY + names[49]);
+  await Promise.all(names.map((name) => conn.query(PUT, [name, CANARY]))); // it queues them
+  for (const name of names) equal(await one(conn, READ, [name]), CANARY);
+  await raises("22023", conn.query(`${puts[0]}; SELECT vault.put_secret('bad name', 'x')`));
+  equal(await one(conn, READ, [names[0]]), CANARY);
+});
+
 suite.feature("cursor", async () => {
   const text = "SELECT g, vault.read_secret($1) FROM generate_series(1, 50) g";
   const want = Array.from({ length: 50 }, (_, i) => [i + 1, CANARY]);

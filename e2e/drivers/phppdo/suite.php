@@ -83,6 +83,16 @@ feature('prepare', function () use ($ways) {
     }
 });
 
+feature('batch', function () use ($pdo) {
+    $put = fn ($n) => 'SELECT vault.put_secret(' . $pdo->quote(PREFIX . "/batch$n") . ', ' . $pdo->quote(CANARY . $n) . ')';
+    $pdo->exec(implode('; ', array_map($put, range(1, 50))));
+    foreach ([1, 25, 50] as $n) {
+        equal(one($pdo, READ, [PREFIX . "/batch$n"]), CANARY . $n);
+    }
+    raises('22023', fn () => $pdo->exec($put(1) . "; SELECT vault.put_secret('bad name', 'x')"));
+    equal(one($pdo, 'SELECT max(version) FROM vault.list_versions(?)', [PREFIX . '/batch1']), 1);
+});
+
 feature('cursor', function () use ($ways) {
     foreach ($ways as $conn) {
         $conn->beginTransaction();

@@ -64,6 +64,17 @@ feature('prepare', function () use ($conn) {
     pg_query($conn, 'DEALLOCATE ALL');
 });
 
+feature('batch', function () use ($conn) {
+    $put = fn ($n) => 'SELECT vault.put_secret(' . pg_escape_literal($conn, PREFIX . "/batch$n") . ', ' . pg_escape_literal($conn, CANARY . $n) . ')';
+    pg_send_query($conn, implode('; ', array_map($put, range(1, 50))) . "; SELECT vault.read_secret('" . PREFIX . "/batch50')");
+    for ($got = []; $result = pg_get_result($conn);) {
+        $got[] = pg_fetch_result($result, 0, 0);
+    }
+    equal($got, array_merge(array_fill(0, 50, '1'), [CANARY . '50']));
+    raises('22023', $conn, $put(1) . "; SELECT vault.put_secret('bad name', 'x')");
+    equal(one($conn, 'SELECT count(*) FROM vault.list_secrets($1)', [PREFIX . '/batch']), '50');
+});
+
 feature('cursor', function () use ($conn) {
     pg_query($conn, 'BEGIN');
     pg_query_params($conn, 'DECLARE c CURSOR FOR SELECT g, vault.read_secret($1) FROM generate_series(1, 50) g', [PREFIX . '/canary']);

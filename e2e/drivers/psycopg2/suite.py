@@ -5,7 +5,7 @@ import select
 import sys
 
 import psycopg2
-from psycopg2 import extensions
+from psycopg2 import extensions, extras
 
 sys.path.insert(0, "..")
 from tap import BROKEN, CANARY, NAMED, PREFIX, Suite, equal, raises, refused, when_waiting  # noqa: E402
@@ -57,6 +57,21 @@ def prepare():
     for _ in range(8):
         equal(one(conn, "EXECUTE p (%s)", (PREFIX + "/canary",)), CANARY)
     run(conn, "DEALLOCATE p")
+
+
+@suite.feature("batch")
+def batch():
+    names = ["%s/batch%d" % (PREFIX, i) for i in range(300)]
+    with conn.cursor() as cursor:
+        extras.execute_batch(cursor, PUT, [(name, CANARY + name) for name in names], page_size=50)
+        cursor.executemany(PUT, [(name, CANARY) for name in names[:3]])
+        extras.execute_values(cursor, "SELECT %s", [(name, CANARY * 2) for name in names[3:6]], template="vault.put_secret(%s, %s)")
+        equal(cursor.fetchone(), (2, 2, 2))
+    for name, value in [(names[0], CANARY), (names[5], CANARY * 2), (names[299], CANARY + names[299])]:
+        equal(one(conn, READ, (name,)), value)
+    with conn.cursor() as cursor:
+        raises("22023", extras.execute_batch, cursor, PUT, [(names[6], "x"), ("bad name", CANARY), (names[7], "x")])
+    equal(one(conn, READ, (names[6],)), CANARY + names[6])
 
 
 @suite.feature("cursor")
