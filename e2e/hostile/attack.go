@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -45,8 +46,8 @@ func MemoryBound(held, connections int64) int64 {
 	return 160<<20 + 2*held + connections*96<<10
 }
 
-// An Attack runs until ctx ends. Its error says that it could not be made at all;
-// that the node throws it out is no error.
+// An Attack runs until ctx ends. Its error says that it could not be made at all, or
+// that it came through; that the node throws it out is no error.
 type Attack struct {
 	Name string
 	Run  func(ctx context.Context, t Target) error
@@ -74,6 +75,7 @@ func Strangers(silent int) []Attack {
 			})
 		}},
 		{"old TLS", func(ctx context.Context, t Target) error { return storm(ctx, t, 2, oldTLS(t)) }},
+		{"TLS renegotiated", renegotiate},
 		{"wrong passwords", func(ctx context.Context, t Target) error { return storm(ctx, t, 8, wrongPassword) }},
 		{"wrong cancel keys", func(ctx context.Context, t Target) error { return storm(ctx, t, 8, wrongCancel) }},
 		{"bombs before log-in", func(ctx context.Context, t Target) error { return storm(ctx, t, 4, bombs()) }},
@@ -156,9 +158,11 @@ func hold(ctx context.Context, nc net.Conn, begin func(context.Context, net.Conn
 	io.Copy(io.Discard, nc) //nolint:errcheck // until the node closes it
 }
 
-// storm repeats one short thing on connections of its own, n at a time.
+// storm repeats one short thing on connections of its own, n at a time, until the node
+// takes what it must not.
 func storm(ctx context.Context, t Target, n int, once func(ctx context.Context, nc net.Conn, i int) error) error {
 	var wg sync.WaitGroup
+	var taken atomic.Bool
 	for w := range n {
 		wg.Go(func() {
 			for i := w; ctx.Err() == nil; i += n {
@@ -175,20 +179,27 @@ func storm(ctx context.Context, t Target, n int, once func(ctx context.Context, 
 				nc.Close() //nolint:errcheck // as above
 				// However fast the node is: an attacker on the same host must not
 				// win by taking its processors.
-				if !rest(ctx, stormPause) || errors.Is(err, errStorm) {
+				if errors.Is(err, errTaken) {
+					taken.Store(true)
+					return
+				}
+				if !rest(ctx, stormPause) {
 					return
 				}
 			}
 		})
 	}
 	wg.Wait()
+	if taken.Load() {
+		return errTaken
+	}
 	return nil
 }
 
 // stormPause keeps one attacker at some 200 attempts a second.
 const stormPause = 5 * time.Millisecond
 
-var errStorm = errors.New("this attack is over")
+var errTaken = errors.New("the node took what it must not take")
 
 // trickle writes a byte a second.
 func trickle(ctx context.Context, nc net.Conn, b []byte) error {

@@ -11,6 +11,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os/exec"
+	"strings"
+	"time"
 
 	"github.com/hyperiondb/hyperion-vault/e2e/rawpg"
 )
@@ -92,8 +95,42 @@ func oldTLS(t Target) func(context.Context, net.Conn, int) error {
 		}
 		config := t.TLS.Clone()
 		config.MinVersion, config.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
-		return tls.Client(nc, config).HandshakeContext(ctx)
+		if err := tls.Client(nc, config).HandshakeContext(ctx); err != nil {
+			return err
+		}
+		return errTaken
 	}
+}
+
+// renegotiate has openssl do what Go's client cannot: once at least, however soon it is
+// stopped.
+func renegotiate(ctx context.Context, t Target) error {
+	for {
+		out, err := renegotiation(context.WithoutCancel(ctx), t)
+		switch begun := bytes.Contains(out, []byte("RENEGOTIATING")); {
+		case begun && err == nil:
+			return errTaken
+		case begun:
+			return storm(ctx, t, 1, func(ctx context.Context, _ net.Conn, _ int) error {
+				out, err := renegotiation(ctx, t)
+				if err == nil && bytes.Contains(out, []byte("RENEGOTIATING")) {
+					return errTaken
+				}
+				return err
+			})
+		case ctx.Err() != nil:
+			return fmt.Errorf("openssl: %w: %s", err, out)
+		}
+	}
+}
+
+// renegotiation is one client of TLS 1.2. The node has to end it, which is an error.
+func renegotiation(ctx context.Context, t Target) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "openssl", "s_client", "-starttls", "postgres", "-tls1_2", "-bind", from.IP.String()+":0", "-connect", t.Addr) //nolint:gosec // the node's address
+	cmd.Stdin = strings.NewReader("R\n")
+	return cmd.CombinedOutput()
 }
 
 // wrongPassword goes through the whole log-in with a proof that is none.
