@@ -78,6 +78,7 @@ func Strangers(silent int) []Attack {
 		{"TLS renegotiated", renegotiate},
 		{"wrong passwords", func(ctx context.Context, t Target) error { return storm(ctx, t, 8, wrongPassword) }},
 		{"wrong cancel keys", func(ctx context.Context, t Target) error { return storm(ctx, t, 8, wrongCancel) }},
+		{"bombs for proofs", func(ctx context.Context, t Target) error { return storm(ctx, t, 4, proofBombs) }},
 		{"bombs before log-in", func(ctx context.Context, t Target) error { return storm(ctx, t, 4, bombs()) }},
 	}
 }

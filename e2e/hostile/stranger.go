@@ -133,6 +133,26 @@ func renegotiation(ctx context.Context, t Target) ([]byte, error) {
 	return cmd.CombinedOutput()
 }
 
+// proofBombs answers the node's challenge with what is none.
+func proofBombs(_ context.Context, nc net.Conn, i int) error {
+	if err := first(nc, fmt.Sprintf("stranger%d", i%1000)); err != nil {
+		return err
+	}
+	if challenge, err := readMessage(nc); err != nil || len(challenge) < 5 {
+		return err
+	}
+	long := string(bytes.Repeat([]byte{'x'}, 60_000))
+	list := [][]byte{
+		message('p', 0x7fffffff, long), message('p', 0xffffffff, long), message('p', 4, ""), message('p', 0, ""),
+		message('p', 1029, long[:1025]), message('p', 1028, "c=biws,r="+long[:1015]), message('p', 1028, long[:1024]), message('Q', 0x3fffffff, long),
+	}
+	if _, err := nc.Write(list[i%len(list)]); err != nil {
+		return err
+	}
+	_, err := io.Copy(io.Discard, io.LimitReader(nc, 1<<20))
+	return err
+}
+
 // wrongPassword goes through the whole log-in with a proof that is none.
 func wrongPassword(_ context.Context, nc net.Conn, i int) error {
 	if err := first(nc, fmt.Sprintf("stranger%d", i%1000)); err != nil {
