@@ -131,6 +131,23 @@ func (l *Link) Drop(ctx context.Context) error {
 		"add element inet faults ports { "+port+" }\n")
 }
 
+// Vanish has the kernel drop all further packets of a connection, either way, as if the
+// client's machine were gone. It needs Alone.
+func Vanish(ctx context.Context, client net.Conn) error {
+	_, near, err := net.SplitHostPort(client.LocalAddr().String())
+	if err != nil {
+		return err
+	}
+	_, far, err := net.SplitHostPort(client.RemoteAddr().String())
+	if err != nil {
+		return err
+	}
+	return nft(ctx, "add table inet vanished\n"+
+		"add chain inet vanished input { type filter hook input priority 0; }\n"+
+		"add rule inet vanished input tcp sport "+near+" tcp dport "+far+" drop\n"+
+		"add rule inet vanished input tcp sport "+far+" tcp dport "+near+" drop\n")
+}
+
 func nft(ctx context.Context, script string) error {
 	cmd := exec.CommandContext(ctx, "/usr/sbin/nft", "-f", "-")
 	cmd.Stdin = strings.NewReader(script)
