@@ -107,7 +107,7 @@ func TestFailedSyncIsNotTrusted(t *testing.T) {
 }
 
 // What is appended in batch mode is synced at most 50 ms later, also while others
-// go on appending.
+// go on appending, where a sync takes no time.
 func TestBatchWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sys := newMemSystem()
