@@ -46,7 +46,7 @@ type settings struct {
 	AllowUnlocked  *string `env:"VAULT_ALLOW_UNLOCKED" preset:"false" form:"true or false" help:"Start even if no memory can be locked against swapping."`
 	VaultID        *string `env:"VAULT_ID" form:"a UUID" help:"The vault that this node serves. Default: the one it met at its first start, written in VAULT_AUDIT_DIR."`
 	AuditDir       *string `env:"VAULT_AUDIT_DIR" preset:"/var/lib/hyperion-vault" form:"a path" help:"This node's own directory."`
-	AuditSync      *string `env:"VAULT_AUDIT_SYNC" preset:"batch" form:"batch or always" help:"When an audit record is on the disk: written before what it stands for is shown and synced at most 50 ms later, which only the end of the machine can tell from the other; or synced before."`
+	AuditSync      *string `env:"VAULT_AUDIT_SYNC" preset:"batch" form:"batch or always" help:"When an audit record is on the disk: written before what it stands for is shown and synced at most 50 ms and the time of three syncs later, which only the end of the machine can tell from the other; or synced before."`
 	AuditKeep      *string `env:"VAULT_AUDIT_KEEP" preset:"168h" form:"a time from 1s to 87600h" help:"How long the node keeps audit records that the vault has."`
 	AuditShip      *string `env:"VAULT_AUDIT_SHIP" preset:"all" form:"all, writes or off" help:"Which audit records go to vault.audit_log: all; all, but without what was read, verified and listed (the chain stays whole); none, and the node deletes none."`
 	AuditRetention *string `env:"VAULT_AUDIT_RETENTION" preset:"0s" form:"0s, or a time from 1h to 876000h" help:"After how long records are deleted from vault.audit_log, not before hyperion_vault.audit_min_age of the server; 0s: never."`

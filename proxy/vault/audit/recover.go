@@ -30,7 +30,7 @@ const (
 	leftClean   = "clean"            // it was closed
 	leftKilled  = "killed"           // its process ended: nothing that was appended is missing
 	leftCrashed = "crashed"          // the machine did, and what was appended was durable
-	leftWindow  = "crashed in batch" // the machine did: what was appended in the last 50 ms may be missing
+	leftWindow  = "crashed in batch" // the machine did: what was appended in the last 50 ms and the time of three syncs may be missing
 )
 
 // Open takes the spool in a node's directory, which it makes if need be. A torn

@@ -18,8 +18,13 @@ type Sync byte
 
 // The two ways.
 const (
-	SyncBatch  Sync = iota // written before Append returns, durable at most 50 ms later
-	SyncAlways             // durable before Append returns
+	// SyncBatch: written before Append returns, durable at most 50 ms and the time of
+	// three syncs later: of one that is under way, of the directory, if behind that a
+	// segment is begun or deleted, and of its own. While the disk fails, when it does no
+	// longer.
+	SyncBatch Sync = iota
+	// SyncAlways: durable before Append returns.
+	SyncAlways
 )
 
 func (s Sync) String() string {
@@ -37,7 +42,8 @@ const (
 )
 
 const (
-	// syncDelay leaves a fifth of the 50 ms that batch promises to the scheduler.
+	// syncDelay leaves a fifth of the 50 ms that batch promises, beside the syncs, to the
+	// scheduler.
 	syncDelay = 40 * time.Millisecond
 	// repairDelay is how long a spool with a fault waits before it tries again, unless
 	// somebody appends.

@@ -95,12 +95,6 @@ func TestAppend(t *testing.T) {
 	}
 }
 
-// gate is a system whose writes or syncs, while they are watched, wait to be let
-// through, each with an error or none.
-// watch says which calls wait.
-// Whoever appends while a sync is under way shares the next one.
-// A sync that fails is not tried again: what it should have made durable is written
-// to another segment.
 // A context that ends ends the wait of its caller, and nobody else's.
 func TestContextEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -159,9 +153,6 @@ func TestContextEnds(t *testing.T) {
 	}
 }
 
-// What is appended in batch mode is synced at most 50 ms later, also while others
-// go on appending.
-// Who appends faster than the disk takes it waits for the disk.
 func TestCloseIsTheEnd(t *testing.T) {
 	dir := t.TempDir()
 	s := openOS(t, dir, Options{Sync: SyncAlways})
@@ -244,9 +235,6 @@ func TestFilesAreTheOwnersAlone(t *testing.T) {
 	}
 }
 
-// A segment that somebody takes away or cuts is noticed, and nothing is appended
-// until a start has looked at what is left.
-// A disk that is full, or read-only, refuses everything and loses nothing.
 // A start under a new identity leaves the old chain as it is.
 func TestNewIdentity(t *testing.T) {
 	dir := t.TempDir()

@@ -19,6 +19,9 @@ func (s *Spool) run() {
 	due := time.NewTimer(tick) // of the next sync, while armed
 	defer due.Stop()
 	armed := false
+	always := make(chan struct{})
+	close(always)
+	var prune <-chan struct{} // always, while there may be segments to be deleted
 	sync := func(work func()) {
 		began := time.Now()
 		work()
@@ -47,6 +50,12 @@ func (s *Spool) run() {
 			}
 		case <-ticker.C:
 			sync(s.housekeep)
+			prune = always
+		case <-prune:
+			sync(s.sync) // what came during the last one does not wait for them all
+			if !s.prune() {
+				prune = nil
+			}
 		case <-s.stop:
 			s.finish()
 			return
@@ -76,7 +85,6 @@ func (s *Spool) housekeep() {
 	s.checkClock()
 	s.sync()
 	s.signHead()
-	s.prune()
 	s.look()
 	s.turn <- struct{}{}
 	if len(s.unsynced) == 0 && cap(s.unsynced) > idleMemory {
@@ -275,29 +283,28 @@ func (s *Spool) checkClock() {
 	}
 }
 
-// prune deletes segments whose records were shipped and that are old enough, one
-// after the other: a gap would look like damage.
-func (s *Spool) prune() {
-	for {
-		now, _ := s.sys.Now()
-		s.turn <- struct{}{}
-		old := s.segments[0].path
-		due := s.asked && len(s.segments) > 1 && s.segments[1].start.Seq <= s.shipped.Seq && now.Sub(s.segments[1].created) > s.o.Keep
-		<-s.turn
-		if !due {
-			return
-		}
-		err := s.sys.Remove(old)
-		if err == nil || errors.Is(err, fs.ErrNotExist) { // by an earlier try
-			err = s.sys.SyncDir(s.dir)
-		}
-		if err != nil {
-			s.o.Log.Warn("a segment of the audit spool that was shipped cannot be deleted", "error", err.Error())
-			return
-		}
-		s.turn <- struct{}{}
-		s.segments = s.segments[1:]
-		s.note()
-		<-s.turn
+// prune deletes the first segment if its records were shipped and it is old enough: a
+// gap would look like damage. Whether it did: then the next one may be due.
+func (s *Spool) prune() bool {
+	now, _ := s.sys.Now()
+	s.turn <- struct{}{}
+	old := s.segments[0].path
+	due := s.asked && len(s.segments) > 1 && s.segments[1].start.Seq <= s.shipped.Seq && now.Sub(s.segments[1].created) > s.o.Keep
+	<-s.turn
+	if !due {
+		return false
 	}
+	err := s.sys.Remove(old)
+	if err == nil || errors.Is(err, fs.ErrNotExist) { // by an earlier try
+		err = s.sys.SyncDir(s.dir)
+	}
+	if err != nil {
+		s.o.Log.Warn("a segment of the audit spool that was shipped cannot be deleted", "error", err.Error())
+		return false
+	}
+	s.turn <- struct{}{}
+	defer s.handOn()
+	s.segments = s.segments[1:]
+	s.note()
+	return true
 }

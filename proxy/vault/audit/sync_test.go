@@ -9,60 +9,13 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-type gate struct {
-	*memSystem
-	watched atomic.Value
-	reached chan struct{}
-	through chan error
-}
-
-type gatedFile struct {
-	file
-	g *gate
-}
-
-func newGate() *gate {
-	g := &gate{memSystem: newMemSystem(), reached: make(chan struct{}), through: make(chan error)}
-	g.watch("")
-	return g
-}
-
-func (g *gate) watch(op string) { g.watched.Store(op) }
-
-func (g *gate) pass(op string) error {
-	if g.watched.Load() != op {
-		return nil
-	}
-	g.reached <- struct{}{}
-	return <-g.through
-}
-
-func (g *gate) Create(path string) (file, error) {
-	f, err := g.memSystem.Create(path)
-	return &gatedFile{f, g}, err
-}
-
-func (f *gatedFile) Sync() error {
-	if err := f.g.pass("sync"); err != nil {
-		return err
-	}
-	return f.file.Sync()
-}
-
-func (f *gatedFile) Write(b []byte) (int, error) {
-	if err := f.g.pass("write"); err != nil {
-		return 0, err
-	}
-	return f.file.Write(b)
-}
-
+// Whoever appends while a sync is under way shares the next one.
 func TestAlwaysGroups(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate()
@@ -107,6 +60,8 @@ func TestAlwaysGroups(t *testing.T) {
 	})
 }
 
+// A sync that fails is not tried again: what it should have made durable is written
+// to another segment.
 func TestFailedSyncIsNotTrusted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate()
@@ -151,6 +106,8 @@ func TestFailedSyncIsNotTrusted(t *testing.T) {
 	})
 }
 
+// What is appended in batch mode is synced at most 50 ms later, also while others
+// go on appending, where a sync takes no time.
 func TestBatchWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sys := newMemSystem()
@@ -183,6 +140,59 @@ func TestBatchWindow(t *testing.T) {
 	})
 }
 
+// What is appended while segments are deleted waits for one of them, not for all.
+func TestDeletingKeepsNobodyWaiting(t *testing.T) {
+	for _, mode := range []Sync{SyncBatch, SyncAlways} {
+		synctest.Test(t, func(t *testing.T) {
+			w, g := newWorld(mode), newGate()
+			s, err := w.open(g)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			for range 6 { // a segment each
+				if err := w.append(s, 20); err != nil {
+					t.Fatal(err)
+				}
+				if err := settle(s); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := w.ship(s); err != nil {
+				t.Fatal(err)
+			}
+			g.watch("remove")
+			<-g.reached
+			before := s.Status()
+			const deleted = 5
+			appended := make(chan error, deleted)
+			for i := range uint64(deleted) {
+				go func() { appended <- s.Append(t.Context(), []Record{read("a")}) }()
+				synctest.Wait()
+				g.through <- nil
+				if i == deleted-1 {
+					break
+				}
+				<-g.reached // the next one is about to be deleted
+				if got := s.Status().Durable; got != before.Durable+i+1 {
+					t.Errorf("%v: record %d is durable before segment %d is deleted, want %d", mode, got, i+2, before.Durable+i+1)
+				}
+			}
+			g.watch("")
+			for range deleted {
+				if err := <-appended; err != nil {
+					t.Error(err)
+				}
+			}
+			synctest.Wait()
+			if got := s.Status().Segments; got > before.Segments-deleted {
+				t.Errorf("%v: %d segments are left of %d, want %d less", mode, got, before.Segments, deleted)
+			}
+		})
+	}
+}
+
+// Who appends faster than the disk takes it waits for the disk.
 func TestMemoryIsBounded(t *testing.T) {
 	for _, sync := range []Sync{SyncBatch, SyncAlways} {
 		t.Run(sync.String(), func(t *testing.T) { memoryIsBounded(t, sync) })
@@ -252,6 +262,8 @@ func memoryIsBounded(t *testing.T, sync Sync) {
 	})
 }
 
+// A segment that somebody takes away or cuts is noticed, and nothing is appended
+// until a start has looked at what is left.
 func TestReplacedSegment(t *testing.T) {
 	for name, harm := range map[string]func(path string) error{
 		"deleted":   os.Remove,
@@ -296,6 +308,7 @@ func TestReplacedSegment(t *testing.T) {
 	}
 }
 
+// A disk that is full, or read-only, refuses everything and loses nothing.
 func TestFullDisk(t *testing.T) {
 	for _, errno := range []error{syscall.ENOSPC, syscall.EROFS} {
 		for _, mode := range []Sync{SyncBatch, SyncAlways} {

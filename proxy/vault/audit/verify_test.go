@@ -183,6 +183,8 @@ func (d *drawing) do(t *testing.T, words []string) {
 		h := id.sign(chain[n-1].Position(), testTime)
 		h.Signature[0] ^= 1
 		d.heads = append(d.heads, h)
+	case "plant", "plant-well": // NODE N [before]: a record N that follows none that is there, beside the other or at the end; -well: with the hash that goes with it
+		d.plant(id.node, uint64(n), word == "plant-well", slices.Contains(rest, "before"))
 	case "trust": // NODE: its key is trusted
 		d.demands.Trust[id.node] = append(d.demands.Trust[id.node], fingerprint(id.public()))
 	default:
@@ -306,6 +308,23 @@ func (d *drawing) tamper(t *testing.T, word, name string, n uint64, rest []strin
 	default:
 		t.Fatalf("%s: no such word", word)
 	}
+}
+
+// plant puts in a record that no node wrote.
+func (d *drawing) plant(node NodeID, seq uint64, well, before bool) {
+	link, r := newLinker(), Row{Node: node, Seq: seq, Record: read("planted"), Prev: Hash{1}, Hash: Hash{2}}
+	r.At = testTime
+	if well {
+		_, r.Hash = link.record(&r.Record, node, seq, r.Prev)
+	}
+	at := slices.IndexFunc(d.rows, func(r Row) bool { return r.Node == node && r.Seq == seq })
+	switch {
+	case at < 0:
+		at = len(d.rows)
+	case !before:
+		at++
+	}
+	d.rows = slices.Insert(d.rows, at, r)
 }
 
 func (d *drawing) all() func(func(Row, error) bool) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"slices"
 	"testing"
 	"time"
 )
@@ -26,6 +27,12 @@ type world struct {
 
 func newWorld(mode Sync) *world {
 	return &world{mode: mode, acked: map[string]bool{}, known: map[uint64]Row{}, trust: Trust{}}
+}
+
+func (w *world) clone() *world {
+	c := *w
+	c.acked, c.known, c.heads, c.trust = maps.Clone(w.acked), maps.Clone(w.known), slices.Clone(w.heads), maps.Clone(w.trust)
+	return &c
 }
 
 const testRoot = "/node"
