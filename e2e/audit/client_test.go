@@ -45,7 +45,7 @@ func (c *client) work(ctx context.Context, i int) error {
 	case 7:
 		return c.readAll(ctx)
 	case 8:
-		return c.rest(ctx, http.MethodPut, chain.ActionUpdate, restSecret(c.number), `{"value":"x"}`)
+		return c.rest(ctx, http.MethodPut, chain.ActionUpdate, restSecret(c.number), `{"value":"`+valueOf(restSecret(c.number))+`"}`)
 	case 9:
 		return c.restOne(ctx)
 	default:
@@ -66,7 +66,7 @@ func (c *client) do(ctx context.Context, action chain.Action, subject, sql strin
 // deleteOne deletes a secret that it has made.
 func (c *client) deleteOne(ctx context.Context) error {
 	name := fmt.Sprintf(loadPrefix+"%d/deleted", c.number)
-	_, err := c.do(ctx, chain.ActionUpdate, name, "SELECT vault.put_secret($1, 'x') > 0", name)
+	_, err := c.do(ctx, chain.ActionUpdate, name, "SELECT vault.put_secret($1, $2) > 0", name, valueOf(name))
 	if err == nil {
 		_, err = c.do(ctx, chain.ActionDelete, name, "SELECT vault.delete_secret($1)", name)
 	}
@@ -137,7 +137,7 @@ func (c *client) got(name, value string) {
 // restOne makes a secret by REST, reads it and deletes it.
 func (c *client) restOne(ctx context.Context) error {
 	name := restSecret(c.number) + "/own"
-	err := c.rest(ctx, http.MethodPost, chain.ActionCreate, name, `{"name":"`+name+`","kind":"manual","value":"x"}`)
+	err := c.rest(ctx, http.MethodPost, chain.ActionCreate, name, `{"name":"`+name+`","kind":"manual","value":"`+valueOf(name)+`"}`)
 	if err == nil {
 		err = c.rest(ctx, http.MethodGet, chain.ActionRead, name, "")
 	}

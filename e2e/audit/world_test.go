@@ -53,8 +53,6 @@ func (w *world) put(t *testing.T, names ...string) {
 	}
 }
 
-func valueOf(name string) string { return "the value of " + name }
-
 func (w *world) dsn(n *cluster.Node) string { return w.c.AddressDSN(n.Proxy, w.c.User) }
 
 // super is a connection to the present primary's server, which ends with f.
