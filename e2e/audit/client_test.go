@@ -26,7 +26,7 @@ type client struct {
 	number int
 }
 
-func restSecret(client int) string { return fmt.Sprintf("load/%d/rest", client) }
+func restSecret(client int) string { return fmt.Sprintf(loadPrefix+"%d/rest", client) }
 
 // work is the i-th thing that it does.
 func (c *client) work(ctx context.Context, i int) error {
@@ -45,7 +45,7 @@ func (c *client) work(ctx context.Context, i int) error {
 	case 7:
 		return c.readAll(ctx)
 	case 8:
-		return c.rest(ctx, http.MethodPut, chain.ActionUpdate, restSecret(c.number), `{"value":"x"}`)
+		return c.rest(ctx, http.MethodPut, chain.ActionUpdate, restSecret(c.number), `{"value":"`+valueOf(restSecret(c.number))+`"}`)
 	case 9:
 		return c.restOne(ctx)
 	default:
@@ -65,8 +65,8 @@ func (c *client) do(ctx context.Context, action chain.Action, subject, sql strin
 
 // deleteOne deletes a secret that it has made.
 func (c *client) deleteOne(ctx context.Context) error {
-	name := fmt.Sprintf("load/%d/deleted", c.number)
-	_, err := c.do(ctx, chain.ActionUpdate, name, "SELECT vault.put_secret($1, 'x') > 0", name)
+	name := fmt.Sprintf(loadPrefix+"%d/deleted", c.number)
+	_, err := c.do(ctx, chain.ActionUpdate, name, "SELECT vault.put_secret($1, $2) > 0", name, valueOf(name))
 	if err == nil {
 		_, err = c.do(ctx, chain.ActionDelete, name, "SELECT vault.delete_secret($1)", name)
 	}
@@ -82,7 +82,7 @@ func (c *client) grantOne(ctx context.Context) error {
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // its result is counted
 	c.mu.Lock()
 	c.grants++
-	pattern := fmt.Sprintf("load/%d/grant/%d", c.number, c.grants)
+	pattern := fmt.Sprintf(loadPrefix+"%d/grant/%d", c.number, c.grants)
 	c.mu.Unlock()
 	subject := c.w.c.User + " " + pattern
 	super := &client{load: c.load, conn: conn}
@@ -137,7 +137,7 @@ func (c *client) got(name, value string) {
 // restOne makes a secret by REST, reads it and deletes it.
 func (c *client) restOne(ctx context.Context) error {
 	name := restSecret(c.number) + "/own"
-	err := c.rest(ctx, http.MethodPost, chain.ActionCreate, name, `{"name":"`+name+`","kind":"manual","value":"x"}`)
+	err := c.rest(ctx, http.MethodPost, chain.ActionCreate, name, `{"name":"`+name+`","kind":"manual","value":"`+valueOf(name)+`"}`)
 	if err == nil {
 		err = c.rest(ctx, http.MethodGet, chain.ActionRead, name, "")
 	}

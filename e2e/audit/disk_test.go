@@ -20,39 +20,90 @@ import (
 
 // TestFullDisk: readyz tells before the spool's disk is full; then secrets are neither
 // read nor written, at once and with a reason, and all else goes on. When there is
-// room again, so do secrets.
+// room again, so do secrets. No value shows in what a node writes meanwhile.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	cluster.NeedAlone(t)
-	w := newWorld(t, cluster.Spec{NodeEnv: map[string]string{"VAULT_AUDIT_LOW_SPACE": "1048576"}})
-	n := w.c.Nodes[0]
-	disk := n.SmallAuditDisk(t, 3<<20)
-	conn := w.c.Connect(t, w.dsn(n))
-	read(t, conn, marker)
-	if status, part := readyz(t, n.REST); status != "ok" || part != "ok" {
-		t.Fatalf("readyz says %s, %s", status, part)
+	for _, mode := range []string{"batch", "always"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, cluster.Spec{NodeEnv: map[string]string{"VAULT_AUDIT_LOW_SPACE": "1048576", "VAULT_AUDIT_SYNC": mode}})
+			n := w.c.Nodes[0]
+			disk := n.SmallAuditDisk(t, 3<<20)
+			f := &fullDisk{world: w, n: n, conn: w.c.Connect(t, w.dsn(n))}
+			f.well(t, valueOf(marker))
+
+			disk.Leave(t, 512<<10)
+			cluster.Eventually(t, "readyz to tell of little space", func() bool {
+				status, part := readyz(t, n.REST)
+				return status == "degraded" && part == "there is little space left for records"
+			})
+			read(t, f.conn, marker)
+
+			disk.Fill(t)
+			f.full(t)
+
+			disk.Free(t)
+			cluster.Eventually(t, "secrets to be read again", func() bool {
+				_, err := ask(t, f.conn, "SELECT vault.read_secret($1)", marker)
+				return err == nil
+			})
+			f.again(t)
+			w.arrived(t, n)
+			w.sound(t, n.Log)
+			w.noLeak(t)
+		})
 	}
+}
 
-	disk.Leave(t, 512<<10)
-	cluster.Eventually(t, "readyz to tell of little space", func() bool {
-		status, part := readyz(t, n.REST)
-		return status == "degraded" && part == "there is little space left for records"
+// A fullDisk is a node whose spool's disk will be full, and a session of a client.
+type fullDisk struct {
+	*world
+
+	n    *cluster.Node
+	conn *pgx.Conn
+}
+
+// other is what is to be stored while that cannot be.
+const other = "other"
+
+// well sees that the marker has a value, and the node no complaints.
+func (f *fullDisk) well(t *testing.T, value string) {
+	t.Helper()
+	if got := cluster.Text(t, f.conn, "SELECT vault.read_secret($1)", marker); got != value {
+		t.Errorf("read_secret: got %q, want %q", got, value)
+	}
+	if status, text := f.rest(t, http.MethodGet); status != http.StatusOK || !strings.Contains(text, value) {
+		t.Errorf("GET: got %d %s, want %q", status, text, value)
+	}
+	cluster.Eventually(t, "readyz to be well", func() bool {
+		status, part := readyz(t, f.n.REST)
+		return status == "ok" && part == "ok"
 	})
-	read(t, conn, marker)
+}
 
-	disk.Fill(t)
+// rest reads the marker, or gives it another value.
+func (f *fullDisk) rest(t *testing.T, method string) (status int, text string) {
+	t.Helper()
+	return call(t, method, f.n.REST+"/v1/secrets/"+marker, f.c.AdminToken, valueOf(other))
+}
+
+// full sees what is refused and what goes on while no record can be written.
+func (f *fullDisk) full(t *testing.T) {
+	t.Helper()
 	var err error
 	cluster.Eventually(t, "a read to be refused", func() bool { // there is room in what the file has already
-		_, err = within(t, func() (string, error) { return ask(t, conn, "SELECT vault.read_secret($1)", marker) })
+		_, err = within(t, func() (string, error) { return ask(t, f.conn, "SELECT vault.read_secret($1)", marker) })
 		return err != nil
 	})
 	refused(t, "a read", err)
-	_, err = within(t, func() (string, error) { return ask(t, conn, "SELECT vault.put_secret($1, 'other')::text", marker) })
+	const put = "SELECT vault.put_secret($1, $2)::text"
+	_, err = within(t, func() (string, error) { return ask(t, f.conn, put, marker, valueOf(other)) })
 	refused(t, "a write", err)
 	for _, method := range []string{http.MethodGet, http.MethodPut} {
 		status, text := 0, ""
 		if _, err := within(t, func() (string, error) {
-			status, text = call(t, method, n.REST+"/v1/secrets/"+marker, w.c.AdminToken)
+			status, text = f.rest(t, method)
 			return "", nil
 		}); err != nil {
 			t.Error(err)
@@ -62,28 +113,30 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 	for range 100 {
-		if got, err := ask(t, conn, "SELECT 'untouched'"); err != nil || got != "untouched" {
+		if got, err := ask(t, f.conn, "SELECT 'untouched'"); err != nil || got != "untouched" {
 			t.Fatalf("what does not concern the vault: got %q, %v", got, err)
 		}
 	}
-	if status, part := readyz(t, n.REST); status != "degraded" || part != "records cannot be written: no secret is opened" {
+	if status, part := readyz(t, f.n.REST); status != "degraded" || part != "records cannot be written: no secret is opened" {
 		t.Errorf("readyz says %s, %s", status, part)
 	}
 	for query, want := range map[string]int{"": http.StatusOK, "?require=server,kms,primary": http.StatusOK, "?require=audit": http.StatusServiceUnavailable} {
-		if code, text := call(t, http.MethodGet, n.REST+"/readyz"+query, ""); code != want {
+		if code, text := call(t, http.MethodGet, f.n.REST+"/readyz"+query, "", ""); code != want {
 			t.Errorf("readyz%s: got %d %s, want %d", query, code, text, want)
 		}
 	}
+}
 
-	disk.Free(t)
-	cluster.Eventually(t, "secrets to be read again", func() bool {
-		_, err := ask(t, conn, "SELECT vault.read_secret($1)", marker)
-		return err == nil
-	})
-	read(t, conn, marker)
-	cluster.Eventually(t, "readyz to be well", func() bool { status, _ := readyz(t, n.REST); return status == "ok" })
-	w.arrived(t, n)
-	w.sound(t, n.Log)
+// again does what was refused once more.
+func (f *fullDisk) again(t *testing.T) {
+	t.Helper()
+	f.well(t, valueOf(marker)) // what was refused was not stored either
+	if status, text := f.rest(t, http.MethodPut); status != http.StatusOK {
+		t.Errorf("PUT: got %d %s", status, text)
+	}
+	f.well(t, valueOf(other))
+	f.put(t, marker)
+	f.well(t, valueOf(marker))
 }
 
 // within sees that something takes less than a second.
@@ -111,12 +164,12 @@ func refused(t *testing.T, what string, err error) {
 	}
 }
 
-// call asks REST; a PUT writes another value.
-func call(t *testing.T, method, url, token string) (status int, text string) {
+// call asks REST; a PUT writes a value.
+func call(t *testing.T, method, url, token, value string) (status int, text string) {
 	t.Helper()
 	var body io.Reader
 	if method == http.MethodPut {
-		body = strings.NewReader(`{"value":"other"}`)
+		body = strings.NewReader(`{"value":"` + value + `"}`)
 	}
 	request, err := http.NewRequestWithContext(t.Context(), method, url, body)
 	if err != nil {

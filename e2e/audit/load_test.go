@@ -7,6 +7,7 @@ package audit
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -40,9 +41,12 @@ type load struct {
 	grants int
 }
 
-const secretsEach = 5
+const (
+	secretsEach = 5
+	loadPrefix  = "load/" // of the names of all that it touches
+)
 
-func secretOf(client, i int) string { return fmt.Sprintf("load/%d/%d", client, i) }
+func secretOf(client, i int) string { return fmt.Sprintf(loadPrefix+"%d/%d", client, i) }
 
 // startLoad has clients work, each at a node and, when its session ends, at the next.
 func (w *world) startLoad(t *testing.T, clients int) *load {
@@ -151,6 +155,12 @@ func (l *load) compare(t *testing.T, a *cluster.Audit) {
 		}
 		if n := records[of]; n < least || n > c.asked {
 			t.Errorf("%v: %d records, want at least the %d known to be done, at most the %d asked for", of, n, least, c.asked)
+		}
+		delete(records, of)
+	}
+	for of, n := range records {
+		if strings.HasPrefix(strings.TrimPrefix(of.name, l.w.c.User+" "), loadPrefix) { // a grant's begins with whose it is
+			t.Errorf("%v: %d records of what nobody has asked for", of, n)
 		}
 	}
 	for _, action := range []chain.Action{chain.ActionRead, chain.ActionUpdate, chain.ActionDelete, chain.ActionGrant, chain.ActionCreate} {

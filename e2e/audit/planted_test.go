@@ -7,10 +7,14 @@ package audit
 import (
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
+	chain "github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
 )
 
 // readyz is what a node says of its audit.
@@ -49,7 +53,7 @@ func get(t *testing.T, url, token string) string {
 }
 
 // TestPlanted: who writes a row in a node's name stops its shipping, which all are told
-// of, and nothing else.
+// of, and nothing else. audit verify says which row it is.
 func TestPlanted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, cluster.Spec{})
@@ -77,8 +81,27 @@ func TestPlanted(t *testing.T) {
 	if now := n.Metric(t, "hyperion_vault_audit_shipped_record"); now != before {
 		t.Errorf("record %v is shipped, want %v", now, before)
 	}
+	w.planted(t, super)
 	cluster.Exec(t, super, `DELETE FROM vault.audit_log WHERE hash = sha256('planted')`)
 	cluster.Eventually(t, "all to be well", func() bool { status, _ := readyz(t, n.REST); return status == "ok" })
 	w.arrived(t, n)
 	w.sound(t, n.Log)
+}
+
+// planted sees that audit verify finds the planted row, and wrong nothing else than what
+// it stands in the way of.
+func (w *world) planted(t *testing.T, super *pgx.Conn) {
+	t.Helper()
+	at := cluster.Text(t, super, "SELECT seq::text FROM vault.audit_log WHERE hash = sha256('planted')")
+	said := false
+	found := w.c.Audit(t, w.logs()...).Findings
+	for _, f := range found {
+		if strconv.FormatUint(f.Seq, 10) != at {
+			t.Errorf("found: %v", f)
+		}
+		said = said || f.Kind == chain.Changed && f.Detail == "record "+at+" is not what its hash says"
+	}
+	if !said {
+		t.Errorf("found is %v, want that record %s is not what its hash says", found, at)
+	}
 }

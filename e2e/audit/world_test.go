@@ -7,6 +7,7 @@ package audit
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -23,6 +24,9 @@ type world struct {
 
 const marker = "marker"
 
+// crash is where Go's runtime begins to say why a process ends.
+var crash = regexp.MustCompile(`(?m)^(panic|fatal error|SIG[A-Z]+|runtime: |unexpected fault)`)
+
 func newWorld(t *testing.T, spec cluster.Spec) *world {
 	t.Helper()
 	w := &world{c: cluster.Start(t, spec)}
@@ -30,6 +34,9 @@ func newWorld(t *testing.T, spec cluster.Spec) *world {
 		if t.Failed() {
 			for _, n := range w.c.Nodes {
 				log, err := os.ReadFile(n.Log)
+				if at := crash.FindIndex(log); at != nil { // all that follows is long
+					t.Logf("%s crashed:\n%s", n.Name, log[at[0]:min(len(log), at[0]+8<<10)])
+				}
 				t.Logf("%s: %v\n%s", n.Name, err, log[max(0, len(log)-8<<10):])
 			}
 		}
@@ -52,8 +59,6 @@ func (w *world) put(t *testing.T, names ...string) {
 		}
 	}
 }
-
-func valueOf(name string) string { return "the value of " + name }
 
 func (w *world) dsn(n *cluster.Node) string { return w.c.AddressDSN(n.Proxy, w.c.User) }
 

@@ -69,6 +69,12 @@ func Trust(tb testing.TB, logs ...string) (lines string, ids []string) {
 // logs, and read it.
 func (c *Cluster) Audit(tb testing.TB, logs ...string) *Audit {
 	tb.Helper()
+	return c.AuditBy(tb, nil, logs...)
+}
+
+// AuditBy is Audit with more flags of audit verify.
+func (c *Cluster) AuditBy(tb testing.TB, flags []string, logs ...string) *Audit {
+	tb.Helper()
 	lines, _ := Trust(tb, logs...)
 	trust := filepath.Join(tb.TempDir(), "trust")
 	if err := os.WriteFile(trust, []byte(lines), 0o600); err != nil {
@@ -79,7 +85,7 @@ func (c *Cluster) Audit(tb testing.TB, logs ...string) *Audit {
 
 		OK bool
 	}
-	out, code := c.auditCommand(tb, "verify", "--trust", trust, "--grace", "0s", "--json")
+	out, code := c.auditCommand(tb, append([]string{"verify", "--trust", trust, "--grace", "0s", "--json"}, flags...)...)
 	if err := json.Unmarshal(out, &found); err != nil || found.OK != (len(found.Findings) == 0) || found.OK != (code == 0) || code > 1 {
 		tb.Fatalf("audit verify: exit code %d, %v: %s", code, err, out)
 	}

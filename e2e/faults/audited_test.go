@@ -5,6 +5,7 @@
 package faults
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -19,8 +20,12 @@ type done struct {
 }
 
 // A tally is how often it was asked for, how often the client knows it to be done, and
-// how often it does not know.
-type tally struct{ asked, known, unknown int }
+// how often it does not know. Of what is known, versions are how often each was stored
+// or shown, where the client was told which.
+type tally struct {
+	asked, known, unknown int
+	versions              map[int]int
+}
 
 var actions = map[history.Kind]audit.Action{
 	history.Read: audit.ActionRead, history.Put: audit.ActionUpdate, history.Update: audit.ActionUpdate,
@@ -35,12 +40,15 @@ func tallies(ops []history.Op) map[done]*tally {
 		for _, action := range leaves(op) {
 			of := done{action, op.Name}
 			if all[of] == nil {
-				all[of] = &tally{}
+				all[of] = &tally{versions: map[int]int{}}
 			}
 			all[of].asked++
 			switch {
 			case op.Outcome == history.OK && !op.Missing:
 				all[of].known++
+				if version := op.Shown(); version != 0 && action == actions[op.Kind] {
+					all[of].versions[version]++
+				}
 			case op.Outcome == history.Unknown:
 				all[of].unknown++
 			}
@@ -86,25 +94,42 @@ func (w *world) audited(t *testing.T) {
 		}
 		t.Errorf("found: %v", f)
 	}
-	records := map[done]int{} // but of lists, which a read asks for as well
+	records := map[done][]*audit.Row{} // but of lists, which a read asks for as well
 	for i := range a.Rows {
 		if r := &a.Rows[i]; r.Actor == w.user && r.Action != audit.ActionList && r.Outcome == audit.OutcomeOK && strings.HasPrefix(r.Secret, w.prefix+"/") {
-			records[done{r.Action, r.Secret}]++
+			of := done{r.Action, r.Secret}
+			records[of] = append(records[of], r)
 		}
 	}
 	for of, c := range all {
-		if n := records[of]; n < c.known || n > c.asked {
-			t.Errorf("%v: %d records, want at least the %d known to be done, at most the %d asked for", of, n, c.known, c.asked)
-			for i := range a.Rows {
-				if r := &a.Rows[i]; (done{r.Action, r.Secret}) == of {
-					t.Logf("node %s, record %d at %v: %s by %s over %s, version %d, change %d", r.Node, r.Seq, r.At, r.Outcome, r.Actor, r.Face, r.Version, r.Change)
-				}
+		if text := c.misses(records[of]); text != "" {
+			t.Errorf("%v: %s", of, text)
+			for _, r := range records[of] {
+				t.Logf("node %s, record %d at %v: over %s, version %d, change %d", r.Node, r.Seq, r.At, r.Face, r.Version, r.Change)
 			}
 		}
 		delete(records, of)
 	}
-	if len(records) > 0 {
-		t.Errorf("records of what nobody has asked for: %v", records)
+	for of, rows := range records {
+		t.Errorf("%v: %d records of what nobody has asked for", of, len(rows))
 	}
 	t.Logf("%d records, %d changes compared, notes %v", len(a.Rows), a.Compared, a.Notes)
+}
+
+// misses is what is wrong with the records of all that a tally counts: each version that
+// a client knows has its records, and what is left is no more than what ended otherwise.
+func (c *tally) misses(rows []*audit.Row) string {
+	if n := len(rows); n < c.known || n > c.asked {
+		return fmt.Sprintf("%d records, want at least the %d known to be done, at most the %d asked for", n, c.known, c.asked)
+	}
+	there := map[int]int{}
+	for _, r := range rows {
+		there[int(r.Version)]++
+	}
+	for version, known := range c.versions {
+		if there[version] < known {
+			return fmt.Sprintf("%d records of version %d, want at least the %d known to be done", there[version], version, known)
+		}
+	}
+	return ""
 }

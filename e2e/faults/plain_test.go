@@ -68,7 +68,7 @@ func plainWorld(t *testing.T, synchronous bool, settings map[string]string) *wor
 }
 
 // all does faults one after the other, while the same clients work, and judges
-// what those have seen.
+// what those have seen, and the audit by it.
 func (w *world) all(t *testing.T, faults []fault) {
 	t.Helper()
 	w.begin(t, strings.ReplaceAll(t.Name(), "/", "-"), 0)
@@ -80,4 +80,5 @@ func (w *world) all(t *testing.T, faults []fault) {
 		t.Logf("%s: from %.3fs to %.3fs", f.name, from.Seconds(), w.log.Now().Seconds())
 	}
 	w.judge(t)
+	w.audited(t)
 }

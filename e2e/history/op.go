@@ -97,8 +97,8 @@ type Op struct {
 // makes: the operation makes a version.
 func (o *Op) makes() bool { return o.Kind == Put || o.Kind == Create }
 
-// version is the one whose value the operation shows; 0: not told.
-func (o *Op) version() int {
+// Shown is the version whose value the operation stores or shows; 0: not told.
+func (o *Op) Shown() int {
 	if o.Kind == Read && o.Asked != 0 {
 		return o.Asked
 	}

@@ -61,7 +61,7 @@ func (c *checker) claims() {
 	}
 	for _, op := range c.ops {
 		if op.Kind == Read && op.Outcome == OK && !op.Missing {
-			c.claim(c.secrets[op.Name], op.version(), op.Value, op)
+			c.claim(c.secrets[op.Name], op.Shown(), op.Value, op)
 		}
 		if op.Kind == Read && op.Outcome == OK && op.Description != "" {
 			c.described(op.Name, op.Description, op)
@@ -142,7 +142,7 @@ func (c *checker) hold(s *secret, version int, put, by *Op) {
 
 // number is the version whose value an operation shows; 0: nobody knows.
 func (c *checker) number(s *secret, op *Op) int {
-	if version := op.version(); version != 0 {
+	if version := op.Shown(); version != 0 {
 		return version
 	}
 	return s.numbers[c.stored[op.Value]]
