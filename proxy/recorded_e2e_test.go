@@ -268,9 +268,9 @@ func TestRecordsOfTampering(t *testing.T) {
 // does not concern goes on; afterwards all goes on.
 func TestAuditIsFull(t *testing.T) {
 	n, sink := auditedNode(t)
-	app := n.connect(t, n.User, n.Password)
-	works := func(sql string) (code string) {
-		rows, err := app.Query(t.Context(), sql, pgx.QueryExecModeSimpleProtocol)
+	app, super := n.connect(t, n.User, n.Password), n.connect(t, n.Superuser, n.SuperuserPassword)
+	works := func(as *pgx.Conn, sql string) (code string) {
+		rows, err := as.Query(t.Context(), sql, pgx.QueryExecModeSimpleProtocol)
 		if err == nil {
 			rows.Close()
 			err = rows.Err()
@@ -284,7 +284,7 @@ func TestAuditIsFull(t *testing.T) {
 		}
 		return err.Error()
 	}
-	if got := works("SELECT vault.put_secret('f/a', 'x')"); got != "ok" {
+	if got := works(app, "SELECT vault.put_secret('f/a', 'x')"); got != "ok" {
 		t.Fatal(got)
 	}
 	before := n.changes(t, 0)
@@ -299,8 +299,23 @@ func TestAuditIsFull(t *testing.T) {
 		"SELECT 1":                                      "ok",
 		"CREATE TEMP TABLE IF NOT EXISTS x AS SELECT 1": "ok",
 	} {
-		if got := works(sql); got != want {
+		if got := works(app, sql); got != want {
 			t.Errorf("%s: got %s, want %s", sql, got, want)
+		}
+	}
+	for _, sql := range []string{ // for the service role and the owner alone
+		"SELECT vault.add_token('f', NULL, sha256('f'))",
+		"SELECT vault.bootstrap_token(sha256('f'))",
+		"SELECT vault.rest_admin(sha256('f'), 'create_role', 'f', '{}')",
+		"SELECT vault.node_write('f', 'create', 'manual', 'f')",
+		"SELECT vault.node_update('f/a', NULL, NULL, 'f', NULL, 'f')",
+		"SELECT vault.node_reschedule('f/a', now(), 'f')",
+		"SELECT vault.node_delete('f/a', 'f')",
+		"SELECT vault.complete_rotation(1, NULL, 1, 'f')",
+		"SELECT vault.prune_audit(now())",
+	} {
+		if got := works(super, sql); got != stateIO {
+			t.Errorf("%s: got %s, want %s", sql, got, stateIO)
 		}
 	}
 	a, err := n.core.Authenticate(t.Context(), n.AdminToken, netip.MustParseAddr("127.0.0.1"), nil)
@@ -317,7 +332,7 @@ func TestAuditIsFull(t *testing.T) {
 		t.Errorf("the server has changes %v, before %v", after, before)
 	}
 	sink.fail(nil)
-	if got := works("SELECT vault.put_secret('f/a', 'y'), vault.read_secret('f/a')"); got != "ok" {
+	if got := works(app, "SELECT vault.put_secret('f/a', 'y'), vault.read_secret('f/a')"); got != "ok" {
 		t.Error(got)
 	}
 }
