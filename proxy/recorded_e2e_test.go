@@ -168,6 +168,7 @@ func TestRecordsOfSQL(t *testing.T) {
 func TestRecordsOfRefusedSQL(t *testing.T) {
 	n, sink := auditedNode(t)
 	app, nobody := n.connect(t, n.User, n.Password), n.connect(t, "nobody", "nobody")
+	n.exec(t, "CREATE TABLE hidden AS SELECT 's/a'::text AS name")
 	n.exec(t, "CREATE FUNCTION wrapped(v text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN vault.put_secret('s/w', v); END $$")
 	n.records(t, sink, []sqlCase{
 		{app, "SELECT vault.put_secret('s/a', 'one')", nil, []string{"update ok s/a v1 change direct statement"}},
@@ -181,6 +182,16 @@ func TestRecordsOfRefusedSQL(t *testing.T) {
 		{nobody, "SELECT vault.verify_secret('s/a', 'x')", nil, []string{"verify denied (grant) s/a direct statement"}},
 		{nobody, "SELECT vault.list_versions('s/a')", nil, []string{"list denied (grant) s/a direct statement"}},
 		{nobody, "SELECT vault.grant_access('nobody', '*', '*')", nil, []string{"grant denied (admin) nobody * direct statement"}},
+
+		{nobody, "SELECT * FROM vault.node_read('s/a', 1, 'x')", nil, []string{"read denied (grant) direct statement"}},
+		{nobody, "SELECT vault.node_delete($1, 'x')", []any{"s/a"}, []string{"delete denied (grant) direct statement"}},
+		{nobody, "SELECT vault.prune_audit(now())", nil, []string{"delete denied (grant) direct statement"}},
+		{nobody, "SELECT vault.rest_admin('', 'create_role', 'x', '{}')", nil, []string{"role_update denied (grant) direct statement"}},
+		{app, "SELECT vault.read_secret('s/a'), vault.add_token('x', NULL, '')", nil, []string{"token_create denied (grant) direct statement"}},
+		{nobody, "PREPARE p AS SELECT vault.add_token('x', NULL, '')", nil, nil},
+		{nobody, "EXECUTE p", nil, []string{"token_create denied (grant) direct"}},
+		{nobody, "SELECT vault.tick()", nil, []string{"rotate denied (grant) direct statement"}},
+		{nobody, "SELECT vault.read_secret(name) FROM hidden", nil, nil}, // it is the table
 
 		{app, "SELECT vault.create_secret('s/a', 'manual', 'x')", nil, []string{"create failed (exists) s/a direct statement"}},
 		{app, "SELECT vault.put_secret(lower('a'), 'x')", nil, []string{"update failed (unsupported) direct statement"}},

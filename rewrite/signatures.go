@@ -117,6 +117,9 @@ var signatureOf = func() map[string]*signature {
 	return m
 }()
 
+// IsFunction reports whether the extension has a function of this name.
+func IsFunction(name string) bool { return signatureOf[name] != nil }
+
 var knownNames = func() map[string]bool {
 	m := map[string]bool{}
 	for _, s := range signatures {

@@ -59,8 +59,11 @@ const (
 	sqlRestTokens = `SELECT t.* FROM vault.rest_tokens($1, $2, $3) t` //nolint:gosec // it has the word, no token
 )
 
-// What an administrator is asked for before his request is read any further.
+// What a face says itself: what an administrator is asked for before his request is read
+// any further, and what the server refuses by SQL.
 const (
+	ActionRoleList    = audit.ActionRoleList
+	ActionTokenList   = audit.ActionTokenList
 	ActionRoleCreate  = audit.ActionRoleCreate
 	ActionRoleUpdate  = audit.ActionRoleUpdate
 	ActionTokenCreate = audit.ActionTokenCreate
