@@ -80,6 +80,11 @@ func (s *testSink) take() (words []string, calls int) {
 	return words, calls
 }
 
+// whose is the rest of what they compare.
+func whose(r *vault.Record) vault.Actor {
+	return vault.Actor{Name: r.Actor, Role: r.SessionRole, Via: r.Face, Addr: r.Addr, Database: r.Database}
+}
+
 // recordWords is what the tests compare of a record.
 func recordWords(r *vault.Record) string {
 	w := []string{string(r.Action), string(r.Outcome)}
