@@ -76,20 +76,6 @@ func (n *testNode) changes(t *testing.T, behind int64) (ids []int64) {
 	return ids
 }
 
-// checkWhose looks at what take will return: each record says who has done it.
-func (s *testSink) checkWhose(t *testing.T, what string, want vault.Actor) {
-	t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, b := range s.buffers {
-		for i := range b {
-			if got := whose(&b[i]); got != want {
-				t.Errorf("%s: %s by %+v, want %+v", what, recordWords(&b[i]), got, want)
-			}
-		}
-	}
-}
-
 // takeChanges is take, and the numbers in it.
 func (s *testSink) takeChanges() (words []string, ids []int64) {
 	s.mu.Lock()
