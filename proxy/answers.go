@@ -275,6 +275,7 @@ func (ss *session) serverError(body []byte) verdict {
 		}
 	default:
 		ss.noteReservation(t, body)
+		ss.noteUncallable(e, body)
 		v = ss.editError(body, t, hint)
 	}
 	ss.rows = shape{}

@@ -12,12 +12,15 @@ import (
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 )
 
-// access is who bears a token, from an address.
-func (n *restNode) access(t *testing.T, token string, addr netip.Addr) *vault.Access {
+// access is who bears a token, from an address: name and role are the token's.
+func (n *restNode) access(t *testing.T, token string, addr netip.Addr, name, role string) *vault.Access {
 	t.Helper()
 	a, err := n.core.Authenticate(t.Context(), token, addr, nil)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if want := (vault.Actor{Name: name, Role: role, Via: vault.ViaREST, Addr: addr, Database: n.Database}); a.Actor != want {
+		t.Errorf("a token is %+v's, want %+v", a.Actor, want)
 	}
 	return a
 }
@@ -46,52 +49,52 @@ func (n *restNode) denials(t *testing.T) []restCase {
 			t.Fatal(err)
 		}
 	}
-	reader := n.access(t, n.bearer(t, "reader", vault.Role{Permissions: []vault.Permission{{Action: "read", Path: "d/*"}}}), home)
-	nobody, stranger := n.access(t, "", home), n.access(t, "", far)
+	reader := n.access(t, n.bearer(t, "reader", vault.Role{Permissions: []vault.Permission{{Action: "read", Path: "d/*"}}}), home, "reader", "reader")
+	nobody, stranger := n.access(t, "", home, "ip", "ip"), n.access(t, "", far, "ip", "")
 	was := n.bearer(t, "was", vault.Role{Admin: true}) // an administrator's, when the local server was asked
-	gone := n.access(t, was, home)
+	gone := n.access(t, was, home, "was", "was")
 	if err := n.core.RevokeToken(ctx, n.admin, "was"); err != nil {
 		t.Fatal(err)
 	}
-	read := func(a *vault.Access, name string) func() error {
-		return func() error { _, err := n.core.Read(ctx, a, name, 0); return err }
+	read := func(name string) restRun {
+		return func(as *vault.Access) error { _, err := n.core.Read(ctx, as, name, 0); return err }
 	}
-	verify := func(a *vault.Access, name string) func() error {
-		return func() error { _, err := n.core.Verify(ctx, a, name, []byte("y")); return err }
+	verify := func(name string) restRun {
+		return func(as *vault.Access) error { _, err := n.core.Verify(ctx, as, name, []byte("y")); return err }
 	}
-	many := func(a *vault.Access, names ...string) func() error {
-		return func() error { _, err := n.core.ReadMany(ctx, a, names); return err }
+	many := func(names ...string) restRun {
+		return func(as *vault.Access) error { _, err := n.core.ReadMany(ctx, as, names); return err }
 	}
-	byToken := func(run func() error) func() error {
-		return func() error { n.core.SetReadAuth(vault.ReadByToken); return run() }
+	byToken := func(run restRun) restRun {
+		return func(as *vault.Access) error { n.core.SetReadAuth(vault.ReadByToken); return run(as) }
 	}
 	return []restCase{
-		{"no permission", read(n.poor, "d/a"), []string{"read denied (role) d/a direct"}},
-		{"none, for what is not there", read(n.poor, "d/none"), []string{"read denied (role) d/none direct"}},
-		{"none to write", func() error { return n.core.Delete(ctx, reader, "d/a", 0) }, []string{"delete denied (role) d/a direct"}},
-		{"none, before a request is read", func() error { return n.core.Permit(ctx, reader, vault.ActionRotate, "d/a") }, []string{"rotate denied (role) d/a direct"}},
-		{"names of a batch", many(reader, "d/far", "e/a", "d/a", "e/a", "d/none"), []string{
+		{"no permission", n.poor, read("d/a"), []string{"read denied (role) d/a direct"}},
+		{"none, for what is not there", n.poor, read("d/none"), []string{"read denied (role) d/none direct"}},
+		{"none to write", reader, func(as *vault.Access) error { return n.core.Delete(ctx, as, "d/a", 0) }, []string{"delete denied (role) d/a direct"}},
+		{"none, before a request is read", reader, func(as *vault.Access) error { return n.core.Permit(ctx, as, vault.ActionRotate, "d/a") }, []string{"rotate denied (role) d/a direct"}},
+		{"names of a batch", reader, many("d/far", "e/a", "d/a", "e/a", "d/none"), []string{
 			"read denied (role) e/a direct", "read failed (missing) d/none direct", "read denied (cidrs) d/far direct", "read ok d/a v1 direct",
 		}},
-		{"all of them", many(n.poor, "d/far", "d/a"), []string{"read denied (role) d/far direct", "read denied (role) d/a direct"}},
-		{"the secret's list", read(reader, "d/far"), []string{"read denied (cidrs) d/far v1 direct"}},
-		{"an administrator as well", verify(n.admin, "d/far"), []string{"verify denied (cidrs) d/far direct"}},
+		{"all of them", n.poor, many("d/far", "d/a"), []string{"read denied (role) d/far direct", "read denied (role) d/a direct"}},
+		{"the secret's list", reader, read("d/far"), []string{"read denied (cidrs) d/far v1 direct"}},
+		{"an administrator as well", n.admin, verify("d/far"), []string{"verify denied (cidrs) d/far direct"}},
 
-		{"the node's list", read(stranger, "d/a"), []string{"read denied (address) d/a direct"}},
-		{"which is asked first", read(stranger, "d/far"), []string{"read denied (address) d/far direct"}},
-		{"of a verify", verify(stranger, "d/a"), []string{"verify denied (address) d/a direct"}},
-		{"of a batch", many(stranger, "d/a", "d/far"), []string{"read denied (address) direct"}},
+		{"the node's list", stranger, read("d/a"), []string{"read denied (address) d/a direct"}},
+		{"which is asked first", stranger, read("d/far"), []string{"read denied (address) d/far direct"}},
+		{"of a verify", stranger, verify("d/a"), []string{"verify denied (address) d/a direct"}},
+		{"of a batch", stranger, many("d/a", "d/far"), []string{"read denied (address) direct"}},
 
-		{"no administrator", func() error { return n.core.DeleteRole(ctx, reader, "poor") }, []string{"role_delete denied (admin) poor direct"}},
-		{"nor for a list", func() error { _, _, err := n.core.Tokens(ctx, reader, "", 10); return err }, []string{"token_list denied (admin) direct"}},
-		{"none any more, for the primary", func() error { return n.core.DeleteRole(ctx, gone, "poor") }, []string{"role_delete denied (admin) poor direct"}},
-		{"no token any more, for the primary", func() error { return n.core.Delete(ctx, gone, "d/a", 0) }, []string{"delete denied (unknown) d/a direct"}},
+		{"no administrator", reader, func(as *vault.Access) error { return n.core.DeleteRole(ctx, as, "poor") }, []string{"role_delete denied (admin) poor direct"}},
+		{"nor for a list", reader, func(as *vault.Access) error { _, _, err := n.core.Tokens(ctx, as, "", 10); return err }, []string{"token_list denied (admin) direct"}},
+		{"none any more, for the primary", gone, func(as *vault.Access) error { return n.core.DeleteRole(ctx, as, "poor") }, []string{"role_delete denied (admin) poor direct"}},
+		{"no token any more, for the primary", gone, func(as *vault.Access) error { return n.core.Delete(ctx, as, "d/a", 0) }, []string{"delete denied (unknown) d/a direct"}},
 
-		{"a write without a token", func() error { return n.core.Delete(ctx, nobody, "d/a", 0) }, []string{"delete denied (token) d/a direct"}},
-		{"a list without one", func() error { _, _, err := n.core.List(ctx, nobody, "d/", "", 10); return err }, []string{"list denied (token) direct"}},
-		{"an administrator's without one", func() error { return n.core.RevokeToken(ctx, nobody, "poor") }, []string{"token_revoke denied (token) poor direct"}},
-		{"a read, if it asks for one", byToken(read(nobody, "d/a")), []string{"read denied (token) d/a direct"}},
-		{"a batch", byToken(many(nobody, "d/a")), []string{"read denied (token) direct"}},
+		{"a write without a token", nobody, func(as *vault.Access) error { return n.core.Delete(ctx, as, "d/a", 0) }, []string{"delete denied (token) d/a direct"}},
+		{"a list without one", nobody, func(as *vault.Access) error { _, _, err := n.core.List(ctx, as, "d/", "", 10); return err }, []string{"list denied (token) direct"}},
+		{"an administrator's without one", nobody, func(as *vault.Access) error { return n.core.RevokeToken(ctx, as, "poor") }, []string{"token_revoke denied (token) poor direct"}},
+		{"a read, if it asks for one", nobody, byToken(read("d/a")), []string{"read denied (token) d/a direct"}},
+		{"a batch", nobody, byToken(many("d/a")), []string{"read denied (token) direct"}},
 	}
 }
 
@@ -100,14 +103,15 @@ func (n *restNode) lockouts(t *testing.T) []restCase {
 	t.Helper()
 	ctx := t.Context()
 	n.core.SetMisses(2, time.Hour, time.Hour)
-	verify := func() error { _, err := n.core.Verify(ctx, n.admin, "d/a", []byte("y")); return err }
-	guess := func() error { _, err := n.core.Authenticate(ctx, "hvt_x", home, nil); return err }
+	verify := func(as *vault.Access) error { _, err := n.core.Verify(ctx, as, "d/a", []byte("y")); return err }
+	stranger := &vault.Access{Actor: vault.Actor{Via: vault.ViaREST, Addr: home, Database: n.Database}}
+	guess := func(*vault.Access) error { _, err := n.core.Authenticate(ctx, "hvt_x", home, nil); return err }
 	return []restCase{
-		{"a wrong value", verify, []string{"verify mismatch d/a direct"}},
-		{"another", verify, []string{"verify mismatch d/a direct"}},
-		{"too many", verify, []string{"verify locked_out (limited) d/a direct"}},
-		{"a token that nobody has", guess, []string{"login denied (unknown)"}},
-		{"another", guess, []string{"login denied (unknown)"}},
-		{"too many", guess, []string{"login locked_out (limited) direct"}},
+		{"a wrong value", n.admin, verify, []string{"verify mismatch d/a direct"}},
+		{"another", n.admin, verify, []string{"verify mismatch d/a direct"}},
+		{"too many", n.admin, verify, []string{"verify locked_out (limited) d/a direct"}},
+		{"a token that nobody has", stranger, guess, []string{"login denied (unknown)"}},
+		{"another", stranger, guess, []string{"login denied (unknown)"}},
+		{"too many", stranger, guess, []string{"login locked_out (limited) direct"}},
 	}
 }

@@ -32,7 +32,14 @@ var functionActions = map[string]vault.Action{
 	"put_secret": vault.ActionPut, "create_secret": vault.ActionCreate, "rotate_secret": vault.ActionRotate, "update_secret": vault.ActionPut,
 	"delete_secret": vault.ActionDelete, "verify_secret": vault.ActionVerify, "verify_begin": vault.ActionVerify, "next_version": vault.ActionPut,
 	"list_secrets": vault.ActionList, "list_versions": vault.ActionList,
-	"grant_access": vault.ActionGrant, "revoke_access": vault.ActionRevoke, "adopt_grants": vault.ActionGrant,
+	"grant_access": vault.ActionGrant, "revoke_access": vault.ActionRevoke, "adopt_grants": vault.ActionGrant, "grant_service_role": vault.ActionGrant,
+	// Not for clients.
+	"tick": vault.ActionRotate, "enqueue_due_rotations": vault.ActionRotate, "expire_grace_versions": vault.ActionDelete, "prune_audit": vault.ActionDelete,
+	"node_list": vault.ActionList, "node_candidates": vault.ActionVerify, "node_next_version": vault.ActionPut, "node_write": vault.ActionPut,
+	"node_update": vault.ActionPut, "node_reschedule": vault.ActionPut, "node_delete": vault.ActionDelete,
+	"claim_rotation": vault.ActionRotate, "complete_rotation": vault.ActionRotate, "fail_rotation": vault.ActionRotate,
+	"add_token": vault.ActionTokenCreate, "bootstrap_token": vault.ActionTokenCreate, "rest_admin": vault.ActionRoleUpdate,
+	"rest_roles": vault.ActionRoleList, "rest_tokens": vault.ActionTokenList, "token_role": vault.ActionTokenList,
 }
 
 // asks is what a call of a function asks for; of one that is not known: to read.

@@ -100,7 +100,7 @@ type sqlCase struct {
 	want []string
 }
 
-// records runs statements, compares what each has left, and that each of the server's
+// records runs statements, compares what each has left and in whose name, and that each of the server's
 // changes is named.
 func (n *testNode) records(t *testing.T, sink *testSink, cases []sqlCase) {
 	t.Helper()
@@ -112,6 +112,8 @@ func (n *testNode) records(t *testing.T, sink *testSink, cases []sqlCase) {
 			args = []any{pgx.QueryExecModeSimpleProtocol}
 		}
 		_, err := tt.as.Exec(t.Context(), tt.sql, args...)
+		user := tt.as.Config().User
+		sink.checkWhose(t, tt.sql, vault.Actor{Name: user, Role: user, Via: vault.ViaSQL, Addr: home, Database: n.Database})
 		got, ids := sink.takeChanges()
 		if !slices.Equal(got, tt.want) {
 			t.Errorf("%s (%v): recorded\n%q, want\n%q", tt.sql, err, got, tt.want)
@@ -155,6 +157,10 @@ func TestRecordsOfSQL(t *testing.T) {
 		{super, "SELECT vault.grant_access('nobody', 's/own/*', 'read')", nil, []string{"grant ok nobody s/own/* change direct statement"}},
 		{super, "SELECT vault.grant_access('nobody', 's/own/*', 'read')", nil, nil}, // nothing is changed
 		{super, "SELECT vault.revoke_access('nobody', 's/own/*')", nil, []string{"revoke ok nobody s/own/* change direct statement"}},
+		{super, "UPDATE vault.grants SET role_oid = 1", nil, nil}, // as a restored dump may have them
+		{super, "SELECT vault.adopt_grants()", nil, []string{"grant ok 1 adopted change direct statement"}},
+		{super, "SELECT vault.adopt_grants()", nil, nil},
+		{super, "SELECT vault.add_token('by hand', NULL, sha256('x'))", nil, []string{"token_create ok by hand change direct statement"}},
 		{
 			app, "SELECT vault.delete_secret(name) FROM names ORDER BY name DESC", nil,
 			[]string{"delete ok s/c v2 change direct statement", "delete ok s/a v4 change direct statement"},
@@ -168,6 +174,8 @@ func TestRecordsOfSQL(t *testing.T) {
 func TestRecordsOfRefusedSQL(t *testing.T) {
 	n, sink := auditedNode(t)
 	app, nobody := n.connect(t, n.User, n.Password), n.connect(t, "nobody", "nobody")
+	n.core.SetMisses(2, time.Hour, time.Hour)
+	n.exec(t, "CREATE TABLE hidden AS SELECT 's/a'::text AS name")
 	n.exec(t, "CREATE FUNCTION wrapped(v text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN vault.put_secret('s/w', v); END $$")
 	n.records(t, sink, []sqlCase{
 		{app, "SELECT vault.put_secret('s/a', 'one')", nil, []string{"update ok s/a v1 change direct statement"}},
@@ -182,6 +190,16 @@ func TestRecordsOfRefusedSQL(t *testing.T) {
 		{nobody, "SELECT vault.list_versions('s/a')", nil, []string{"list denied (grant) s/a direct statement"}},
 		{nobody, "SELECT vault.grant_access('nobody', '*', '*')", nil, []string{"grant denied (admin) nobody * direct statement"}},
 
+		{nobody, "SELECT * FROM vault.node_read('s/a', 1, 'x')", nil, []string{"read denied (grant) direct statement"}},
+		{nobody, "SELECT vault.node_delete($1, 'x')", []any{"s/a"}, []string{"delete denied (grant) direct statement"}},
+		{nobody, "SELECT vault.prune_audit(now())", nil, []string{"delete denied (grant) direct statement"}},
+		{nobody, "SELECT vault.rest_admin('', 'create_role', 'x', '{}')", nil, []string{"role_update denied (grant) direct statement"}},
+		{app, "SELECT vault.read_secret('s/a'), vault.add_token('x', NULL, '')", nil, []string{"token_create denied (grant) direct statement"}},
+		{nobody, "PREPARE p AS SELECT vault.add_token('x', NULL, '')", nil, nil},
+		{nobody, "EXECUTE p", nil, []string{"token_create denied (grant) direct"}},
+		{nobody, "SELECT vault.tick()", nil, []string{"rotate denied (grant) direct statement"}},
+		{nobody, "SELECT vault.read_secret(name) FROM hidden", nil, nil}, // it is the table
+
 		{app, "SELECT vault.create_secret('s/a', 'manual', 'x')", nil, []string{"create failed (exists) s/a direct statement"}},
 		{app, "SELECT vault.put_secret(lower('a'), 'x')", nil, []string{"update failed (unsupported) direct statement"}},
 		{app, "SELECT vault.put_secret('not a name', 'x')", nil, []string{"update failed (invalid) direct statement"}},
@@ -189,6 +207,9 @@ func TestRecordsOfRefusedSQL(t *testing.T) {
 		{app, "SELECT vault.put_secret('s/a', $1)", []any{""}, []string{"update failed (invalid) s/a direct statement"}},
 		{app, "SELECT array_agg(vault.read_secret(name)) FROM (SELECT 's/a' AS name) x", nil, []string{"read failed (unsupported) direct statement"}},
 		{app, "SELECT wrapped('x')", nil, []string{"update failed (unsealed) s/w"}},
+		{app, "SELECT vault.verify_secret('s/a', 'x')", nil, []string{"verify mismatch s/a direct statement"}},
+		{app, "SELECT vault.verify_secret('s/a', 'x')", nil, []string{"verify mismatch s/a direct statement"}},
+		{app, "SELECT vault.verify_secret('s/a', 'one')", nil, []string{"verify locked_out (limited) s/a direct statement"}},
 		{app, "SET client_encoding = 'LATIN1'", nil, nil},
 		{app, "SELECT vault.put_secret('s/a', $1)", []any{"\u00c4"}, []string{"update failed (encoding) direct statement"}},
 		{app, "SET client_encoding = 'UTF8'", nil, nil},
@@ -268,9 +289,9 @@ func TestRecordsOfTampering(t *testing.T) {
 // does not concern goes on; afterwards all goes on.
 func TestAuditIsFull(t *testing.T) {
 	n, sink := auditedNode(t)
-	app := n.connect(t, n.User, n.Password)
-	works := func(sql string) (code string) {
-		rows, err := app.Query(t.Context(), sql, pgx.QueryExecModeSimpleProtocol)
+	app, super := n.connect(t, n.User, n.Password), n.connect(t, n.Superuser, n.SuperuserPassword)
+	works := func(as *pgx.Conn, sql string) (code string) {
+		rows, err := as.Query(t.Context(), sql, pgx.QueryExecModeSimpleProtocol)
 		if err == nil {
 			rows.Close()
 			err = rows.Err()
@@ -284,7 +305,7 @@ func TestAuditIsFull(t *testing.T) {
 		}
 		return err.Error()
 	}
-	if got := works("SELECT vault.put_secret('f/a', 'x')"); got != "ok" {
+	if got := works(app, "SELECT vault.put_secret('f/a', 'x')"); got != "ok" {
 		t.Fatal(got)
 	}
 	before := n.changes(t, 0)
@@ -299,8 +320,23 @@ func TestAuditIsFull(t *testing.T) {
 		"SELECT 1":                                      "ok",
 		"CREATE TEMP TABLE IF NOT EXISTS x AS SELECT 1": "ok",
 	} {
-		if got := works(sql); got != want {
+		if got := works(app, sql); got != want {
 			t.Errorf("%s: got %s, want %s", sql, got, want)
+		}
+	}
+	for _, sql := range []string{ // for the service role and the owner alone
+		"SELECT vault.add_token('f', NULL, sha256('f'))",
+		"SELECT vault.bootstrap_token(sha256('f'))",
+		"SELECT vault.rest_admin(sha256('f'), 'create_role', 'f', '{}')",
+		"SELECT vault.node_write('f', 'create', 'manual', 'f')",
+		"SELECT vault.node_update('f/a', NULL, NULL, 'f', NULL, 'f')",
+		"SELECT vault.node_reschedule('f/a', now(), 'f')",
+		"SELECT vault.node_delete('f/a', 'f')",
+		"SELECT vault.complete_rotation(1, NULL, 1, 'f')",
+		"SELECT vault.prune_audit(now())",
+	} {
+		if got := works(super, sql); got != stateIO {
+			t.Errorf("%s: got %s, want %s", sql, got, stateIO)
 		}
 	}
 	a, err := n.core.Authenticate(t.Context(), n.AdminToken, netip.MustParseAddr("127.0.0.1"), nil)
@@ -317,7 +353,7 @@ func TestAuditIsFull(t *testing.T) {
 		t.Errorf("the server has changes %v, before %v", after, before)
 	}
 	sink.fail(nil)
-	if got := works("SELECT vault.put_secret('f/a', 'y'), vault.read_secret('f/a')"); got != "ok" {
+	if got := works(app, "SELECT vault.put_secret('f/a', 'y'), vault.read_secret('f/a')"); got != "ok" {
 		t.Error(got)
 	}
 }

@@ -13,12 +13,15 @@ import (
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 )
 
-// restCase is an operation by REST, and its records.
+// restCase is an operation by REST, who asks for it, and its records.
 type restCase struct {
 	name string
-	run  func() error
+	as   *vault.Access
+	run  restRun
 	want []string
 }
+
+type restRun func(as *vault.Access) error
 
 // restNode is a node with an administrator and one who may nothing.
 type restNode struct {
@@ -34,20 +37,21 @@ func newRESTNode(t *testing.T) *restNode {
 	t.Helper()
 	n, sink := auditedNode(t)
 	rest := &restNode{testNode: n, sink: sink}
-	rest.admin = rest.access(t, n.AdminToken, home)
+	rest.admin = rest.access(t, n.AdminToken, home, "init", "admin")
 	rest.token = rest.bearer(t, "poor", vault.Role{})
-	rest.poor = rest.access(t, rest.token, home)
+	rest.poor = rest.access(t, rest.token, home, "poor", "poor")
 	return rest
 }
 
-// run runs operations, compares what each has left, and that each of the server's
+// run runs operations, compares what each has left and in whose name, and that each of the server's
 // changes is named.
 func (n *restNode) run(t *testing.T, cases []restCase) {
 	t.Helper()
 	n.sink.take()
 	last := slices.Max(n.changes(t, 0))
 	for _, tt := range cases {
-		err := tt.run()
+		err := tt.run(tt.as)
+		n.sink.checkWhose(t, tt.name, tt.as.Actor)
 		got, ids := n.sink.takeChanges()
 		if !slices.Equal(got, tt.want) {
 			t.Errorf("%s (%v): recorded\n%q, want\n%q", tt.name, err, got, tt.want)
@@ -67,56 +71,56 @@ func TestRecordsOfREST(t *testing.T) {
 	admin, poor := n.admin, n.poor
 	text, secs, at := "about it", int64(3600), time.Now().Add(time.Hour)
 	n.run(t, []restCase{
-		{"create", func() error {
-			_, err := n.core.Create(ctx, admin, "r/a", true, vault.Change{})
+		{"create", admin, func(as *vault.Access) error {
+			_, err := n.core.Create(ctx, as, "r/a", true, vault.Change{})
 			return err
 		}, []string{"create ok r/a v1 change direct"}},
-		{"create with more", func() error {
-			_, err := n.core.Create(ctx, admin, "r/b", false, vault.Change{Value: []byte("x"), Description: &text})
+		{"create with more", admin, func(as *vault.Access) error {
+			_, err := n.core.Create(ctx, as, "r/b", false, vault.Change{Value: []byte("x"), Description: &text})
 			return err
 		}, []string{"create ok r/b v1 change direct", "update ok r/b v1 change direct"}},
-		{"create again", func() error {
-			_, err := n.core.Create(ctx, admin, "r/a", true, vault.Change{})
+		{"create again", admin, func(as *vault.Access) error {
+			_, err := n.core.Create(ctx, as, "r/a", true, vault.Change{})
 			return err
 		}, []string{"create failed (exists) r/a direct"}},
-		{"update", func() error {
-			_, err := n.core.Update(ctx, admin, "r/b", 0, vault.Change{Value: []byte("y")})
+		{"update", admin, func(as *vault.Access) error {
+			_, err := n.core.Update(ctx, as, "r/b", 0, vault.Change{Value: []byte("y")})
 			return err
 		}, []string{"update ok r/b v2 change direct"}},
-		{"update without a value", func() error {
-			_, err := n.core.Update(ctx, admin, "r/a", 1, vault.Change{Description: &text, RotationInterval: &secs, NextRotationAt: &at})
+		{"update without a value", admin, func(as *vault.Access) error {
+			_, err := n.core.Update(ctx, as, "r/a", 1, vault.Change{Description: &text, RotationInterval: &secs, NextRotationAt: &at})
 			return err
 		}, []string{"update ok r/a v1 change direct", "update ok r/a v1 change direct"}},
-		{"update of another version", func() error {
-			_, err := n.core.Update(ctx, admin, "r/b", 7, vault.Change{Value: []byte("z")})
+		{"update of another version", admin, func(as *vault.Access) error {
+			_, err := n.core.Update(ctx, as, "r/b", 7, vault.Change{Value: []byte("z")})
 			return err
 		}, []string{"update failed (changed) r/b direct"}},
-		{"update of nothing", func() error {
-			_, err := n.core.Update(ctx, admin, "r/none", 0, vault.Change{Value: []byte("z")})
+		{"update of nothing", admin, func(as *vault.Access) error {
+			_, err := n.core.Update(ctx, as, "r/none", 0, vault.Change{Value: []byte("z")})
 			return err
 		}, []string{"update failed (missing) r/none direct"}},
-		{"rotate", func() error {
-			_, err := n.core.Rotate(ctx, admin, "r/a")
+		{"rotate", admin, func(as *vault.Access) error {
+			_, err := n.core.Rotate(ctx, as, "r/a")
 			return err
 		}, []string{"rotate ok r/a v2 change direct"}},
-		{"read", func() error { _, err := n.core.Read(ctx, admin, "r/b", 0); return err }, []string{"read ok r/b v2 direct"}},
-		{"read nothing", func() error { _, err := n.core.Read(ctx, admin, "r/none", 0); return err }, []string{"read failed (missing) r/none direct"}},
-		{"read no name", func() error { _, err := n.core.Read(ctx, admin, "no name", 0); return err }, []string{"read failed (invalid) direct"}},
-		{"read many", func() error {
-			_, err := n.core.ReadMany(ctx, admin, []string{"r/a", "r/none", "r/b"})
+		{"read", admin, func(as *vault.Access) error { _, err := n.core.Read(ctx, as, "r/b", 0); return err }, []string{"read ok r/b v2 direct"}},
+		{"read nothing", admin, func(as *vault.Access) error { _, err := n.core.Read(ctx, as, "r/none", 0); return err }, []string{"read failed (missing) r/none direct"}},
+		{"read no name", admin, func(as *vault.Access) error { _, err := n.core.Read(ctx, as, "no name", 0); return err }, []string{"read failed (invalid) direct"}},
+		{"read many", admin, func(as *vault.Access) error {
+			_, err := n.core.ReadMany(ctx, as, []string{"r/a", "r/none", "r/b"})
 			return err
 		}, []string{"read failed (missing) r/none direct", "read ok r/a v2 direct", "read ok r/b v2 direct"}},
-		{"verify", func() error { _, err := n.core.Verify(ctx, admin, "r/b", []byte("y")); return err }, []string{"verify ok r/b v2 direct"}},
-		{"verify amiss", func() error { _, err := n.core.Verify(ctx, admin, "r/b", []byte("q")); return err }, []string{"verify mismatch r/b direct"}},
-		{"list", func() error { _, _, err := n.core.List(ctx, admin, "r/", "", 10); return err }, []string{"list ok r/ direct"}},
-		{"list what no name begins with", func() error { _, _, err := n.core.List(ctx, admin, "hunter 2", "", 10); return err }, []string{"list ok direct"}},
-		{"a token in a name's place", func() error { return n.core.RevokeToken(ctx, admin, n.token) }, []string{"token_revoke failed (missing) direct"}},
-		{"the same, denied", func() error { return n.core.RevokeToken(ctx, poor, n.token) }, []string{"token_revoke denied (admin) direct"}},
-		{"a token named by one", func() error { _, err := n.core.CreateToken(ctx, admin, n.token, "poor"); return err }, []string{"token_create failed (invalid) direct"}},
-		{"versions", func() error { _, err := n.core.Versions(ctx, admin, "r/b"); return err }, []string{"list ok r/b direct"}},
-		{"versions of nothing", func() error { _, err := n.core.Versions(ctx, admin, "r/none"); return err }, []string{"list failed (missing) r/none direct"}},
-		{"delete", func() error { return n.core.Delete(ctx, admin, "r/b", 2) }, []string{"delete ok r/b v2 change direct"}},
-		{"delete again", func() error { return n.core.Delete(ctx, admin, "r/b", 0) }, []string{"delete failed (missing) r/b direct"}},
+		{"verify", admin, func(as *vault.Access) error { _, err := n.core.Verify(ctx, as, "r/b", []byte("y")); return err }, []string{"verify ok r/b v2 direct"}},
+		{"verify amiss", admin, func(as *vault.Access) error { _, err := n.core.Verify(ctx, as, "r/b", []byte("q")); return err }, []string{"verify mismatch r/b direct"}},
+		{"list", admin, func(as *vault.Access) error { _, _, err := n.core.List(ctx, as, "r/", "", 10); return err }, []string{"list ok r/ direct"}},
+		{"list what no name begins with", admin, func(as *vault.Access) error { _, _, err := n.core.List(ctx, as, "hunter 2", "", 10); return err }, []string{"list ok direct"}},
+		{"a token in a name's place", admin, func(as *vault.Access) error { return n.core.RevokeToken(ctx, as, n.token) }, []string{"token_revoke failed (missing) direct"}},
+		{"the same, denied", poor, func(as *vault.Access) error { return n.core.RevokeToken(ctx, as, n.token) }, []string{"token_revoke denied (admin) direct"}},
+		{"a token named by one", admin, func(as *vault.Access) error { _, err := n.core.CreateToken(ctx, as, n.token, "poor"); return err }, []string{"token_create failed (invalid) direct"}},
+		{"versions", admin, func(as *vault.Access) error { _, err := n.core.Versions(ctx, as, "r/b"); return err }, []string{"list ok r/b direct"}},
+		{"versions of nothing", admin, func(as *vault.Access) error { _, err := n.core.Versions(ctx, as, "r/none"); return err }, []string{"list failed (missing) r/none direct"}},
+		{"delete", admin, func(as *vault.Access) error { return n.core.Delete(ctx, as, "r/b", 2) }, []string{"delete ok r/b v2 change direct"}},
+		{"delete again", admin, func(as *vault.Access) error { return n.core.Delete(ctx, as, "r/b", 0) }, []string{"delete failed (missing) r/b direct"}},
 	})
 }
 
@@ -125,25 +129,25 @@ func TestRecordsOfRESTRoles(t *testing.T) {
 	n, ctx := newRESTNode(t), t.Context()
 	admin := n.admin
 	n.run(t, []restCase{
-		{"create a role", func() error {
-			_, err := n.core.CreateRole(ctx, admin, vault.Role{Name: "clerks"})
+		{"create a role", admin, func(as *vault.Access) error {
+			_, err := n.core.CreateRole(ctx, as, vault.Role{Name: "clerks"})
 			return err
 		}, []string{"role_create ok clerks change direct"}},
-		{"create it again", func() error {
-			_, err := n.core.CreateRole(ctx, admin, vault.Role{Name: "clerks"})
+		{"create it again", admin, func(as *vault.Access) error {
+			_, err := n.core.CreateRole(ctx, as, vault.Role{Name: "clerks"})
 			return err
 		}, []string{"role_create failed (exists) clerks direct"}},
-		{"change it", func() error {
-			_, err := n.core.SetPermissions(ctx, admin, "clerks", []vault.Permission{{Action: "read", Path: "*"}})
+		{"change it", admin, func(as *vault.Access) error {
+			_, err := n.core.SetPermissions(ctx, as, "clerks", []vault.Permission{{Action: "read", Path: "*"}})
 			return err
 		}, []string{"role_update ok clerks change direct"}},
-		{"list roles", func() error { _, _, err := n.core.Roles(ctx, admin, "", 10); return err }, []string{"role_list ok direct"}},
-		{"create a token", func() error { _, err := n.core.CreateToken(ctx, admin, "ann", "clerks"); return err }, []string{"token_create ok ann change direct"}},
-		{"a token of no role", func() error { _, err := n.core.CreateToken(ctx, admin, "bob", "none"); return err }, []string{"token_create failed (invalid) bob direct"}},
-		{"list tokens", func() error { _, _, err := n.core.Tokens(ctx, admin, "", 10); return err }, []string{"token_list ok direct"}},
-		{"a role in use", func() error { return n.core.DeleteRole(ctx, admin, "clerks") }, []string{"role_delete failed (in_use) clerks direct"}},
-		{"revoke", func() error { return n.core.RevokeToken(ctx, admin, "ann") }, []string{"token_revoke ok ann change direct"}},
-		{"delete the role", func() error { return n.core.DeleteRole(ctx, admin, "clerks") }, []string{"role_delete ok clerks change direct"}},
+		{"list roles", admin, func(as *vault.Access) error { _, _, err := n.core.Roles(ctx, as, "", 10); return err }, []string{"role_list ok direct"}},
+		{"create a token", admin, func(as *vault.Access) error { _, err := n.core.CreateToken(ctx, as, "ann", "clerks"); return err }, []string{"token_create ok ann change direct"}},
+		{"a token of no role", admin, func(as *vault.Access) error { _, err := n.core.CreateToken(ctx, as, "bob", "none"); return err }, []string{"token_create failed (invalid) bob direct"}},
+		{"list tokens", admin, func(as *vault.Access) error { _, _, err := n.core.Tokens(ctx, as, "", 10); return err }, []string{"token_list ok direct"}},
+		{"a role in use", admin, func(as *vault.Access) error { return n.core.DeleteRole(ctx, as, "clerks") }, []string{"role_delete failed (in_use) clerks direct"}},
+		{"revoke", admin, func(as *vault.Access) error { return n.core.RevokeToken(ctx, as, "ann") }, []string{"token_revoke ok ann change direct"}},
+		{"delete the role", admin, func(as *vault.Access) error { return n.core.DeleteRole(ctx, as, "clerks") }, []string{"role_delete ok clerks change direct"}},
 	})
 	n.run(t, n.denials(t))
 	n.run(t, n.lockouts(t))

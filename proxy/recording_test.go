@@ -80,6 +80,25 @@ func (s *testSink) take() (words []string, calls int) {
 	return words, calls
 }
 
+// checkWhose looks at what take will return: each record says who has done it.
+func (s *testSink) checkWhose(t *testing.T, what string, want vault.Actor) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range s.buffers {
+		for i := range b {
+			if got := whose(&b[i]); got != want {
+				t.Errorf("%s: %s by %+v, want %+v", what, recordWords(&b[i]), got, want)
+			}
+		}
+	}
+}
+
+// whose is the rest of what they compare.
+func whose(r *vault.Record) vault.Actor {
+	return vault.Actor{Name: r.Actor, Role: r.SessionRole, Via: r.Face, Addr: r.Addr, Database: r.Database}
+}
+
 // recordWords is what the tests compare of a record.
 func recordWords(r *vault.Record) string {
 	w := []string{string(r.Action), string(r.Outcome)}
@@ -111,7 +130,8 @@ func recordingSession(t *testing.T) (sink *testSink, client, server net.Conn) {
 	return sink, client, server
 }
 
-func recordedSession(t *testing.T) (ss *session, sink *testSink, client, server net.Conn) {
+// recordedSession is one; before may change it before it runs.
+func recordedSession(t *testing.T, before ...func(*session)) (ss *session, sink *testSink, client, server net.Conn) {
 	t.Helper()
 	sink = &testSink{}
 	pin, err := vault.PinVaultID(filepath.Join(t.TempDir(), "audit"), "")
@@ -129,6 +149,9 @@ func recordedSession(t *testing.T) (ss *session, sink *testSink, client, server 
 	ss, client, server = newSession(t, catalog{sealed: 20001, array: 20002})
 	ss.srv.cfg.Vault = core
 	ss.srv.cfg.Analyzer = rewrite.NewAnalyzer(rewrite.Config{CacheBytes: 1 << 20, CheckName: envelope.CheckName})
+	for _, f := range before {
+		f(ss)
+	}
 	go ss.srv.parker.Run()
 	ss.srv.wg.Add(1)
 	go ss.srv.run(ss)

@@ -57,34 +57,34 @@ var signatures = []signature{
 	// Not for clients: what nodes serve REST, rotate and ship with, and tokens.
 	{name: "token_role", args: []string{"sha256 bytea"}, internal: true},
 	{name: "token_read", args: []string{"sha256 bytea", "name text", "wanted int"}, internal: true},
-	{name: "add_token", args: []string{"name text", "role text", "sha256 bytea"}, internal: true},
+	{name: "add_token", args: []string{"name text", "role text", "sha256 bytea"}, writes: true, internal: true},
 	{name: "node_read", args: []string{"name text", "wanted int", "actor text"}, internal: true},
 	{name: "node_candidates", args: []string{"name text", "actor text"}, internal: true},
 	{name: "node_list", args: []string{"prefix text", "after text", "page int"}, internal: true},
-	{name: "node_next_version", args: []string{"name text", "action text", "actor text"}, internal: true},
-	{name: "node_write", args: []string{"record text", "action text", "kind text", "actor text"}, internal: true},
-	{name: "node_update", args: []string{"name text", "rotation_interval interval", "grace_period interval", "description text", "allowed_cidrs cidr[]", "actor text"}, internal: true},
-	{name: "node_delete", args: []string{"name text", "actor text"}, internal: true},
+	{name: "node_next_version", args: []string{"name text", "action text", "actor text"}, writes: true, internal: true},
+	{name: "node_write", args: []string{"record text", "action text", "kind text", "actor text"}, writes: true, internal: true},
+	{name: "node_update", args: []string{"name text", "rotation_interval interval", "grace_period interval", "description text", "allowed_cidrs cidr[]", "actor text"}, writes: true, internal: true},
+	{name: "node_delete", args: []string{"name text", "actor text"}, writes: true, internal: true},
 	{name: "check_rest_admin", args: []string{"caller bytea"}, internal: true},
-	{name: "rest_admin", args: []string{"caller bytea", "change text", "name text", "detail jsonb"}, internal: true},
+	{name: "rest_admin", args: []string{"caller bytea", "change text", "name text", "detail jsonb"}, writes: true, internal: true},
 	{name: "rest_roles", args: []string{"caller bytea", "wanted text", "after text", "page int"}, internal: true},
 	{name: "rest_tokens", args: []string{"caller bytea", "after text", "page int"}, internal: true},
-	{name: "bootstrap_token", args: []string{"sha256 bytea"}, internal: true},
-	{name: "lockout", args: []string{"client inet", "secs int"}, internal: true},
-	{name: "node_reschedule", args: []string{"name text", "next_rotation_at timestamptz", "actor text"}, internal: true},
-	{name: "claim_rotation", args: []string{"node text", "most int"}, internal: true},
-	{name: "complete_rotation", args: []string{"job bigint", "token uuid", "seen int", "record text"}, internal: true},
-	{name: "fail_rotation", args: []string{"job bigint", "token uuid", "reason text"}, internal: true},
+	{name: "bootstrap_token", args: []string{"sha256 bytea"}, writes: true, internal: true},
+	{name: "lockout", args: []string{"client inet", "secs int"}, writes: true, internal: true},
+	{name: "node_reschedule", args: []string{"name text", "next_rotation_at timestamptz", "actor text"}, writes: true, internal: true},
+	{name: "claim_rotation", args: []string{"node text", "most int"}, writes: true, internal: true},
+	{name: "complete_rotation", args: []string{"job bigint", "token uuid", "seen int", "record text"}, writes: true, internal: true},
+	{name: "fail_rotation", args: []string{"job bigint", "token uuid", "reason text"}, writes: true, internal: true},
 	{name: "rotation_status", internal: true},
 	{name: "audit_position", args: []string{"node uuid"}, internal: true},
-	{name: "audit_append", args: []string{"node uuid", "first bigint", "n int", "prev bytea", "gap bool", "records bytea", "head_at timestamptz", "public_key bytea", "signature bytea"}, internal: true},
-	{name: "audit_store", args: []string{"node uuid", "first bigint", "n int", "prev bytea", "records bytea"}, internal: true},
-	{name: "prune_audit", args: []string{"before timestamptz"}, internal: true},
+	{name: "audit_append", args: []string{"node uuid", "first bigint", "n int", "prev bytea", "gap bool", "records bytea", "head_at timestamptz", "public_key bytea", "signature bytea"}, writes: true, internal: true},
+	{name: "audit_store", args: []string{"node uuid", "first bigint", "n int", "prev bytea", "records bytea"}, writes: true, internal: true},
+	{name: "prune_audit", args: []string{"before timestamptz"}, writes: true, internal: true},
 
 	// Not for callers: parts of the type, of triggers and of constraints.
 	{name: "valid_name", args: []string{"name text"}, internal: true},
 	{name: "valid_pattern", args: []string{"pattern text"}, internal: true},
-	{name: "log_change", args: []string{"action text", "subject text"}, internal: true},
+	{name: "log_change", args: []string{"action text", "subject text"}, writes: true, internal: true},
 	{name: "forget_cached", internal: true},
 	{name: "refuse_sealed_columns", internal: true},
 	{name: "sealed_in", args: []string{"cstring"}, internal: true},
@@ -116,6 +116,9 @@ var signatureOf = func() map[string]*signature {
 	}
 	return m
 }()
+
+// IsFunction reports whether the extension has a function of this name.
+func IsFunction(name string) bool { return signatureOf[name] != nil }
 
 var knownNames = func() map[string]bool {
 	m := map[string]bool{}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
@@ -41,6 +42,28 @@ func TestSignaturesMatchExtension(t *testing.T) {
 	for _, s := range signatures {
 		if want[s.name] == nil {
 			t.Errorf("%s is not in the extension", &s)
+		}
+	}
+}
+
+// changeNothing are the volatile functions that change nothing. When a token was used
+// last, which token_role and token_read note where they can, is nothing to be recorded.
+var changeNothing = strings.Fields("verify_secret verify_begin status fail login_verifier hba_rules session_state replayed " +
+	"token_role token_read check_rest_admin rest_roles rest_tokens")
+
+// TestSignaturesWrite: what is not sent while no record can be written, and goes to the
+// primary, is every function that may change something.
+func TestSignaturesWrite(t *testing.T) {
+	found := extensionFunctions(t)
+	for name, f := range found {
+		want := f.writes && !slices.Contains(changeNothing, name)
+		if s := signatureOf[name]; s != nil && s.writes != want {
+			t.Errorf("%s: writes is %v, want %v", name, s.writes, want)
+		}
+	}
+	for _, name := range changeNothing {
+		if f := found[name]; f == nil || !f.writes {
+			t.Errorf("there is no volatile vault.%s", name)
 		}
 	}
 }
@@ -126,7 +149,15 @@ func TestTablesMatchExtension(t *testing.T) {
 }
 
 func signatureFrom(name string, f *pg.CreateFunctionStmt) *signature {
-	s := &signature{name: name}
+	s := &signature{name: name, writes: true}
+	for _, o := range f.Options {
+		if d := o.GetDefElem(); d.Defname == "volatility" {
+			s.writes = d.GetArg().GetString_().Sval == "volatile"
+		}
+	}
+	if result := strs(f.GetReturnType().GetNames()); len(result) > 0 && strings.HasSuffix(result[len(result)-1], "trigger") {
+		s.writes = false // nobody can call it
+	}
 	for _, n := range f.Parameters {
 		p := n.GetFunctionParameter()
 		switch p.Mode { //nolint:exhaustive // the others are plain inputs

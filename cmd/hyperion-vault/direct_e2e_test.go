@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/hyperiondb/hyperion-vault/rewrite"
 )
 
 // sealing makes pg_temp.sealed: a record as a node's, of nothing.
@@ -101,6 +103,7 @@ func TestDirectChanges(t *testing.T) {
 		t.Errorf("exit code %d: %s\nwant %s", code, said, strings.Join(want, "\n"))
 	}
 	a.checkAllCalled(t, calls)
+	a.checkAllHeld(t, calls)
 }
 
 // lastChange is the number of the last row.
@@ -141,5 +144,33 @@ func (a *auditedServer) checkAllCalled(t *testing.T, calls [][2]string) {
 		if !slices.Contains(names, name) {
 			t.Errorf("there is no vault.%s", name)
 		}
+	}
+}
+
+// checkAllHeld: a node knows of each function that has changed something that it does, and
+// so sends none while it can write no record.
+func (a *auditedServer) checkAllHeld(t *testing.T, calls [][2]string) {
+	t.Helper()
+	analyzer := rewrite.NewAnalyzer(rewrite.Config{})
+	held := 0
+	for _, c := range calls {
+		if c[1] == "" {
+			continue
+		}
+		for _, name := range calledFunction.FindAllStringSubmatch(c[0], -1) {
+			var args string
+			if err := a.conn.QueryRow(t.Context(), `SELECT coalesce(string_agg(proargnames[i] || ' => $' || i, ', '), '') FROM pg_catalog.pg_proc,
+				generate_series(1, pronargs) i WHERE pronamespace = 'vault'::regnamespace AND proname = $1`, name[1]).Scan(&args); err != nil {
+				t.Fatal(err)
+			}
+			plan, refusal := analyzer.Analyze("SELECT vault."+name[1]+"("+args+")", rewrite.Options{Extended: true, StdStrings: true, Settled: true, Encoding: "UTF8"})
+			if refusal != nil || plan == nil || !plan.Writes {
+				t.Errorf("vault.%s(%s) changes something: got %+v, %v", name[1], args, plan, refusal)
+			}
+			held++
+		}
+	}
+	if held < 20 {
+		t.Errorf("only %d calls were looked at", held)
 	}
 }
