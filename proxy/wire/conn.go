@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -53,10 +54,12 @@ func NewConn(nc net.Conn) *Conn {
 }
 
 // A Socket is a connection whose Read and Write are a Conn's, for TLS, HTTP or a
-// driver to stand on.
+// driver to stand on. As with any net.Conn, many goroutines may call it at once: pgx
+// closes a connection that another of its goroutines still reads from.
 type Socket struct {
 	net.Conn
-	c *Conn
+	c                *Conn
+	reading, writing sync.Mutex // whoever waits for one waits as long as for the socket itself
 }
 
 // Sockets returns a listener that accepts Sockets.
@@ -72,18 +75,21 @@ func (l sockets) Accept() (net.Conn, error) {
 	return NewSocket(nc), nil
 }
 
-// NewSocket wraps a connected socket. As with a Conn, one goroutine may read
-// while another writes: crypto/tls has a lock for either.
+// NewSocket wraps a connected socket.
 func NewSocket(nc net.Conn) *Socket { return &Socket{Conn: nc, c: NewConn(nc)} }
 
 // Read reads at least one byte into p, or fails.
 func (s *Socket) Read(p []byte) (int, error) {
+	s.reading.Lock()
+	defer s.reading.Unlock()
 	n, err := s.c.Read(p)
 	return n, s.opError("read", err)
 }
 
 // Write writes all of p, or fails.
 func (s *Socket) Write(p []byte) (int, error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	n, err := s.c.Write(p)
 	return n, s.opError("write", err)
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -78,4 +79,55 @@ func TestSocket(t *testing.T) {
 	if _, err := near.Write(buf[:]); !errors.As(err, &op) || op.Op != "write" || !errors.Is(err, syscall.EPIPE) {
 		t.Errorf("write behind a reset: %v", err)
 	}
+}
+
+// TestSocketOfMany: as with any net.Conn, one goroutine may read while another does, and
+// write.
+func TestSocketOfMany(t *testing.T) {
+	const goroutines, each = 8, 500
+	near, far := accepted(t)
+	go func() {
+		back := make([]byte, 1)
+		for range goroutines * each {
+			if _, err := io.ReadFull(far, back); err != nil {
+				return
+			}
+			if _, err := far.Write(back); err != nil {
+				return
+			}
+		}
+	}()
+	var readers, writers sync.WaitGroup
+	for range goroutines {
+		writers.Go(func() {
+			for range each {
+				if n, err := near.Write([]byte{'x'}); n != 1 || err != nil {
+					t.Errorf("wrote %d, %v", n, err)
+					return
+				}
+			}
+		})
+		readers.Go(func() {
+			var buf [1]byte
+			for range each {
+				if n, err := near.Read(buf[:]); n != 1 || err != nil || buf[0] != 'x' {
+					t.Errorf("read %d, %v, %q", n, err, buf)
+					return
+				}
+			}
+		})
+	}
+	writers.Wait()
+	readers.Wait()
+
+	// Whoever waits behind another hears of the end as that does.
+	for range 2 {
+		readers.Go(func() {
+			if _, err := near.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("read: %v", err)
+			}
+		})
+	}
+	near.Close()
+	readers.Wait()
 }
