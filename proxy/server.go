@@ -103,6 +103,7 @@ type Server struct {
 	limit    atomic.Pointer[Limits]
 	retuned  chan struct{} // the limits were replaced
 	held     wire.Budget   // what all sessions hold of unfinished messages
+	grown    int           // how large a message may be once its values are sealed; wire.MaxLarge but in tests
 	lobby    *lobby.Lobby  // connections before log-in
 	logins   *budget       // log-ins that fail
 	misses   *budget       // cancel requests with a wrong key
@@ -162,8 +163,8 @@ func New(cfg Config) (*Server, error) {
 func newServer(ctx context.Context, cancel context.CancelFunc, cfg Config, m *metrics) *Server {
 	s := &Server{
 		cfg: cfg, metrics: m, ctx: ctx, cancel: cancel,
-		retuned: make(chan struct{}, 1),
-		lobby:   lobby.New(), logins: newBudget(strangersPerSecond), misses: newBudget(0),
+		retuned: make(chan struct{}, 1), grown: wire.MaxLarge,
+		lobby: lobby.New(), logins: newBudget(strangersPerSecond), misses: newBudget(0),
 		grumble:   rate.Sometimes{First: 1, Interval: 10 * time.Second},
 		lament:    rate.Sometimes{First: 1, Interval: 10 * time.Second},
 		listeners: map[net.Listener]struct{}{},
