@@ -65,6 +65,13 @@ func TestServersFatals(t *testing.T) {
 		alike(t, code, saidLast(t, through), saidLast(t, direct))
 		readsStill(t, other, "fatal/a")
 	}
+	through, direct := raw(t), dial(t, shared.DirectDSN(0, shared.User))
+	readsStill(t, through, "fatal/a")
+	for _, s := range []*rawpg.Conn{through, direct} {
+		cluster.Exec(t, super(t), "SELECT pg_terminate_backend($1)", s.PID)
+	}
+	alike(t, "57P01", saidLast(t, through), saidLast(t, direct))
+	readsStill(t, other, "fatal/a")
 }
 
 // conflicts has a standby's replay cancel a statement that reads a secret, and end

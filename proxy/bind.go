@@ -207,7 +207,7 @@ func (ss *session) sendBind(st *statement, b bound, values [][]byte) error {
 		msg = wire.AppendParam(msg, p)
 	}
 	msg = append(msg, b.results...)
-	if len(msg)-mark > wire.MaxLarge {
+	if len(msg)-mark > ss.srv.grown {
 		return ss.refuseExtended(&sqlError{code: stateLimit, message: "the parameters are too long once the values are sealed"})
 	}
 	ss.smu.Lock()

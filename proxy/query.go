@@ -334,7 +334,7 @@ func (ss *session) sendQuery(plan *rewrite.Plan, text string, values [][]byte, p
 	msg = append(msg, prefix...)
 	msg = plan.SpliceQuery(msg, text, values)
 	msg = append(msg, 0)
-	if len(msg)-mark > wire.MaxLarge {
+	if len(msg)-mark > ss.srv.grown {
 		return ss.refuseQuery(&sqlError{code: stateLimit, message: "the statement is too long once its values are sealed"})
 	}
 	t := &task{plan: plan, sql: text, sent: rewrite.Sent{Prefix: len(prefix), SingleByte: ss.singleByte}, reads: plan.Reads}

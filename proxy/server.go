@@ -103,6 +103,7 @@ type Server struct {
 	limit    atomic.Pointer[Limits]
 	retuned  chan struct{} // the limits were replaced
 	held     wire.Budget   // what all sessions hold of unfinished messages
+	grown    int           // how large a message may be once its values are sealed; wire.MaxLarge but in tests
 	lobby    *lobby.Lobby  // connections before log-in
 	logins   *budget       // log-ins that fail
 	misses   *budget       // cancel requests with a wrong key
@@ -113,10 +114,12 @@ type Server struct {
 
 	ctx    context.Context // ends with the server
 	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	wg     sync.WaitGroup // every client
+	serves sync.WaitGroup // those that have logged in
 
 	mu        sync.Mutex
-	draining  bool
+	draining  bool // no session begins
+	closed    bool // no connection is taken, no cancel request's either
 	listeners map[net.Listener]struct{}
 	sessions  map[cancelKey]*session // after log-in, by the key that the client holds
 	byPID     map[uint32][]*session  // the same, for cancel requests
@@ -160,8 +163,8 @@ func New(cfg Config) (*Server, error) {
 func newServer(ctx context.Context, cancel context.CancelFunc, cfg Config, m *metrics) *Server {
 	s := &Server{
 		cfg: cfg, metrics: m, ctx: ctx, cancel: cancel,
-		retuned: make(chan struct{}, 1),
-		lobby:   lobby.New(), logins: newBudget(strangersPerSecond), misses: newBudget(0),
+		retuned: make(chan struct{}, 1), grown: wire.MaxLarge,
+		lobby: lobby.New(), logins: newBudget(strangersPerSecond), misses: newBudget(0),
 		grumble:   rate.Sometimes{First: 1, Interval: 10 * time.Second},
 		lament:    rate.Sometimes{First: 1, Interval: 10 * time.Second},
 		listeners: map[net.Listener]struct{}{},
@@ -200,7 +203,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		case err == nil:
 			delay = 0
 			s.start(nc) //nolint:contextcheck // a session's life is the server's, not its listener's
-		case s.isDraining() || ctx.Err() != nil:
+		case s.isClosed() || ctx.Err() != nil:
 			return nil
 		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("accept: %w", err)
@@ -222,21 +225,13 @@ func (s *Server) forget(l net.Listener) {
 	delete(s.listeners, l)
 }
 
-var errDraining = errors.New("the node is shutting down")
-
-func (s *Server) isDraining() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.draining
-}
-
 // start runs one client: the log-in in a goroutine of its own, whose stack has
 // grown by then, the session in fresh ones. No panic leaves them.
 func (s *Server) start(nc net.Conn) {
 	defer s.recovered("accept")
 	s.metrics.connections.Inc()
-	g, evicted, ok, draining := s.receive(nc)
-	if draining {
+	g, evicted, ok, closed := s.receive(nc)
+	if closed {
 		nc.Close() //nolint:errcheck // nothing was said yet
 		return
 	}
@@ -264,10 +259,10 @@ func (s *Server) start(nc net.Conn) {
 }
 
 // receive takes a place for a client in the lobby.
-func (s *Server) receive(nc net.Conn) (g, evicted *lobby.Guest, ok, draining bool) {
+func (s *Server) receive(nc net.Conn) (g, evicted *lobby.Guest, ok, closed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.draining {
+	if s.closed {
 		return nil, nil, false, true
 	}
 	l := s.limits()
@@ -332,6 +327,7 @@ func (s *Server) register(ss *session) error {
 	ss.guest = nil
 	s.sessions[ss.key] = ss
 	s.byPID[ss.key.pid] = append(s.byPID[ss.key.pid], ss)
+	s.serves.Add(1)
 	s.metrics.sessions.Inc()
 	return nil
 }
@@ -349,44 +345,6 @@ func (s *Server) unregister(ss *session) {
 	} else {
 		s.byPID[ss.key.pid] = left
 	}
+	s.serves.Done()
 	s.metrics.sessions.Dec()
-}
-
-// Shutdown stops accepting and lets each session finish its transaction: it
-// ends with 57P01 at its next idle point. When ctx ends first, running
-// statements are cancelled and every session is closed.
-func (s *Server) Shutdown(ctx context.Context) error {
-	s.mu.Lock()
-	s.draining = true
-	for l := range s.listeners {
-		l.Close() //nolint:errcheck // nothing depends on it
-	}
-	s.lobby.CloseAll()
-	live := make([]*session, 0, len(s.sessions))
-	for _, ss := range s.sessions {
-		live = append(live, ss)
-	}
-	s.mu.Unlock()
-	for _, ss := range live {
-		s.beside("ending a session", ss.drain) // a client that does not read holds up its own session only
-	}
-	done := make(chan struct{})
-	go func() { s.wg.Wait(); close(done) }()
-	select {
-	case <-done:
-		s.cancel()
-		return nil
-	case <-ctx.Done():
-	}
-	var told sync.WaitGroup
-	for _, ss := range live {
-		told.Go(func() {
-			defer s.recovered("ending a session")
-			ss.terminate(errShutdown)
-		})
-	}
-	told.Wait()
-	s.cancel()
-	<-done
-	return ctx.Err()
 }

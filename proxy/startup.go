@@ -37,6 +37,9 @@ func (s *Server) handle(accepted net.Conn, g *lobby.Guest) *session {
 		g.Served()
 		s.cancelRequest(req, lobby.Peer(accepted))
 		return nil
+	case s.isDraining():
+		s.refuse(nc, errDraining)
+		return nil
 	}
 	g.Served()
 	ss := &session{srv: s, accepted: accepted, guest: g, client: wire.NewConn(nc), peer: lobby.Peer(accepted), params: req.Params}
@@ -236,7 +239,7 @@ func (ss *session) login(ctx context.Context, nc net.Conn, req *wire.Startup) er
 		return err
 	}
 	if err := s.register(ss); err != nil {
-		return errShutdown
+		return err
 	}
 	if ss.replaced(s.fence()) { // known by now to those who look for such
 		return errLocalReplaced

@@ -5,15 +5,19 @@
 package auth
 
 import (
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 	"github.com/hyperiondb/hyperion-vault/e2e/rawpg"
@@ -92,6 +96,7 @@ func TestLogin(t *testing.T) {
 			}
 		})
 	}
+	t.Run("behind the proof", refusedBehindTheProof)
 	log, err := os.ReadFile(shared.Nodes[0].Log)
 	if err != nil {
 		t.Fatal(err)
@@ -102,6 +107,66 @@ func TestLogin(t *testing.T) {
 	if strings.Contains(string(log), long[:20]) || strings.Contains(string(log), "right\"") {
 		t.Error("the node's log holds a password")
 	}
+}
+
+// What only the server can refuse, once it knows who it is, comes as on its own port:
+// behind AuthenticationOk, by its own words, and no ReadyForQuery follows. NOLOGIN is
+// not among it: there it is told to who has the password, at the node to nobody.
+func refusedBehindTheProof(t *testing.T) {
+	for _, c := range []struct{ user, database, server, node string }{
+		{"a_full", shared.Database, "53300", "53300"},
+		{"a_plain", "a_closed", "42501", "42501"},
+		{"a_plain", "a_nowhere", "3D000", "3D000"},
+		{"a_nologin", shared.Database, "28000", "28P01"},
+	} {
+		direct, said := refusedLogIn(t, shared.Nodes[0].Postgres, c.user, c.database)
+		if want := "R10 R11 R12 R0 E" + c.server; direct != want {
+			t.Errorf("%s at %s: the server itself: got %s, want %s", c.user, c.database, direct, want)
+		}
+		through, heard := refusedLogIn(t, shared.Nodes[0].Proxy, c.user, c.database)
+		want := direct
+		if c.node != c.server {
+			want = "R10 R11 E" + c.node // before the node has proved that it knows a verifier
+		}
+		if through != want {
+			t.Errorf("%s at %s: got %s, want %s", c.user, c.database, through, want)
+		}
+		if c.node == c.server && !reflect.DeepEqual(said, heard) {
+			t.Errorf("%s at %s: got %+v, want the server's own %+v", c.user, c.database, heard, said)
+		}
+	}
+}
+
+// refusedLogIn is what comes of a log-in with the right password, up to the end.
+func refusedLogIn(t *testing.T, address, user, database string) (string, *pgproto3.ErrorResponse) {
+	t.Helper()
+	c, err := rawpg.Open(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Write(rawpg.Startup(3<<16, "user", user, "database", database)); err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.LogIn(&rawpg.Scram{Password: "right"})
+	if err == nil || c.Err == nil {
+		t.Fatalf("%s at %s: in, or without a word: %v", user, database, err)
+	}
+	var order []string
+	for _, m := range got {
+		switch m.Type {
+		case 'R':
+			order = append(order, fmt.Sprintf("R%d", binary.BigEndian.Uint32(m.Body)))
+		case 'E':
+			order = append(order, "E"+c.Err.Code)
+		default:
+			order = append(order, string(m.Type))
+		}
+	}
+	if rest, err := c.ReadRest(); err != nil || len(rest) > 0 {
+		t.Errorf("%s at %s: then %q, %v; want the end", user, database, rest, err)
+	}
+	return strings.Join(order, " "), c.Err
 }
 
 // TestLongNames: a user's and a database's name are cut where the server cuts them,

@@ -6,6 +6,7 @@ package tls
 
 import (
 	"crypto/tls"
+	"net"
 	"testing"
 
 	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
@@ -13,9 +14,15 @@ import (
 )
 
 // TestCancel sends a cancel request in clear, behind SSLRequest, and by direct
-// TLS; the session itself is encrypted. None is answered.
+// TLS; the session itself is encrypted, which this client has to be. None is answered.
 func TestCancel(t *testing.T) {
-	node := secure(t, map[string]string{"VAULT_REQUIRE_TLS": "all"})
+	rules(t, "host all all samehost scram-sha-256")
+	node := secure(t, map[string]string{
+		"VAULT_REQUIRE_TLS": "all", "VAULT_PROXY_LISTEN": net.JoinHostPort(otherAddress(t), freePort(t)), "VAULT_ALLOWED_IPS": "samehost,loopback",
+	})
+	if got := logIn(t, open(t, node.address), &rawpg.Scram{}); got != "28000" {
+		t.Errorf("a log-in in clear: got %s, want 28000", got)
+	}
 	session, err := node.encrypt(t, node.config)
 	if err != nil {
 		t.Fatal(err)

@@ -22,6 +22,7 @@ import (
 // A secured node has a certificate of an authority of its own.
 type secured struct {
 	address string
+	pid     int
 	own     *authority
 	binding []byte // tls-server-end-point
 	config  *tls.Config
@@ -35,7 +36,8 @@ func secure(t *testing.T, settings map[string]string) *secured {
 		settings = map[string]string{}
 	}
 	settings["VAULT_TLS_CERT"], settings["VAULT_TLS_KEY"] = cert, key
-	s.address = shared.Nodes[0].StartLoose(t, settings).Proxy
+	loose := shared.Nodes[0].StartLoose(t, settings)
+	s.address, s.pid = loose.Proxy, loose.PID
 	block, _ := pem.Decode(read(t, cert))
 	sum := sha256.Sum256(block.Bytes)
 	roots := x509.NewCertPool()
