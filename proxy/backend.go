@@ -129,6 +129,7 @@ type serverLogin struct {
 	greeting []byte
 	reported reported
 	state    byte
+	let      bool // AuthenticationOk has come
 	ready    bool
 	reports  [][]byte   // for the audit
 	catalog  catalog    // of a second log-in
@@ -142,6 +143,9 @@ func (l *serverLogin) close() {
 }
 
 func (l *serverLogin) message(typ byte, body []byte) error {
+	if !l.let && !beforeOK(typ) {
+		return errUnexpected // whatever else it says, it has not proved who it is
+	}
 	switch typ {
 	case wire.Authentication:
 		return l.authentication(body)
@@ -172,10 +176,17 @@ func (l *serverLogin) message(typ byte, body []byte) error {
 		l.state, l.ready = body[0], true
 	case wire.NegotiateVersion:
 	default:
-		return fatalError(stateProtocol, "the server sent an unexpected message during the log-in", "")
+		return errUnexpected
 	}
 	return nil
 }
+
+// beforeOK reports a message that a server sends before AuthenticationOk.
+func beforeOK(typ byte) bool {
+	return typ == wire.Authentication || typ == wire.ErrorResponse || typ == wire.NegotiateVersion
+}
+
+var errUnexpected = fatalError(stateProtocol, "the server sent an unexpected message during the log-in", "")
 
 // serverFatal is a FATAL of the server's, to be passed on untouched, with what
 // comes before it.
@@ -193,9 +204,15 @@ func (l *serverLogin) authentication(body []byte) error {
 	if len(body) < 4 {
 		return fatalError(stateProtocol, "the server sent an invalid authentication request", "")
 	}
+	if l.let {
+		return errUnexpected
+	}
 	data := body[4:]
 	switch code := binary.BigEndian.Uint32(body); code {
 	case authSASL:
+		if l.client != nil {
+			break
+		}
 		return l.begin(data)
 	case authSASLContinue:
 		if l.client == nil {
@@ -218,6 +235,7 @@ func (l *serverLogin) authentication(body []byte) error {
 		return nil
 	case authOK:
 		if l.client != nil && l.client.Authenticated() || l.ss.srv.cfg.AllowTrust {
+			l.let = true
 			l.greeting = wire.AppendMessage(l.greeting, wire.Authentication, []byte{0, 0, 0, authOK})
 			return nil
 		}

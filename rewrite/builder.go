@@ -292,7 +292,7 @@ func (b *builder) placement() {
 	p := b.plan
 	if b.o.Extended {
 		if len(p.Calls) > 0 && len(p.Stmts) > 1 {
-			b.refuse(&Refusal{SQLState: stateSyntax, Message: "cannot insert multiple commands into a prepared statement", Detail: notSent, at: nowhere})
+			b.refuse(refuseMany())
 		}
 		return
 	}

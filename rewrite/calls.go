@@ -203,7 +203,7 @@ func (b *builder) checkNulls(c *Call, fc *pg.FuncCall) bool {
 	at := int(fc.Location)
 	switch {
 	case c.Name.Mode == Null:
-		b.refuse(refuseNull(c.Func, "name", "", at))
+		b.refuse(refuseNull(c.Func, "name", hintName, at))
 	case c.Func == Create && c.Kind.Mode == Null:
 		b.refuse(refuseNull(c.Func, "kind", "It is 'manual' or 'automatic'.", at))
 	case c.Value.Mode != Null:

@@ -195,7 +195,7 @@ func simpleEscape(s *sink, sql string, i, end int) (int, *badLiteral) {
 		return 2, nil
 	}
 	if v &= 0xFF; v == 0 {
-		return 0, &badLiteral{i, "22021", badNUL, ""}
+		return 0, &badLiteral{i, "22021", badNUL, hintText}
 	}
 	s.byte(byte(v))
 	return n, nil
@@ -260,7 +260,7 @@ func joinSurrogates(high *rune, r rune, at int) (rune, *badLiteral) {
 	isLow := r >= 0xDC00 && r <= 0xDFFF
 	switch {
 	case r == 0 || r > utf8.MaxRune:
-		return 0, &badLiteral{at, "42601", "invalid Unicode escape value", ""}
+		return 0, &badLiteral{at, "42601", "invalid Unicode escape value", `Code points are 1 to 10FFFF, in hexadecimal digits.`}
 	case *high != 0 && isLow:
 		r = (*high-0xD800)<<10 + (r - 0xDC00) + 0x10000
 		*high = 0
@@ -275,7 +275,7 @@ func joinSurrogates(high *rune, r rune, at int) (rune, *badLiteral) {
 }
 
 func surrogatePair(at int) *badLiteral {
-	return &badLiteral{at, "42601", "invalid Unicode surrogate pair", ""}
+	return &badLiteral{at, "42601", "invalid Unicode surrogate pair", hintPair}
 }
 
 // unicodeState reads one U& literal byte by byte: the server joins the pieces

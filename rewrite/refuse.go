@@ -66,6 +66,16 @@ const notSent = "The statement was not sent: the server would have logged it tog
 
 const ownMessage = "Send it as a statement of its own, with the value as a constant or a parameter."
 
+// Hints about what a literal is written with.
+const (
+	hintParam = "A value that is sent as a parameter needs no quotes and no escapes."
+	hintPair  = "Write the character itself, or both halves, one right behind the other."
+	hintText  = "Values are text without NUL; REST takes binary ones, as value_base64."
+)
+
+// hintName is for those who gave a value, or nothing, for a name.
+const hintName = "The first argument is the secret's name, as in vault.put_secret(name, value)."
+
 // nowhere is the byte offset of a refusal that concerns the whole text.
 const nowhere = -1
 
@@ -98,11 +108,18 @@ func refuseSyntax(message string, at int) *Refusal {
 	switch message {
 	case badNUL:
 		r.SQLState = stateBadCharacters
+		r.Hint = hintText
 	case badUnicode:
 		r.SQLState = stateNotSupported
 		r.Hint = "Write it as E'…', or SET standard_conforming_strings = on."
 	case badSyntax:
 		r.Hint = "Statements that call the vault are read with the grammar of PostgreSQL 16. " + ownMessage
+	case badComment:
+		r.Hint = "Comments nest: each /* needs a */ of its own."
+	case badIdent, badZeroIdent:
+		r.Hint = "Names stand in double quotes, constants in single ones."
+	default:
+		r.Hint = hintParam
 	}
 	return r.place(at)
 }
@@ -166,6 +183,7 @@ func refuseUnknown(name string, known *signature, why string, at int) *Refusal {
 			r.Message += ": " + why
 		}
 	}
+	r.Hint = "vault.put_secret(name, value) stores a secret; the functions of the vault are listed by \\df vault.*"
 	if known != nil {
 		r.Hint = "Perhaps you meant " + known.String() + "."
 	}
@@ -291,8 +309,16 @@ func refuseKind(at int) *Refusal {
 }
 
 func refuseName(rule error, at int) *Refusal {
-	r := &Refusal{SQLState: stateInvalidValue, Message: "invalid name of a secret", Detail: rule.Error()}
+	r := &Refusal{SQLState: stateInvalidValue, Message: "invalid name of a secret", Detail: rule.Error(), Hint: hintName}
 	return r.place(at)
+}
+
+// refuseMany answers a Parse of several statements, as the server would.
+func refuseMany() *Refusal {
+	return &Refusal{
+		SQLState: stateSyntax, Message: "cannot insert multiple commands into a prepared statement",
+		Detail: notSent, Hint: "Prepare each on its own, or send them as a simple query.", at: nowhere,
+	}
 }
 
 func refusePlacement(why string, at int) *Refusal {

@@ -19,6 +19,8 @@ type call struct {
 	states []string
 	// bare: the call has no schema in front of it.
 	bare bool
+	// supabase: it is one of supabase/vault's.
+	supabase bool
 }
 
 var goodCalls = []call{
@@ -47,11 +49,11 @@ var badCalls = []call{
 	{name: "mistyped", text: "vault.putsecret(%n, %v)", states: []string{"42883"}},
 	{name: "plural", text: "vault.put_secrets(%n, %v)", states: []string{"42883"}},
 	{name: "other word", text: "vault.set(%n, %v)", states: []string{"42883"}},
-	{name: "supabase's new_secret", text: "vault.create_secret(new_secret => %v, new_name => %n)", states: []string{"42883"}},
-	{name: "supabase's order", text: "vault.create_secret(%v, %n)", states: []string{"22023"}},
-	{name: "supabase's order, described", text: "vault.create_secret(%v, %n, 'described')", states: []string{"22023"}},
-	{name: "supabase's update", text: "vault.update_secret('0', %v, %n)", states: []string{"0A000"}},
-	{name: "supabase's update by names", text: "vault.update_secret(%n, new_secret => %v)", states: []string{"42883"}},
+	{name: "supabase's new_secret", text: "vault.create_secret(new_secret => %v, new_name => %n)", states: []string{"42883"}, supabase: true},
+	{name: "supabase's order", text: "vault.create_secret(%v, %n)", states: []string{"22023"}, supabase: true},
+	{name: "supabase's order, described", text: "vault.create_secret(%v, %n, 'described')", states: []string{"22023"}, supabase: true},
+	{name: "supabase's update", text: "vault.update_secret('0', %v, %n)", states: []string{"0A000"}, supabase: true},
+	{name: "supabase's update by names", text: "vault.update_secret(%n, new_secret => %v)", states: []string{"42883"}, supabase: true},
 	{name: "one argument", text: "vault.put_secret(%v)", states: []string{"42883"}},
 	{name: "too many arguments", text: "vault.put_secret(%n, %v, 'd', 'e')", states: []string{"42883"}},
 	{name: "twice the value", text: "vault.put_secret(%n, %v, value => 'x')", states: []string{"42883"}},
@@ -67,4 +69,14 @@ var badCalls = []call{
 	{name: "name of an expression", text: "vault.put_secret(concat(%n), %v)", states: []string{"0A000"}},
 	{name: "NULL name", text: "vault.put_secret(NULL, %v)", states: []string{"22004"}},
 	{name: "internal function", text: "vault.next_version(%n, %v)", states: []string{"42883"}},
+}
+
+// chosen are the bad calls of one kind.
+func chosen(is func(call) bool) (some []call) {
+	for _, c := range badCalls {
+		if is(c) {
+			some = append(some, c)
+		}
+	}
+	return some
 }

@@ -83,7 +83,7 @@ func (d door) expect(c *canary.Canary) (states []string) {
 	add(d.shape.does != runs, "0A000")
 	add(!d.transport.simple && d.shape.noParams, "0A000")
 	add(!d.transport.simple && d.shape.many, "42601")
-	add(d.transport.failed, "25P02")
+	add(d.transport.failed || d.setting.failed, "25P02")
 	for _, oid := range d.transport.types {
 		add(oid != oidText && oid != oidVarchar, "0A000")
 	}

@@ -70,6 +70,8 @@ func TestOthers(t *testing.T) {
 			t.Errorf("%s: taken", name)
 		case !slices.Contains([]string{"0A000", "42601", "42883"}, e.Code):
 			t.Errorf("%s: got %s, want it refused by the node", name, answer(e))
+		case e.Routine != "" || e.Hint == "":
+			t.Errorf("%s: got %s, want an error of the node's with a hint", name, answer(e))
 		}
 	}
 	for _, o := range others {
@@ -132,6 +134,13 @@ func TestTheirs(t *testing.T) {
 			cluster.Exec(t, conn, "INSERT INTO vault.secrets (secret, name) VALUES ($1, $2)", mode, "a row", name+" row")
 			got := cluster.Text(t, conn, "SELECT string_agg(decrypted_secret, ',' ORDER BY name) FROM vault.decrypted_secrets WHERE name LIKE $1", mode, name+"%")
 			if want := `it's \ a value,a row`; got != want {
+				t.Errorf("%s: got %q, want %q", name, got, want)
+			}
+			cluster.Exec(t, conn, "SELECT vault.create_secret(new_name => $1, new_secret => $2, new_description => 'd')", mode, name+" named", `\`)
+			cluster.Exec(t, conn, "SELECT vault.update_secret((SELECT id FROM vault.secrets WHERE name = $1), $2)", mode, name+" row", "changed")
+			cluster.Exec(t, conn, "SELECT vault.update_secret(new_secret => $2, secret_id => id) FROM vault.secrets WHERE name = $1", mode, name, "also")
+			got = cluster.Text(t, conn, "SELECT string_agg(decrypted_secret, ',' ORDER BY name) FROM vault.decrypted_secrets WHERE name LIKE $1", mode, name+"%")
+			if want := `also,\,changed`; got != want {
 				t.Errorf("%s: got %q, want %q", name, got, want)
 			}
 			cluster.Exec(t, conn, "DELETE FROM vault.secrets", mode)

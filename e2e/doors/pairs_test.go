@@ -123,5 +123,7 @@ func table(rng *rand.Rand, strength int) []door {
 	add(now[:one(60)], goodCalls[:one(16)], goodLiterals, goodTransports, badSettings, app)
 	add(now[:one(60)], goodCalls[:one(16)], goodLiterals, goodTransports, aheadSettings, app)
 	add(append(now[:one(60):one(60)], refused...), goodCalls[:8], goodLiterals[:8], goodTransports[:8], goodSettings[:1], databases[1:])
+	add(now[:one(60)], chosen(func(c call) bool { return c.bare }), goodLiterals[:8], goodTransports[:8], pathSettings, app)
+	add(now[:one(60)], chosen(func(c call) bool { return c.supabase }), goodLiterals[:8], goodTransports[:8], goodSettings[:1], databases[1:])
 	return all
 }

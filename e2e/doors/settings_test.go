@@ -18,6 +18,8 @@ type setting struct {
 	ahead string
 	// block: the session stands in a block then.
 	block bool
+	// failed: that block has failed.
+	failed bool
 	// off: standard_conforming_strings is off.
 	off bool
 	// wasOff: it was off before.
@@ -56,6 +58,10 @@ var goodSettings = []setting{
 	{name: "hostile search_path", before: []string{"SET search_path = public, pg_catalog"}},
 	{name: "backslash_quote off", before: []string{"SET backslash_quote = off"}},
 	{name: "quoting and warnings", before: []string{"SET quote_all_identifiers = on; SET escape_string_warning = off; SET transform_null_equals = on"}},
+	{name: "LATIN1 by SET LOCAL, failed, and rolled back", before: []string{"BEGIN", "SET LOCAL client_encoding = LATIN1", "SELECT 1/0", "ROLLBACK"}},
+	{name: "LATIN1 behind a savepoint, failed, and back", before: []string{"BEGIN", "SAVEPOINT s", "SET LOCAL client_encoding = LATIN1", "SELECT 1/0", "ROLLBACK TO s"}, block: true},
+	{name: "off by SET LOCAL, failed, and rolled back", before: []string{"BEGIN", "SET LOCAL standard_conforming_strings = off", "SELECT 1/0", "ROLLBACK"}},
+	{name: "off by SET LOCAL, kept by a savepoint", before: []string{"BEGIN", "SET LOCAL standard_conforming_strings = off", "SAVEPOINT s", "SELECT 1/0", "ROLLBACK TO s"}, off: true, block: true},
 	{name: "read committed, no jit", before: []string{"SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ", "SET plan_cache_mode = force_generic_plan"}},
 }
 
@@ -69,6 +75,19 @@ var badSettings = []setting{
 	{name: "GB18030", before: []string{"SET client_encoding = GB18030"}, encoding: "GB18030"},
 	{name: "WIN1252 by set_config", before: []string{"SELECT set_config('client_encoding', 'windows-1252', false)"}, encoding: "WIN1252"},
 	{name: "EUC_JP by options, off too", options: "-c client_encoding=EUC_JP -c standard_conforming_strings=off", encoding: "EUC_JP", off: true},
+	// An error takes back at once what its transaction has set.
+	{name: "LATIN1 by SET LOCAL, failed", before: []string{"BEGIN", "SET LOCAL client_encoding = LATIN1", "SELECT 1/0"}, block: true, failed: true},
+	{name: "off by SET LOCAL, failed", before: []string{"BEGIN", "SET LOCAL standard_conforming_strings = off", "SELECT 1/0"}, block: true, failed: true},
+}
+
+// pathSettings are ways for a name without a schema to mean the vault's function.
+var pathSettings = []setting{
+	{name: "search_path by SET", before: []string{"SET search_path = vault, public"}},
+	{name: "search_path by SET LOCAL", before: []string{"BEGIN", "SET LOCAL search_path = public, vault"}, block: true},
+	{name: "search_path by set_config", before: []string{"SELECT set_config('search_path', 'vault', false)"}},
+	{name: "search_path by options", options: "-c search_path=vault,public"},
+	{name: "search_path in the batch", ahead: "SET search_path = vault, public"},
+	{name: "search_path in the batch by set_config", ahead: "SELECT set_config('search_path', '\"vault\"', false)"},
 }
 
 // aheadSettings are changed in the batch in which the text is, before it: the

@@ -54,7 +54,7 @@ func TestPsql(t *testing.T) {
 		{"FETCH_COUNT", "\\set FETCH_COUNT 3\nSELECT g, vault.read_secret('psql/pw') FROM generate_series(1, 7) g;\n", "1|" + pw + "\n2|" + pw + "\n3|" + pw + "\n4|" + pw + "\n5|" + pw + "\n6|" + pw + "\n7|" + pw + "\n"},
 		{
 			"ON_ERROR_ROLLBACK", "\\set ON_ERROR_ROLLBACK on\nBEGIN;\nSELECT vault.put_secret('psql/rollback', 'psql canary');\nSELECT 1/0;\nSELECT vault.put_secret('bad name', 'psql canary');\nSELECT vault.put_secret('psql/rollback', 'psql canary');\nCOMMIT;\nSELECT vault.read_secret('psql/rollback', 2);\n",
-			"1\nERROR:  division by zero\nERROR:  invalid name of a secret\nLINE 1: SELECT vault.put_secret('bad name', 'psql canary');\n                                ^\nDETAIL:  invalid secret name: only A-Z a-z 0-9 . _ / @ + - are allowed\n2\npsql canary\n",
+			"1\nERROR:  division by zero\nERROR:  invalid name of a secret\nLINE 1: SELECT vault.put_secret('bad name', 'psql canary');\n                                ^\nDETAIL:  invalid secret name: only A-Z a-z 0-9 . _ / @ + - are allowed\nHINT:  The first argument is the secret's name, as in vault.put_secret(name, value).\n2\npsql canary\n",
 		},
 		{"AUTOCOMMIT off", "\\set AUTOCOMMIT off\nSELECT vault.put_secret('psql/off', 'psql canary');\nROLLBACK;\nSELECT vault.read_secret('psql/off', missing_ok => true) IS NULL;\n", "1\nt\n"},
 		{"`\\c`", "\\c - - - -\nSELECT vault.read_secret('psql/pw');\n\\c template1\nSELECT current_database();\n\\c " + shared.Database + " " + shared.User + "\nSELECT vault.read_secret('psql/pw');\n", pw + "\ntemplate1\n" + pw + "\n"},
