@@ -234,7 +234,11 @@ func (l *serverLogin) authentication(body []byte) error {
 		}
 		return nil
 	case authOK:
-		if l.client != nil && l.client.Authenticated() || l.ss.srv.cfg.AllowTrust {
+		proven, trust := l.client != nil && l.client.Authenticated(), l.ss.srv.cfg.AllowTrust
+		if trust && !proven && l.leg.at.mustBind() {
+			return errUnbound
+		}
+		if proven || trust {
 			l.let = true
 			l.greeting = wire.AppendMessage(l.greeting, wire.Authentication, []byte{0, 0, 0, authOK})
 			return nil
@@ -248,6 +252,9 @@ func (l *serverLogin) authentication(body []byte) error {
 	return fatalError(stateAuthorization, "the server asks this node for an authentication method that cannot be passed through",
 		"Only scram-sha-256 works through a node: see the pg_hba.conf line that matches "+l.ss.origin(l.leg)+".")
 }
+
+var errUnbound = fatalError(stateAuthorization, "the connection to the server is neither verified nor bound to its certificate",
+	"Set VAULT_PG_SSLMODE=verify-full on the node, or use a server certificate that SCRAM can be bound to.")
 
 // begin answers the server's list of mechanisms.
 func (l *serverLogin) begin(data []byte) error {
@@ -265,8 +272,7 @@ func (l *serverLogin) begin(data []byte) error {
 	}
 	l.client = client
 	if l.leg.at.mustBind() && client.Mechanism() != scram.MechanismPlus {
-		return fatalError(stateAuthorization, "the connection to the server is neither verified nor bound to its certificate",
-			"Set VAULT_PG_SSLMODE=verify-full on the node, or use a server certificate that SCRAM can be bound to.")
+		return errUnbound
 	}
 	first := client.First()
 	out := wire.AppendString(nil, client.Mechanism())

@@ -113,6 +113,7 @@ func TestServerMustProveItself(t *testing.T) {
 		want       string // in the error; empty: the node is logged in
 	}{
 		"trust, allowed":              {says: slices.Concat(saysOK, after), trust: true},
+		"trust, allowed, from far":    {says: slices.Concat(saysOK, after), trust: true, far: true, want: "neither verified nor bound"},
 		"trust":                       {says: slices.Concat(saysOK, after), want: "without a password"},
 		"nothing but ready":           {says: after, want: "unexpected message"},
 		"nothing but ready, from far": {says: saysReady, far: true, want: "unexpected message"},

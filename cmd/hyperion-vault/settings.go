@@ -31,7 +31,7 @@ type settings struct {
 	MoveBackAfter *string `env:"VAULT_MOVE_BACK_AFTER" preset:"1s" form:"a time from 0s to 24h" help:"After how long without a write a session goes from the primary back to the standby beside its node, if that shows all that the session may have seen; 0s: never."`
 	ParkSecs      *string `env:"VAULT_PARK_SECS" preset:"60" form:"seconds from 0 to 86400" help:"How long the connection that a session has left for the other server is kept; at the primary it holds what currval() and lastval() return. 0: not at all."`
 	MaxStaleness  *string `env:"VAULT_MAX_STALENESS" preset:"0s" form:"0s, or a time from 1s to 24h" help:"How old what a standby shows may be for its node to open secrets of it: the time since the primary had no more than that. 0s: no bound."`
-	PGAllowTrust  *string `env:"VAULT_PG_ALLOW_TRUST" preset:"false" form:"true or false" help:"Accept a server that lets a role in without a password (a trust line in pg_hba.conf)."`
+	PGAllowTrust  *string `env:"VAULT_PG_ALLOW_TRUST" preset:"false" form:"true or false" help:"Accept a server that lets a role in without a password (a trust line in pg_hba.conf); beyond this host only one whose certificate is verified."`
 
 	KMSMode        *string `env:"VAULT_KMS_MODE" preset:"aws" form:"aws or local" help:"Who keeps the master key: the AWS KMS, found as the AWS SDK does it (AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL_KMS …, or the host's role), or this node."`
 	KMSKeyID       *string `env:"VAULT_KMS_KEY_ID" form:"the ARN of a KMS key, as aws kms describe-key prints it; no alias" help:"Key of the AWS KMS that wraps new data keys. It is asked in the key's own region."`
