@@ -9,7 +9,8 @@ SHELL := /bin/bash
 export GOEXPERIMENT := runtimesecret
 # pg_query is C.
 export CGO_ENABLED := 1
-# One set of flags for all targets, so that they share one build cache.
+# One set of flags for all targets, so that they share one build cache (but the program,
+# which is compiled by its profile, default.pgo).
 export GOFLAGS := $(strip $(filter-out -mod=% -trimpath,$(GOFLAGS)) -mod=readonly -trimpath)
 
 GO ?= go
@@ -173,10 +174,11 @@ bench: build install-extension ## speed against PgBouncer and the bare server, a
 	$(GO) build -o $(BIN)/bench ./e2e/bench
 	$(BIN)/bench $(if $(filter quick,$(BENCH)),-quick,-json docs/benchmarks.json -markdown docs/BENCHMARKS.md) $(BENCH_ARGS)
 
+# In a directory without a name: the profile has the program's path.
 .PHONY: profile
-profile: install-extension ## write the profile that the compiler optimises by (cmd/hyperion-vault/default.pgo), 2 min; nothing else may run meanwhile
+profile: install-extension ## write the profile that the compiler optimises by (cmd/hyperion-vault/default.pgo), 2 min and a build; nothing else may run meanwhile
 	$(GO) build -o $(BIN)/bench ./e2e/bench
-	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && set -x; \
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; set -x; \
 	$(GO) build -pgo=off -tags netgo,osusergo,profile -ldflags '-X main.version=$(VERSION)-profile' -o "$$dir/hyperion-vault" ./cmd/hyperion-vault; \
 	HYPERION_VAULT_BINARY=$$dir/hyperion-vault $(BIN)/bench -pgo cmd/hyperion-vault/default.pgo -pairs 2 -seconds 6
 

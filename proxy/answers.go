@@ -266,6 +266,7 @@ func (ss *session) serverError(body []byte) verdict {
 	v := drop
 	switch {
 	case ss.dropping:
+		ss.noteDenied(e, body)
 	case t != nil && t.fail != nil:
 		ss.gather()
 		ss.out = t.fail.append(ss.out)
@@ -274,8 +275,7 @@ func (ss *session) serverError(body []byte) verdict {
 			t.pre.failed = true
 		}
 	default:
-		ss.noteReservation(t, body)
-		ss.noteUncallable(e, body)
+		ss.noteDenied(e, body)
 		v = ss.editError(body, t, hint)
 	}
 	ss.rows = shape{}

@@ -129,7 +129,7 @@ type serverLogin struct {
 	greeting []byte
 	reported reported
 	state    byte
-	let      bool // AuthenticationOk has come
+	letIn    bool // AuthenticationOk has come
 	ready    bool
 	reports  [][]byte   // for the audit
 	catalog  catalog    // of a second log-in
@@ -143,7 +143,7 @@ func (l *serverLogin) close() {
 }
 
 func (l *serverLogin) message(typ byte, body []byte) error {
-	if !l.let && !beforeOK(typ) {
+	if !l.letIn && !beforeOK(typ) {
 		return errUnexpected // whatever else it says, it has not proved who it is
 	}
 	switch typ {
@@ -204,7 +204,7 @@ func (l *serverLogin) authentication(body []byte) error {
 	if len(body) < 4 {
 		return fatalError(stateProtocol, "the server sent an invalid authentication request", "")
 	}
-	if l.let {
+	if l.letIn {
 		return errUnexpected
 	}
 	data := body[4:]
@@ -236,10 +236,11 @@ func (l *serverLogin) authentication(body []byte) error {
 	case authOK:
 		proven, trust := l.client != nil && l.client.Authenticated(), l.ss.srv.cfg.AllowTrust
 		if trust && !proven && l.leg.at.mustBind() {
-			return errUnbound
+			return fatalError(stateAuthorization, errUnbound.message,
+				"VAULT_PG_ALLOW_TRUST counts beyond the node's host only with VAULT_PG_SSLMODE=verify-full. Or make the line of pg_hba.conf that matches "+l.ss.origin(l.leg)+" scram-sha-256.")
 		}
 		if proven || trust {
-			l.let = true
+			l.letIn = true
 			l.greeting = wire.AppendMessage(l.greeting, wire.Authentication, []byte{0, 0, 0, authOK})
 			return nil
 		}

@@ -152,7 +152,7 @@ func FuzzServerLogin(f *testing.F) {
 		switch {
 		case err == nil && !trust:
 			t.Fatal("a server without the verifier was believed")
-		case err == nil && (!l.let || !bytes.Contains(l.greeting, saysOK)):
+		case err == nil && (!l.letIn || !bytes.Contains(l.greeting, saysOK)):
 			t.Fatal("logged in without AuthenticationOk")
 		case err != nil && !asFatal(err):
 			t.Fatalf("the client would hear nothing of %v", err)

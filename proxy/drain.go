@@ -12,7 +12,10 @@ import (
 
 // errDraining refuses log-ins as a server does that shuts down: at this SQLSTATE
 // clients that know of several hosts try the next one.
-var errDraining = fatalError(stateCannotConnect, "this node is shutting down", "Connect to another node.")
+var errDraining = &sqlError{
+	fatal: true, code: stateCannotConnect, reason: "shutdown",
+	message: "this node is shutting down", hint: "Connect to another node.",
+}
 
 // Shutdown begins no more sessions and lets each finish its transaction: it ends with
 // 57P01 at its next idle point. Until all have, cancel requests are taken. When ctx

@@ -106,7 +106,7 @@ func (ss *session) hearOne() error {
 		return err
 	case !ok:
 		return ss.sr.Fill()
-	case typ != wire.ParameterStatus || size > maxWhole:
+	case typ != wire.ParameterStatus && typ != wire.ErrorResponse || size > maxWhole:
 		ss.mu.Lock()
 		ss.queue.answered(typ)
 		ss.mu.Unlock()
@@ -117,7 +117,11 @@ func (ss *session) hearOne() error {
 	}
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	if body := ss.sr.Buffered()[wire.HeaderSize:size]; isReport(body) {
+	switch body := ss.sr.Buffered()[wire.HeaderSize:size]; {
+	case typ == wire.ErrorResponse:
+		ss.noteDenied(ss.queue.front(), body)
+		ss.queue.answered(typ)
+	case isReport(body):
 		ss.report(body)
 	}
 	ss.sr.Discard(size)

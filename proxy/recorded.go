@@ -210,16 +210,27 @@ func (ss *session) knows(r *vault.Record, ofPrelude bool) bool {
 	return ofPrelude && r.Action == vault.ActionVerify
 }
 
+// planOf is of what an answer is owed for; nil: not known.
+func planOf(e *owed) *rewrite.Plan {
+	switch {
+	case e.task != nil && e.task.plan != nil:
+		return e.task.plan
+	case e.stmt != nil:
+		return e.stmt.plan
+	}
+	return nil
+}
+
 // statementOf is the fingerprint of what an answer is owed for; 0: not known.
 func statementOf(e *owed) uint64 {
 	switch {
 	case e == nil:
 	case e.task != nil && e.task.pre != nil:
 		return e.task.pre.statement
-	case e.task != nil && e.task.plan != nil:
-		return e.task.plan.Fingerprint
-	case e.stmt != nil && e.stmt.plan != nil:
-		return e.stmt.plan.Fingerprint
+	default:
+		if plan := planOf(e); plan != nil {
+			return plan.Fingerprint
+		}
 	}
 	return 0
 }

@@ -175,7 +175,7 @@ func TestRecordsOfRefusedSQL(t *testing.T) {
 	n, sink := auditedNode(t)
 	app, nobody := n.connect(t, n.User, n.Password), n.connect(t, "nobody", "nobody")
 	n.core.SetMisses(2, time.Hour, time.Hour)
-	n.exec(t, "CREATE TABLE hidden AS SELECT 's/a'::text AS name")
+	n.exec(t, "CREATE TABLE status AS SELECT 's/a'::text AS name")
 	n.exec(t, "CREATE FUNCTION wrapped(v text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN vault.put_secret('s/w', v); END $$")
 	n.records(t, sink, []sqlCase{
 		{app, "SELECT vault.put_secret('s/a', 'one')", nil, []string{"update ok s/a v1 change direct statement"}},
@@ -198,7 +198,7 @@ func TestRecordsOfRefusedSQL(t *testing.T) {
 		{nobody, "PREPARE p AS SELECT vault.add_token('x', NULL, '')", nil, nil},
 		{nobody, "EXECUTE p", nil, []string{"token_create denied (grant) direct"}},
 		{nobody, "SELECT vault.tick()", nil, []string{"rotate denied (grant) direct statement"}},
-		{nobody, "SELECT vault.read_secret(name) FROM hidden", nil, nil}, // it is the table
+		{nobody, "SELECT vault.read_secret(name) FROM status", nil, nil}, // it is the table, though a function is called so
 
 		{app, "SELECT vault.create_secret('s/a', 'manual', 'x')", nil, []string{"create failed (exists) s/a direct statement"}},
 		{app, "SELECT vault.put_secret(lower('a'), 'x')", nil, []string{"update failed (unsupported) direct statement"}},

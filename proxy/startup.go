@@ -38,6 +38,7 @@ func (s *Server) handle(accepted net.Conn, g *lobby.Guest) *session {
 		s.cancelRequest(req, lobby.Peer(accepted))
 		return nil
 	case s.isDraining():
+		s.metrics.logins.WithLabelValues("refused").Inc()
 		s.refuse(nc, errDraining)
 		return nil
 	}

@@ -3,6 +3,8 @@
 package rewrite
 
 import (
+	"slices"
+
 	pg "github.com/pganalyze/pg_query_go/v5"
 )
 
@@ -87,6 +89,9 @@ func (b *builder) funcCall(fc *pg.FuncCall) { //nolint:cyclop // a table of case
 func (b *builder) names(function string, fc *pg.FuncCall) {
 	if b.plan.Function == "" || fc.Location < b.namedAt {
 		b.plan.Function, b.namedAt = function, fc.Location
+	}
+	if !slices.Contains(b.plan.Functions, function) {
+		b.plan.Functions = append(b.plan.Functions, function)
 	}
 }
 

@@ -115,6 +115,8 @@ type Plan struct {
 	// Function is the first function of the vault that the text calls; empty: none, or
 	// it is not known.
 	Function string
+	// Functions are all that it calls, in no order.
+	Functions []string
 	// Fingerprint is the same for all texts that differ in constants only; 0: not
 	// known.
 	Fingerprint uint64

@@ -196,12 +196,13 @@ func mayMove(sql string, toks []token) bool {
 // nothing. Their kin are told by their first letters.
 var moving = wordSet("nextval setval currval lastval pg_notify pg_current_xact_id txid_current")
 
-// vaultWrites are the vault's own.
+// vaultWrites are the vault's own. True: a client's, also without the schema; the others
+// have names that a client's own functions may have.
 var vaultWrites = func() map[string]bool {
 	set := map[string]bool{}
 	for _, s := range signatures {
 		if s.writes {
-			set[s.name] = true
+			set[s.name] = !s.internal
 		}
 	}
 	return set
@@ -216,7 +217,10 @@ func builtinMoves(name []byte) bool {
 }
 
 // movingWord reports whether a text with this name is worth parsing.
-func movingWord(name []byte) bool { return vaultWrites[string(name)] || builtinMoves(name) }
+func movingWord(name []byte) bool {
+	_, ours := vaultWrites[string(name)]
+	return ours || builtinMoves(name)
+}
 
 // router finds the route of one text.
 type router struct {
@@ -295,8 +299,10 @@ func (r *router) call(fc *pg.FuncCall) {
 		}
 	}
 	n := len(names)
-	switch last := names[n-1]; {
-	case (n == 1 || names[n-2] == schemaVault) && vaultWrites[last]:
+	last := names[n-1]
+	bare, ours := vaultWrites[last]
+	switch {
+	case ours && (n == 1 && bare || n > 1 && names[n-2] == schemaVault):
 		r.route = RouteVault
 	case (n == 1 || names[n-2] == "pg_catalog") && builtinMoves([]byte(last)):
 		r.write()

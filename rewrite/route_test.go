@@ -76,6 +76,12 @@ func TestRouteOfTheVault(t *testing.T) {
 		if got := a.Route("SELECT vault."+s.name+"()", Options{StdStrings: true, Settled: true}); got != want {
 			t.Errorf("%s: %v, want %v", s.name, got, want)
 		}
+		if s.internal { // somebody else's function may be called so
+			want = RouteLocal
+		}
+		if got := a.Route("SELECT "+s.name+"()", Options{StdStrings: true, Settled: true}); got != want {
+			t.Errorf("%s without its schema: %v, want %v", s.name, got, want)
+		}
 	}
 }
 

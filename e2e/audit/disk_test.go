@@ -22,11 +22,9 @@ import (
 // read nor written, at once and with a reason, and all else goes on. When there is
 // room again, so do secrets. No value shows in what a node writes meanwhile.
 func TestFullDisk(t *testing.T) {
-	t.Parallel()
 	cluster.NeedAlone(t)
 	for _, mode := range []string{"batch", "always"} {
 		t.Run(mode, func(t *testing.T) {
-			t.Parallel()
 			w := newWorld(t, cluster.Spec{NodeEnv: map[string]string{"VAULT_AUDIT_LOW_SPACE": "1048576", "VAULT_AUDIT_SYNC": mode}})
 			n := w.c.Nodes[0]
 			disk := n.SmallAuditDisk(t, 3<<20)

@@ -84,7 +84,12 @@ func rows(o *options) []row {
 
 // pairs runs two things in turn, AB BA AB …, n times each.
 func pairs[T any](n int, a, b func() (T, error)) (as, bs []T, err error) {
-	for i := range n {
+	return pairsFrom(0, n, a, b)
+}
+
+// pairsFrom are those from a number on.
+func pairsFrom[T any](from, n int, a, b func() (T, error)) (as, bs []T, err error) {
+	for i := from; i < n; i++ {
 		first, second, x, y := a, b, &as, &bs
 		if i%2 == 1 {
 			first, second, x, y = b, a, &bs, &as
@@ -141,14 +146,16 @@ func (d direct) medians(w *world) []other {
 // against runs a load in pairs of PgBouncer and the node, with the bare server between,
 // but for TLS, which that has not.
 func against(w *world, rounds int, tls bool, run func(target) func() (sample, error)) (peer, ours []sample, d direct, err error) {
+	if tls {
+		peer, ours, err = pairs(rounds, run(w.pgbouncer), run(w.node))
+		return peer, ours, d, err
+	}
 	for i := range directRounds {
-		as, bs, err := pairs((i+1)*rounds/directRounds-i*rounds/directRounds, run(w.pgbouncer), run(w.node))
+		as, bs, err := pairsFrom(i*rounds/directRounds, (i+1)*rounds/directRounds, run(w.pgbouncer), run(w.node))
 		if err != nil {
 			return nil, nil, d, err
 		}
-		if peer, ours = append(peer, as...), append(ours, bs...); tls {
-			continue
-		}
+		peer, ours = append(peer, as...), append(ours, bs...)
 		tcp, socket, err := pairs(1, run(w.tcp), run(w.socket))
 		if err != nil {
 			return nil, nil, d, err

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 )
 
@@ -132,8 +133,10 @@ func (l *Link) Drop(ctx context.Context) error {
 }
 
 // Vanish has the kernel drop all further packets of a connection, either way, as if the
-// client's machine were gone. It needs Alone.
-func Vanish(ctx context.Context, client net.Conn) error {
+// client's machine were gone, until the test ends. It needs Alone.
+func Vanish(tb testing.TB, client net.Conn) error {
+	tb.Helper()
+	ctx := tb.Context()
 	_, near, err := net.SplitHostPort(client.LocalAddr().String())
 	if err != nil {
 		return err
@@ -142,6 +145,11 @@ func Vanish(ctx context.Context, client net.Conn) error {
 	if err != nil {
 		return err
 	}
+	tb.Cleanup(func() {
+		if err := nft(context.WithoutCancel(ctx), "add table inet vanished\ndelete table inet vanished\n"); err != nil {
+			tb.Error(err)
+		}
+	})
 	return nft(ctx, "add table inet vanished\n"+
 		"add chain inet vanished input { type filter hook input priority 0; }\n"+
 		"add rule inet vanished input tcp sport "+near+" tcp dport "+far+" drop\n"+

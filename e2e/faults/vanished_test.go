@@ -48,7 +48,7 @@ func TestVanished(t *testing.T) {
 	stays := c.Connect(t, c.DSN(0, c.User))
 
 	for _, nc := range []net.Conn{silent.Net, block.Net, reader.Net, runner.Net, half} {
-		if err := cluster.Vanish(t.Context(), nc); err != nil {
+		if err := cluster.Vanish(t, nc); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -44,7 +44,7 @@ func TestAttacks(t *testing.T) {
 			}
 			stop()
 			if err := <-ended; err != nil {
-				t.Errorf("the attack could not be made: %v", err)
+				t.Errorf("the attack: %v", err)
 			}
 			for _, f := range []*load.Fleet{fleet, tls} {
 				if err := f.Err(); err != nil {

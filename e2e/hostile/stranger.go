@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -111,14 +112,15 @@ func renegotiate(ctx context.Context, t Target) error {
 		case begun && err == nil:
 			return errTaken
 		case begun:
-			return storm(ctx, t, 1, func(ctx context.Context, _ net.Conn, _ int) error {
+			return storm(ctx, t, 1, func(ctx context.Context, nc net.Conn, _ int) error {
+				nc.Close() //nolint:errcheck // openssl has its own
 				out, err := renegotiation(ctx, t)
 				if err == nil && bytes.Contains(out, []byte("RENEGOTIATING")) {
 					return errTaken
 				}
 				return err
 			})
-		case ctx.Err() != nil:
+		case errors.Is(err, exec.ErrNotFound), !rest(ctx, stormPause):
 			return fmt.Errorf("openssl: %w: %s", err, out)
 		}
 	}

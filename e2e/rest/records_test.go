@@ -21,6 +21,8 @@ func TestRecords(t *testing.T) {
 	role := cluster.Text(t, super, "SELECT role FROM vault.token_role(sha256($1::text::bytea))", reader)
 	whose := role + " " + role + " "
 	const secret = "/v1/secrets/records/a"
+	want := map[string]string{} // by where it came from
+	what := map[string]string{}
 	for i, c := range []struct {
 		what, token, method, path, body string
 		headers                         []string
@@ -55,24 +57,24 @@ func TestRecords(t *testing.T) {
 		if a := call(t, node.REST, c.token, c.method, c.path, c.body, append(c.headers, "X-Forwarded-For", from)...); a.status != c.status {
 			t.Errorf("%s: got %d %s, want %d", c.what, a.status, a.text, c.status)
 		}
-		wantRecord(t, c.what, from, c.want+" rest "+shared.Database)
+		want[from], what[from] = c.want+" rest "+shared.Database, c.what
 	}
 	// A trusted proxy that does not say whom it speaks for is known by its own address.
 	wantAt(t, 403, node.REST, reader, "GET", secret, "")
-	wantRecord(t, "no client", "127.0.0.1", "login denied (proxy) rest "+shared.Database)
-}
+	want["127.0.0.1"], what["127.0.0.1"] = "login denied (proxy) rest "+shared.Database, "no client"
+	wantFrom(t, 200, node.REST, "198.51.100.250", reader, secret)
 
-// wantRecord waits for the one record that a client's address has.
-func wantRecord(t *testing.T, what, from, want string) {
-	t.Helper()
-	super := shared.Connect(t, shared.SuperDSN(0))
-	var got string
-	cluster.Eventually(t, "a record of "+what+": "+want, func() bool {
-		got = cluster.Text(t, super, `SELECT coalesce(string_agg(concat_ws(' ', actor, session_role, action, outcome, '(' || reason || ')', secret_name, 'v' || version, face, database), '; ' ORDER BY seq), '')
-			FROM vault.audit_log WHERE client_ip = $1::inet`, from)
-		return got != ""
+	// Records come in their order: behind the last one there are all.
+	var id string
+	cluster.Eventually(t, "the last record", func() bool {
+		id = cluster.Text(t, super, "SELECT coalesce(max(node_id::text), '') FROM vault.audit_log WHERE client_ip = '198.51.100.250'")
+		return id != ""
 	})
-	if got != want {
-		t.Errorf("%s: recorded %q, want %q", what, got, want)
+	for from, record := range want {
+		got := cluster.Text(t, super, `SELECT coalesce(string_agg(concat_ws(' ', actor, session_role, action, outcome, '(' || reason || ')', secret_name, 'v' || version, face, database), '; ' ORDER BY seq), '')
+			FROM vault.audit_log WHERE client_ip = $1::inet AND node_id = $2::uuid`, from, id)
+		if got != record {
+			t.Errorf("%s: recorded %q, want %q", what[from], got, record)
+		}
 	}
 }

@@ -97,7 +97,7 @@ func (w *worker) work(ctx context.Context) (err error) {
 	defer func() { w.failed.Store(err != nil) }()
 	for ctx.Err() == nil {
 		conn, err := pgx.Connect(ctx, w.c.DSN(w.node, w.c.User))
-		if err != nil { // the node is not there: the next one is
+		if err != nil { // the node ends, or is not there: the next one is
 			w.node = (w.node + 1) % len(w.c.Nodes)
 			continue
 		}

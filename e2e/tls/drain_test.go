@@ -56,7 +56,7 @@ func drain(t *testing.T, node *secured) {
 // TestDrainTakesCancels: while sessions finish their transactions, a node that ends
 // takes cancel requests, and tells all others at once to go elsewhere.
 func TestDrainTakesCancels(t *testing.T) {
-	node := secure(t, map[string]string{"VAULT_DRAIN_SECS": "600"})
+	node := secure(t, map[string]string{"VAULT_DRAIN_SECS": "600", "VAULT_HANDSHAKE_SECS": "600"})
 	session, early := asleep(t, node), open(t, node.address)
 	drain(t, node)
 	encrypted := func() *rawpg.Conn {

@@ -9,8 +9,8 @@ import (
 	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
 )
 
-// LoginAudit says which log-ins are recorded: those by SQL, and by REST tokens that
-// nobody has.
+// LoginAudit says which log-ins are recorded: those by SQL, and by REST those that are
+// nobody's.
 type LoginAudit int
 
 // The values of VAULT_AUDIT_LOGINS. A stranger can make as many failed ones as he

@@ -181,7 +181,7 @@ func serviceConfig(c Config, at Server) (*pgconn.Config, error) {
 		}
 	}
 	auth, binding := "scram-sha-256", "prefer"
-	if c.AllowTrust {
+	if c.AllowTrust && (at.local() || mode == "verify-full") {
 		auth += ",none"
 	}
 	if !at.local() && mode != "verify-ca" && mode != "verify-full" {

@@ -76,9 +76,21 @@ func TestServiceConfigTLS(t *testing.T) {
 			t.Errorf("%s %q: tls %v, verified %v, clear %v, binding %s, auth %s", tc.addr, tc.mode, cc.TLSConfig != nil, verified, clearToo, cc.ChannelBinding, cc.RequireAuth)
 		}
 	}
-	cc, err := serviceConfig(Config{User: "u", Database: "d", AllowTrust: true}, Server{"unix", "/run/x/.s.PGSQL.5433"})
-	if err != nil || cc.TLSConfig != nil || cc.RequireAuth != "scram-sha-256,none" {
-		t.Errorf("socket: %+v, %v", cc, err)
+	for _, tc := range []struct {
+		at   Server
+		mode string
+		want string
+	}{
+		{Server{"unix", "/run/x/.s.PGSQL.5433"}, "", "scram-sha-256,none"},
+		{Server{"tcp", "127.0.0.1:5432"}, "disable", "scram-sha-256,none"},
+		{Server{"tcp", "10.0.0.1:5432"}, "verify-full", "scram-sha-256,none"},
+		{Server{"tcp", "10.0.0.1:5432"}, "verify-ca", "scram-sha-256"}, // as for sessions
+		{Server{"tcp", "10.0.0.1:5432"}, "require", "scram-sha-256"},
+	} {
+		cc, err := serviceConfig(Config{User: "u", Database: "d", SSLMode: tc.mode, AllowTrust: true}, tc.at)
+		if err != nil || cc.RequireAuth != tc.want || tc.at.Network == "unix" && cc.TLSConfig != nil {
+			t.Errorf("trust, %s %q: %+v, %v", tc.at.Addr, tc.mode, cc, err)
+		}
 	}
 }
 

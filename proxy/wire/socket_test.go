@@ -103,6 +103,7 @@ func TestSocketOfMany(t *testing.T) {
 			for range each {
 				if n, err := near.Write([]byte{'x'}); n != 1 || err != nil {
 					t.Errorf("wrote %d, %v", n, err)
+					near.Close() // nobody would read what is missing
 					return
 				}
 			}

@@ -83,8 +83,9 @@ func (s *shot) live(t *testing.T, mode Sync, ends map[string]end) {
 		}
 		for name, look := range ends {
 			func() {
+				before := t.Failed()
 				defer func() {
-					if t.Failed() {
+					if t.Failed() && !before {
 						t.Logf("%v: call %d, %q: %v, after its effect %v: %s", mode, s.n, s.hit, s.fate.err, s.fate.effect, name)
 					}
 				}()

@@ -55,6 +55,7 @@ func (s *Spool) run() {
 			sync(s.sync) // what came during the last one does not wait for them all
 			if !s.prune() {
 				prune = nil
+				s.look() // there is more space now
 			}
 		case <-s.stop:
 			s.finish()

@@ -275,7 +275,7 @@ func (v *verifier) remark(c *chain, r *Row) {
 		v.noted(c, Clock, r.Seq, "at record %d the clock was set by %q", r.Seq, r.Reason)
 		return
 	case r.Face == FaceNode && r.Action == ActionStart && strings.HasPrefix(r.Reason, leftWindow):
-		v.noted(c, MayBeMissing, r.Seq, "the machine went down before record %d: what was done in the 50 ms before, and the time of three syncs, is not there", r.Seq)
+		v.noted(c, MayBeMissing, r.Seq, "the machine went down before record %d: what was done in the 50 ms before, and the time of three syncs, may not be there", r.Seq)
 	}
 	if back > backwards {
 		v.noted(c, Clock, r.Seq, "record %d is %s older than the one before it", r.Seq, seconds(back))
