@@ -163,7 +163,8 @@ func (t *tableTail) last(ctx context.Context, n int) (rows []audit.Row, err erro
 	if t.shown, err = t.heads(ctx); err != nil {
 		return nil, err
 	}
-	const last = "SELECT " + rowColumns + ` FROM vault.audit_log l JOIN vault.audit_heads h ON h.node_id = l.node_id AND l.seq <= h.seq
+	const last = "SELECT " + rowColumns + ` FROM vault.audit_heads h CROSS JOIN LATERAL
+		(SELECT * FROM vault.audit_log o WHERE o.node_id = h.node_id AND o.seq <= h.seq ORDER BY o.seq DESC LIMIT $1) l
 		ORDER BY l.at DESC, l.node_id DESC, l.seq DESC LIMIT $1`
 	for r, err := range each(ctx, t.conn, scanRow, last, n) {
 		if err != nil {
