@@ -205,6 +205,9 @@ func (c *client) cancel(ctx context.Context) error {
 	}
 	for range failed { // the last request has been answered
 	}
+	if err == nil {
+		return errors.New("a statement was not cancelled, in ten seconds of asking for it")
+	}
 	var pe *pgconn.PgError
 	if !errors.As(err, &pe) || pe.Code != "57014" {
 		return fmt.Errorf("a cancelled statement gave %w", err)

@@ -23,7 +23,7 @@ import (
 type spec struct {
 	sessions int
 	duration time.Duration
-	pace     time.Duration // between two pieces of work of one client
+	pace     time.Duration // between two pieces of work of one client, at least
 	ramp     time.Duration // in which the clients come
 	silent   int           // hostile connections that say nothing
 	report   time.Duration
@@ -89,6 +89,9 @@ func TestSoak(t *testing.T) {
 	})
 	r := &run{spec: s, c: c, n: c.Nodes[0], admin: newAdmin(t, c)}
 	r.asOne(t)
+	if s.measured && os.Getenv("SOAK_PACE") == "" {
+		r.atPace(t)
+	}
 	began := time.Now()
 	t.Logf("%d sessions, %v; %d hostile connections; memory bound %d MB", s.sessions, s.duration, s.silent, s.memoryBound()>>20)
 
