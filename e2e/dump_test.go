@@ -76,27 +76,30 @@ func furnish(t *testing.T, c *cluster.Cluster) (reader string) {
 	return reader
 }
 
-// TestDumpAndRestore dumps the whole database through the node, restores it into
-// an empty cluster, as a script and by eight jobs, and reads the secrets there.
+// TestDumpAndRestore dumps the whole cluster and the whole database through the node,
+// restores them into an empty cluster, the database as a script and by eight jobs, and
+// reads the secrets there.
 func TestDumpAndRestore(t *testing.T) {
 	c := shared
 	reader := furnish(t, c)
 	out := t.TempDir()
 	node := c.Libpq(t, c.Nodes[0].Proxy, c.Superuser)
-	plain, custom, globals := filepath.Join(out, "plain.sql"), filepath.Join(out, "custom"), filepath.Join(out, "globals.sql")
-	mustRun(t, node, "pg_dumpall", "--globals-only", "--file", globals)
+	plain, custom, all := filepath.Join(out, "plain.sql"), filepath.Join(out, "custom"), filepath.Join(out, "all.sql")
+	mustRun(t, node, "pg_dumpall", "--file", all)
 	mustRun(t, node, "pg_dump", "--file", plain)
 	mustRun(t, node, "pg_dump", "--format", "custom", "--file", custom)
 
 	empty := cluster.Start(t, cluster.Spec{Plain: true, Settings: map[string]string{"shared_preload_libraries": "hyperion_vault"}})
-	server := empty.Libpq(t, empty.Nodes[0].Postgres, empty.Superuser)
-	// Roles first. Some exist in any cluster: psql goes on behind its complaint.
-	_, complaints, err := program(t, server, "psql", "--no-psqlrc", "--quiet", "--file", globals)
+	// psql connects anew for each database, by then with the password that was dumped.
+	super := empty.Connect(t, empty.SuperDSN(0))
+	cluster.Exec(t, super, cluster.Text(t, super, "SELECT format('ALTER ROLE %I PASSWORD %L', $1::text, $2::text)", empty.Superuser, c.SuperuserPassword))
+	server := c.Libpq(t, empty.Nodes[0].Postgres, c.Superuser)
+	// Some roles and databases exist in any cluster: it goes on behind its complaint.
+	_, complaints, err := program(t, server, "psql", "--no-psqlrc", "--quiet", "--file", all)
 	if err != nil || !onlyExisting(complaints) {
-		t.Fatalf("roles: %v: %s", err, complaints)
+		t.Fatalf("all: %v: %s", err, complaints)
 	}
-	// The superuser now has the password that was dumped.
-	server = c.Libpq(t, empty.Nodes[0].Postgres, c.Superuser)
+	t.Run("all", func(t *testing.T) { inspect(t, c, empty, c.Database, reader) })
 	restored := map[string]func(database string){
 		"plain": func(database string) {
 			mustRun(t, server, "psql", "--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", "--dbname", database, "--file", plain)

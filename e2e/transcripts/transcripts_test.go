@@ -51,6 +51,7 @@ func prepare(t *testing.T) {
 	admin := shared.Connect(t, shared.SuperDSN(0))
 	modern = cluster.Text(t, admin, "SELECT (current_setting('server_version_num')::int >= 180000)::text") == "true"
 	cluster.Exec(t, admin, "CREATE DATABASE "+plain)
+	cluster.Exec(t, admin, cluster.Text(t, admin, "SELECT pg_catalog.format('CREATE ROLE walker LOGIN REPLICATION PASSWORD %L', $1::text)", shared.Password))
 	for _, database := range []string{plain, shared.Database} {
 		conn := shared.Connect(t, strings.Replace(shared.SuperDSN(0), "dbname="+shared.Database, "dbname="+database, 1))
 		cluster.Exec(t, conn, `CREATE TABLE transparent (n int PRIMARY KEY, t text, b bytea);

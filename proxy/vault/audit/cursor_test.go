@@ -5,7 +5,9 @@ package audit
 import (
 	"bytes"
 	"errors"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -380,5 +382,47 @@ func TestWithhold(t *testing.T) {
 	}
 	if len(b.Records) > 0 {
 		t.Errorf("%q is left", b.Records)
+	}
+}
+
+// A segment that somebody deletes before it was shipped is told, by its name, while the
+// node runs and at its next start; it is no gap, which a restore leaves.
+func TestDeletedSegment(t *testing.T) {
+	dir := t.TempDir()
+	o := Options{SegmentBytes: 2 << 10}
+	s := openOS(t, dir, o)
+	for range 4 {
+		mustAppend(t, s, slices.Repeat([]Record{read("a")}, 40)...)
+		if err := s.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := s.Status().Segments; n < 3 {
+		t.Fatalf("got %d segments, want 3 or more", n)
+	}
+	path := filepath.Join(dir, spoolDir, segmentName(2))
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.Cursor(Position{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for err == nil {
+		var b Batch
+		if b, err = c.Next(100); err == nil && b.N == 0 {
+			t.Fatal("all was shipped")
+		}
+	}
+	if !errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrGone) || !strings.Contains(err.Error(), segmentName(2)) {
+		t.Errorf("shipping: got %v, want the file that is missing", err)
+	}
+	mustAppend(t, s, read("b")) // what is done now is recorded all the same
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := Open(dir, o); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "segment 2 is missing, with records from ") {
+		t.Errorf("the next start: got %v, want what is missing", err)
 	}
 }
