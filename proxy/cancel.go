@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
@@ -84,9 +85,74 @@ func (s *Server) findSession(req *wire.Startup) *session {
 	return found
 }
 
-// cancelServer sends a leg's server its own cancel request and waits for it to
-// close the connection. False: it did not get there.
-func (s *Server) cancelServer(ctx context.Context, l *leg) bool {
+// deliveries are the cancel requests that clients send for one session.
+type deliveries struct {
+	mu      sync.Mutex
+	current *delivery // nil: none is on its way
+	waiting int
+}
+
+// A delivery is on its way to the server.
+type delivery struct {
+	leg  *leg
+	sent bool
+	done chan struct{}
+}
+
+// maxDeliveries is how many requests may wait for one session's server.
+const maxDeliveries = 4
+
+// deliver brings a cancel request to the server and returns when that has acted. A
+// server that is busy takes long to hear one, and starts a process for it, so there is
+// one at a time: requests that come before it was sent are the same, those that come
+// behind make one more. Nothing is sent once the session is idle: it would hit what the
+// client sends next.
+func (ss *session) deliver(ctx context.Context, l *leg) {
+	c := &ss.cancels
+	c.mu.Lock()
+	if c.waiting == maxDeliveries {
+		c.mu.Unlock()
+		return
+	}
+	c.waiting++
+	defer func() { c.waiting--; c.mu.Unlock() }()
+	for c.current != nil {
+		d := c.current
+		same := d.leg == l && !d.sent
+		c.mu.Unlock()
+		select {
+		case <-d.done:
+		case <-ctx.Done():
+			same = true
+		}
+		if c.mu.Lock(); same {
+			return
+		}
+	}
+	d := &delivery{leg: l, done: make(chan struct{})}
+	c.current = d
+	c.mu.Unlock()
+	defer func() { c.mu.Lock(); c.current = nil; close(d.done) }()
+	ss.srv.cancelServer(ctx, l, func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		d.sent = true
+		return ss.mayBeBusy()
+	})
+}
+
+// mayBeBusy reports whether the server may owe something.
+func (ss *session) mayBeBusy() bool {
+	if !ss.mu.TryLock() { // the back may hold it while the client reads nothing
+		return true
+	}
+	defer ss.mu.Unlock()
+	return ss.queue.len() > 0
+}
+
+// cancelServer sends a leg's server its own cancel request, if it is still wanted then,
+// and waits for it to close the connection. False: it did not get there.
+func (s *Server) cancelServer(ctx context.Context, l *leg, wanted func() bool) bool {
 	nc, err := l.at.dial(ctx, s, l.at.mode())
 	if err != nil {
 		if !errors.Is(ctx.Err(), context.Canceled) { // nobody wants it any more
@@ -99,6 +165,9 @@ func (s *Server) cancelServer(ctx context.Context, l *leg) bool {
 	defer nc.Close()                                                           //nolint:errcheck // nothing depends on it
 	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) }) //nolint:errcheck // as above
 	defer stop()
+	if wanted != nil && !wanted() {
+		return true
+	}
 	if _, err := nc.Write(wire.AppendCancel(nil, l.pid, l.secret)); err != nil {
 		return false
 	}

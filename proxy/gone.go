@@ -92,7 +92,7 @@ func (ss *session) abandon(l *leg) {
 	defer stop()
 	// The end of the node waits for this.
 	defer context.AfterFunc(ss.srv.ctx, func() { time.AfterFunc(drainTimeout, stop) })()
-	for !ss.srv.cancelServer(ctx, l) && ctx.Err() == nil { // a busy server may need a while
+	for !ss.srv.cancelServer(ctx, l, nil) && ctx.Err() == nil { // a busy server may need a while
 		select {
 		case <-time.After(goneEvery):
 		case <-ctx.Done():

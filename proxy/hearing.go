@@ -170,7 +170,7 @@ func (ss *session) keepCancelling(ctx context.Context, l *leg, patience time.Dur
 			return
 		case <-time.After(wait):
 		}
-		ss.srv.cancelServer(ctx, l)
+		ss.srv.cancelServer(ctx, l, nil)
 	}
 }
 

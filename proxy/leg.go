@@ -122,9 +122,9 @@ func (up *upstream) mode() SSLMode {
 
 // dial connects, with TLS as a mode begins: the server's, or another that is tried.
 func (up *upstream) dial(ctx context.Context, s *Server, mode SSLMode) (net.Conn, error) {
-	nc, err := up.dialOnce(ctx, s, mode >= SSLPrefer)
+	nc, err := up.dialOnce(ctx, s, mode)
 	if isNoTLS(err) && mode == SSLPrefer {
-		return up.dialOnce(ctx, s, false)
+		return up.dialOnce(ctx, s, SSLDisable)
 	}
 	return nc, err
 }

@@ -60,6 +60,6 @@ func (ss *session) cancelRunning(ctx context.Context) {
 	l := ss.server()
 	ss.mu.Unlock()
 	if busy && len(l.secret) > 0 {
-		ss.srv.cancelServer(ctx, l)
+		ss.deliver(ctx, l)
 	}
 }

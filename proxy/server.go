@@ -85,8 +85,9 @@ const (
 )
 
 // cancelTimeout bounds how long a client's cancel connection stays open while
-// the server acts on it.
-const cancelTimeout = 10 * time.Second
+// the server acts on it: who took its end for the end of the statement would have the
+// next one cancelled.
+const cancelTimeout = time.Minute
 
 // strangersPerSecond bounds the failing log-ins of all addresses from which
 // nobody has logged in lately: half of what the server's own limiter lets pass,

@@ -92,6 +92,7 @@ type session struct {
 	why        string       // why the session did not go to the other server the last time
 	asked      asked        // the front's own
 	ops        [2]operation // the front's, the back's
+	cancels    deliveries   // not guarded by mu
 	halfClosed bool         // the client writes no more
 
 	parked uint64 // the Parker's id; 0: the session runs. Guarded by mu

@@ -148,24 +148,27 @@ var errNoServerTLS = errors.New("the server does not speak TLS")
 
 func isNoTLS(err error) bool { return errors.Is(err, errNoServerTLS) }
 
-func (up *upstream) dialOnce(ctx context.Context, s *Server, withTLS bool) (net.Conn, error) {
+func (up *upstream) dialOnce(ctx context.Context, s *Server, mode SSLMode) (net.Conn, error) {
 	var d net.Dialer
 	nc, err := d.DialContext(ctx, up.Network, up.Addr)
 	if err != nil {
 		return nil, err
 	}
 	s.tune(nc)
-	if !withTLS {
+	if mode < SSLPrefer {
 		return nc, nil
 	}
-	tc, err := up.handshake(ctx, nc)
+	secured, err := up.handshake(ctx, nc, mode)
 	if err != nil {
 		return nil, errors.Join(err, nc.Close())
 	}
-	return tc, nil
+	return secured, nil
 }
 
-func (up *upstream) handshake(ctx context.Context, nc net.Conn) (tc *tls.Conn, err error) {
+// handshake asks for TLS, and begins it. Where the server has none, prefer goes on in
+// clear on the same connection, as libpq does: another one would cost the server another
+// process.
+func (up *upstream) handshake(ctx context.Context, nc net.Conn, mode SSLMode) (_ net.Conn, err error) {
 	if err := nc.SetDeadline(deadlineOf(ctx)); err != nil {
 		return nil, err
 	}
@@ -182,10 +185,13 @@ func (up *upstream) handshake(ctx context.Context, nc net.Conn) (tc *tls.Conn, e
 	if _, err := io.ReadFull(nc, answer[:]); err != nil {
 		return nil, err
 	}
-	if answer[0] != 'S' {
+	switch {
+	case answer[0] == 'N' && mode == SSLPrefer:
+		return nc, nil
+	case answer[0] != 'S':
 		return nil, errNoServerTLS
 	}
-	tc = tls.Client(wire.NewSocket(nc), up.tls.config())
+	tc := tls.Client(wire.NewSocket(nc), up.tls.config())
 	if err := tc.HandshakeContext(ctx); err != nil {
 		return nil, fmt.Errorf("TLS with the server: %w", err)
 	}

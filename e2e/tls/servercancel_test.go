@@ -163,7 +163,7 @@ func TestNothingCrossesTheServersTLSSwitch(t *testing.T) {
 func TestCancelEndsWithTheServers(t *testing.T) {
 	relay := firsts{held: make(chan struct{})}
 	address := relay.listen(t, shared.Nodes[0].Postgres)
-	node := shared.Nodes[0].StartLoose(t, map[string]string{"VAULT_LOCAL_PG": address})
+	node := shared.Nodes[0].StartLoose(t, map[string]string{"VAULT_LOCAL_PG": address, "VAULT_PG_SSLMODE": "disable"}) // it is told by its first bytes
 	c, stop := cancelled(t, node.Proxy)
 	// The server has acted. A node that goes by that, or by nothing, ends it now.
 	if err := stop.Net.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
