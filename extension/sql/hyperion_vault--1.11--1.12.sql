@@ -2,9 +2,9 @@
 \echo Use "ALTER EXTENSION hyperion_vault UPDATE TO '1.12'" to load this file. \quit
 
 -- Records come in the order of their time: blocks know from when to when theirs are, and
--- no record costs an entry.
-DROP INDEX vault.audit_log_at;
-CREATE INDEX audit_log_at ON vault.audit_log USING brin (at);
+-- no record costs an entry. Somebody may have dropped the one of before.
+DROP INDEX IF EXISTS vault.audit_log_at;
+CREATE INDEX audit_log_at ON vault.audit_log USING brin (at) WITH (autosummarize = on);
 
 -- Changes go when they are older than each chain's first record. Else as in 1.6.
 CREATE OR REPLACE FUNCTION vault.prune_audit(before timestamptz) RETURNS bigint

@@ -185,6 +185,10 @@ UPDATE vault.audit_anchors SET at = now(), kept_at = now() WHERE node_id = t.nod
 UPDATE vault.audit_heads SET at = now() WHERE node_id IN (t.node(1), t.node(3));
 INSERT INTO vault.audit_log (node_id, seq, at, face, action, outcome, direct, prev_hash, hash)
 	VALUES (t.node(4), 130001, now(), 'sql', 'read', 'ok', true, t.hash(4, 130000), t.hash(4, 130001));
+-- Times of later records say nothing of how old the changes are, nor do records of no node.
+UPDATE vault.audit_log SET at = '2020-01-01' WHERE node_id = t.node(1) AND seq = (SELECT max(seq) FROM vault.audit_log WHERE node_id = t.node(1));
+INSERT INTO vault.audit_log (node_id, seq, at, face, action, outcome, direct, prev_hash, hash)
+	VALUES (t.node(999), 1, '2020-01-01', 'sql', 'read', 'ok', true, t.hash(999, 0), t.hash(999, 1));
 DELETE FROM vault.changes;
 INSERT INTO vault.changes (secret_id, action, at) SELECT gen_random_uuid(), 'x', i FROM unnest(ARRAY[
 	'2025-12-01', '2026-01-01', '2026-01-03', now() - interval '1 day']::timestamptz[]) i;
