@@ -21,6 +21,9 @@ import (
 // them, and for what hundreds cost more than a few.
 const busyShare = 0.4
 
+// slowest is when clients do too little to be called at work.
+const slowest = 15 * time.Second
+
 // atPace slows the clients down where the machine is too slow for them: a process's
 // start, of which each session and each cancel request costs the server one, takes a
 // millisecond on one machine and fifteen on another.
@@ -33,7 +36,9 @@ func (r *run) atPace(t *testing.T) {
 	few := load.Start(t.Context(), load.Spec{DSN: r.c.DSN(0, r.c.User), Clients: 5, Secrets: 1, Prefix: "soak/pace"})
 	wait(t, 10*time.Second)
 	few.Stop()
-	r.right(t, few)
+	if r.right(t, few); t.Failed() {
+		t.FailNow()
+	}
 	after, err := busy()
 	if err != nil {
 		t.Fatal(err)
@@ -41,6 +46,9 @@ func (r *run) atPace(t *testing.T) {
 	piece := (after - before) / time.Duration(few.Pieces.Load())
 	r.spec.pace = max(r.spec.pace, time.Duration(float64(piece)*float64(r.spec.sessions)/busyShare/float64(runtime.NumCPU())))
 	t.Logf("a piece of work costs the machine %v: one every %v of each client", piece.Round(time.Microsecond), r.spec.pace.Round(time.Millisecond))
+	if r.spec.pace > slowest {
+		t.Fatal("the machine, or the node, is too slow for so many clients: SOAK_PACE=1m lets them wait all the same")
+	}
 }
 
 // busy is how long the machine's processors have worked (proc(5), /proc/stat).

@@ -75,8 +75,9 @@ func TestALPN(t *testing.T) {
 			}
 			tc := tls.Client(open(t, node.address).Net, config)
 			err = tc.HandshakeContext(t.Context())
-			if in := err == nil && tc.ConnectionState().NegotiatedProtocol == "postgresql" && logIn(t, rawpg.Over(tc), &rawpg.Scram{}) == "in"; in != c.directly {
-				t.Errorf("directly: in %v, want %v (%v)", in, c.directly, err)
+			in := err == nil && logIn(t, rawpg.Over(tc), &rawpg.Scram{}) == "in"
+			if got := tc.ConnectionState().NegotiatedProtocol; in != c.directly || in && got != "postgresql" {
+				t.Errorf("directly: in %v, want %v (%v), with protocol %q", in, c.directly, err, got)
 			}
 		})
 	}
