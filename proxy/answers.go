@@ -366,7 +366,13 @@ func (ss *session) ready(body []byte) verdict {
 			clear(ss.portals)
 		}
 	}
-	return dropIf(done.task != nil && done.task.swallow && done.kind == oweSync)
+	if done.task != nil && done.task.swallow && done.kind == oweSync {
+		return drop
+	}
+	if ss.queue.len() == 0 {
+		ss.settled++
+	}
+	return pass
 }
 
 // poisonBlock makes the server's transaction fail after an opening failed in

@@ -85,69 +85,145 @@ func (s *Server) findSession(req *wire.Startup) *session {
 	return found
 }
 
-// deliveries are the cancel requests that clients send for one session.
+// deliveries are the cancel requests that clients send for one session. A server that is
+// busy takes long to hear one, and starts a process for it, so one is on its way at a
+// time: it is for all who asked before it was sent.
 type deliveries struct {
-	mu      sync.Mutex
-	current *delivery // nil: none is on its way
-	waiting int
+	mu    sync.Mutex
+	asked uint64             // requests so far
+	heard uint64             // of these the server has heard
+	meant uint64             // settled, when the last of them came
+	wait  int                // for how many the server is waited for
+	over  chan struct{}      // closed when the one on its way is; nil: there is none
+	stop  context.CancelFunc // ends that
+	gone  bool               // the session is
 }
 
-// A delivery is on its way to the server.
-type delivery struct {
-	leg  *leg
-	sent bool
-	done chan struct{}
-}
-
-// maxDeliveries is how many requests may wait for one session's server.
+// maxDeliveries is how many requests may wait for one session's server. Each has a
+// place in the lobby.
 const maxDeliveries = 4
 
-// deliver brings a cancel request to the server and returns when that has acted. A
-// server that is busy takes long to hear one, and starts a process for it, so there is
-// one at a time: requests that come before it was sent are the same, those that come
-// behind make one more. Nothing is sent once the session is idle: it would hit what the
-// client sends next.
-func (ss *session) deliver(ctx context.Context, l *leg) {
+// cancelRunning interrupts what the session is doing now: a call of the core, and the
+// statement that the server runs, and returns when the server has acted. With nothing
+// in flight it does nothing, and so later than that: it would hit what the client sends
+// next.
+func (ss *session) cancelRunning(ctx context.Context) {
 	c := &ss.cancels
 	c.mu.Lock()
-	if c.waiting == maxDeliveries {
-		c.mu.Unlock()
+	defer c.mu.Unlock()
+	if c.wait == maxDeliveries || c.gone {
 		return
 	}
-	c.waiting++
-	defer func() { c.waiting--; c.mu.Unlock() }()
-	for c.current != nil {
-		d := c.current
-		same := d.leg == l && !d.sent
+	c.wait++
+	defer func() { c.wait-- }()
+	c.mu.Unlock()
+	busy, settled := ss.interrupt(ctx)
+	c.mu.Lock()
+	if !busy {
+		return
+	}
+	c.asked, c.meant = c.asked+1, settled
+	for own := c.asked; c.heard < own && !c.gone && ctx.Err() == nil; {
+		if c.over == nil {
+			if !ss.deliver(ctx) {
+				return
+			}
+			continue
+		}
+		over := c.over
 		c.mu.Unlock()
 		select {
-		case <-d.done:
+		case <-over:
 		case <-ctx.Done():
-			same = true
 		}
-		if c.mu.Lock(); same {
-			return
-		}
-	}
-	d := &delivery{leg: l, done: make(chan struct{})}
-	c.current = d
-	c.mu.Unlock()
-	defer func() { c.mu.Lock(); c.current = nil; close(d.done) }()
-	ss.srv.cancelServer(ctx, l, func() bool {
 		c.mu.Lock()
-		defer c.mu.Unlock()
-		d.sent = true
-		return ss.mayBeBusy()
-	})
+	}
 }
 
-// mayBeBusy reports whether the server may owe something.
-func (ss *session) mayBeBusy() bool {
-	if !ss.mu.TryLock() { // the back may hold it while the client reads nothing
-		return true
+// interrupt ends a call of the core, and reports whether the server owes something.
+func (ss *session) interrupt(ctx context.Context) (busy bool, settled uint64) {
+	if !ss.tryLock(ctx) {
+		return false, 0
 	}
 	defer ss.mu.Unlock()
-	return ss.queue.len() > 0
+	for _, o := range ss.ops {
+		if o.running {
+			o.cancel()
+		}
+	}
+	return ss.queue.len() > 0, ss.settled
+}
+
+// tryLock takes mu while ctx lasts: the back may hold it as long as the client reads
+// nothing.
+func (ss *session) tryLock(ctx context.Context) bool {
+	for wait := time.Millisecond; !ss.mu.TryLock(); wait = min(2*wait, 100*time.Millisecond) {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(wait):
+		}
+	}
+	return true
+}
+
+// deliver brings one request to the server that the session uses now. cancels.mu is
+// held, and given up meanwhile. False: it did not get there.
+func (ss *session) deliver(ctx context.Context) bool {
+	c := &ss.cancels
+	over := make(chan struct{})
+	ctx, stop := context.WithCancel(ctx)
+	c.over, c.stop = over, stop
+	c.mu.Unlock()
+	defer func() {
+		stop()
+		c.mu.Lock()
+		c.over, c.stop = nil, nil
+		close(over)
+	}()
+	l := ss.server()
+	if len(l.secret) == 0 {
+		return false
+	}
+	var covers uint64
+	delivered := ss.srv.cancelServer(ctx, l, func() (wanted bool) {
+		covers, wanted = ss.stillMeant(ctx, l)
+		return wanted
+	})
+	if delivered {
+		c.mu.Lock()
+		c.heard = max(c.heard, covers)
+		c.mu.Unlock()
+	}
+	return delivered
+}
+
+// stillMeant reports which requests one is for that is sent now, and whether what they
+// are to end may still be running on that leg. 0: the session has gone to another.
+func (ss *session) stillMeant(ctx context.Context, l *leg) (covers uint64, wanted bool) {
+	c := &ss.cancels
+	c.mu.Lock()
+	covers, meant := c.asked, c.meant
+	c.mu.Unlock()
+	if ss.server() != l {
+		return 0, false
+	}
+	ctx, stop := context.WithTimeout(ctx, 20*time.Millisecond)
+	defer stop()
+	if !ss.tryLock(ctx) {
+		return covers, true
+	}
+	defer ss.mu.Unlock()
+	return covers, ss.queue.len() > 0 && ss.settled == meant
+}
+
+// end gives up what is on its way for a session that is over.
+func (c *deliveries) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone = true; c.stop != nil {
+		c.stop()
+	}
 }
 
 // cancelServer sends a leg's server its own cancel request, if it is still wanted then,

@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"context"
 	"io"
 	"net"
 	"sync"
@@ -53,41 +54,90 @@ func accept(t *testing.T, l *net.TCPListener, length int) net.Conn {
 // one that is on its way, and one more for all who asked behind it.
 func TestCancelsShareADelivery(t *testing.T) {
 	ss, l, _, _ := cancelled(t, SSLDisable)
-	var asking sync.WaitGroup
-	ask := func() { asking.Go(func() { ss.cancelRunning(t.Context()) }) }
-	ask()
+	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stop()
+	ended := make(chan struct{}, 11)
+	ask := func() { ss.cancelRunning(ctx); ended <- struct{}{} }
+	go ask()
 	first := accept(t, l, 16)
 	for range 10 {
-		ask()
+		go ask()
 	}
-	begun := time.Now()
-	for full := false; !full && time.Since(begun) < 20*time.Second; time.Sleep(time.Millisecond) { //nolint:forbidigo // until they wait
-		ss.cancels.mu.Lock()
-		full = ss.cancels.waiting == maxDeliveries
-		ss.cancels.mu.Unlock()
+	for range 11 - maxDeliveries { // there is no room for so many to wait
+		<-ended
 	}
 	first.Close()
 	accept(t, l, 16).Close()
-	asking.Wait()
+	for range maxDeliveries {
+		<-ended
+	}
+	if ctx.Err() != nil {
+		t.Error("somebody still waited")
+	}
+	heardNoMore(t, l)
+}
+
+func heardNoMore(t *testing.T, l *net.TCPListener) {
+	t.Helper()
 	if err := l.SetDeadline(time.Now().Add(time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
 	if nc, err := l.Accept(); err == nil {
 		nc.Close()
-		t.Error("the server heard a third one")
+		t.Error("the server heard one more")
 	}
 }
 
-// A request that reaches the server only when the session is idle again would hit what
-// the client sends next: it is not sent.
-func TestLateCancelIsNotSent(t *testing.T) {
-	ss, l, client, server := cancelled(t, SSLPrefer)
+// Who waits for a request that does not get there asks himself.
+func TestCancelBehindOneThatFails(t *testing.T) {
+	ss, l, _, _ := cancelled(t, SSLPrefer)
+	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stop()
+	first, give := context.WithCancel(ctx)
 	var asking sync.WaitGroup
-	asking.Go(func() { ss.cancelRunning(t.Context()) })
+	asking.Go(func() { ss.cancelRunning(first) })
+	nc := accept(t, l, 8)
+	defer nc.Close()
+	asking.Go(func() { ss.cancelRunning(ctx) })
+	for waits := 0; waits < 2 && ctx.Err() == nil; time.Sleep(time.Millisecond) { //nolint:forbidigo // until it waits
+		ss.cancels.mu.Lock()
+		waits = int(ss.cancels.asked)
+		ss.cancels.mu.Unlock()
+	}
+	give()
+	next := accept(t, l, 8)
+	write(t, next, []byte{'N'})
+	if got, err := io.ReadAll(io.LimitReader(next, 16)); err != nil || len(got) != 16 {
+		t.Errorf("cancel request %q, %v", got, err)
+	}
+	next.Close()
+	asking.Wait()
+	heardNoMore(t, l)
+}
+
+// A request that reaches the server only when the client has been told that all is over
+// would hit what that sends next, or has sent: it is not sent.
+func TestLateCancelIsNotSent(t *testing.T) {
+	for _, next := range []bool{false, true} {
+		lateCancel(t, next)
+	}
+}
+
+func lateCancel(t *testing.T, next bool) {
+	t.Helper()
+	ss, l, client, server := cancelled(t, SSLPrefer)
+	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stop()
+	var asking sync.WaitGroup
+	asking.Go(func() { ss.cancelRunning(ctx) })
 	nc := accept(t, l, 8)
 	write(t, server, testComplete, testReady)
 	if types, _ := answered(t, client); types != "CZ" {
 		t.Fatalf("got %s", types)
+	}
+	if next {
+		write(t, client, wire.AppendQuery(nil, "select f()"))
+		received(t, server)
 	}
 	write(t, nc, []byte{'N'})
 	if got, err := io.ReadAll(io.LimitReader(nc, 1)); err != nil || len(got) > 0 {

@@ -2,10 +2,7 @@
 
 package proxy
 
-import (
-	"context"
-	"time"
-)
+import "context"
 
 // An operation is a call of the core that a cancel request may interrupt. Its
 // context serves the next one too, unless it was interrupted.
@@ -39,27 +36,3 @@ const (
 	opFront = iota
 	opBack
 )
-
-// cancelRunning interrupts what the session is doing now: a call of the core,
-// and the statement that the server runs. With nothing in flight it does
-// nothing.
-func (ss *session) cancelRunning(ctx context.Context) {
-	for !ss.mu.TryLock() { // the back may hold it while the client reads nothing
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(time.Millisecond):
-		}
-	}
-	busy := ss.queue.len() > 0
-	for _, o := range ss.ops {
-		if o.running {
-			o.cancel()
-		}
-	}
-	l := ss.server()
-	ss.mu.Unlock()
-	if busy && len(l.secret) > 0 {
-		ss.deliver(ctx, l)
-	}
-}

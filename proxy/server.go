@@ -87,7 +87,7 @@ const (
 // cancelTimeout bounds how long a client's cancel connection stays open while
 // the server acts on it: who took its end for the end of the statement would have the
 // next one cancelled.
-const cancelTimeout = time.Minute
+const cancelTimeout = 30 * time.Second
 
 // strangersPerSecond bounds the failing log-ins of all addresses from which
 // nobody has logged in lately: half of what the server's own limiter lets pass,
@@ -334,6 +334,7 @@ func (s *Server) register(ss *session) error {
 }
 
 func (s *Server) unregister(ss *session) {
+	ss.cancels.end()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.sessions[ss.key] != ss {

@@ -92,7 +92,8 @@ type session struct {
 	why        string       // why the session did not go to the other server the last time
 	asked      asked        // the front's own
 	ops        [2]operation // the front's, the back's
-	cancels    deliveries   // not guarded by mu
+	settled    uint64       // how often the client was told that all of its statements are over
+	cancels    deliveries   // has a lock of its own; mu and that are never held together
 	halfClosed bool         // the client writes no more
 
 	parked uint64 // the Parker's id; 0: the session runs. Guarded by mu

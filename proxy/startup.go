@@ -34,7 +34,7 @@ func (s *Server) handle(accepted net.Conn, g *lobby.Guest) *session {
 	case req == nil:
 		return nil // a health check that sent nothing
 	case req.Code == wire.CodeCancel:
-		g.Served()
+		g.Advances() // to a full lobby it gives way
 		s.cancelRequest(req, lobby.Peer(accepted))
 		return nil
 	case s.isDraining():
