@@ -123,6 +123,7 @@ func (s *Spool) sync() {
 	if s.fault != nil || s.due() {
 		err = s.begin()
 	}
+	s.note() // who is answered may look
 	if s.fault != nil {
 		s.fail(r, known)
 	} else {
