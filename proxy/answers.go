@@ -369,7 +369,7 @@ func (ss *session) ready(body []byte) verdict {
 	if done.task != nil && done.task.swallow && done.kind == oweSync {
 		return drop
 	}
-	if ss.queue.len() == 0 {
+	if ss.queue.len() == 0 && !ss.working {
 		ss.settled++
 	}
 	return pass

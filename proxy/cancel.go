@@ -111,18 +111,19 @@ func (ss *session) cancelRunning(ctx context.Context) {
 	c := &ss.cancels
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.wait == maxDeliveries || c.gone {
-		return
+	if c.wait < maxDeliveries {
+		c.wait++
+		defer func() { c.wait-- }()
+	} else {
+		ended, stop := context.WithCancel(ctx)
+		stop()
+		ctx = ended // it counts, and waits for nothing
 	}
-	c.wait++
-	defer func() { c.wait-- }()
-	c.mu.Unlock()
 	busy, settled := ss.interrupt(ctx)
-	c.mu.Lock()
 	if !busy {
 		return
 	}
-	c.asked, c.meant = c.asked+1, settled
+	c.asked, c.meant = c.asked+1, max(c.meant, settled)
 	for own := c.asked; c.heard < own && !c.gone && ctx.Err() == nil; {
 		if c.over == nil {
 			if !ss.deliver(ctx) {
@@ -141,7 +142,10 @@ func (ss *session) cancelRunning(ctx context.Context) {
 }
 
 // interrupt ends a call of the core, and reports whether the server owes something.
+// cancels.mu is held, and given up meanwhile.
 func (ss *session) interrupt(ctx context.Context) (busy bool, settled uint64) {
+	ss.cancels.mu.Unlock()
+	defer ss.cancels.mu.Lock()
 	if !ss.tryLock(ctx) {
 		return false, 0
 	}
@@ -151,7 +155,7 @@ func (ss *session) interrupt(ctx context.Context) (busy bool, settled uint64) {
 			o.cancel()
 		}
 	}
-	return ss.queue.len() > 0, ss.settled
+	return ss.queue.len() > 0 || ss.replication, ss.settled
 }
 
 // tryLock takes mu while ctx lasts: the back may hold it as long as the client reads
@@ -190,7 +194,7 @@ func (ss *session) deliver(ctx context.Context) bool {
 		covers, wanted = ss.stillMeant(ctx, l)
 		return wanted
 	})
-	if delivered {
+	if delivered && ctx.Err() == nil && ss.server() == l { // else nobody knows whether it has acted, or it had nothing to do
 		c.mu.Lock()
 		c.heard = max(c.heard, covers)
 		c.mu.Unlock()
@@ -214,7 +218,7 @@ func (ss *session) stillMeant(ctx context.Context, l *leg) (covers uint64, wante
 		return covers, true
 	}
 	defer ss.mu.Unlock()
-	return covers, ss.queue.len() > 0 && ss.settled == meant
+	return covers, ss.queue.len() > 0 && ss.settled == meant || ss.replication
 }
 
 // end gives up what is on its way for a session that is over.

@@ -66,6 +66,7 @@ func TestCancelsShareADelivery(t *testing.T) {
 	for range 11 - maxDeliveries { // there is no room for so many to wait
 		<-ended
 	}
+	untilAsked(ctx, ss, 11)
 	first.Close()
 	accept(t, l, 16).Close()
 	for range maxDeliveries {
@@ -77,9 +78,18 @@ func TestCancelsShareADelivery(t *testing.T) {
 	heardNoMore(t, l)
 }
 
+// untilAsked returns when so many requests have come.
+func untilAsked(ctx context.Context, ss *session, n uint64) {
+	for asked := uint64(0); asked < n && ctx.Err() == nil; time.Sleep(time.Millisecond) { //nolint:forbidigo // nothing tells
+		ss.cancels.mu.Lock()
+		asked = ss.cancels.asked
+		ss.cancels.mu.Unlock()
+	}
+}
+
 func heardNoMore(t *testing.T, l *net.TCPListener) {
 	t.Helper()
-	if err := l.SetDeadline(time.Now().Add(time.Millisecond)); err != nil {
+	if err := l.SetDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
 	if nc, err := l.Accept(); err == nil {
@@ -99,11 +109,7 @@ func TestCancelBehindOneThatFails(t *testing.T) {
 	nc := accept(t, l, 8)
 	defer nc.Close()
 	asking.Go(func() { ss.cancelRunning(ctx) })
-	for waits := 0; waits < 2 && ctx.Err() == nil; time.Sleep(time.Millisecond) { //nolint:forbidigo // until it waits
-		ss.cancels.mu.Lock()
-		waits = int(ss.cancels.asked)
-		ss.cancels.mu.Unlock()
-	}
+	untilAsked(ctx, ss, 2)
 	give()
 	next := accept(t, l, 8)
 	write(t, next, []byte{'N'})

@@ -68,3 +68,27 @@ func waitForStatement(t *testing.T, pid uint32) {
 		return cluster.Text(t, admin, "SELECT coalesce(max(wait_event), '') FROM pg_stat_activity WHERE pid = $1", pid) == "PgSleep"
 	})
 }
+
+// TestCancelOfAWalsender: of what a replication connection runs nothing is known, so that
+// its cancel requests always go on.
+func TestCancelOfAWalsender(t *testing.T) {
+	user := shared.AddUser(t, "walker")
+	cluster.Exec(t, shared.Connect(t, shared.SuperDSN(0)), "ALTER ROLE "+user+" REPLICATION")
+	node := shared.Nodes[0]
+	c := open(t, node.Proxy)
+	if err := c.Write(rawpg.Startup(3<<16, "user", user, "database", shared.Database, "replication", "database")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.LogIn(&rawpg.Scram{Password: "pw-" + user}); err != nil {
+		t.Fatal(got, err)
+	}
+	if err := c.Send(rawpg.Query("SELECT 'begun' UNION ALL SELECT pg_sleep(60)::text")); err != nil {
+		t.Fatal(err)
+	}
+	waitForStatement(t, c.PID)
+	stop := open(t, node.Proxy)
+	if err := stop.Write(rawpg.CancelRequest(c.PID, c.Secret)); err != nil {
+		t.Fatal(err)
+	}
+	c.Expect(t, "T(?column?:25) D(begun) E(57014) Z(I)")
+}
