@@ -4,7 +4,6 @@ package proxy
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"slices"
 	"strconv"
@@ -321,22 +320,6 @@ func (ss *session) editError(body []byte, t *task, hint string) verdict {
 	ss.out = wire.AppendFields(ss.out, wire.ErrorResponse, fields...)
 	return drop
 }
-
-// standbyHint says where the primary is, for a write that a standby refused. mu
-// is given up while it is looked for.
-func (ss *session) standbyHint(body []byte) string {
-	if !ss.standby || !bytes.Contains(body, []byte("\x00C"+stateReadOnly+"\x00")) {
-		return ""
-	}
-	ss.mu.Unlock()
-	defer ss.mu.Lock()
-	ctx, stop := context.WithTimeout(ss.srv.ctx, hintTimeout)
-	defer stop()
-	return ss.srv.cfg.Vault.PrimaryHint(ctx)
-}
-
-// hintTimeout bounds how long an error waits for its hint.
-const hintTimeout = time.Second
 
 // ready settles ReadyForQuery: its state is the real one of the connection.
 func (ss *session) ready(body []byte) verdict {

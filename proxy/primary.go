@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strconv"
@@ -185,3 +186,19 @@ func (ss *session) inspect(l *serverLogin, p *vault.Primary, has *carried) (fail
 	}
 	return nil, false
 }
+
+// standbyHint says where the primary is, for a write that a standby refused. mu
+// is given up while it is looked for.
+func (ss *session) standbyHint(body []byte) string {
+	if !ss.standby || !bytes.Contains(body, []byte("\x00C"+stateReadOnly+"\x00")) {
+		return ""
+	}
+	ss.mu.Unlock()
+	defer ss.mu.Lock()
+	ctx, stop := context.WithTimeout(ss.srv.ctx, hintTimeout)
+	defer stop()
+	return ss.srv.cfg.Vault.PrimaryHint(ctx)
+}
+
+// hintTimeout bounds how long an error waits for its hint.
+const hintTimeout = time.Second
