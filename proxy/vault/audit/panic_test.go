@@ -14,53 +14,71 @@ import (
 // signed, segments begun and deleted. The process goes on, nothing is appended any
 // more, nobody waits for ever, and the next start has all that was appended, once.
 func TestPanics(t *testing.T) {
-	for _, mode := range []Sync{SyncBatch, SyncAlways} {
-		inAppend, beside := 0, 0
-		for n, met := 1, true; met; n++ {
-			synctest.Test(t, func(t *testing.T) {
-				sys, name := newMemSystem(), ""
-				var appending atomic.Bool
-				w := newWorld(mode)
-				told := 0
-				s := openPanicking(t, w, sys, &told)
-				calls := 0
-				sys.on(func(op, path string) fate {
-					if calls++; calls == n {
-						name = op + " " + path
-						if appending.Load() {
-							inAppend++
-						} else {
-							beside++
-						}
-						panic("panic canary")
-					}
-					return fate{}
-				})
-				for range 12 {
-					appending.Store(mode == SyncBatch) // with always it waits for the spool's goroutine
-					err := w.append(s, 9)
-					appending.Store(false)
-					if err != nil && !errors.Is(err, ErrPanic) {
-						t.Errorf("call %d: got %v, want %v", n, err, ErrPanic)
-					}
-					_ = s.Sync(t.Context())
-					<-time.After(tick / 2)
-				}
-				sys.on(nil) // the spool's goroutine wrote name under the same lock
-				met = name != ""
-				if met {
-					checkDead(t, s, name, told)
-				} else if err := s.Close(); err != nil {
-					t.Error(err)
-				}
-				w.check(t, sys.killed(), false)
-			})
-		}
-		t.Logf("%v: %d panics while appending, %d beside", mode, inAppend, beside)
-		if beside < 20 || mode == SyncBatch && inAppend < 10 {
-			t.Error("too few to show anything")
-		}
+	for _, c := range []struct {
+		name      string
+		mode      Sync
+		appending bool // calls while Append runs; with always it waits for the spool's goroutine
+		least     int  // one for each append, and what syncs, heads and deletions make
+	}{
+		{"batch, appending", SyncBatch, true, appends},
+		{"batch, beside", SyncBatch, false, 20},
+		{"always", SyncAlways, false, 20},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			panics := 0
+			for panicAt(t, c.mode, c.appending, panics+1) {
+				panics++
+			}
+			t.Logf("%d panics", panics)
+			if panics < c.least {
+				t.Errorf("want %d at least", c.least)
+			}
+		})
 	}
+}
+
+// appends is how many records each of TestPanics's spools is asked to append.
+const appends = 12
+
+// panicAt has the nth of these calls of the file system panic. It says whether there were as many.
+func panicAt(t *testing.T, mode Sync, appending bool, n int) (met bool) {
+	synctest.Test(t, func(t *testing.T) {
+		sys, name := newMemSystem(), ""
+		var inAppend atomic.Bool
+		w := newWorld(mode)
+		told := 0
+		s := openPanicking(t, w, sys, &told)
+		calls := 0
+		sys.on(func(op, path string) fate {
+			if inAppend.Load() != appending {
+				return fate{}
+			}
+			if calls++; calls == n {
+				name = op + " " + path
+				panic("panic canary")
+			}
+			return fate{}
+		})
+		for range appends {
+			inAppend.Store(mode == SyncBatch)
+			err := w.append(s, 9)
+			inAppend.Store(false)
+			if err != nil && !errors.Is(err, ErrPanic) {
+				t.Errorf("call %d: got %v, want %v", n, err, ErrPanic)
+			}
+			_ = s.Sync(t.Context())
+			<-time.After(tick / 2)
+		}
+		sys.on(nil) // the spool's goroutine wrote name under the same lock
+		met = name != ""
+		if met {
+			checkDead(t, s, name, told)
+		} else if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		w.check(t, sys.killed(), false)
+	})
+	return met
 }
 
 // openPanicking opens a spool with segments to be deleted.
