@@ -14,22 +14,31 @@ import (
 	"github.com/hyperiondb/hyperion-vault/proxy/wire"
 )
 
-// cancelled is a session that has sent a query to a server which hears cancel requests
+var testQuery = wire.AppendQuery(nil, "select f()")
+
+// cancelled is a session that has sent messages to a server which hears cancel requests
 // at a listener.
-func cancelled(t *testing.T, mode SSLMode) (ss *session, l *net.TCPListener, client, server net.Conn) {
+func cancelled(t *testing.T, mode SSLMode, sent ...[]byte) (ss *session, l *net.TCPListener, client, server net.Conn) {
+	t.Helper()
+	ss, _, client, server = recordedSession(t)
+	l, ss.server().at = hearing(t, mode)
+	ss.server().secret = []byte("1234")
+	write(t, client, sent...)
+	for range sent {
+		received(t, server)
+	}
+	return ss, l, client, server
+}
+
+// hearing is a server that hears cancel requests.
+func hearing(t *testing.T, mode SSLMode) (*net.TCPListener, *upstream) {
 	t.Helper()
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() }) // nothing is pending
-	ss, _, client, server = recordedSession(t)
-	ss.server().secret, ss.server().at = []byte("1234"), &upstream{
-		Server: vault.Server{Network: "tcp", Addr: l.Addr().String()}, tls: &ServerTLS{Mode: mode},
-	}
-	write(t, client, wire.AppendQuery(nil, "select f()"))
-	received(t, server)
-	return ss, l, client, server
+	return l, &upstream{Server: vault.Server{Network: "tcp", Addr: l.Addr().String()}, tls: &ServerTLS{Mode: mode}}
 }
 
 func accept(t *testing.T, l *net.TCPListener, length int) net.Conn {
@@ -53,7 +62,7 @@ func accept(t *testing.T, l *net.TCPListener, length int) net.Conn {
 // However often a client asks, a server that is busy hears one request at a time: the
 // one that is on its way, and one more for all who asked behind it.
 func TestCancelsShareADelivery(t *testing.T) {
-	ss, l, _, _ := cancelled(t, SSLDisable)
+	ss, l, _, _ := cancelled(t, SSLDisable, testQuery)
 	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
 	defer stop()
 	ended := make(chan struct{}, 11)
@@ -100,7 +109,7 @@ func heardNoMore(t *testing.T, l *net.TCPListener) {
 
 // Who waits for a request that does not get there asks himself.
 func TestCancelBehindOneThatFails(t *testing.T) {
-	ss, l, _, _ := cancelled(t, SSLPrefer)
+	ss, l, _, _ := cancelled(t, SSLPrefer, testQuery)
 	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
 	defer stop()
 	first, give := context.WithCancel(ctx)
@@ -124,31 +133,82 @@ func TestCancelBehindOneThatFails(t *testing.T) {
 // A request that reaches the server only when the client has been told that all is over
 // would hit what that sends next, or has sent: it is not sent.
 func TestLateCancelIsNotSent(t *testing.T) {
-	for _, next := range []bool{false, true} {
-		lateCancel(t, next)
+	message := func(typ byte) []byte { return wire.AppendMessage(nil, typ, nil) }
+	for name, c := range map[string]struct{ sent, answers, next [][]byte }{
+		"told":                     {[][]byte{testQuery}, [][]byte{testComplete, testReady}, nil},
+		"told, and asked for more": {[][]byte{testQuery}, [][]byte{testComplete, testReady}, [][]byte{testQuery}},
+		"told before a Sync": {
+			[][]byte{wire.AppendParse(nil, "", "select f()"), wire.AppendBind(nil, "", ""), wire.AppendDescribe(nil, 'P', ""), wire.AppendExecute(nil, ""), message(wire.Flush)},
+			[][]byte{message(wire.ParseComplete), message(wire.BindComplete), message(wire.NoData), testComplete}, nil,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ss, l, client, server := cancelled(t, SSLPrefer, c.sent...)
+			ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+			defer stop()
+			var asking sync.WaitGroup
+			asking.Go(func() { ss.cancelRunning(ctx) })
+			nc := accept(t, l, 8)
+			write(t, server, c.answers...)
+			for _, want := range c.answers {
+				if typ, _ := received(t, client); typ != want[0] {
+					t.Fatalf("got %q, want %q", typ, want[0])
+				}
+			}
+			write(t, client, c.next...)
+			for range c.next {
+				received(t, server)
+			}
+			write(t, nc, []byte{'N'})
+			if got, err := io.ReadAll(io.LimitReader(nc, 1)); err != nil || len(got) > 0 {
+				t.Errorf("got %d bytes, %v, want none", len(got), err)
+			}
+			nc.Close()
+			asking.Wait()
+		})
 	}
 }
 
-func lateCancel(t *testing.T, next bool) {
-	t.Helper()
-	ss, l, client, server := cancelled(t, SSLPrefer)
+// A request that reaches the server which the session has left is not for that: the one
+// to which it has gone gets it.
+func TestCancelGoesWhereTheSessionIs(t *testing.T) {
+	ss, l, _, _ := cancelled(t, SSLPrefer, testQuery)
 	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
 	defer stop()
 	var asking sync.WaitGroup
 	asking.Go(func() { ss.cancelRunning(ctx) })
 	nc := accept(t, l, 8)
-	write(t, server, testComplete, testReady)
-	if types, _ := answered(t, client); types != "CZ" {
-		t.Fatalf("got %s", types)
-	}
-	if next {
-		write(t, client, wire.AppendQuery(nil, "select f()"))
-		received(t, server)
-	}
+	defer nc.Close()
+	there, up := hearing(t, SSLDisable)
+	next := *ss.server()
+	next.at, next.pid, next.secret = up, 4711, []byte("5678")
+	ss.leg.Store(&next)
 	write(t, nc, []byte{'N'})
 	if got, err := io.ReadAll(io.LimitReader(nc, 1)); err != nil || len(got) > 0 {
-		t.Errorf("got %d bytes, %v, want none", len(got), err)
+		t.Errorf("the server that it has left got %d bytes, %v, want none", len(got), err)
 	}
-	nc.Close()
+	accept(t, there, 16).Close()
 	asking.Wait()
+	heardNoMore(t, l)
+	heardNoMore(t, there)
+}
+
+// A session that ends takes the request that is on its way with it.
+func TestCancelEndsWithItsSession(t *testing.T) {
+	ss, l, _, server := cancelled(t, SSLDisable, testQuery)
+	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stop()
+	var asking sync.WaitGroup
+	for range 2 {
+		asking.Go(func() { ss.cancelRunning(ctx) })
+	}
+	nc := accept(t, l, 16)
+	defer nc.Close()
+	untilAsked(ctx, ss, 2)
+	server.Close()
+	asking.Wait()
+	if ctx.Err() != nil {
+		t.Error("they waited for the server")
+	}
+	heardNoMore(t, l)
 }

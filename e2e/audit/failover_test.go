@@ -20,11 +20,7 @@ func TestFailover(t *testing.T) {
 	w := newWorld(t, cluster.Spec{Standbys: 2, Settings: cluster.PlainSettings()})
 	manager := cluster.Plain{Cluster: w.c}
 	l := w.startLoad(t, 9)
-	working := func() {
-		more := l.received() + 300
-		cluster.Eventually(t, "clients at work", func() bool { return l.received() >= more })
-	}
-	working()
+	l.working(t)
 	for range 2 {
 		old := w.c.PrimaryNode()
 		for _, n := range w.c.Others(old) { // what is shipped from now on is lost
@@ -32,12 +28,7 @@ func TestFailover(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for _, n := range w.c.Nodes { // also those that live to see it
-			shipped := n.Metric(t, "hyperion_vault_audit_shipped_record")
-			cluster.Eventually(t, "shipping to a server that will be lost", func() bool {
-				return n.Metric(t, "hyperion_vault_audit_shipped_record") > shipped+10
-			})
-		}
+		w.shipsMore(t)
 		manager.Lose(t, old)
 		if err := old.KillNode(t.Context()); err != nil {
 			t.Fatal(err)
@@ -47,10 +38,10 @@ func TestFailover(t *testing.T) {
 		if err := old.StartNode(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		working()
+		l.working(t)
 	}
 	manager.Switchover(t)
-	working()
+	l.working(t)
 	l.end()
 	w.arrived(t, w.c.Nodes...)
 	l.compare(t, w.soundAfter(t, l, w.logs()...))
@@ -61,7 +52,7 @@ func TestFailover(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		lost += strings.Count(string(log), "the vault has lost audit records, which are shipped again")
+		lost += strings.Count(string(log), shippedAgain)
 	}
 	if lost == 0 {
 		t.Error("no server has lost a record: nothing was tested")

@@ -62,6 +62,34 @@ func TestPruned(t *testing.T) {
 	w.pruned(t)
 }
 
+// TestRetention: a node deletes from the vault what is older than VAULT_AUDIT_RETENTION.
+func TestRetention(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, cluster.Spec{
+		NodeEnv: map[string]string{"VAULT_AUDIT_RETENTION": "1h"}, Settings: map[string]string{"hyperion_vault.audit_min_age": "0"},
+	})
+	n := w.c.Nodes[0]
+	w.arrived(t, n)
+	if err := n.StopNode(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	first := func(conn *pgx.Conn) string {
+		return cluster.Text(t, conn, "SELECT min(seq)::text FROM vault.audit_log")
+	}
+	w.super(t, func(conn *pgx.Conn) {
+		if got := first(conn); got != "1" {
+			t.Errorf("the first record is %s already", got)
+		}
+		cluster.Exec(t, conn, "UPDATE vault.audit_anchors SET at = at - interval '61 min', kept_at = kept_at - interval '61 min'")
+		if err := n.StartNode(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		want := cluster.Text(t, conn, "SELECT max(seq + 1)::text FROM vault.audit_anchors WHERE kept_at < now() - interval '1 hour'")
+		cluster.Eventually(t, "old records to be deleted", func() bool { return first(conn) == want })
+	})
+	w.arrived(t, n)
+}
+
 func finds(found []cluster.AuditFinding, kind chain.Kind, node string) bool {
 	for _, f := range found {
 		if f.Kind == kind && f.Node == node {

@@ -60,6 +60,32 @@ func TestRestore(t *testing.T) {
 	w.lost(t, "timeline ", n)
 }
 
+// TestRestoreUnderLoad: while three nodes are at work their primary is restored to a point
+// in time. What it has lost of any of them it gets again.
+func TestRestoreUnderLoad(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, cluster.Spec{Standbys: 2, Settings: cluster.PlainSettings()})
+	b := w.backup(t)
+	l := w.startLoad(t, 6)
+	l.working(t)
+	var target string
+	w.super(t, func(conn *pgx.Conn) { target = cluster.Text(t, conn, "SELECT pg_catalog.clock_timestamp()::text") })
+	w.shipsMore(t)
+	b.restore(t, target)
+	l.working(t)
+	l.end()
+	w.arrived(t, w.c.Nodes...)
+	l.compare(t, w.soundAfter(t, l, w.logs()...))
+	for _, path := range w.logs() {
+		if log, err := os.ReadFile(path); err != nil || !strings.Contains(string(log), shippedAgain) {
+			t.Errorf("%s: %v, want %q", path, err, shippedAgain)
+		}
+	}
+}
+
+// shippedAgain is what a node says of records that the vault had before.
+const shippedAgain = "the vault has lost audit records, which are shipped again"
+
 // TestLostByFailover: a primary is lost with records that no other server has, and that
 // the node has deleted since. The node says so.
 func TestLostByFailover(t *testing.T) {
@@ -198,6 +224,15 @@ func (b *backup) restore(t *testing.T, target string) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	b.w.super(t, func(conn *pgx.Conn) {
+		cluster.Eventually(t, "the end of the restore", func() bool { return cluster.Text(t, conn, "SELECT pg_is_in_recovery()::text") == "false" })
+		for _, setting := range []string{"restore_command", "recovery_target_time", "recovery_target_action"} {
+			cluster.Exec(t, conn, "ALTER SYSTEM RESET "+setting) // a standby that is made from it would be restored, too
+		}
+	})
+	for _, other := range b.w.c.Others(n) {
+		cluster.Plain{Cluster: b.w.c}.Rejoin(t, other)
 	}
 	b.w.c.WaitReady(t)
 }

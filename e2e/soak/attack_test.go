@@ -17,7 +17,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/hyperiondb/hyperion-vault/e2e/cluster"
 	"github.com/hyperiondb/hyperion-vault/e2e/hostile"
 )
 
@@ -78,12 +77,9 @@ func (r *run) attack(t *testing.T, who, at, dsn string) (stop func()) {
 	}
 }
 
-// endSleepers ends what insiders have left running at the server's own port: no
-// node was there to notice that they had gone.
-func (r *run) endSleepers(t *testing.T) {
-	t.Helper()
-	cluster.Exec(t, r.admin, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(3600)%'")
-}
+// noticing has the server end what insiders at its own port leave running, as a node does:
+// else they soon have all its places.
+const noticing = " options='-c client_connection_check_interval=500'"
 
 // attackAll attacks until standard input ends.
 func attackAll(what []string) error {

@@ -114,11 +114,10 @@ func TestSoak(t *testing.T) {
 	for _, a := range []struct{ who, at, dsn string }{
 		{strangers, r.n.Proxy, c.DSN(0, c.User)},
 		{insiders, r.n.Proxy, c.DSN(0, c.User)},
-		{insidersAtServer, r.n.Postgres, c.DirectDSN(0, c.User)},
+		{insidersAtServer, r.n.Postgres, c.DirectDSN(0, c.User) + noticing},
 	} {
 		bad[a.who] = r.phase(t, main, func() func() { return r.attack(t, a.who, a.at, a.dsn) })
 	}
-	r.endSleepers(t)
 	calm.add(r.phase(t, main, nil))
 	close(stopReport)
 	reports.Wait()

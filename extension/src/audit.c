@@ -11,6 +11,7 @@
  */
 #include "vault.h"
 
+#include <sched.h>
 #include <sys/socket.h>
 
 #include "access/heapam.h"
@@ -325,6 +326,7 @@ store(Source *source, int n, ResultRelInfo *log, EState *estate, TransitionCaptu
 		{
 			CHECK_FOR_INTERRUPTS();
 			insert(log, estate, rows, filled, bulk, capture);
+			sched_yield();		/* somebody waits for sessions, nobody for this */
 			filled = 0;
 			MemoryContextReset(values);
 			ResetPerTupleExprContext(estate);

@@ -16,7 +16,7 @@ const (
 
 	// pruneFirst is how long after its start a node does: by then it knows who is
 	// primary.
-	pruneFirst = time.Minute
+	pruneFirst = 30 * time.Second
 
 	// pruneTimeout is for one transaction, of 100,000 rows. A write's is what ends it
 	// at the node; with the store's it would end at the same row each time.

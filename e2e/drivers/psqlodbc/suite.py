@@ -155,6 +155,25 @@ def cancel():
     equal(one(conn, READ, PREFIX + "/canary"), CANARY)
 
 
+@suite.feature("large object")
+def large_object():
+    admin = connect(os.environ["SUPERUSER"], os.environ["SUPERPASSWORD"])
+    with admin.cursor() as cursor:
+        cursor.execute("CREATE EXTENSION IF NOT EXISTS lo SCHEMA public")  # a column of its type holds one
+    admin.close()
+    block = connect(autocommit=False, ByteaAsLongVarBinary="0")
+    content = os.urandom(100_000)
+    with contextlib.closing(block.cursor()) as cursor:
+        cursor.execute("CREATE TEMP TABLE objects (n int, o lo)")
+        cursor.setinputsizes([None, (pyodbc.SQL_LONGVARBINARY, 0, 0)])
+        cursor.execute("INSERT INTO objects VALUES (?, ?)", 1, content)
+        equal(one(block, "SELECT length(lo_get(o)) FROM objects"), len(content))
+        equal(one(block, "SELECT o FROM objects"), content)
+        equal(one(block, READ, PREFIX + "/canary"), CANARY)
+    block.rollback()
+    block.close()
+
+
 @suite.feature("many rows of values in one call")
 def many():
     with conn.cursor() as cursor:
