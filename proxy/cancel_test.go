@@ -139,7 +139,8 @@ func TestLateCancelIsNotSent(t *testing.T) {
 		"told, and asked for more": {[][]byte{testQuery}, [][]byte{testComplete, testReady}, [][]byte{testQuery}},
 		"told before a Sync": {
 			[][]byte{wire.AppendParse(nil, "", "select f()"), wire.AppendBind(nil, "", ""), wire.AppendDescribe(nil, 'P', ""), wire.AppendExecute(nil, ""), message(wire.Flush)},
-			[][]byte{message(wire.ParseComplete), message(wire.BindComplete), message(wire.NoData), testComplete}, nil,
+			[][]byte{message(wire.ParseComplete), message(wire.BindComplete), message(wire.NoData), testComplete},
+			nil,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

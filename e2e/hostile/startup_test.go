@@ -40,7 +40,7 @@ func TestStartupBytes(t *testing.T) {
 			if err := nc.SetDeadline(time.Now().Add(rawpg.Patience)); err != nil {
 				t.Fatal(err)
 			}
-			nc.Write(sized(c.size)) // the node may hang up on it
+			nc.Write(sized(c.size)) //nolint:errcheck // the node may hang up on it
 			var answer [1]byte
 			_, err = io.ReadFull(nc, answer[:])
 			var ne net.Error

@@ -42,6 +42,7 @@ const appends = 12
 
 // panicAt has the nth of these calls of the file system panic. It says whether there were as many.
 func panicAt(t *testing.T, mode Sync, appending bool, n int) (met bool) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		sys, name := newMemSystem(), ""
 		var inAppend atomic.Bool
