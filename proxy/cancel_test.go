@@ -170,8 +170,8 @@ func TestLateCancelIsNotSent(t *testing.T) {
 	}
 }
 
-// A request that reaches the server which the session has left is not for that: the one
-// to which it has gone gets it.
+// The session moves while its request is being brought to the server: that one gets
+// nothing, and the one to which it has gone gets it.
 func TestCancelGoesWhereTheSessionIs(t *testing.T) {
 	ss, l, _, _ := cancelled(t, SSLPrefer, testQuery)
 	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)

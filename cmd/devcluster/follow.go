@@ -4,7 +4,9 @@ package devcluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -62,9 +64,9 @@ func (n *Node) command(ctx context.Context, sql string) error {
 	return err
 }
 
-// Rejoin makes a server that was primary, and has ended somehow, a standby of the
-// present one, and starts it: pg_rewind takes back what only it has. The servers
-// need wal_log_hints.
+// Rejoin makes a server that has ended somehow, and has what the present primary has
+// not, a standby of that, and starts it: pg_rewind takes back what only it has. The
+// servers need wal_log_hints.
 func (n *Node) Rejoin(ctx context.Context) error {
 	c := n.cluster
 	host, port, err := net.SplitHostPort(c.Primary().Postgres)
@@ -74,6 +76,10 @@ func (n *Node) Rejoin(ctx context.Context) error {
 	// Until its first checkpoint a new primary's control file says the old timeline,
 	// and pg_rewind, which believes it, that there is nothing to do.
 	if err := c.Primary().command(ctx, "CHECKPOINT"); err != nil {
+		return err
+	}
+	// One that was killed is first recovered by itself, which no standby can be.
+	if err := os.Remove(filepath.Join(n.DataDir, "standby.signal")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	source := fmt.Sprintf("host=%s port=%s user=%s dbname=postgres sslmode=disable", host, port, superuser)

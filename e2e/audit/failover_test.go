@@ -28,7 +28,12 @@ func TestFailover(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		w.shipsMore(t)
+		for _, n := range w.c.Nodes { // also those that live to see it
+			shipped := n.Metric(t, "hyperion_vault_audit_shipped_record")
+			cluster.Eventually(t, "shipping to a server that will be lost", func() bool {
+				return n.Metric(t, "hyperion_vault_audit_shipped_record") > shipped+10
+			})
+		}
 		manager.Lose(t, old)
 		if err := old.KillNode(t.Context()); err != nil {
 			t.Fatal(err)

@@ -99,18 +99,6 @@ func (l *load) working(t *testing.T) {
 	cluster.Eventually(t, "clients at work", func() bool { return l.received() >= more })
 }
 
-// shipsMore returns when each node has brought more records to a server that will lose
-// them, also the nodes that live to see it.
-func (w *world) shipsMore(t *testing.T) {
-	t.Helper()
-	for _, n := range w.c.Nodes {
-		shipped := n.Metric(t, "hyperion_vault_audit_shipped_record")
-		cluster.Eventually(t, "shipping to a server that will lose it", func() bool {
-			return n.Metric(t, "hyperion_vault_audit_shipped_record") > shipped+10
-		})
-	}
-}
-
 func (l *load) note(of did, asked, received int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -70,7 +70,7 @@ func TestRestoreUnderLoad(t *testing.T) {
 	l.working(t)
 	var target string
 	w.super(t, func(conn *pgx.Conn) { target = cluster.Text(t, conn, "SELECT pg_catalog.clock_timestamp()::text") })
-	w.shipsMore(t)
+	w.arrived(t, w.c.Nodes...) // what is lost of each
 	b.restore(t, target)
 	l.working(t)
 	l.end()
@@ -196,7 +196,8 @@ func (w *world) backup(t *testing.T) *backup {
 	return b
 }
 
-// restore puts the primary back to a point in time, as a new timeline.
+// restore puts the primary back to a point in time, as a new timeline, which standbys
+// follow: they need PlainSettings.
 func (b *backup) restore(t *testing.T, target string) {
 	t.Helper()
 	n := b.w.c.PrimaryNode()

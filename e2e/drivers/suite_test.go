@@ -83,6 +83,7 @@ func TestDrivers(t *testing.T) {
 	built := &builds{dir: t.TempDir(), done: map[string]error{}}
 	shared.Activity(t)
 	shared.Synchronous(t)
+	cluster.Exec(t, super, "CREATE EXTENSION lo SCHEMA public") // ODBC's type of a column that holds large objects
 	t.Run("of", func(t *testing.T) {
 		for _, s := range suites {
 			t.Run(strings.NewReplacer(" ", "-", "/", "-", ":", "").Replace(s.client), func(t *testing.T) {

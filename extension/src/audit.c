@@ -11,7 +11,6 @@
  */
 #include "vault.h"
 
-#include <sched.h>
 #include <sys/socket.h>
 
 #include "access/heapam.h"
@@ -326,7 +325,6 @@ store(Source *source, int n, ResultRelInfo *log, EState *estate, TransitionCaptu
 		{
 			CHECK_FOR_INTERRUPTS();
 			insert(log, estate, rows, filled, bulk, capture);
-			sched_yield();		/* somebody waits for sessions, nobody for this */
 			filled = 0;
 			MemoryContextReset(values);
 			ResetPerTupleExprContext(estate);

@@ -60,7 +60,7 @@ func TestKeepPruning(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		v.keepPruning(ctx, time.Hour, 0, 10*time.Millisecond)
+		v.keepPruning(ctx, time.Hour, 10*time.Millisecond, 10*time.Millisecond)
 	}()
 	defer func() { cancel(); <-ended }()
 	const refused = "old audit records cannot be deleted from the vault"

@@ -157,10 +157,6 @@ def cancel():
 
 @suite.feature("large object")
 def large_object():
-    admin = connect(os.environ["SUPERUSER"], os.environ["SUPERPASSWORD"])
-    with admin.cursor() as cursor:
-        cursor.execute("CREATE EXTENSION IF NOT EXISTS lo SCHEMA public")  # a column of its type holds one
-    admin.close()
     block = connect(autocommit=False, ByteaAsLongVarBinary="0")
     content = os.urandom(100_000)
     with contextlib.closing(block.cursor()) as cursor:

@@ -17,7 +17,7 @@ func TestPanics(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		mode      Sync
-		appending bool // calls while Append runs; with always it waits for the spool's goroutine
+		appending bool // calls while Append runs, which are mostly its own; with always it waits for the spool's goroutine
 		least     int  // one for each append, and what syncs, heads and deletions make
 	}{
 		{"batch, appending", SyncBatch, true, appends},
@@ -37,7 +37,7 @@ func TestPanics(t *testing.T) {
 	}
 }
 
-// appends is how many records each of TestPanics's spools is asked to append.
+// appends is how often something is appended to each of TestPanics's spools.
 const appends = 12
 
 // panicAt has the nth of these calls of the file system panic. It says whether there were as many.
