@@ -70,10 +70,11 @@ func panicAt(t *testing.T, mode Sync, appending bool, n int) (met bool) {
 			_ = s.Sync(t.Context())
 			<-time.After(tick / 2)
 		}
-		sys.on(nil) // the spool's goroutine wrote name under the same lock
+		synctest.Wait() // what the spool's goroutine does at the same instant
+		sys.on(nil)     // it wrote name under the same lock
 		met = name != ""
 		if met {
-			checkDead(t, s, name, told)
+			checkDead(t, s, name, &told)
 		} else if err := s.Close(); err != nil {
 			t.Error(err)
 		}
@@ -113,7 +114,7 @@ func openPanicking(t *testing.T, w *world, sys *memSystem, told *int) *Spool {
 }
 
 // checkDead: a spool that has met a panic does nothing more, and says so.
-func checkDead(t *testing.T, s *Spool, name string, told int) {
+func checkDead(t *testing.T, s *Spool, name string, told *int) {
 	t.Helper()
 	s.Refuse(nil)
 	for what, err := range map[string]error{
@@ -127,8 +128,8 @@ func checkDead(t *testing.T, s *Spool, name string, told int) {
 	if err := s.Close(); !errors.Is(err, ErrPanic) {
 		t.Errorf("%s: Close: got %v, want %v", name, err, ErrPanic)
 	}
-	if told != 1 {
-		t.Errorf("%s: told %d times", name, told)
+	if *told != 1 { // Close has waited for who tells
+		t.Errorf("%s: told %d times", name, *told)
 	}
 }
 
