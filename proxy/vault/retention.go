@@ -14,8 +14,8 @@ const (
 	// pruneEvery is how often old records are deleted from the vault.
 	pruneEvery = time.Hour
 
-	// pruneFirst is how long after its start a node does, by when it knows who is primary,
-	// and after a failure.
+	// pruneFirst is how long after its start a node does: by then it knows who is
+	// primary.
 	pruneFirst = 30 * time.Second
 
 	// pruneTimeout is for one transaction, of 100,000 rows. A write's is what ends it
@@ -31,7 +31,7 @@ func (v *Vault) KeepPruning(ctx context.Context, retention time.Duration) {
 
 func (v *Vault) keepPruning(ctx context.Context, retention, first, every time.Duration) {
 	var told string
-	for wait := first; ; {
+	for wait := first; ; wait = every {
 		if !pause(ctx, jittered(wait)) {
 			return
 		}
@@ -47,9 +47,6 @@ func (v *Vault) keepPruning(ctx context.Context, retention, first, every time.Du
 			v.log.LogAttrs(ctx, levelOf(err), "old audit records cannot be deleted from the vault", errAttrs(err)...)
 		}
 		told = text
-		if wait = every; err != nil {
-			wait = first
-		}
 	}
 }
 
