@@ -10,7 +10,7 @@ export GOEXPERIMENT := runtimesecret
 # pg_query is C.
 export CGO_ENABLED := 1
 # One set of flags for all targets, so that they share one build cache (but the program,
-# which is compiled by its profile, default.pgo).
+# and the tests that count allocations, which are compiled by its profile, default.pgo).
 export GOFLAGS := $(strip $(filter-out -mod=% -trimpath,$(GOFLAGS)) -mod=readonly -trimpath)
 
 GO ?= go
@@ -59,7 +59,7 @@ install-extension: ## build the extension and install it into the server of PG_C
 .PHONY: unit
 unit: ## Go tests that need no server (race detector, shuffled; allocations, and faults at every call of the disk, without it)
 	$(GO) test -race -shuffle=on ./...
-	$(GO) test -count=1 -run 'Alloc|EveryCall' ./proxy/... ./rewrite/... ./envelope/...
+	$(GO) test -count=1 -pgo=$(CURDIR)/cmd/hyperion-vault/default.pgo -run 'Alloc|EveryCall' ./proxy/... ./rewrite/... ./envelope/...
 	$(GO) test -run '^$$' -bench '^BenchmarkUntouched' -benchtime 2000x -benchmem ./proxy | $(NO_ALLOCATIONS)
 
 # Fails unless each benchmark of the three forms of the protocol shows 0 allocs/op.

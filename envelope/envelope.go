@@ -13,7 +13,9 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -198,13 +200,27 @@ func (s *Sealer) open(ctx context.Context, r *Record, dst []byte) (out []byte, e
 
 // recordCacheKey hashes what decides the key: KMS key, context, wrapped key.
 func recordCacheKey(r *Record) cacheKey {
-	var scratch [1024]byte // larger ones go to the heap; nothing in it is secret
-	b := AppendField(scratch[:0], domainCache)
+	d := digests.Get().(*digest) //nolint:forcetypeassert // nothing else is in there
+	defer digests.Put(d)
+	b := AppendField(d.fields[:0], domainCache)
 	b = AppendField(b, r.KeyID)
 	b = appendContextField(b, Context{Vault: r.Vault, Secret: r.Name})
-	b = AppendField(b, r.WrappedDEK)
-	return sha256.Sum256(b)
+	d.fields = AppendField(b, r.WrappedDEK)
+	d.hash.Reset()
+	_, _ = d.hash.Write(d.fields) // never returns an error
+	return cacheKey(d.hash.Sum(d.sum[:0]))
 }
+
+// digest is memory for a hash; nothing in it is secret. Of whoever calls sha256.Sum256
+// in a program that is compiled by a profile the digest is on the heap, which is dear
+// inside of erase.Do.
+type digest struct {
+	hash   hash.Hash
+	fields []byte
+	sum    cacheKey
+}
+
+var digests = sync.Pool{New: func() any { return &digest{hash: sha256.New()} }}
 
 // unwrap returns the flight that has the keys of r; release it.
 func (s *Sealer) unwrap(ctx context.Context, id cacheKey, r *Record) (*flight, error) {

@@ -54,9 +54,9 @@ static const struct
 /* The records that are left, and the row that the next one goes to. */
 typedef struct Source
 {
-	const uint8 *next;
-	const uint8 *end;
-	const uint8 *prev;			/* the hash before */
+	uint8	   *next;
+	uint8	   *end;
+	uint8	   *prev;			/* the hash before */
 	const pg_uuid_t *node;
 	int64		seq;			/* of the next record */
 	AttrNumber	at[lengthof(columns)];	/* where the table has the columns */
@@ -154,10 +154,21 @@ put_null(Source *source)
 	source->column++;
 }
 
+/*
+ * Bytes as they stand among the records: before each is a byte that was read already,
+ * and may be a short header. What has no place in one is allocated. A bytea is no
+ * other than a text.
+ */
 static void
-put_bytes(Source *source, const uint8 *data, int len)
+put_bytes(Source *source, uint8 *data, int len)
 {
-	put(source, PointerGetDatum(cstring_to_text_with_len((const char *) data, len)));	/* a bytea is no other */
+	if (len + VARHDRSZ_SHORT > VARATT_SHORT_MAX)
+	{
+		put(source, PointerGetDatum(cstring_to_text_with_len((char *) data, len)));
+		return;
+	}
+	SET_VARSIZE_SHORT(data - VARHDRSZ_SHORT, len + VARHDRSZ_SHORT);
+	put(source, PointerGetDatum(data - VARHDRSZ_SHORT));
 }
 
 /* A text; empty ones are NULL, but for words. It is UTF-8 as the database is. */
@@ -172,7 +183,7 @@ put_text(Source *source, bool word)
 		return;
 	}
 	pg_verify_mbstr(PG_UTF8, (const char *) f.data, f.len, false);
-	put_bytes(source, f.data, f.len);
+	put_bytes(source, source->next - f.len, f.len);
 }
 
 /* A number; 0 is NULL. */
@@ -218,7 +229,7 @@ put_addr(Source *source)
 	put(source, InetPGetDatum(addr));
 }
 
-/* Fills a row with the next record. What is too large for a Datum is allocated. */
+/* Fills a row with the next record. What has its place neither in a Datum nor among the records is allocated. */
 static void
 fill(Source *source, TupleTableSlot *row)
 {
@@ -341,8 +352,8 @@ store(Source *source, int n, ResultRelInfo *log, EState *estate, TransitionCaptu
 Datum
 vault_audit_store(PG_FUNCTION_ARGS)
 {
-	bytea	   *prev = PG_GETARG_BYTEA_PP(3);
-	bytea	   *records = PG_GETARG_BYTEA_PP(4);
+	bytea	   *prev = PG_GETARG_BYTEA_P_COPY(3);
+	bytea	   *records = PG_GETARG_BYTEA_P_COPY(4);
 	Relation	rel = table_open(vault_relation("audit_log"), RowExclusiveLock);
 	EState	   *estate = CreateExecutorState();
 	ResultRelInfo *log = makeNode(ResultRelInfo);
@@ -351,13 +362,13 @@ vault_audit_store(PG_FUNCTION_ARGS)
 
 	if (rel->rd_rel->relkind != RELKIND_RELATION)
 		elog(ERROR, "vault.audit_log is no plain table");	/* has no place of its own for rows */
-	if (VARSIZE_ANY_EXHDR(prev) != HASH_LEN)
+	if (VARSIZE(prev) - VARHDRSZ != HASH_LEN)
 		no_batch();
 	source.node = PG_GETARG_UUID_P(0);
 	source.seq = PG_GETARG_INT64(1);
-	source.prev = (const uint8 *) VARDATA_ANY(prev);
-	source.next = (const uint8 *) VARDATA_ANY(records);
-	source.end = source.next + VARSIZE_ANY_EXHDR(records);
+	source.prev = (uint8 *) VARDATA(prev);
+	source.next = (uint8 *) VARDATA(records);
+	source.end = source.next + VARSIZE(records) - VARHDRSZ;
 	find_columns(&source, rel);
 	find_defaults(&source, rel, estate);
 

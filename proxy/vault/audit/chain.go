@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 )
 
 // domainRecord keeps a record's hash from being one of anything else.
@@ -69,14 +70,16 @@ func (r *Row) Position() Position { return Position{r.Seq, r.Hash} }
 
 // linker computes hashes in memory that it keeps.
 type linker struct {
-	buf []byte // the fields domain and prev, then the body
+	buf    []byte    // the fields domain and prev, then the body
+	digest hash.Hash // by the profile for the compiler sha256.Sum256 allocates one
+	sum    Hash
 }
 
 const linkPrefix = 4 + len(domainRecord) + 4 + sha256.Size
 
 func newLinker() linker {
 	b := appendField(make([]byte, 0, linkPrefix+maxBody), domainRecord)
-	return linker{appendField(b, make([]byte, sha256.Size))}
+	return linker{buf: appendField(b, make([]byte, sha256.Size)), digest: sha256.New()}
 }
 
 // begin sets the hash before; the body is to be appended to what it returns.
@@ -89,11 +92,19 @@ func (l *linker) begin(prev Hash) []byte {
 // and its hash.
 func (l *linker) record(r *Record, node NodeID, seq uint64, prev Hash) ([]byte, Hash) {
 	l.buf = r.appendBody(l.begin(prev), node, seq)
-	return l.buf[linkPrefix:], sha256.Sum256(l.buf)
+	return l.buf[linkPrefix:], l.end()
 }
 
 // body returns the hash of a record of which there are the canonical bytes.
 func (l *linker) body(body []byte, prev Hash) Hash {
 	l.buf = append(l.begin(prev), body...)
-	return sha256.Sum256(l.buf)
+	return l.end()
+}
+
+// end hashes what is in buf.
+func (l *linker) end() Hash {
+	l.digest.Reset()
+	_, _ = l.digest.Write(l.buf) // never returns an error
+	l.digest.Sum(l.sum[:0])
+	return l.sum
 }

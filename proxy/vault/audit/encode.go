@@ -44,11 +44,21 @@ func (r *Record) clean(now time.Time) error {
 			*text = cleanText(*text)
 		}
 	}
-	return r.check()
+	return r.checkRest()
 }
 
 // check reports what is wrong with a record that is not clean.
 func (r *Record) check() error {
+	for _, text := range [...]string{r.Actor, r.SessionRole, r.Database, r.Secret, r.Reason} {
+		if !validText(text) {
+			return fmt.Errorf("%w: a text is too long or not UTF-8", ErrRecord)
+		}
+	}
+	return r.checkRest()
+}
+
+// checkRest is check for all but the texts.
+func (r *Record) checkRest() error {
 	switch micros := r.At.UnixMicro(); {
 	case micros <= 0 || micros > maxMicros:
 		return fmt.Errorf("%w: its time is out of bounds", ErrRecord)
@@ -58,11 +68,6 @@ func (r *Record) check() error {
 		return fmt.Errorf("%w: a number is negative", ErrRecord)
 	case r.Addr.Is4In6() || r.Addr.Zone() != "":
 		return fmt.Errorf("%w: an address has another spelling", ErrRecord)
-	}
-	for _, text := range [...]string{r.Actor, r.SessionRole, r.Database, r.Secret, r.Reason} {
-		if !validText(text) {
-			return fmt.Errorf("%w: a text is too long or not UTF-8", ErrRecord)
-		}
 	}
 	return nil
 }
