@@ -60,7 +60,7 @@ install-extension: ## build the extension and install it into the server of PG_C
 unit: ## Go tests that need no server (race detector, shuffled; allocations, and faults at every call of the disk, without it)
 	$(GO) test -race -shuffle=on ./...
 	$(GO) test -count=1 -pgo=$(CURDIR)/cmd/hyperion-vault/default.pgo -run 'Alloc|EveryCall' ./proxy/... ./rewrite/... ./envelope/...
-	$(GO) test -run '^$$' -bench '^BenchmarkUntouched' -benchtime 2000x -benchmem ./proxy | $(NO_ALLOCATIONS)
+	$(GO) test -run '^$$' -pgo=$(CURDIR)/cmd/hyperion-vault/default.pgo -bench '^BenchmarkUntouched' -benchtime 2000x -benchmem ./proxy | $(NO_ALLOCATIONS)
 
 # Fails unless each benchmark of the three forms of the protocol shows 0 allocs/op.
 NO_ALLOCATIONS = awk '{ print } $$NF == "allocs/op" { seen++; if ($$(NF - 1) != 0) bad = 1 } \

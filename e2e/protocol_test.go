@@ -5,6 +5,7 @@
 package e2e
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -184,6 +185,16 @@ func TestSQLPrepare(t *testing.T) {
 		// A put prepared by the protocol, executed by SQL, would send its value.
 		c.Ask(t, "1 Z(I)", rawpg.Parse("p", putText), rawpg.Sync())
 		c.Ask(t, "E(0A000) Z(I)", rawpg.Query("EXECUTE p ('prepare/b', 'prepare canary')"))
+		// Nor when it is gone, of which the client may not know.
+		for i, gone := range []string{"DISCARD ALL", "DEALLOCATE ALL"} {
+			again := "prepare/" + user + strconv.Itoa(i)
+			c.Ask(t, "1 Z(I)", rawpg.Parse("q", putText), rawpg.Sync())
+			c.Ask(t, "C("+strings.ReplaceAll(gone, " ", "_")+") Z(I)", rawpg.Query(gone))
+			c.Ask(t, "E(26000) Z(I)", rawpg.Bind("", "q", "prepare/b", "prepare canary"), rawpg.Execute("", 0), rawpg.Sync())
+			c.Ask(t, "E(0A000) Z(I)", rawpg.Query("EXECUTE q ('prepare/b', 'prepare canary')"))
+			c.Ask(t, "1 2 D(1) C(SELECT_1) Z(I)", rawpg.Parse("q", putText), rawpg.Bind("", "q", again, "prepare canary"), rawpg.Execute("", 0), rawpg.Sync())
+			c.Ask(t, "C(DISCARD_ALL) Z(I)", rawpg.Query("DISCARD ALL"))
+		}
 		c.Settled(t, "I")
 	}
 	shared.NeverSent(t, "prepare canary")

@@ -349,6 +349,7 @@ func (ss *session) ready(body []byte) verdict {
 			clear(ss.portals)
 		}
 	}
+	ss.destroyed(&done)
 	if done.task != nil && done.task.swallow && done.kind == oweSync {
 		return drop
 	}
@@ -356,6 +357,13 @@ func (ss *session) ready(body []byte) verdict {
 		ss.settled++
 	}
 	return pass
+}
+
+// destroyed erases the values of the unnamed statement that a Query has destroyed.
+func (ss *session) destroyed(query *owed) {
+	if query.kind == oweQuery && query.prev != ss.unnamedStmt {
+		query.prev.zero()
+	}
 }
 
 // poisonBlock makes the server's transaction fail after an opening failed in

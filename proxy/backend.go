@@ -88,8 +88,8 @@ func (ss *session) logInOnce(ctx context.Context, up *upstream, mode SSLMode) (*
 // run is the conversation up to the first ReadyForQuery. The leg keeps its
 // deadline.
 func (l *serverLogin) run(ctx context.Context) (err error) {
-	if err := l.leg.SetDeadline(deadlineOf(ctx)); err != nil {
-		return err
+	if l.leg.SetDeadline(deadlineOf(ctx)) != nil {
+		return errClosedAtLogin
 	}
 	stop := context.AfterFunc(ctx, func() { l.leg.SetDeadline(longAgo) }) //nolint:errcheck // closed next
 	defer func() {
@@ -98,7 +98,7 @@ func (l *serverLogin) run(ctx context.Context) (err error) {
 		}
 	}()
 	if _, err := l.leg.Write(wire.AppendStartup(nil, l.ss.params)); err != nil {
-		return err
+		return errClosedAtLogin
 	}
 	for !l.ready {
 		typ, body, err := l.leg.next(wire.MaxLogin)

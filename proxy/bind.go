@@ -85,7 +85,7 @@ func (b *bound) check(st *statement, state byte) *sqlError {
 	if st == nil || st.lost { // an error answered meanwhile took the statement back
 		return &sqlError{
 			code: stateNoStatement, message: fmt.Sprintf("prepared statement %q does not exist", b.stmt),
-			detail: "Its Parse was skipped after an error; the values of this Bind were not sent.",
+			detail: "Its Parse was skipped after an error, or it was dropped with all others; the values of this Bind were not sent.",
 		}
 	}
 	if len(b.params) != st.own {

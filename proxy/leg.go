@@ -112,13 +112,20 @@ func (s *Server) upstream(at vault.Server) *upstream {
 	return up
 }
 
-// mode is the mode that counts: a socket never speaks TLS.
+// mode is the mode that counts: a socket never speaks TLS, and a log-in in clear to a
+// remote server could not be bound.
 func (up *upstream) mode() SSLMode {
-	if up.tls == nil {
+	switch {
+	case up.tls == nil:
 		return SSLDisable
+	case !up.isLocal() && (up.tls.Mode == SSLAllow || up.tls.Mode == SSLPrefer):
+		return SSLRequire
 	}
 	return up.tls.Mode
 }
+
+// isLocal reports whether the server is on this host.
+func (up *upstream) isLocal() bool { return up.Network == "unix" || isLoopbackHost(up.Addr) }
 
 // dial connects, with TLS as a mode begins: the server's, or another that is tried.
 func (up *upstream) dial(ctx context.Context, s *Server, mode SSLMode) (net.Conn, error) {
@@ -133,8 +140,5 @@ func (up *upstream) dial(ctx context.Context, s *Server, mode SSLMode) (net.Conn
 // certificate: whoever writes bytes on that leg could have any record opened
 // for a client of his, so a remote server is verified one way or the other.
 func (up *upstream) mustBind() bool {
-	if up.Network == "unix" || isLoopbackHost(up.Addr) {
-		return false
-	}
-	return up.mode() < SSLVerifyFull
+	return !up.isLocal() && up.mode() < SSLVerifyFull
 }

@@ -78,8 +78,14 @@ func (ss *session) forgetPlain() {
 	}
 }
 
-// forgetAll is called when the server has just dropped all named statements.
-// Those of Parses that it has not answered yet stay.
+// maxLost bounds of how many statements that took values and are no more the names are
+// remembered.
+const maxLost = 1000
+
+// forgetAll is called when the server says that it has just dropped all named
+// statements. Those of Parses that it has not answered yet stay. A client may not know,
+// or the server not have done it: what is bound to one that takes values does not go there
+// in clear.
 func (ss *session) forgetAll() {
 	later := map[*statement]bool{}
 	for i := range ss.queue.len() {
@@ -89,16 +95,31 @@ func (ss *session) forgetAll() {
 	}
 	for i := range ss.queue.len() {
 		if e := ss.queue.at(i); e.prev != nil && e.prev.name != "" && !later[e.prev] {
-			e.prev.zero()
-			e.prev = nil
+			e.prev = e.prev.gone()
 		}
 	}
+	lost := 0
 	for name, st := range ss.stmts {
-		if !later[st] {
+		switch {
+		case later[st]:
+		case st.puts() && lost < maxLost:
+			lost++
+			ss.stmts[name] = st.gone()
+		default:
+			ss.lostMany = ss.lostMany || st.puts()
 			st.zero()
 			delete(ss.stmts, name)
 		}
 	}
+}
+
+// gone is what is left of a statement that the server has dropped.
+func (st *statement) gone() *statement {
+	st.zero()
+	if !st.puts() {
+		return nil
+	}
+	return &statement{name: st.name, lost: true}
 }
 
 // keepable refuses a statement whose name or values cannot be remembered. mu is

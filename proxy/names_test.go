@@ -5,6 +5,7 @@ package proxy
 import (
 	"bytes"
 	"fmt"
+	"strconv"
 	"testing"
 )
 
@@ -31,15 +32,32 @@ func TestDeallocateAllForgets(t *testing.T) {
 	old := &statement{name: "s", plan: putPlan(t), values: [][]byte{value}}
 	next := &statement{name: "s", plan: putPlan(t)}
 	ss := &session{}
-	ss.stmts = map[string]*statement{"s": next, "other": {name: "other"}}
+	ss.stmts = map[string]*statement{"s": next, "other": {name: "other"}, "put": {name: "put", plan: putPlan(t)}}
 	ss.queue.push(owed{kind: oweQuery})
 	ss.queue.push(owed{kind: oweParse, named: true, stmt: next, prev: old})
 	ss.tag([]byte("DEALLOCATE ALL\x00"))
 	if ss.stmts["s"] != next || ss.stmts["other"] != nil {
 		t.Errorf("left %v, want what is parsed behind it", ss.stmts)
 	}
-	if bytes.Contains(value, []byte("canary")) || ss.queue.at(1).prev != nil {
+	if bytes.Contains(value, []byte("canary")) {
 		t.Error("the older statement's value is kept")
+	}
+	// What a client may yet bind its values to stays known as one that takes values.
+	if st := ss.stmts["put"]; st == nil || !st.lost || st.plan != nil || !ss.queue.at(1).prev.lost {
+		t.Errorf("the put: %+v, want it lost", st)
+	}
+}
+
+// So many of them are remembered; then no name that only the server knows is bound.
+func TestManyDeallocated(t *testing.T) {
+	ss := &session{}
+	plan := putPlan(t)
+	for i := range maxLost + 1 {
+		ss.keep(&statement{name: strconv.Itoa(i), plan: plan})
+	}
+	ss.forgetAll()
+	if _, sealed := ss.bindTarget([]byte("sql's")); len(ss.stmts) != maxLost || !sealed {
+		t.Errorf("%d are remembered, another name is held: %v", len(ss.stmts), sealed)
 	}
 }
 

@@ -201,8 +201,11 @@ func (ss *session) analyse(text string, o rewrite.Options) (*rewrite.Plan, *sqlE
 	}
 	ss.asked = asksFor(plan, refusal)
 	if !ss.catalog.has() {
-		if ss.catalog.foreign || refusal != nil && refusal.Table {
-			return nil, nil // schema vault, or a table in it, is somebody else's
+		// Schema vault is somebody else's. Not so where the vault is to be: that it is no more
+		// is the word of the server, or of its superuser, for whom values are not.
+		foreign := ss.catalog.foreign && ss.database != ss.srv.cfg.Database
+		if foreign || refusal != nil && refusal.Table {
+			return nil, nil // or a table in it is
 		}
 		if e := ss.elsewhere(plan, refusal); e != nil {
 			return nil, e
@@ -232,6 +235,12 @@ func (ss *session) analyse(text string, o rewrite.Options) (*rewrite.Plan, *sqlE
 func (ss *session) elsewhere(plan *rewrite.Plan, refusal *rewrite.Refusal) *sqlError {
 	if refusal == nil && (plan == nil || !plan.Direct && len(plan.Calls) == 0) {
 		return nil
+	}
+	if ss.database == ss.srv.cfg.Database {
+		return &sqlError{
+			code: stateNoSchema, message: "the extension hyperion_vault is not in this database, where the vault should be",
+			hint: "hyperion-vault init makes the vault, and hyperion-vault status says what is wrong. Connect again when it is there.",
+		}
 	}
 	return &sqlError{
 		code: stateNoSchema, message: "the vault of this cluster is in database \"" + ss.srv.cfg.Database + "\"",

@@ -74,12 +74,13 @@ type statement struct {
 	own    int           // how many parameters the client knows of
 	calls  []int         // the call that each appended parameter belongs to
 	values [][]byte      // literal values by call, sealed anew at each Bind
-	lost   bool          // it carried values, and the server has skipped its Parse
+	lost   bool          // it carried values, and the server has skipped its Parse, or dropped it
 }
 
 // puts reports whether a Bind of st carries values. It does also if the server
 // has skipped the Parse: a client that pipelines does not know that yet, and
-// its values must not be bound to what the name stood for before.
+// its values must not be bound to what the name stood for before. And if it has dropped all
+// statements: the client may believe in this one.
 func (st *statement) puts() bool {
 	return st != nil && (st.lost || st.plan != nil && len(st.plan.Calls) > 0)
 }

@@ -132,6 +132,22 @@ stored_mask(const GrantArgs *a, bool *same_role, uint32 *mask)
 	return true;
 }
 
+/* Stores the first grant of this pattern; false: somebody else's came before it. */
+static bool
+store_first(const GrantArgs *a)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid types[] = {OIDOID, NAMEOID, TEXTOID, TEXTARRAYOID};
+	Datum		values[4] = {ObjectIdGetDatum(a->role), name_datum(a->role_name),
+		PointerGetDatum(a->pattern), PointerGetDatum(vault_actions_to_array(a->mask))};
+
+	return vault_spi_run(&plan,
+						 "INSERT INTO vault.grants (role_oid, role_name, pattern, actions)"
+						 " VALUES ($1, $2, $3, $4) ON CONFLICT (role_name, pattern) DO NOTHING",
+						 4, types, values, NULL, SPI_OK_INSERT) > 0;
+}
+
+/* Replaces what is stored; stored_mask() has locked it. */
 static void
 store_mask(const GrantArgs *a, uint32 mask)
 {
@@ -141,11 +157,9 @@ store_mask(const GrantArgs *a, uint32 mask)
 		PointerGetDatum(a->pattern), PointerGetDatum(vault_actions_to_array(mask))};
 
 	vault_spi_run(&plan,
-				  "INSERT INTO vault.grants (role_oid, role_name, pattern, actions)"
-				  " VALUES ($1, $2, $3, $4) ON CONFLICT (role_name, pattern) DO UPDATE"
-				  " SET role_oid = EXCLUDED.role_oid, actions = EXCLUDED.actions,"
-				  " granted_at = EXCLUDED.granted_at, granted_by = EXCLUDED.granted_by",
-				  4, types, values, NULL, SPI_OK_INSERT);
+				  "UPDATE vault.grants SET role_oid = $1, actions = $4, granted_at = DEFAULT, granted_by = DEFAULT"
+				  " WHERE role_name OPERATOR(pg_catalog.=) $2 AND pattern OPERATOR(pg_catalog.=) $3",
+				  4, types, values, NULL, SPI_OK_UPDATE);
 }
 
 static void
@@ -174,11 +188,20 @@ vault_grant_access(PG_FUNCTION_ARGS)
 	grant_args(fcinfo, &a);
 
 	vault_spi_begin(&caller);
-	/* What a dropped role of this name was given does not come back. */
-	if (!stored_mask(&a, &same_role, &old) || !same_role)
-		old = 0;
-	if ((a.mask & ~old) != 0)
-		store_mask(&a, a.mask | old);
+	for (;;)
+	{
+		if (stored_mask(&a, &same_role, &old))
+		{
+			/* What a dropped role of this name was given does not come back. */
+			if (!same_role)
+				old = 0;
+			if ((a.mask & ~old) != 0)
+				store_mask(&a, a.mask | old);
+			break;
+		}
+		if (store_first(&a))
+			break;
+	}
 	vault_spi_end(&caller);
 	if ((a.mask & ~old) != 0)
 		log_change("grant", &a);

@@ -34,6 +34,7 @@ sealed_column(Oid relid, Oid sealed)
 	{
 		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i);
 
+		CHECK_FOR_INTERRUPTS();
 		if (!att->attisdropped && holds_sealed(att->atttypid, sealed))
 			found = pstrdup(NameStr(att->attname));
 	}

@@ -98,10 +98,8 @@ take_token(void)
 		init_bucket(b);
 	SpinLockAcquire(&b->mutex);
 	if (now > b->filled_at)
-	{
 		b->tokens += (double) (now - b->filled_at) / USECS_PER_SEC * VERIFIERS_PER_SECOND;
-		b->filled_at = now;
-	}
+	b->filled_at = now;			/* also if the clock was set back */
 	if (b->tokens > VERIFIERS_BURST)
 		b->tokens = VERIFIERS_BURST;
 	taken = b->tokens >= 1;

@@ -34,8 +34,15 @@ refuse_value(void)
 void
 vault_record_arg(FunctionCallInfo fcinfo, int argno, VaultRecord *rec, const char *action)
 {
-	text	   *t = PG_GETARG_TEXT_PP(argno);
+	text	   *t;
 
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the value of a secret must not be NULL"),
+				 errhint("To remove a secret call vault.delete_secret()."),
+				 VAULT_HIDE));
+	t = PG_GETARG_TEXT_PP(argno);
 	if (vault_record_parse(VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t), rec))
 		return;
 	if (action != NULL)

@@ -13,9 +13,11 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_collation.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(vault_read_secret);
@@ -100,7 +102,8 @@ expired(HeapTuple tuple, TupleDesc desc)
 
 /*
  * Calls fn for each version of a secret that is current or in grace, newest
- * first; with version > 0 for that one at most.
+ * first; with version > 0 for that one at most. Of many versions what fn allocates
+ * goes with each.
  */
 void
 vault_walk_versions(const pg_uuid_t *id, int32 version, VaultVersionFn fn, void *arg)
@@ -110,18 +113,32 @@ vault_walk_versions(const pg_uuid_t *id, int32 version, VaultVersionFn fn, void 
 	ScanKeyData keys[2];
 	SysScanDesc scan;
 	HeapTuple	tuple;
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext each = NULL;
+	bool		more = true;
 
+	if (version == 0)
+		each = AllocSetContextCreate(caller, "secret version", ALLOCSET_DEFAULT_SIZES);
 	ScanKeyInit(&keys[0], Anum_versions_secret_id, BTEqualStrategyNumber, F_UUID_EQ,
 				UUIDPGetDatum(id));
 	ScanKeyInit(&keys[1], Anum_versions_version, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(version));
 	scan = systable_beginscan_ordered(rel, index, GetActiveSnapshot(), version > 0 ? 2 : 1, keys);
-	while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan, BackwardScanDirection)))
+	while (more && HeapTupleIsValid(tuple = systable_getnext_ordered(scan, BackwardScanDirection)))
 	{
-		if (!expired(tuple, RelationGetDescr(rel)) && !fn(tuple, RelationGetDescr(rel), arg))
-			break;
+		CHECK_FOR_INTERRUPTS();
+		if (expired(tuple, RelationGetDescr(rel)))
+			continue;
+		if (each != NULL)
+			MemoryContextSwitchTo(each);
+		more = fn(tuple, RelationGetDescr(rel), arg);
+		MemoryContextSwitchTo(caller);
+		if (each != NULL)
+			MemoryContextReset(each);
 	}
 	systable_endscan_ordered(scan);
+	if (each != NULL)
+		MemoryContextDelete(each);
 	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
 }

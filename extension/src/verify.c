@@ -23,6 +23,8 @@ PG_FUNCTION_INFO_V1(vault_verify_secret);
 
 #define CHALLENGE_LEN 16
 #define MAX_CHALLENGES 16		/* calls in one statement */
+/* What a node compares at once: 8 MiB of values, and what is sealed with them, as text. */
+#define MAX_RECORDS ((8 * 1024 * 1024 + 64 * 1024) / 3 * 4)
 #define PREFIX "hvv1."
 #define PREFIX_LEN 5
 
@@ -43,6 +45,8 @@ typedef struct Collected
 	const char *name;
 	VaultSecret secret;
 	ArrayBuildState *texts;
+	MemoryContext context;		/* of texts */
+	size_t		size;			/* of texts */
 } Collected;
 
 static bool
@@ -50,10 +54,18 @@ collect(HeapTuple tuple, TupleDesc desc, void *arg)
 {
 	Collected  *c = arg;
 	VaultRecord rec;
+	text	   *t;
 
 	vault_record_from_row(tuple, desc, c->name, &c->secret, &rec);
-	c->texts = accumArrayResult(c->texts, PointerGetDatum(vault_record_text(&rec)),
-								false, TEXTOID, CurrentMemoryContext);
+	t = vault_record_text(&rec);
+	c->size += VARSIZE_ANY_EXHDR(t);
+	if (c->size > MAX_RECORDS)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("more than 8 MiB of values of this secret are valid: too many to compare"),
+				 errhint("A shorter grace_period ends the earlier ones sooner."),
+				 VAULT_HIDE));
+	c->texts = accumArrayResult(c->texts, PointerGetDatum(t), false, TEXTOID, c->context);
 	return true;
 }
 
@@ -78,7 +90,7 @@ new_challenge(const char *name)
 Datum
 vault_verify_begin(PG_FUNCTION_ARGS)
 {
-	Collected	c = {0};
+	Collected	c = {.context = CurrentMemoryContext};
 	TupleDesc	desc;
 	Datum		values[2];
 	bool		nulls[2] = {false, false};

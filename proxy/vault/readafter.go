@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
 )
 
 const (
@@ -86,7 +88,7 @@ func (a *Access) wrote(v *Vault, p Position) {
 
 // reader returns where to read for a, who is to see what its token has written here,
 // and what is before the position that it sent: at the local server as soon as that
-// shows it, else at the primary. The Actor says so. Call done after reading.
+// shows it, else at the primary. The Actor says so. Call done after reading, and before anything else is waited for; it may be called again.
 func (v *Vault) reader(ctx context.Context, a *Access) (q *pgxpool.Pool, as Actor, done func(), err error) {
 	seen := v.seen.get(a.Name)
 	want := seen
@@ -105,6 +107,32 @@ func (v *Vault) reader(ctx context.Context, a *Access) (q *pgxpool.Pool, as Acto
 		return v.store.rest, a.Actor, func() {}, nil
 	}
 	return v.atThePrimary(ctx, a, want)
+}
+
+// readerFor is reader for an action, on a name if it has one. Where the primary is asked,
+// it is asked who bears the token, too: the local server may be behind for as long as it
+// likes, and token or right gone meanwhile.
+func (v *Vault) readerFor(ctx context.Context, a *Access, action audit.Action, name string) (q *pgxpool.Pool, as Actor, done func(), err error) {
+	q, as, done, err = v.reader(ctx, a)
+	if err != nil || !as.Moved {
+		return q, as, done, err
+	}
+	known, _, err := v.bearer(ctx, q, a, sqlBearer, []any{a.hash})
+	switch {
+	case err != nil:
+		err = v.behind(err)
+	case !known:
+		err = v.refuse(ctx, a, action, name, notKnown())
+	case name != "":
+		err = v.authorize(ctx, a, action, name)
+	}
+	if err != nil {
+		done()
+		return nil, as, nil, err
+	}
+	as = a.Actor
+	as.Moved = true
+	return q, as, done, nil
 }
 
 // awaitShown waits until the local server shows a position, for a moment. One asks
@@ -141,7 +169,7 @@ func (v *Vault) atThePrimary(ctx context.Context, a *Access, want Position) (*pg
 	case <-ctx.Done():
 		return nil, a.Actor, nil, v.noPrimary(ctx, "", ctx.Err())
 	}
-	done := func() { <-v.moved }
+	done := sync.OnceFunc(func() { <-v.moved })
 	p, err := v.Primary(ctx)
 	if err == nil && p.Timeline < want.timeline {
 		err = errTimeline

@@ -84,14 +84,14 @@ func (v *Vault) Read(ctx context.Context, a *Access, name string, version int32)
 	if h := v.cameAlong(a, want); h != nil {
 		return v.openRead(ctx, a.Actor, h.record, Secret{Name: name, Kind: h.kind, CreatedAt: h.created})
 	}
-	q, actor, done, err := v.reader(ctx, a)
+	q, actor, done, err := v.readerFor(ctx, a, audit.ActionRead, name)
 	if err != nil {
 		return Secret{}, err
 	}
-	defer done()
 	s.Name = name
 	var record []byte
 	found, err := v.one(ctx, q, []any{&record, &s.Version, &s.CreatedAt, &s.Kind}, sqlNodeRead, name, want.number(), a.Name)
+	done()
 	switch {
 	case err != nil:
 		return Secret{}, v.restError(ctx, name, err)
@@ -152,6 +152,11 @@ func (v *Vault) ReadMany(ctx context.Context, a *Access, names []string) (list [
 	if err := v.admit(a, audit.ActionRead); err != nil {
 		return nil, v.refuse(ctx, a, audit.ActionRead, "", err)
 	}
+	q, actor, done, err := v.readerFor(ctx, a, audit.ActionRead, "")
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	mine := make([]string, 0, len(names))
 	var refused []audit.Record
 	for i, name := range names {
@@ -165,11 +170,6 @@ func (v *Vault) ReadMany(ctx context.Context, a *Access, names []string) (list [
 		mine = append(mine, name)
 	}
 	v.refusedAs(ctx, a, refused...)
-	q, actor, done, err := v.reader(ctx, a)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
 	asking, cancel := context.WithCancel(ctx)
 	defer cancel()
 	rows, err := v.query(asking, q, sqlNodeReadMany, mine, a.Name)
@@ -195,6 +195,7 @@ func (v *Vault) ReadMany(ctx context.Context, a *Access, names []string) (list [
 	if err := rows.Err(); err != nil {
 		return nil, v.restError(ctx, "", err)
 	}
+	done()
 	v.noteMissing(ctx, a, mine, list)
 	return v.openMany(ctx, a, actor, list, texts)
 }
@@ -263,7 +264,7 @@ func (v *Vault) Versions(ctx context.Context, a *Access, name string) (list []Ve
 	if err := v.authorize(ctx, a, audit.ActionList, name); err != nil {
 		return nil, err
 	}
-	q, _, done, err := v.reader(ctx, a)
+	q, _, done, err := v.readerFor(ctx, a, audit.ActionList, name)
 	if err != nil {
 		return nil, err
 	}
@@ -299,7 +300,7 @@ func (v *Vault) List(ctx context.Context, a *Access, prefix, after string, limit
 	if !a.token {
 		return nil, false, v.authorize(ctx, a, audit.ActionList, "")
 	}
-	q, _, done, err := v.reader(ctx, a)
+	q, _, done, err := v.readerFor(ctx, a, audit.ActionList, "")
 	if err != nil {
 		return nil, false, err
 	}
@@ -359,12 +360,12 @@ func (v *Vault) Verify(ctx context.Context, a *Access, name string, candidate []
 		return 0, err
 	}
 	defer even()()
-	q, actor, done, err := v.reader(ctx, a)
+	q, actor, done, err := v.readerFor(ctx, a, audit.ActionVerify, name)
 	if err != nil {
 		return 0, err
 	}
-	defer done()
 	records, err := v.candidates(ctx, q, a, name)
+	done()
 	if err != nil {
 		return 0, err
 	}

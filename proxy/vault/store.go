@@ -184,8 +184,8 @@ func serviceConfig(c Config, at Server) (*pgconn.Config, error) {
 	if c.AllowTrust && (at.local() || mode == "verify-full") {
 		auth += ",none"
 	}
-	if !at.local() && mode != "verify-ca" && mode != "verify-full" {
-		binding = "require" // else anybody on the way could play the server
+	if !at.local() && mode != "verify-full" {
+		binding = "require" // else whoever is on the way could play the server: verify-ca lets in any host's certificate
 	}
 	var b strings.Builder
 	for _, kv := range [][2]string{

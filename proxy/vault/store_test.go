@@ -64,7 +64,8 @@ func TestServiceConfigTLS(t *testing.T) {
 		{"[::1]:5432", "disable", false, false, true, "prefer", "scram-sha-256"},
 		{"db.example:5432", "", true, true, false, "prefer", "scram-sha-256"},
 		{"10.0.0.1:5432", "require", true, false, false, "require", "scram-sha-256"},
-		{"10.0.0.1:5432", "disable", false, false, true, "require", "scram-sha-256"}, // cannot be bound: refused
+		{"10.0.0.1:5432", "verify-ca", true, false, false, "require", "scram-sha-256"}, // any host's certificate would do
+		{"10.0.0.1:5432", "disable", false, false, true, "require", "scram-sha-256"},   // cannot be bound: refused
 	} {
 		cc, err := serviceConfig(Config{User: "u", Database: "d", SSLMode: tc.mode}, Server{"tcp", tc.addr})
 		if err != nil {

@@ -84,6 +84,14 @@ SELECT p.seq FROM vault.audit_append(t.node(1), 11, 1, t.hash(1, 10), false, t.r
 	addr => '\x20010db8000000000000000000000001'), now(), sha256(''), sha512('')) p;
 SELECT convert_to(actor, 'UTF8') AS actor, client_ip, current_setting('client_encoding') FROM vault.audit_log WHERE node_id = t.node(1) AND seq = 11;
 ROLLBACK;
+-- Short or long.
+BEGIN;
+SELECT p.seq FROM vault.audit_append(t.node(1), 11, 5, t.hash(1, 10), false, (SELECT string_agg(t.record(1, 10 + i, '2026-01-01 00:00+00', 'sql',
+	actor => convert_to(repeat(U&'\00e9', n / 2) || repeat('x', n % 2), 'UTF8')), '' ORDER BY i) FROM (VALUES (1, 1), (2, 125), (3, 126), (4, 127), (5, 255)) v(i, n)),
+	now(), sha256(''), sha512('')) p;
+SELECT seq, octet_length(actor) AS bytes, actor = repeat(U&'\00e9', octet_length(actor) / 2) || repeat('x', octet_length(actor) % 2) AS same, secret_name,
+	prev_hash = t.hash(1, seq - 1) AS prev, hash = t.hash(1, seq) AS hash FROM vault.audit_log WHERE node_id = t.node(1) AND seq > 10 ORDER BY seq;
+ROLLBACK;
 
 -- A planted row is an alarm, and nothing of the batch is stored; an equal one may stay.
 INSERT INTO vault.audit_log (node_id, seq, at, face, action, outcome, direct, prev_hash, hash)

@@ -136,6 +136,7 @@ SELECT t.try_hint($$SELECT t.node_put('rest/b', 'x', 'create', 'sealed')$$);
 SELECT t.try_hint($$SELECT t.node_put('rest/a', 'x', 'update', NULL, 3)$$);
 SELECT t.try_hint($$SELECT t.node_put('rest/pair', 'x')$$);
 SELECT t.try_hint($$SELECT vault.node_write('hunter2', 'update', NULL, 'tester')$$);
+SELECT t.try_hint($$SELECT vault.node_write(NULL, 'update', NULL, 'tester')$$);
 SELECT t.try_hint($$SELECT vault.node_write(t.record('rest/a', gen_random_uuid(), 9, 'x'), 'update', NULL, 'tester')$$);
 SELECT t.try_hint($$SELECT vault.node_write(r, 'update', NULL, 'tester'), vault.node_write(r, 'update', NULL, 'tester')
 	FROM (SELECT t.node_seal('rest/a', 'x', 'update') AS r OFFSET 0) s$$);

@@ -51,3 +51,13 @@ RESET ROLE;
 CREATE TEMP TABLE c AS SELECT i, encode((vault.verify_begin('ver/a')).challenge, 'hex') AS c FROM generate_series(1, 17) i;
 SELECT count(*) FILTER (WHERE t.try(format('SELECT vault.verify_secret(''ver/a'', ''hvv1.%s.3'')', c)) = '3') FROM c;
 DROP TABLE c;
+
+-- More than a node compares at once it does not get.
+BEGIN;
+INSERT INTO vault.secret_versions (secret_id, version, value_format, kms_key_id, wrapped_dek, nonce, ciphertext, stage, expires_at)
+	SELECT v.secret_id, 100 + i, v.value_format, v.kms_key_id, v.wrapped_dek, v.nonce, decode(repeat('cc', 524336), 'hex'), 'previous', now() + interval '1 hour'
+	FROM vault.secrets s JOIN vault.secret_versions v ON v.secret_id = s.id AND v.stage = 'current', generate_series(1, 17) i WHERE s.name = 'ver/a';
+SELECT t.try_hint($$SELECT vault.verify_begin('ver/a')$$);
+DELETE FROM vault.secret_versions WHERE version > 116;
+SELECT array_length(records, 1) FROM vault.verify_begin('ver/a');
+ROLLBACK;

@@ -109,6 +109,7 @@ func TestEveryCallFails(t *testing.T) {
 		{fate{err: syscall.EIO}, changing, 3},
 		{fate{err: syscall.EIO, effect: true}, changing, 1},
 		{fate{err: syscall.ENOSPC}, changing, 1},
+		{fate{err: syscall.EROFS}, changing, 2},
 		{fate{err: syscall.ENOSPC, half: true}, []string{"write"}, 1},
 		{fate{err: io.ErrShortWrite, half: true}, []string{"write"}, 1},
 	}
