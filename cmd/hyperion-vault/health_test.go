@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hyperiondb/hyperion-vault/api"
 )
@@ -97,7 +98,16 @@ func TestHealthTakesNoTurn(t *testing.T) {
 			t.Fatalf("with %d who ask: got %q, %v", i+1, said, err)
 		}
 	}
-	if said, err := io.ReadAll(ask("/readyz")); !strings.HasPrefix(string(said), "HTTP/1.1 503 ") { // or those that are closed wait on
-		t.Errorf("one more who asks: got %q, %v", said, err)
+	// One more is told so. On a slow machine those before may have been closed before they
+	// were heard: then he is one of the few who wait on.
+	for range 10 * most {
+		conn := ask("/readyz")
+		if err := conn.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if said, _ := io.ReadAll(conn); strings.HasPrefix(string(said), "HTTP/1.1 503 ") {
+			return
+		}
 	}
+	t.Error("all who ask wait")
 }
