@@ -229,7 +229,10 @@ put_addr(Source *source)
 	put(source, InetPGetDatum(addr));
 }
 
-/* Fills a row with the next record. What has its place neither in a Datum nor among the records is allocated. */
+/*
+ * Fills a row with the next record. What has its place neither in a Datum nor among the
+ * records is allocated.
+ */
 static void
 fill(Source *source, TupleTableSlot *row)
 {

@@ -88,6 +88,7 @@ func (v *Vault) Read(ctx context.Context, a *Access, name string, version int32)
 	if err != nil {
 		return Secret{}, err
 	}
+	defer done()
 	s.Name = name
 	var record []byte
 	found, err := v.one(ctx, q, []any{&record, &s.Version, &s.CreatedAt, &s.Kind}, sqlNodeRead, name, want.number(), a.Name)
@@ -364,6 +365,7 @@ func (v *Vault) Verify(ctx context.Context, a *Access, name string, candidate []
 	if err != nil {
 		return 0, err
 	}
+	defer done()
 	records, err := v.candidates(ctx, q, a, name)
 	done()
 	if err != nil {
