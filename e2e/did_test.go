@@ -118,17 +118,20 @@ func TestDid(t *testing.T) {
 func TestDidRole(t *testing.T) {
 	clerk, chief := shared.AddUser(t, "roleclerk", "did/*", "read"), shared.AddUser(t, "chief", "did/*", "read")
 	cluster.Exec(t, super(t), "GRANT "+chief+" TO "+clerk)
+	told := func(role string) string {
+		return "S(hyperion_vault.role=" + role + ") S(hyperion_vault.bypasses=off) "
+	}
 	conn, nobody := dial(t, shared.DirectDSN(0, clerk)+asNode), dial(t, shared.DirectDSN(0, clerk))
 	const read, missing = "SELECT vault.read_secret('did/none', missing_ok => true)", "S(read_failed_missing_0_0_did/none) C(SELECT_1)"
 	for _, c := range []struct{ sql, want string }{
 		{read, missing},
 		{"SET ROLE " + chief, "C(SET)"},
-		{read, "S(hyperion_vault.role=" + chief + ") " + missing},
+		{read, told(chief) + missing},
 		{read, missing},
 		{"SELECT * FROM vault.list_secrets('x')", "S(list_ok_-_0_0_x) C(SELECT_0)"},
-		{"RESET ROLE; " + read, "C(RESET) S(hyperion_vault.role=" + clerk + ") " + missing},
-		{"BEGIN; SET LOCAL ROLE " + chief + "; " + read + "; ROLLBACK", "C(BEGIN) C(SET) S(hyperion_vault.role=" + chief + ") " + missing + " C(ROLLBACK)"},
-		{"SELECT vault.list_secrets('x')", "S(hyperion_vault.role=" + clerk + ") S(list_ok_-_0_0_x) C(SELECT_0)"},
+		{"RESET ROLE; " + read, "C(RESET) " + told(clerk) + missing},
+		{"BEGIN; SET LOCAL ROLE " + chief + "; " + read + "; ROLLBACK", "C(BEGIN) C(SET) " + told(chief) + missing + " C(ROLLBACK)"},
+		{"SELECT vault.list_secrets('x')", told(clerk) + "S(list_ok_-_0_0_x) C(SELECT_0)"},
 	} {
 		if got := did(t, conn, c.sql); got != c.want+" Z(I)" {
 			t.Errorf("%s\ngot  %s\nwant %s Z(I)", c.sql, got, c.want)

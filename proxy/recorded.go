@@ -154,8 +154,9 @@ func (ss *session) auditReady(plan *rewrite.Plan) *sqlError {
 }
 
 var (
-	reportName = []byte(vault.ReportName + "\x00")
-	roleName   = []byte(vault.RoleName + "\x00")
+	reportName   = []byte(vault.ReportName + "\x00")
+	roleName     = []byte(vault.RoleName + "\x00")
+	bypassesName = []byte(vault.BypassesName + "\x00")
 )
 
 // isReport reports whether a ParameterStatus is for the node alone: what a function of
@@ -163,7 +164,9 @@ var (
 // do makes one.
 func isReport(body []byte) bool { return bytes.HasPrefix(body, reportName) || isRole(body) }
 
-func isRole(body []byte) bool { return bytes.HasPrefix(body, roleName) }
+func isRole(body []byte) bool {
+	return bytes.HasPrefix(body, roleName) || bytes.HasPrefix(body, bypassesName)
+}
 
 // report notes one. What cannot be read ends the session, as what cannot be recorded
 // does. mu is held.

@@ -18,6 +18,7 @@ type reported struct {
 	superuser  bool   // is_superuser
 	session    string // session_authorization
 	role       string // as the extension tells: after SET ROLE another one; empty: it never has
+	bypasses   bool   // likewise: grants and policies are not for that one
 }
 
 // note takes a ParameterStatus.
@@ -44,5 +45,7 @@ func (r *reported) note(body []byte) {
 		r.session = value
 	case vault.RoleName:
 		r.role = value
+	case vault.BypassesName:
+		r.bypasses = value == "on"
 	}
 }

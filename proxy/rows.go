@@ -48,10 +48,16 @@ func (ss *session) opens(e *owed) bool {
 	case IndirectOn:
 		return true
 	case IndirectUsers:
-		return !ss.catalog.bypasses
+		return !ss.catalog.bypasses && !ss.superuser // and see withheld
 	case IndirectOff:
 	}
 	return false
+}
+
+// withheld reports whether the rows of a result that would be opened are not: who runs it
+// now is told of behind its description, in front of the rows.
+func (ss *session) withheld(e *owed) bool {
+	return ss.srv.cfg.OpenIndirect == IndirectUsers && (ss.reported.bypasses || ss.superuser || ss.catalog.bypasses) && !ss.direct(e)
 }
 
 func (ss *session) direct(e *owed) bool {
@@ -162,7 +168,7 @@ func (ss *session) dataRow(body []byte) verdict {
 	if ss.dropping {
 		return drop
 	}
-	if ss.sealedRow() != nil {
+	if ss.sealedRow() != nil && !ss.withheld(e) {
 		return opening
 	}
 	if e.task != nil && e.task.reads && !e.task.noticed && bytes.Contains(body, []byte("hv1.")) {

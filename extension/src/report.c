@@ -21,10 +21,12 @@
 #include "miscadmin.h"
 #include "tcop/pquery.h"
 #include "tcop/tcopprot.h"
+#include "utils/acl.h"
 #include "utils/portal.h"
 
 #define DID "hyperion_vault.did"
 #define ROLE "hyperion_vault.role"
+#define BYPASSES "hyperion_vault.bypasses"
 
 /*
  * Of what was denied, and of what is missing: whoever asks in a loop is heard, but
@@ -61,8 +63,9 @@ tell(const char *name, int namelen, const char *what)
 }
 
 /*
- * The role that SET ROLE has chosen, in front of what is done in it: the server
- * tells of no change of that by itself. At first it is who has logged in.
+ * The role that SET ROLE has chosen, and whether grants and policies are for it, in
+ * front of what is done in it: the server tells of no change of that by itself. At
+ * first it is who has logged in.
  */
 void
 vault_tell_role(void)
@@ -76,6 +79,7 @@ vault_tell_role(void)
 	if (role == last || !is_told() || (name = GetUserNameFromId(role, true)) == NULL)
 		return;
 	tell(ROLE, sizeof(ROLE), name);
+	tell(BYPASSES, sizeof(BYPASSES), has_bypassrls_privilege(role) ? "on" : "off");
 	last = role;
 	pfree(name);
 }

@@ -17,6 +17,10 @@ const ReportName = "hyperion_vault.did"
 // anything is done or read, whenever SET ROLE has chosen another one.
 const RoleName = "hyperion_vault.role"
 
+// BypassesName is under which name it tells, behind that, whether that role is a superuser
+// or has BYPASSRLS: on or off.
+const BypassesName = "hyperion_vault.bypasses"
+
 // ReadReport makes a record of what the extension has told: ACTION OUTCOME REASON
 // VERSION CHANGE SUBJECT, with - for no reason. false: that is no report.
 func (a Actor) ReadReport(text string, direct bool) (r Record, ok bool) {
