@@ -19,11 +19,15 @@ const sweepPause = time.Second
 type entry struct {
 	id           cacheKey
 	expires      time.Time
+	wall         int64 // the same by the calendar's clock, which goes on while the machine is suspended
 	older, newer int32 // slot numbers; none at the ends
 	visited      bool  // since the hand last passed
 }
 
 const none = int32(-1)
+
+// expired goes by either clock.
+func (e *entry) expired(now time.Time) bool { return !now.Before(e.expires) || now.UnixNano() >= e.wall }
 
 // cache holds the derived keys of recently unwrapped data keys in locked memory:
 // never a data key, never a value. When full it evicts by SIEVE: a hand walks
@@ -67,7 +71,7 @@ func (c *cache) get(id *cacheKey, out *keys) bool {
 		return false
 	}
 	e := &c.entries[i]
-	if !now.Before(e.expires) {
+	if e.expired(now) {
 		c.drop(i)
 		return false
 	}
@@ -90,7 +94,7 @@ func (c *cache) put(id *cacheKey, k *keys, unwrapped time.Time) {
 	i := c.slot()
 	*c.arena.slot(i) = *k
 	c.index[*id] = i
-	c.link(i, entry{id: *id, expires: expires})
+	c.link(i, entry{id: *id, expires: expires, wall: expires.UnixNano()})
 	if c.sweeper == nil {
 		c.sweeper = time.AfterFunc(time.Until(expires), c.sweep)
 	}
@@ -181,7 +185,7 @@ func (c *cache) sweep() {
 		return
 	}
 	now := time.Now()
-	for c.oldest != none && !now.Before(c.entries[c.oldest].expires) {
+	for c.oldest != none && c.entries[c.oldest].expired(now) {
 		c.drop(c.oldest)
 	}
 	if c.oldest != none {

@@ -137,6 +137,23 @@ func TestCacheExpires(t *testing.T) {
 }
 
 // TestCacheUnwrapOrder: unwraps that overlap end in any order.
+// While the machine is suspended only the calendar's clock goes on.
+func TestCacheExpiresInSuspend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCache(t, 64)
+		c.testPut(1)
+		c.testPut(2)
+		id, _ := testKeys(1)
+		c.entries[c.index[id]].wall -= int64(time.Hour)
+		if c.testGet(t, 1) || !c.testGet(t, 2) {
+			t.Error("the key whose time is over by the calendar should be gone, and the other not")
+		}
+		if n := c.live(t); n != 1 {
+			t.Errorf("got %d slots with bytes, want 1", n)
+		}
+	})
+}
+
 func TestCacheUnwrapOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTestCache(t, 64)

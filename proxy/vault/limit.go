@@ -3,6 +3,7 @@
 package vault
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"sync"
@@ -23,10 +24,14 @@ const (
 // missKey is whose misses are counted, on which secret.
 type missKey struct{ role, secret string }
 
+// tryWait is how long a try waits for others to end.
+const tryWait = 5 * time.Second
+
 // missLimiter bounds wrong guesses of verify: each key has a bucket of max
-// misses that fills up again within the window. A try in progress counts as a
-// miss until it ends, so that many at once get no more guesses than one after
-// the other. Safe for concurrent use.
+// misses that fills up again within the window. A try in progress takes a miss's
+// place until it ends, so that many at once get no more guesses than one after
+// the other; who finds no place for that reason alone waits. Safe for concurrent
+// use.
 type missLimiter struct {
 	mu      sync.Mutex
 	limit   rate.Limit
@@ -37,7 +42,8 @@ type missLimiter struct {
 // missBucket is guarded by the limiter's mutex.
 type missBucket struct {
 	misses *rate.Limiter
-	tries  int // begun and not ended
+	tries  int           // begun and not ended
+	ended  chan struct{} // closed when one of them ends; nil: nobody waits
 }
 
 // left is how many misses are still free, tries in progress taken as such.
@@ -67,8 +73,30 @@ type missTry struct {
 	b *missBucket
 }
 
-// begin starts a try, or refuses it with an *Error of KindLimited.
-func (l *missLimiter) begin(k missKey, now time.Time) (missTry, *Error) {
+// enter starts a try, as soon as others leave a place for it, or refuses it.
+func (l *missLimiter) enter(ctx context.Context, k missKey) (missTry, *Error) {
+	try, ended, refused := l.begin(k, time.Now())
+	if ended == nil {
+		return try, refused
+	}
+	timer := time.NewTimer(tryWait)
+	defer timer.Stop()
+	for ended != nil {
+		select {
+		case <-ended:
+		case <-timer.C:
+			return missTry{}, &Error{Kind: KindBusy, Msg: "others are verifying this secret", Hint: "Try again in a moment."}
+		case <-ctx.Done():
+			return missTry{}, canceled(k.secret, ctx.Err())
+		}
+		try, ended, refused = l.begin(k, time.Now())
+	}
+	return try, refused
+}
+
+// begin starts a try. One that has too many misses before it is refused with an *Error
+// of KindLimited; if there are none but tries in progress ended is closed when one ends.
+func (l *missLimiter) begin(k missKey, now time.Time) (try missTry, ended <-chan struct{}, refused *Error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.buckets[k]
@@ -79,9 +107,16 @@ func (l *missLimiter) begin(k missKey, now time.Time) (missTry, *Error) {
 		b = &missBucket{misses: rate.NewLimiter(l.limit, l.max)}
 		l.buckets[k] = b
 	}
-	if left := b.left(now); left < 1 {
-		wait := math.Ceil((1 - left) / float64(l.limit))
-		return missTry{}, &Error{
+	if b.left(now) < 1 {
+		free := b.misses.TokensAt(now)
+		if free >= 1 {
+			if b.ended == nil {
+				b.ended = make(chan struct{})
+			}
+			return missTry{}, b.ended, nil
+		}
+		wait := math.Ceil((1 - free) / float64(l.limit))
+		return missTry{}, nil, &Error{
 			Kind: KindLimited, Msg: "too many wrong values were verified against this secret",
 			Detail: fmt.Sprintf("At most %d for each role and secret; the count goes down with time.", l.max),
 			Hint:   fmt.Sprintf("Try again in %.0f seconds.", max(wait, 1)),
@@ -89,7 +124,7 @@ func (l *missLimiter) begin(k missKey, now time.Time) (missTry, *Error) {
 		}
 	}
 	b.tries++
-	return missTry{l: l, b: b}, nil
+	return missTry{l: l, b: b}, nil, nil
 }
 
 // end finishes a try.
@@ -97,6 +132,10 @@ func (t missTry) end(missed bool, now time.Time) {
 	t.l.mu.Lock()
 	defer t.l.mu.Unlock()
 	t.b.tries--
+	if t.b.ended != nil {
+		close(t.b.ended)
+		t.b.ended = nil
+	}
 	if missed {
 		t.b.misses.AllowN(now, 1) // begin made sure of it
 	}

@@ -30,7 +30,7 @@ func (v *Vault) Match(ctx context.Context, a Actor, name string, records [][]byt
 	o := newOpening(len(records))
 	defer o.release()
 	defer ZeroAll(o.plains)
-	try, refused := v.misses.begin(missKey{role: a.misser(), secret: name}, time.Now())
+	try, refused := v.misses.enter(ctx, missKey{role: a.misser(), secret: name})
 	if refused != nil {
 		refused.Secret = name
 		return 0, v.matchRefused(ctx, a, name, refused)
