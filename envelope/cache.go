@@ -27,7 +27,9 @@ type entry struct {
 const none = int32(-1)
 
 // expired goes by either clock.
-func (e *entry) expired(now time.Time) bool { return !now.Before(e.expires) || now.UnixNano() >= e.wall }
+func (e *entry) expired(now time.Time) bool {
+	return !now.Before(e.expires) || now.UnixNano() >= e.wall
+}
 
 // cache holds the derived keys of recently unwrapped data keys in locked memory:
 // never a data key, never a value. When full it evicts by SIEVE: a hand walks
