@@ -209,7 +209,8 @@ func (n *node) newProxy() (*proxy.Server, error) {
 
 // mockSecret keys the salts that unknown roles are shown. It must be the same at
 // each start and on all nodes, or comparing two answers tells which roles
-// exist: so it comes from the one secret that every node of a cluster has.
+// exist: so it comes from the one secret that every node of a cluster has, until
+// that is set anew (docs/THREAT_MODEL.md).
 func mockSecret(password string) []byte {
 	if password == "" {
 		return nil
