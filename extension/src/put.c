@@ -85,7 +85,10 @@ check_format(const VaultRecord *rec, const VaultRow *row)
 				 VAULT_HIDE));
 }
 
-/* Locks, checks the right again and takes the reservation, with its change. */
+/*
+ * Locks, checks the right again and takes the reservation, with its change. Who has
+ * reserved nothing has shown no right: he gets no lock, and hears of no secret.
+ */
 static void
 claim(VaultAction action, const char *name, const VaultRecord *rec, bool node, VaultRow *row,
 	  int64 *change)
@@ -105,7 +108,7 @@ claim(VaultAction action, const char *name, const VaultRecord *rec, bool node, V
 				 errhint("Use REST: POST /v1/secrets."),
 				 VAULT_HIDE));
 	if (rec->name.len == (int) strlen(name) && memcmp(rec->name.data, name, rec->name.len) == 0 &&
-		vault_lock_name(name, false, row))
+		vault_reserved(name) && vault_lock_name(name, false, row))
 	{
 		if (!node)
 			vault_check_action(action, name, row);

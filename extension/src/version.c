@@ -233,6 +233,16 @@ vault_reserve(VaultAction action, const char *name, const VaultRow *row, int n, 
 	return r->first;
 }
 
+/* Whether this transaction has reserved a version of a name, for whatever action. */
+bool
+vault_reserved(const char *name)
+{
+	for (const Reservation *r = reservations; r != NULL; r = r->next)
+		if (strcmp(r->name, name) == 0)
+			return true;
+	return false;
+}
+
 /*
  * Takes the reserved version that rec was sealed for, and the number of the change
  * that goes with it (0: none yet). Marked with the current subtransaction, so an
