@@ -295,6 +295,7 @@ extern void vault_report_absent(const char *action, bool allowed, const char *na
 
 /* ---- put.c ---- */
 extern void vault_check_description(const text *description);
+extern bool vault_interval_in_bounds(const Interval *value, const char *min);
 
 #define VAULT_INTERVAL(s) \
 	DirectFunctionCall3(interval_in, CStringGetDatum(s), \
