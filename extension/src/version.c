@@ -80,6 +80,9 @@ abort_sub(SubTransactionId sub)
 				r->used[i] = InvalidSubTransactionId;
 		link = &r->next;
 	}
+	/* An error that reached the main loop has disarmed the timer of those that stay. */
+	if (reservations != NULL)
+		vault_hold_arm();
 }
 
 static void
