@@ -316,6 +316,18 @@ hot_standby() {
 	fi
 }
 
+# pg_upgrade's servers have no worker, which would write, and hold a connection.
+binary_upgrade() {
+	"${as_user[@]}" "$BINDIR/pg_ctl" -D "$standby" -l "$SCRATCH/binary.log" -w \
+		-o "-b -c log_min_messages=debug1" start >/dev/null
+	on_standby expect hyperion_vault "SHOW shared_preload_libraries"
+	"${as_user[@]}" "$BINDIR/pg_ctl" -D "$standby" -m immediate -w stop >/dev/null
+	grep -q DEBUG "$SCRATCH/binary.log" || fail "the log does not tell of workers"
+	if grep 'background worker "hyperion_vault' "$SCRATCH/binary.log" >&2; then
+		fail "a worker in a server for pg_upgrade"
+	fi
+}
+
 worker() {
 	# In hyperion_vault.database alone, and never in the way of DROP DATABASE.
 	run "CREATE DATABASE ticking" postgres
@@ -333,7 +345,7 @@ worker() {
 	run "SELECT pg_reload_conf()" postgres
 }
 
-for check in log_holds_no_value two_phase notifications rotation_off prepared_by_protocol locks_of_others hba_rules upgrade_and_restore dump_and_restore worker hot_standby; do
+for check in log_holds_no_value two_phase notifications rotation_off prepared_by_protocol locks_of_others hba_rules upgrade_and_restore dump_and_restore worker hot_standby binary_upgrade; do
 	"$check"
 	echo "ok $check"
 done
