@@ -183,6 +183,20 @@ upgrade_and_restore() {
 		expect f "SELECT has_function_privilege('regress_hv_bob', 'vault.next_version(text, int, text)', 'EXECUTE')" "$name"
 		run "DROP DATABASE $name" postgres
 	done
+
+	# A dump from before 1.10 names functions that are gone: it goes into its own version.
+	for name in upgraded restored; do
+		run "CREATE DATABASE $name" postgres
+		run "CREATE EXTENSION hyperion_vault VERSION '1.8'" "$name"
+	done
+	run "SELECT vault.grant_service_role('regress_hv_service'), vault.grant_access('regress_hv_app', 'up/*')" upgraded
+	"$BINDIR/pg_dump" -Fc -f "$SCRATCH/upgraded" upgraded
+	"$BINDIR/pg_restore" -e -d restored "$SCRATCH/upgraded" || fail "pg_restore into the dump's version"
+	run "ALTER EXTENSION hyperion_vault UPDATE" restored
+	expect t "SELECT bool_and(has_function_privilege('regress_hv_service', oid, 'EXECUTE')) FROM pg_proc WHERE proname = 'audit_append'" restored
+	expect 1 "SELECT count(*) FROM vault.grants" restored
+	run "DROP DATABASE upgraded" postgres
+	run "DROP DATABASE restored" postgres
 }
 
 # Everything that a dump must carry, as one text.
