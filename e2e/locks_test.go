@@ -33,6 +33,7 @@ func TestLocks(t *testing.T) {
 	t.Run("LockQueue", func(t *testing.T) { lockQueue(t, c) })
 	t.Run("LongBlocks", func(t *testing.T) { longBlocks(t, c) })
 	t.Run("FrozenNode", func(t *testing.T) { frozenNode(t, c) })
+	t.Run("SilentBehindSavepoint", func(t *testing.T) { silentBehindSavepoint(t, c) })
 	t.Run("ClientGone", func(t *testing.T) { clientGone(t, c) })
 }
 
@@ -246,6 +247,25 @@ func frozenNode(t *testing.T, c *cluster.Cluster) {
 	again := dial(t, c.DSN(0, c.User))
 	again.Ask(t, "T(pw:25) D(first) C(SELECT_1) Z(I)", rawpg.Query("SELECT vault.read_secret('frozen/a') AS pw"))
 	again.Ask(t, "T(v:23) D(2) C(SELECT_1) Z(I)", rawpg.Query("SELECT vault.put_secret('frozen/a', 'third') AS v"))
+}
+
+// silentBehindSavepoint is a node's own session with the server: an error behind a
+// savepoint, which leaves what was reserved before it, leaves the timer too.
+func silentBehindSavepoint(t *testing.T, c *cluster.Cluster) {
+	t.Helper()
+	cluster.Exec(t, c.Connect(t, c.DSN(0, c.User)), "SELECT vault.put_secret('silent/a', 'first')")
+	conn := dial(t, c.SuperDSN(0))
+	conn.Ask(t, "C(BEGIN) T(first:23) D(2) C(SELECT_1) C(SAVEPOINT) Z(T)",
+		rawpg.Query("BEGIN; SELECT first FROM vault.next_version('silent/a', 1, 'put'); SAVEPOINT s"))
+	conn.Ask(t, "E(22012) Z(E)", rawpg.Query("SELECT 1/0"))
+	conn.Ask(t, "C(ROLLBACK) Z(T)", rawpg.Query("ROLLBACK TO s"))
+	// Without a Sync the server waits inside the batch.
+	conn.Ask(t, "1 2 D(1) C(SELECT_1)", rawpg.Parse("", "SELECT 1"), rawpg.Bind("", ""), rawpg.Execute("", 0), rawpg.Flush())
+	conn.Expect(t, "E(57P01)")
+	cluster.Eventually(t, "the end of the silent backend", func() bool {
+		return cluster.Text(t, c.Connect(t, c.SuperDSN(0)), "SELECT count(*)::text FROM pg_stat_activity WHERE pid = $1", conn.PID) == "0"
+	})
+	cluster.Exec(t, c.Connect(t, c.SuperDSN(0)), "SELECT FROM vault.secrets WHERE name = 'silent/a' FOR UPDATE NOWAIT")
 }
 
 // clientGone: a client that vanishes while its put waits, or inside its block,

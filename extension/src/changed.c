@@ -13,7 +13,11 @@
 #include "access/xact.h"
 #include "commands/async.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/memutils.h"
+
+/* Of the queue. Once it is full whoever notifies cannot commit. */
+#define NEARLY_FULL 0.9
 
 typedef struct Change
 {
@@ -26,12 +30,30 @@ typedef struct Change
 /* Newest first, in TopTransactionContext. */
 static Change *changes = NULL;
 
+/*
+ * Anybody can fill the queue: listen, and stay in a transaction. A hint is not
+ * worth the write that it is of.
+ */
+static bool
+nearly_full(void)
+{
+	if (DatumGetFloat8(OidFunctionCall0(F_PG_NOTIFICATION_QUEUE_USAGE)) < NEARLY_FULL)
+		return false;
+	ereport(WARNING,
+			(errmsg("listeners on vault_changed are not told, for the queue of notifications is nearly full"),
+			 errhint("A session that listens keeps a transaction open: end it, and have caches of secrets read again."),
+			 VAULT_HIDE));
+	return true;
+}
+
 /* In the order in which they were made. */
 static void
 notify_all(void)
 {
 	Change	   *oldest = NULL;
 
+	if (changes == NULL || nearly_full())
+		return;
 	while (changes != NULL)
 	{
 		Change	   *next = changes->next;

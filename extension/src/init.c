@@ -130,7 +130,8 @@ _PG_init(void)
 #endif
 
 	vault_preloaded = process_shared_preload_libraries_in_progress;
-	if (vault_preloaded)
+	/* pg_upgrade's servers are asked by it alone. */
+	if (vault_preloaded && !IsBinaryUpgrade)
 	{
 		vault_login_init();
 		vault_worker_init();

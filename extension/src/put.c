@@ -85,7 +85,10 @@ check_format(const VaultRecord *rec, const VaultRow *row)
 				 VAULT_HIDE));
 }
 
-/* Locks, checks the right again and takes the reservation, with its change. */
+/*
+ * Locks, checks the right again and takes the reservation, with its change. Who has
+ * reserved nothing has shown no right: he gets no lock, and hears of no secret.
+ */
 static void
 claim(VaultAction action, const char *name, const VaultRecord *rec, bool node, VaultRow *row,
 	  int64 *change)
@@ -105,7 +108,7 @@ claim(VaultAction action, const char *name, const VaultRecord *rec, bool node, V
 				 errhint("Use REST: POST /v1/secrets."),
 				 VAULT_HIDE));
 	if (rec->name.len == (int) strlen(name) && memcmp(rec->name.data, name, rec->name.len) == 0 &&
-		vault_lock_name(name, false, row))
+		vault_reserved(name) && vault_lock_name(name, false, row))
 	{
 		if (!node)
 			vault_check_action(action, name, row);
@@ -316,20 +319,29 @@ vault_put_secret(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(vault_store(VAULT_ACTION_PUT, name, &rec, &traits));
 }
 
-/* Bounds as in the table's CHECKs, but with a hint. */
+/*
+ * Bounds as in the table's CHECKs. Those compare months as 30 days, so parts of
+ * different sign may each reach beyond what can be added to a date.
+ */
+bool
+vault_interval_in_bounds(const Interval *value, const char *min)
+{
+	return value->month >= 0 && value->day >= 0 && value->time >= 0 &&
+		DatumGetBool(DirectFunctionCall2(interval_ge, IntervalPGetDatum(value), VAULT_INTERVAL(min))) &&
+		DatumGetBool(DirectFunctionCall2(interval_le, IntervalPGetDatum(value), VAULT_INTERVAL("100 years")));
+}
+
 static Interval *
 interval_arg(FunctionCallInfo fcinfo, int argno, const char *min, const char *what)
 {
 	Interval   *value = PG_ARGISNULL(argno) ? NULL : PG_GETARG_INTERVAL_P(argno);
 
-	if (value == NULL ||
-		(DatumGetBool(DirectFunctionCall2(interval_ge, IntervalPGetDatum(value), VAULT_INTERVAL(min))) &&
-		 DatumGetBool(DirectFunctionCall2(interval_le, IntervalPGetDatum(value), VAULT_INTERVAL("100 years")))))
+	if (value == NULL || vault_interval_in_bounds(value, min))
 		return value;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("%s is out of range", what),
-			 errhint("It is between %s and 100 years.", min),
+			 errhint("It is between %s and 100 years, without negative parts.", min),
 			 VAULT_HIDE));
 }
 

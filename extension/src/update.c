@@ -46,18 +46,18 @@ take(Update *u, int column, FunctionCallInfo fcinfo, int argno)
 static void
 check_interval(const Update *u, int column, const char *min, const char *what)
 {
-	Datum		value = u->value[column];
+	const Interval *value;
 
 	if (!u->given[column])
 		return;
-	if (DatumGetBool(DirectFunctionCall2(interval_eq, value, VAULT_INTERVAL("0"))))
+	value = DatumGetIntervalP(u->value[column]);
+	if (value->month == 0 && value->day == 0 && value->time == 0)
 		return;
-	if (DatumGetBool(DirectFunctionCall2(interval_lt, value, VAULT_INTERVAL(min))) ||
-		DatumGetBool(DirectFunctionCall2(interval_gt, value, VAULT_INTERVAL("100 years"))))
+	if (!vault_interval_in_bounds(value, min))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s is out of range", what),
-				 errhint("It is 0, or between %s and 100 years.", min)));
+				 errhint("It is 0, or between %s and 100 years, without negative parts.", min)));
 }
 
 /* What dates in RFC 3339 can say: REST shows it, also beside others' secrets. */

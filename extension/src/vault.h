@@ -263,6 +263,7 @@ extern void vault_check_action(VaultAction action, const char *name, const Vault
 extern void vault_check_state(VaultAction action, const char *name, const VaultRow *row);
 extern int32 vault_reserve(VaultAction action, const char *name, const VaultRow *row, int n,
 						   pg_uuid_t *id);
+extern bool vault_reserved(const char *name);
 extern VaultClaim vault_claim(VaultAction action, const char *name, const VaultRow *row,
 							  const VaultRecord *rec, int64 *change);
 
@@ -294,6 +295,7 @@ extern void vault_report_absent(const char *action, bool allowed, const char *na
 
 /* ---- put.c ---- */
 extern void vault_check_description(const text *description);
+extern bool vault_interval_in_bounds(const Interval *value, const char *min);
 
 #define VAULT_INTERVAL(s) \
 	DirectFunctionCall3(interval_in, CStringGetDatum(s), \

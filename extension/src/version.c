@@ -80,6 +80,9 @@ abort_sub(SubTransactionId sub)
 				r->used[i] = InvalidSubTransactionId;
 		link = &r->next;
 	}
+	/* An error that reached the main loop has disarmed the timer of those that stay. */
+	if (reservations != NULL)
+		vault_hold_arm();
 }
 
 static void
@@ -231,6 +234,16 @@ vault_reserve(VaultAction action, const char *name, const VaultRow *row, int n, 
 	vault_hold_arm();
 	*id = r->id;
 	return r->first;
+}
+
+/* Whether this transaction has reserved a version of a name, for whatever action. */
+bool
+vault_reserved(const char *name)
+{
+	for (const Reservation *r = reservations; r != NULL; r = r->next)
+		if (strcmp(r->name, name) == 0)
+			return true;
+	return false;
 }
 
 /*

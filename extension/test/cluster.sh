@@ -183,6 +183,20 @@ upgrade_and_restore() {
 		expect f "SELECT has_function_privilege('regress_hv_bob', 'vault.next_version(text, int, text)', 'EXECUTE')" "$name"
 		run "DROP DATABASE $name" postgres
 	done
+
+	# A dump from before 1.10 names functions that are gone: it goes into its own version.
+	for name in upgraded restored; do
+		run "CREATE DATABASE $name" postgres
+		run "CREATE EXTENSION hyperion_vault VERSION '1.8'" "$name"
+	done
+	run "SELECT vault.grant_service_role('regress_hv_service'), vault.grant_access('regress_hv_app', 'up/*')" upgraded
+	"$BINDIR/pg_dump" -Fc -f "$SCRATCH/upgraded" upgraded
+	"$BINDIR/pg_restore" -e -d restored "$SCRATCH/upgraded" || fail "pg_restore into the dump's version"
+	run "ALTER EXTENSION hyperion_vault UPDATE" restored
+	expect t "SELECT bool_and(has_function_privilege('regress_hv_service', oid, 'EXECUTE')) FROM pg_proc WHERE proname = 'audit_append'" restored
+	expect 1 "SELECT count(*) FROM vault.grants" restored
+	run "DROP DATABASE upgraded" postgres
+	run "DROP DATABASE restored" postgres
 }
 
 # Everything that a dump must carry, as one text.
@@ -316,6 +330,18 @@ hot_standby() {
 	fi
 }
 
+# pg_upgrade's servers have no worker, which would write, and hold a connection.
+binary_upgrade() {
+	"${as_user[@]}" "$BINDIR/pg_ctl" -D "$standby" -l "$SCRATCH/binary.log" -w \
+		-o "-b -c log_min_messages=debug1" start >/dev/null
+	on_standby expect hyperion_vault "SHOW shared_preload_libraries"
+	"${as_user[@]}" "$BINDIR/pg_ctl" -D "$standby" -m immediate -w stop >/dev/null
+	grep -q DEBUG "$SCRATCH/binary.log" || fail "the log does not tell of workers"
+	if grep 'background worker "hyperion_vault' "$SCRATCH/binary.log" >&2; then
+		fail "a worker in a server for pg_upgrade"
+	fi
+}
+
 worker() {
 	# In hyperion_vault.database alone, and never in the way of DROP DATABASE.
 	run "CREATE DATABASE ticking" postgres
@@ -333,7 +359,7 @@ worker() {
 	run "SELECT pg_reload_conf()" postgres
 }
 
-for check in log_holds_no_value two_phase notifications rotation_off prepared_by_protocol locks_of_others hba_rules upgrade_and_restore dump_and_restore worker hot_standby; do
+for check in log_holds_no_value two_phase notifications rotation_off prepared_by_protocol locks_of_others hba_rules upgrade_and_restore dump_and_restore worker hot_standby binary_upgrade; do
 	"$check"
 	echo "ok $check"
 done

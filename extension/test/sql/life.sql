@@ -13,6 +13,9 @@ SELECT t.try_hint(format('SELECT vault.create_secret(''life/x'', %s)', a)) FROM 
 	$$'automatic', t.seal('life/x', 'x', 'create'), rotation_interval => '0'$$,
 	$$'automatic', t.seal('life/x', 'x', 'create'), rotation_interval => '-1 day'$$,
 	$$'automatic', t.seal('life/x', 'x', 'create'), rotation_interval => '101 years'$$,
+	$$'automatic', t.seal('life/x', 'x', 'create'), rotation_interval => '1 month -29 days'$$,
+	$$'manual', t.seal('life/x', 'x', 'create'), grace_period => '3500000 months -105000000 days'$$,
+	$$'manual', t.seal('life/x', 'x', 'create'), grace_period => '1 day -1 second'$$,
 	$$'manual', t.seal('life/x', 'x', 'create'), grace_period => '-1 second'$$,
 	$$'Manual', t.seal('life/x', 'x', 'create')$$]) a;
 SELECT count(*) FROM vault.secrets WHERE name = 'life/x';
@@ -44,6 +47,8 @@ SELECT t.try_hint(q) FROM unnest(ARRAY[
 	$$SELECT vault.update_secret('life/auto', next_rotation_at => '9999-12-31 23:59:59-01')$$,
 	$$SELECT vault.update_secret('life/auto', next_rotation_at => '0001-12-31 00:00+00 BC')$$,
 	$$SELECT vault.update_secret('life/auto', grace_period => '-1 day')$$,
+	$$SELECT vault.update_secret('life/auto', grace_period => '-71000000 months 2130000001 days')$$,
+	$$SELECT vault.update_secret('life/auto', rotation_interval => '1 month -30 days')$$,
 	$$SELECT vault.update_secret('life/auto', description => repeat('x', 4097))$$]) q;
 SET ROLE regress_hv_app;
 SELECT t.try_hint(q) FROM unnest(ARRAY[
