@@ -61,6 +61,10 @@ install() {
   expected "700 hyperion-vault" 'stat -c "%a %U" /var/lib/hyperion-vault'
   expected "hyperion-vault-archive-keyring: /usr/share/keyrings/hyperion-vault-archive-keyring.gpg" \
     'dpkg -S /usr/share/keyrings/hyperion-vault-archive-keyring.gpg'
+  step "again from nothing, by a root with umask 077"
+  # shellcheck disable=SC2016 # for the guest
+  in_guest 'dpkg --purge hyperion-vault-archive-keyring; rm -r /var/lib/apt/lists/*
+    umask 077; sh /srv/hyperion-vault/install.sh "$REPOSITORY"' >/dev/null
   in_guest 'apt-get install -y zsh fish man-db >/dev/null'
   in_guest 'systemd-analyze verify hyperion-vault.service'
   in_guest 'systemd-analyze security --threshold=20 hyperion-vault.service' | tail -n 1
