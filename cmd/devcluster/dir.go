@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // secrets is what a kept directory must remember to be started again.
@@ -143,14 +144,30 @@ func (c *Cluster) saveState() error {
 	return writeFile(filepath.Join(c.dir, stateFile), append(state, '\n'), account{})
 }
 
-// writeFile replaces a file of mode 0600 that belongs to the account.
+// writeFile replaces a file of mode 0600 that belongs to the account. The directory may be
+// the account's own, and we root: no link in it is followed, and what is given away is what
+// was made here, whatever has its name by then.
 func writeFile(path string, content []byte, a account) error {
-	temp := path + ".new"
-	if err := os.WriteFile(temp, content, 0o600); err != nil {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
 		return err
 	}
-	if err := a.own(temp); err != nil {
+	_, err = f.Write(content)
+	if err = errors.Join(err, a.give(f), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name()) // the error tells
+	}
+	return err
+}
+
+// appendFile adds to a file that is there, and is no link: as with writeFile.
+func appendFile(path, text string) error {
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY|syscall.O_NOFOLLOW, 0)
+	if err != nil {
 		return err
 	}
-	return os.Rename(temp, path)
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
 }

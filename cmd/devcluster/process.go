@@ -88,6 +88,14 @@ func (a account) own(path string) error {
 	return os.Lchown(path, int(a.credential.Uid), int(a.credential.Gid))
 }
 
+// give gives it an open file.
+func (a account) give(f *os.File) error {
+	if a.credential == nil {
+		return nil
+	}
+	return f.Chown(int(a.credential.Uid), int(a.credential.Gid))
+}
+
 // mkdir makes a directory that we own and only the account may enter besides.
 func (a account) mkdir(path string) error {
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {

@@ -104,12 +104,8 @@ func (n *Node) initdb(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w%s", err, c.hintReach())
 	}
-	conf, err := os.OpenFile(filepath.Join(n.DataDir, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(conf, "\ninclude = '%s'\n", confFile)
-	if err = errors.Join(err, conf.Close()); err != nil || !c.beyondLoopback() {
+	err = appendFile(filepath.Join(n.DataDir, "postgresql.conf"), fmt.Sprintf("\ninclude = '%s'\n", confFile))
+	if err != nil || !c.beyondLoopback() {
 		return err
 	}
 	return n.admitEverybody()
@@ -118,12 +114,7 @@ func (n *Node) initdb(ctx context.Context) error {
 // admitEverybody lets the node's clients come from anywhere: a node applies its
 // server's pg_hba.conf to their addresses. The server itself is on loopback.
 func (n *Node) admitEverybody() error {
-	rules, err := os.OpenFile(filepath.Join(n.DataDir, "pg_hba.conf"), os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = rules.WriteString("host all all all scram-sha-256\nhost replication all all scram-sha-256\n")
-	return errors.Join(err, rules.Close())
+	return appendFile(filepath.Join(n.DataDir, "pg_hba.conf"), "host all all all scram-sha-256\nhost replication all all scram-sha-256\n")
 }
 
 // hintReach names the usual reason why a tool fails in a directory of ours.

@@ -47,7 +47,12 @@ func pgEnv(t *testing.T, c *devcluster.Cluster, n *devcluster.Node) []string {
 // execute runs statements at the primary itself, as the superuser.
 func execute(t *testing.T, c *devcluster.Cluster, sql string) {
 	t.Helper()
-	conn, err := connectTo(t.Context(), c.Nodes[0].Postgres, c.Superuser, c.SuperuserPassword, c.Database)
+	executeIn(t, c, c.Database, sql)
+}
+
+func executeIn(t *testing.T, c *devcluster.Cluster, database, sql string) {
+	t.Helper()
+	conn, err := connectTo(t.Context(), c.Nodes[0].Postgres, c.Superuser, c.SuperuserPassword, database)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -67,7 +67,7 @@ func (c *initCommand) Run(ctx context.Context, std *streams) error {
 	result := &initResult{Database: c.Database, ServiceRole: c.ServiceRole}
 	for _, step := range []func(context.Context, *pgx.Conn, *initResult) error{
 		c.extension, c.vaultID, func(ctx context.Context, conn *pgx.Conn, r *initResult) error { return c.role(ctx, conn, std, r) },
-		c.preload, firstToken,
+		c.preload,
 	} {
 		if err := step(ctx, primary.conn, result); err != nil {
 			return err
@@ -84,7 +84,22 @@ func (c *initCommand) Run(ctx context.Context, std *streams) error {
 		lets = lets && s.strongLogins
 	}
 	c.judgeRoles(ctx, primary.conn, lets, result)
-	return c.report(std, result)
+	return c.conclude(ctx, primary.conn, std, result)
+}
+
+// conclude makes the first admin token, and reports before that counts: while there is one,
+// init makes no other, so nobody would ever see it if the report failed, or we ended.
+func (c *initCommand) conclude(ctx context.Context, conn *pgx.Conn, std *streams, r *initResult) error {
+	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if err := firstToken(ctx, tx, r); err != nil {
+			return err
+		}
+		return c.report(std, r)
+	})
+	if err != nil && r.AdminToken != "" {
+		return fmt.Errorf("first admin token: %w; run init again: if it shows a token, that one counts", err)
+	}
+	return err
 }
 
 func (c *initCommand) extension(ctx context.Context, conn *pgx.Conn, r *initResult) error {
@@ -206,11 +221,11 @@ func listed(text string) []string {
 }
 
 // firstToken is made only while none ever existed; the server learns its hash.
-func firstToken(ctx context.Context, conn *pgx.Conn, r *initResult) error {
+func firstToken(ctx context.Context, tx pgx.Tx, r *initResult) error {
 	token := vault.NewToken()
 	defer erase.Zero(token)
 	hash := sha256.Sum256(token)
-	tag, err := conn.Exec(ctx, `INSERT INTO vault.admin_tokens (name, token_sha256)
+	tag, err := tx.Exec(ctx, `INSERT INTO vault.admin_tokens (name, token_sha256)
 		SELECT 'init', $1 WHERE NOT EXISTS (SELECT FROM vault.admin_tokens)`, hash[:])
 	if err != nil {
 		return fmt.Errorf("first admin token: %w", err)

@@ -6,9 +6,11 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -141,4 +143,74 @@ func TestInit(t *testing.T) {
 			})
 		}
 	})
+}
+
+// TestInitToken: whatever goes wrong, the first admin token is one that was shown, or is made
+// by the next init.
+func TestInitToken(t *testing.T) {
+	c, env := serversOnly(t, devcluster.Config{Binary: os.Args[0]})
+	const database = "postgres"
+	super := func(sql string, args ...any) string {
+		t.Helper()
+		return ask(t, c.Nodes[0].Postgres, c.Superuser, c.SuperuserPassword, database, sql, args...)
+	}
+	tokens := func(want string) {
+		t.Helper()
+		if got := super("SELECT count(*)::text FROM vault.admin_tokens"); got != want {
+			t.Errorf("there are %s tokens, want %s", got, want)
+		}
+	}
+	execute(t, c, "DROP EXTENSION hyperion_vault")
+
+	// ALTER SYSTEM wants to make a file of this name.
+	inTheWay := filepath.Join(c.Nodes[0].DataDir, "postgresql.auto.conf.tmp")
+	if err := os.Mkdir(inTheWay, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errOut := finish(t, env, "init", "--database", database)
+	if code != exitFault || !strings.Contains(errOut, "postgresql.auto.conf.tmp") {
+		t.Errorf("a setting that cannot be made: got %d: %s%s", code, out, errOut)
+	}
+	tokens("0")
+	if err := os.Remove(inTheWay); err != nil {
+		t.Fatal(err)
+	}
+
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close() // nothing fits
+	unshown := exec.CommandContext(t.Context(), os.Args[0], "init", "--database", database)
+	unshown.Env, unshown.Stdout = env, full
+	if err := unshown.Run(); unshown.ProcessState.ExitCode() != exitFault {
+		t.Errorf("no place for what it prints: got %v", err)
+	}
+	tokens("0")
+
+	// Of all that init does only the token's commit waits, for a standby that is not there.
+	for _, sql := range []string{
+		"CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('synchronous_commit', 'on', true); RETURN new; END $$",
+		"CREATE TRIGGER wait BEFORE INSERT ON vault.admin_tokens FOR EACH ROW EXECUTE FUNCTION wait()",
+		"ALTER ROLE " + c.Superuser + " SET synchronous_commit = local",
+	} {
+		executeIn(t, c, database, sql)
+	}
+	execute(t, c, "ALTER SYSTEM SET synchronous_standby_names = nobody")
+	execute(t, c, "SELECT pg_reload_conf()")
+	p := startProgram(t, env, "init", "--database", database, "--json")
+	eventually(t, "its commit waits", func() bool {
+		return super("SELECT count(*)::text FROM pg_stat_activity WHERE application_name = 'hyperion-vault init' AND wait_event = 'SyncRep'") == "1"
+	})
+	code, out = p.terminate(t)
+	var r initResult
+	if err := json.Unmarshal([]byte(out), &r); err != nil || code != exitFault || r.AdminToken == "" {
+		t.Errorf("a token that may count was not shown: got %d, %v: %s%s", code, err, out, p.err.String())
+	}
+	execute(t, c, "ALTER SYSTEM RESET synchronous_standby_names")
+	execute(t, c, "SELECT pg_reload_conf()")
+	eventually(t, "the commit ends", func() bool { return super("SELECT count(*)::text FROM vault.admin_tokens") == "1" })
+	if hash := sha256.Sum256([]byte(r.AdminToken)); super("SELECT (token_sha256 = $1)::text FROM vault.admin_tokens", hash[:]) != "true" {
+		t.Error("the token that was shown is not the one that counts")
+	}
 }

@@ -24,6 +24,10 @@ const (
 	exitFault = 1 // what was asked for could not be done
 	exitUsage = 2 // a flag, an argument or a setting is wrong
 	exitBlind = 3 // what was to be judged could not be read
+
+	// exitConfig is exitUsage of serve, by which systemd gives up: 2 is also the end of a Go
+	// program that crashes. It is EX_CONFIG of sysexits.h.
+	exitConfig = 78
 )
 
 // commands is the table of all that can be asked for.
@@ -114,7 +118,7 @@ func run(ctx context.Context, args []string, std *streams) int {
 		return code
 	}
 	if err != nil {
-		return fail(std, exitUsage, usageFault(err))
+		return fail(std, usageCode(args), usageFault(err))
 	}
 	err = parsed.Run()
 	var fault *faultError
@@ -125,12 +129,20 @@ func run(ctx context.Context, args []string, std *streams) int {
 	case errors.Is(err, errReported):
 		return exitFault
 	case errors.As(err, &fault):
-		return fail(std, exitUsage, err)
+		return fail(std, usageCode(args), err)
 	case errors.As(err, &unread):
 		return fail(std, exitBlind, err)
 	default:
 		return fail(std, exitFault, err)
 	}
+}
+
+// usageCode is how a command ends whose flags, arguments or settings are wrong.
+func usageCode(args []string) int {
+	if len(args) > 0 && args[0] == "serve" { // no flag goes before a command
+		return exitConfig
+	}
+	return exitUsage
 }
 
 // fail writes each line of the error as one of ours. It may quote anybody.

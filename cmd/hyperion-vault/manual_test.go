@@ -94,13 +94,17 @@ func manual(app *kong.Application) string {
 		p(".TP\n.B %s\n%s", roff(s[0]), roff(s[1]))
 	}
 	p(".SH EXIT STATUS")
-	for code, text := range []string{
-		exitOK:    "It was done; of status: the node is ready.",
-		exitFault: "It could not be done; of status: the node is not ready.",
-		exitUsage: "A flag, an argument or a setting is wrong; of status: or no node answers.",
-		exitBlind: "What audit verify, export and tail should read cannot be read.",
+	for _, e := range []struct {
+		code int
+		text string
+	}{
+		{exitOK, "It was done; of status: the node is ready."},
+		{exitFault, "It could not be done; of status: the node is not ready."},
+		{exitUsage, "A flag, an argument or a setting is wrong; of status: or no node answers. Of serve: it crashed."},
+		{exitBlind, "What audit verify, export and tail should read cannot be read."},
+		{exitConfig, "Of serve: a flag, an argument or a setting is wrong."},
 	} {
-		p(".TP\n.B %d\n%s", code, roff(text))
+		p(".TP\n.B %d\n%s", e.code, roff(e.text))
 	}
 	p(".SH FILES")
 	for _, f := range [][2]string{

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -76,4 +77,25 @@ func withSecretFiles(t *testing.T, path string) string {
 		}
 	}
 	return config
+}
+
+// TestUnitRestarts: systemd starts a node again however it ends, but for a fault of its
+// settings, which each of these is.
+func TestUnitRestarts(t *testing.T) {
+	unit, err := os.ReadFile("../../packaging/deb/hyperion-vault.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if line := fmt.Sprintf("\nRestartPreventExitStatus=%d\n", exitConfig); !strings.Contains(string(unit), line) {
+		t.Errorf("the unit has no line %q", line)
+	}
+	wrong := writeConfig(t, 0o600, "VAULT_LOG_LEVEL=loud")
+	for _, args := range [][]string{{"serve", "--config", wrong}, {"serve", "--config", "/none"}, {"serve", "--no-such-flag"}, {"serve", "argument"}, {"serve", "--log-level"}} {
+		if code, _, errs := command(t, "", args...); code != exitConfig {
+			t.Errorf("%q: got %d, want %d: %s", args, code, exitConfig, errs)
+		}
+	}
+	if code, _, errs := command(t, "", "flush", "argument"); code != exitUsage {
+		t.Errorf("another command: got %d, want %d: %s", code, exitUsage, errs)
+	}
 }

@@ -19,7 +19,7 @@ import (
 // TestCheckChangesNothing: who asks for a new identity with --check does not get it
 // unsaid.
 func TestCheckChangesNothing(t *testing.T) {
-	if code, _, errs := command(t, "", "serve", "--check", "--new-identity"); code != exitUsage || !strings.Contains(errs, "name one") {
+	if code, _, errs := command(t, "", "serve", "--check", "--new-identity"); code != exitConfig || !strings.Contains(errs, "name one") {
 		t.Errorf("got %d: %s", code, errs)
 	}
 }

@@ -22,6 +22,8 @@ fail() {
 
 # Called by the last line: half of this script does nothing.
 main() {
+	# apt reads the keyring as a user of its own, whatever root's umask is.
+	umask 022
 	[ $# -eq 1 ] || fail "usage: install.sh URL, the URL being the repository's"
 	[ "$(id -u)" -eq 0 ] || fail "this needs root"
 	command -v apt-get >/dev/null || fail "this needs a Debian (apt-get)"

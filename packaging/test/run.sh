@@ -61,6 +61,10 @@ install() {
   expected "700 hyperion-vault" 'stat -c "%a %U" /var/lib/hyperion-vault'
   expected "hyperion-vault-archive-keyring: /usr/share/keyrings/hyperion-vault-archive-keyring.gpg" \
     'dpkg -S /usr/share/keyrings/hyperion-vault-archive-keyring.gpg'
+  step "again from nothing, by a root with umask 077"
+  # shellcheck disable=SC2016 # for the guest
+  in_guest 'dpkg --purge hyperion-vault-archive-keyring; rm -r /var/lib/apt/lists/*
+    umask 077; sh /srv/hyperion-vault/install.sh "$REPOSITORY"' >/dev/null
   in_guest 'apt-get install -y zsh fish man-db >/dev/null'
   in_guest 'systemd-analyze verify hyperion-vault.service'
   in_guest 'systemd-analyze security --threshold=20 hyperion-vault.service' | tail -n 1
@@ -102,15 +106,18 @@ single_node() {
   in_guest 'sed -i "s/^VAULT_ALLOWED_IPS=.*/VAULT_ALLOWED_IPS=loopback/" /etc/hyperion-vault/hyperion-vault.conf; systemctl reload hyperion-vault'
   expected "s3cr3t" "$shop -c \"SELECT vault.read_secret('shop/key')\""
   expected active 'systemctl is-active hyperion-vault'
-  step "a node that is killed comes back; one with a wrong setting does not begin"
-  # shellcheck disable=SC2016 # for the guest
-  in_guest 'was=$(systemctl show -P MainPID hyperion-vault); systemctl kill --kill-who=main -s KILL hyperion-vault
-    for i in $(seq 60); do now=$(systemctl show -P MainPID hyperion-vault)
-      [ "$now" != 0 ] && [ "$now" != "$was" ] && systemctl is-active --quiet hyperion-vault && exit 0; sleep 0.5; done; exit 1'
+  step "a node that is killed or crashes comes back; one with a wrong setting does not begin"
+  local signal
+  for signal in KILL ABRT; do # a Go program that gets SIGABRT ends as one that panics does
+    # shellcheck disable=SC2016 # for the guest
+    in_guest 'was=$(systemctl show -P MainPID hyperion-vault); systemctl kill --kill-who=main -s '$signal' hyperion-vault
+      for i in $(seq 60); do now=$(systemctl show -P MainPID hyperion-vault)
+        [ "$now" != 0 ] && [ "$now" != "$was" ] && systemctl is-active --quiet hyperion-vault && exit 0; sleep 0.5; done; exit 1'
+  done
   in_guest 'cp -p /etc/hyperion-vault/hyperion-vault.conf /root/good.conf; echo VAULT_LOG_LEVEL=loud >> /etc/hyperion-vault/hyperion-vault.conf'
   in_guest 'systemctl restart hyperion-vault 2>/dev/null' && fail "it starts with a wrong setting"
   expected "failed" 'systemctl is-failed hyperion-vault'
-  expected "2" 'systemctl show -P ExecMainStatus hyperion-vault'
+  expected "78" 'systemctl show -P ExecMainStatus hyperion-vault'
   in_guest 'cp -p /root/good.conf /etc/hyperion-vault/hyperion-vault.conf; systemctl reset-failed hyperion-vault; systemctl start hyperion-vault'
 }
 
