@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/netip"
 	"os"
@@ -147,6 +148,21 @@ func TestAuditVerifyJSON(t *testing.T) {
 	code, out, _ := command(t, "", "audit", "verify", "--spool", dir, "--json")
 	if err := json.Unmarshal([]byte(out), &got); err != nil || code != exitFault || got.OK || len(got.Findings) != 2 || got.Findings[0].Kind != "untrusted" || got.Findings[0].Node == "" {
 		t.Errorf("got %+v, exit code %d, %v", got, code, err)
+	}
+}
+
+// TestAuditVerifyUnlisted: what was found and is not listed was found.
+func TestAuditVerifyUnlisted(t *testing.T) {
+	var text, object strings.Builder
+	r := &audit.Report{MoreFindings: 3, MoreNotes: 4}
+	if err := errors.Join(writeReport(&text, r), writeReportJSON(&object, r)); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := text.String(), "notes that are not listed: 4\nFOUND more that is not listed: 3\n"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got, want := object.String(), `{"ok":false,"nodes":[],"changes_compared":0,"findings":[],"notes":[],"more":7,"more_findings":3}`+"\n"; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 

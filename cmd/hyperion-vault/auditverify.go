@@ -163,8 +163,11 @@ func writeReport(w io.Writer, r *audit.Report) error {
 	for _, f := range r.Findings {
 		fmt.Fprintf(&b, "FOUND %v\n", f)
 	}
-	if r.More > 0 {
-		fmt.Fprintf(&b, "findings and notes that are not listed: %d\n", r.More)
+	if r.MoreNotes > 0 {
+		fmt.Fprintf(&b, "notes that are not listed: %d\n", r.MoreNotes)
+	}
+	if r.MoreFindings > 0 {
+		fmt.Fprintf(&b, "FOUND more that is not listed: %d\n", r.MoreFindings)
 	}
 	if r.OK() {
 		b.WriteString("nothing is wrong\n")
@@ -208,8 +211,9 @@ func writeReportJSON(w io.Writer, r *audit.Report) error {
 		Compared int     `json:"changes_compared"`
 		Findings []found `json:"findings"`
 		Notes    []found `json:"notes"`
-		More     int     `json:"more"`
-	}{r.OK(), []chain{}, r.Compared, foundOf(r.Findings), foundOf(r.Notes), r.More}
+		More     int     `json:"more"`          // of both
+		Unlisted int     `json:"more_findings"` // of the first
+	}{r.OK(), []chain{}, r.Compared, foundOf(r.Findings), foundOf(r.Notes), r.MoreFindings + r.MoreNotes, r.MoreFindings}
 	for _, n := range r.Nodes {
 		answer.Nodes = append(answer.Nodes, chain{n.Node.String(), n.First, n.Last, n.Proven})
 	}

@@ -25,7 +25,7 @@ func (e *Evidence) Verify(ctx context.Context, d Demands) (*Report, error) {
 			err = ctx.Err()
 		}
 		if errors.Is(err, ErrDamaged) {
-			v.report.add(&v.report.Findings, Finding{Kind: Damaged, Detail: err.Error()})
+			v.report.found(Finding{Kind: Damaged, Detail: err.Error()})
 			v.truncated = true
 			break // nothing behind it can be read
 		}
@@ -96,11 +96,11 @@ func (v *verifier) full(node NodeID) bool {
 }
 
 func (v *verifier) found(c *chain, kind Kind, seq uint64, format string, args ...any) {
-	v.report.add(&v.report.Findings, Finding{Kind: kind, Node: c.Node, Seq: seq, Detail: fmt.Sprintf(format, args...)})
+	v.report.found(Finding{Kind: kind, Node: c.Node, Seq: seq, Detail: fmt.Sprintf(format, args...)})
 }
 
 func (v *verifier) noted(c *chain, kind Kind, seq uint64, format string, args ...any) {
-	v.report.add(&v.report.Notes, Finding{Kind: kind, Node: c.Node, Seq: seq, Detail: fmt.Sprintf(format, args...)})
+	v.report.noted(Finding{Kind: kind, Node: c.Node, Seq: seq, Detail: fmt.Sprintf(format, args...)})
 }
 
 // know sorts the heads, and drops those that nobody vouches for.
@@ -129,7 +129,7 @@ func (v *verifier) know(heads []Head) {
 		}
 	}
 	if surplus > 0 { // the first finding: of the others there may be too many
-		v.report.add(&v.report.Findings, Finding{Kind: Untrusted, Detail: fmt.Sprintf("%d heads are of more nodes than %d, and were not looked at", surplus, maxNodes)})
+		v.report.found(Finding{Kind: Untrusted, Detail: fmt.Sprintf("%d heads are of more nodes than %d, and were not looked at", surplus, maxNodes)})
 	}
 	for _, h := range first {
 		by := signer{h.Node, h.Fingerprint(), h.Valid()}
