@@ -89,6 +89,8 @@ func TestAuditVerify(t *testing.T) {
 	headless := slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, `"kind":"head"`) })
 	cut = strings.Replace(cut, lines[headless], "", 1)
 	cut = strings.Replace(cut, `"heads":1,`, "", 1)
+	// Of the records nothing is left but a head that seems to be a thousand years old.
+	later := `{"kind":"export","format":1,"at":"2999-01-01T00:00:00.000000Z"}` + "\n" + lines[headless] + `{"kind":"end","heads":1}` + "\n"
 	for name, c := range map[string]struct {
 		stdin string
 		args  []string
@@ -104,6 +106,8 @@ func TestAuditVerify(t *testing.T) {
 		"changed":            {changed, []string{"--export", "-", "--trust", trust}, exitFault, []string{"FOUND", "changed: record 2 is not what its hash says"}},
 		"removed":            {removed, []string{"--export", "-", "--trust", trust}, exitFault, []string{"removed: record 3 is missing"}},
 		"cut off":            {cut, []string{"--export", "-", "--trust", trust, "--heads", whole}, exitFault, []string{"cut off: it ends with record 4, but a head over record 5"}},
+		"of a later year":    {"", []string{"--export", auditFile(t, "later", later), "--trust", trust}, exitFault, []string{"cut off: none of its records is there"}},
+		"the same by stdin":  {later, []string{"--export", "-", "--trust", trust}, exitFault, []string{"cut off: none of its records is there"}},
 		"half of it":         {export[:len(export)/2], []string{"--export", "-", "--trust", trust}, exitBlind, []string{"line "}},
 		"no such file":       {"", []string{"--export", "/none"}, exitBlind, []string{"/none"}},
 		"no such heads":      {"", []string{"--export", whole, "--heads", "/none"}, exitBlind, []string{"/none"}},
