@@ -50,6 +50,8 @@ func (v *verifier) begin(c *chain, r *Row) {
 	}
 	switch {
 	case before != nil:
+		// The node's word: the first row's time may not be, and may be much later.
+		c.began = before.At.Add(clockSpan)
 		v.pruned(c, before)
 		if before.Seq < r.Seq-1 {
 			v.removed(c, before.Seq, r.Seq, true)

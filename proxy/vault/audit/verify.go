@@ -67,7 +67,7 @@ type verifier struct {
 // chain is what was seen of one node.
 type chain struct {
 	NodeReport
-	began   time.Time // the first record
+	began   time.Time // from then on its records are there; zero: not known
 	hash    Hash      // of the last record
 	twin    Hash      // of another with the same number
 	loose   bool      // the last record is not what its hash says: what follows it is not known
@@ -161,7 +161,10 @@ func (v *verifier) row(r *Row) {
 		return // what it is was said; the chain goes on without it
 	}
 	if c.First == 0 {
-		c.First, c.began = r.Seq, r.At
+		c.First = r.Seq
+	}
+	if c.began.IsZero() && !r.withheld() {
+		c.began = r.At
 	}
 	if c.loose = !r.withheld() && !v.genuine(r); c.loose {
 		v.changed(c, r)
