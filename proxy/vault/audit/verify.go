@@ -299,8 +299,12 @@ func (v *verifier) end(c *chain) {
 		}
 		v.found(c, Rewritten, h.Seq, "record %d is not the one over which a head was signed at %s", h.Seq, date(h.At))
 	}
-	if c.Last > 0 && c.Proven == 0 && len(c.against) == 0 && len(c.heads) == 0 {
+	switch {
+	case c.Last == c.Proven || len(c.against) > 0 || len(c.heads) > 0:
+	case c.Proven == 0:
 		v.found(c, Untrusted, c.Last, "no trusted head is over any of its records")
+	case !v.demands.Part: // a spool is ahead of its last head, the vault never is
+		v.found(c, Untrusted, c.Last, "no trusted head is over what is behind record %d", c.Proven)
 	}
 }
 
