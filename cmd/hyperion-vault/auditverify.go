@@ -26,7 +26,7 @@ type auditVerifyCommand struct {
 	MinAge   time.Duration `default:"2160h" help:"Records that are younger must be there: hyperion_vault.audit_min_age of the servers. Older ones may have been deleted behind a head."`
 	Grace    time.Duration `default:"5m" help:"A younger change may have no record yet: that may be on its way."`
 	Restored []string      `placeholder:"NODE:FROM-TO" sep:"none" help:"These records were lost as the vault was restored: a note, if the node says so too, and no finding. May be given again."`
-	Writes   []string      `name:"ship-writes" placeholder:"NODE" sep:"none" help:"This node ships writes alone: what it withholds is a note also where the start that says so was deleted for its age. May be given again."`
+	Writes   []string      `name:"ship-writes" placeholder:"NODE" sep:"none" help:"This node ships writes alone: what it withholds is a note also where the start that says so was deleted for its age, or no head proves it. May be given again."`
 	Progress bool          `help:"Tell every few seconds how far it is, also where stderr is no terminal."`
 	JSON     bool          `name:"json" help:"Print what was found as one object of JSON."`
 }

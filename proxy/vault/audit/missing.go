@@ -141,6 +141,7 @@ func (c *chain) claim(r *Row) {
 // broken forgets claims over which no head is yet: what comes next does not vouch
 // for them.
 func (c *chain) broken() {
+	c.says = false
 	for _, m := range c.missing {
 		if !m.proven {
 			m.by = 0
@@ -149,7 +150,10 @@ func (c *chain) broken() {
 }
 
 // proven is called when a trusted head is over the last record.
-func (c *chain) proven() {
+func (v *verifier) proven(c *chain) {
+	if c.says {
+		v.turn(c, shipsWrites)
+	}
 	for _, m := range c.missing {
 		m.proven = m.by != 0
 	}

@@ -76,6 +76,7 @@ type chain struct {
 	against []Head    // trusted, of other records than those seen
 	missing []*missing
 	mode    shipMode
+	says    bool   // the last start says that it ships writes, and no head proves it yet
 	whole   uint64 // the record that shows that mode, if it is no start
 	hidden  [shipModes]stretch
 }
@@ -177,7 +178,7 @@ func (v *verifier) row(r *Row) {
 		switch h := c.heads[0]; {
 		case h.Seq == r.Seq && h.Hash == r.Hash:
 			c.Proven = r.Seq
-			c.proven()
+			v.proven(c)
 		case h.Seq == r.Seq:
 			c.against = append(c.against, h)
 		}
@@ -189,6 +190,10 @@ func (v *verifier) row(r *Row) {
 
 // takes learns from a record that is what its hash says.
 func (v *verifier) takes(c *chain, r *Row) {
+	if r.withheld() {
+		c.says = false
+		return
+	}
 	if r.Change != 0 {
 		v.named.add(r.Change, r.At)
 	}
@@ -200,7 +205,7 @@ func (v *verifier) takes(c *chain, r *Row) {
 	}
 	switch r.Action { //nolint:exhaustive // the others say nothing of the chain
 	case ActionStart:
-		v.turn(c, modeOf(r))
+		v.start(c, r)
 	case ActionGap:
 		c.claim(r)
 	}

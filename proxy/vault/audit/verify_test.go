@@ -262,6 +262,8 @@ func (d *drawing) tamper(t *testing.T, word, name string, n uint64, rest []strin
 				r.Record = Record{At: r.At, Action: ActionWithheld}
 			}
 		}
+	case "relink": // NODE N: it seems to follow the one before that is there; the hash stays
+		d.rows[at].Prev = d.rows[at-1].Hash
 	case "date": // NODE N SECONDS: it seems to be so much later; the hash stays
 		d.rows[at].At = d.rows[at].At.Add(time.Duration(upTo) * time.Second)
 	case "reason": // NODE N REASON…: another one, and the hash that goes with it
