@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/netip"
 	"os"
@@ -88,6 +89,8 @@ func TestAuditVerify(t *testing.T) {
 	headless := slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, `"kind":"head"`) })
 	cut = strings.Replace(cut, lines[headless], "", 1)
 	cut = strings.Replace(cut, `"heads":1,`, "", 1)
+	// Of the records nothing is left but a head that seems to be a thousand years old.
+	later := `{"kind":"export","format":1,"at":"2999-01-01T00:00:00.000000Z"}` + "\n" + lines[headless] + `{"kind":"end","heads":1}` + "\n"
 	for name, c := range map[string]struct {
 		stdin string
 		args  []string
@@ -103,6 +106,8 @@ func TestAuditVerify(t *testing.T) {
 		"changed":            {changed, []string{"--export", "-", "--trust", trust}, exitFault, []string{"FOUND", "changed: record 2 is not what its hash says"}},
 		"removed":            {removed, []string{"--export", "-", "--trust", trust}, exitFault, []string{"removed: record 3 is missing"}},
 		"cut off":            {cut, []string{"--export", "-", "--trust", trust, "--heads", whole}, exitFault, []string{"cut off: it ends with record 4, but a head over record 5"}},
+		"of a later year":    {"", []string{"--export", auditFile(t, "later", later), "--trust", trust}, exitFault, []string{"cut off: none of its records is there"}},
+		"the same by stdin":  {later, []string{"--export", "-", "--trust", trust}, exitFault, []string{"cut off: none of its records is there"}},
 		"half of it":         {export[:len(export)/2], []string{"--export", "-", "--trust", trust}, exitBlind, []string{"line "}},
 		"no such file":       {"", []string{"--export", "/none"}, exitBlind, []string{"/none"}},
 		"no such heads":      {"", []string{"--export", whole, "--heads", "/none"}, exitBlind, []string{"/none"}},
@@ -147,6 +152,21 @@ func TestAuditVerifyJSON(t *testing.T) {
 	code, out, _ := command(t, "", "audit", "verify", "--spool", dir, "--json")
 	if err := json.Unmarshal([]byte(out), &got); err != nil || code != exitFault || got.OK || len(got.Findings) != 2 || got.Findings[0].Kind != "untrusted" || got.Findings[0].Node == "" {
 		t.Errorf("got %+v, exit code %d, %v", got, code, err)
+	}
+}
+
+// TestAuditVerifyUnlisted: what was found and is not listed was found.
+func TestAuditVerifyUnlisted(t *testing.T) {
+	var text, object strings.Builder
+	r := &audit.Report{MoreFindings: 3, MoreNotes: 4}
+	if err := errors.Join(writeReport(&text, r), writeReportJSON(&object, r)); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := text.String(), "notes that are not listed: 4\nFOUND more that is not listed: 3\n"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got, want := object.String(), `{"ok":false,"nodes":[],"changes_compared":0,"findings":[],"notes":[],"more":7,"more_findings":3}`+"\n"; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 

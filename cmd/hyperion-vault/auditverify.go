@@ -26,7 +26,7 @@ type auditVerifyCommand struct {
 	MinAge   time.Duration `default:"2160h" help:"Records that are younger must be there: hyperion_vault.audit_min_age of the servers. Older ones may have been deleted behind a head."`
 	Grace    time.Duration `default:"5m" help:"A younger change may have no record yet: that may be on its way."`
 	Restored []string      `placeholder:"NODE:FROM-TO" sep:"none" help:"These records were lost as the vault was restored: a note, if the node says so too, and no finding. May be given again."`
-	Writes   []string      `name:"ship-writes" placeholder:"NODE" sep:"none" help:"This node ships writes alone: what it withholds is a note also where the start that says so was deleted for its age. May be given again."`
+	Writes   []string      `name:"ship-writes" placeholder:"NODE" sep:"none" help:"This node ships writes alone: what it withholds is a note also where the start that says so was deleted for its age, or no head proves it. May be given again."`
 	Progress bool          `help:"Tell every few seconds how far it is, also where stderr is no terminal."`
 	JSON     bool          `name:"json" help:"Print what was found as one object of JSON."`
 }
@@ -127,6 +127,9 @@ func (c *auditVerifyCommand) verify(ctx context.Context, std *streams, d audit.D
 	if err != nil {
 		return nil, err
 	}
+	if now := time.Now(); e.At.After(now) {
+		e.At = now // nobody vouches for it, also not for the server's, and it makes records older
+	}
 	for _, path := range c.Heads {
 		earlier, file, err := gatherExport(path, std)
 		if err != nil {
@@ -163,8 +166,11 @@ func writeReport(w io.Writer, r *audit.Report) error {
 	for _, f := range r.Findings {
 		fmt.Fprintf(&b, "FOUND %v\n", f)
 	}
-	if r.More > 0 {
-		fmt.Fprintf(&b, "findings and notes that are not listed: %d\n", r.More)
+	if r.MoreNotes > 0 {
+		fmt.Fprintf(&b, "notes that are not listed: %d\n", r.MoreNotes)
+	}
+	if r.MoreFindings > 0 {
+		fmt.Fprintf(&b, "FOUND more that is not listed: %d\n", r.MoreFindings)
 	}
 	if r.OK() {
 		b.WriteString("nothing is wrong\n")
@@ -208,8 +214,9 @@ func writeReportJSON(w io.Writer, r *audit.Report) error {
 		Compared int     `json:"changes_compared"`
 		Findings []found `json:"findings"`
 		Notes    []found `json:"notes"`
-		More     int     `json:"more"`
-	}{r.OK(), []chain{}, r.Compared, foundOf(r.Findings), foundOf(r.Notes), r.More}
+		More     int     `json:"more"`          // of both
+		Unlisted int     `json:"more_findings"` // of the first
+	}{r.OK(), []chain{}, r.Compared, foundOf(r.Findings), foundOf(r.Notes), r.MoreFindings + r.MoreNotes, r.MoreFindings}
 	for _, n := range r.Nodes {
 		answer.Nodes = append(answer.Nodes, chain{n.Node.String(), n.First, n.Last, n.Proven})
 	}

@@ -75,6 +75,11 @@ func TestShipWrites(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, cluster.Spec{NodeEnv: map[string]string{"VAULT_AUDIT_SHIP": "writes"}})
 	n := w.c.Nodes[0]
+	w.super(t, func(conn *pgx.Conn) {
+		cluster.Eventually(t, "a head that stays, which proves the start", func() bool {
+			return cluster.Text(t, conn, "SELECT count(*)::text FROM vault.audit_anchors") == "1"
+		})
+	})
 	w.at(t, w.dsn(n), func(conn *pgx.Conn) { read(t, conn, marker) })
 	w.put(t, "last")
 	w.super(t, func(conn *pgx.Conn) {

@@ -43,12 +43,12 @@ func (v *verifier) compare(ctx context.Context, changes iter.Seq2[Change, error]
 			young++
 			continue
 		default:
-			v.report.add(&v.report.Findings, Finding{Kind: NotThroughNode, Change: c.ID, Detail: c.text()})
+			v.report.found(Finding{Kind: NotThroughNode, Change: c.ID, Detail: c.text()})
 		}
 		v.report.Compared++
 	}
 	note := func(kind Kind, format string, args ...any) {
-		v.report.add(&v.report.Notes, Finding{Kind: kind, Detail: fmt.Sprintf(format, args...)})
+		v.report.noted(Finding{Kind: kind, Detail: fmt.Sprintf(format, args...)})
 	}
 	if older > 0 {
 		note(NotCompared, "changes that are older than the records, which say nothing of them: %d", older)
@@ -57,7 +57,7 @@ func (v *verifier) compare(ctx context.Context, changes iter.Seq2[Change, error]
 		note(NotCompared, "changes that have no record yet, and are less than %s old: %d", v.demands.Grace, young)
 	}
 	if v.named.full {
-		v.report.add(&v.report.Findings, Finding{Kind: NotCompared, Detail: "the records name changes whose numbers no sequence makes"})
+		v.report.found(Finding{Kind: NotCompared, Detail: "the records name changes whose numbers no sequence makes"})
 	} else if n, list := v.named.list(first); n > 0 {
 		note(ChangeMissing, "%d that records name, rolled back, not yet committed, or removed: %s", n, list)
 	}

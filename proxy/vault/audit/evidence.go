@@ -56,7 +56,7 @@ type Demands struct {
 	// word. It counts only where the node says so too.
 	Restored []Range
 	// Writes is which nodes ship writes alone, by the operator's word, where the start
-	// that says so was deleted for its age.
+	// that says so was deleted for its age, or is not proven.
 	Writes []NodeID
 }
 

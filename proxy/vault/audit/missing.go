@@ -13,7 +13,7 @@ import (
 // them as lost by a restore.
 type missing struct {
 	from, to uint64
-	finding  int    // its place in the report
+	finding  Finding
 	by       uint64 // the record that names it; 0: none
 	on       timelines
 	heads    string // trusted ones that are over what is missing, in words
@@ -50,6 +50,8 @@ func (v *verifier) begin(c *chain, r *Row) {
 	}
 	switch {
 	case before != nil:
+		// The node's word: the first row's time may not be, and may be much later.
+		c.began = before.At.Add(clockSpan)
 		v.pruned(c, before)
 		if before.Seq < r.Seq-1 {
 			v.removed(c, before.Seq, r.Seq, true)
@@ -82,16 +84,17 @@ func (v *verifier) removed(c *chain, last, next uint64, shown bool) {
 	c.broken()
 	v.turn(c, shipsUnknown)
 	m := &missing{from: last + 1, to: next - 1, heads: c.within(last+1, next-1), shown: shown}
-	f := Finding{Kind: Removed, Node: c.Node, Seq: next, Detail: span(m.from, m.to) + " missing"}
+	m.finding = Finding{Kind: Removed, Node: c.Node, Seq: next, Detail: span(m.from, m.to) + " missing"}
 	if last == 0 {
-		f.Detail += ", and no trusted head is over the last of them"
+		m.finding.Detail += ", and no trusted head is over the last of them"
 	}
-	f.Detail += m.heads
-	m.finding = len(v.report.Findings)
-	if v.report.add(&v.report.Findings, f) {
-		c.missing = append(c.missing, m)
-		v.missing = append(v.missing, m)
+	m.finding.Detail += m.heads
+	if len(v.missing) == maxFindings { // it counts, whatever is said of it later
+		v.report.MoreFindings++
+		return
 	}
+	c.missing = append(c.missing, m)
+	v.missing = append(v.missing, m)
 }
 
 // within says which trusted heads are over records that are not there: they were.
@@ -138,6 +141,7 @@ func (c *chain) claim(r *Row) {
 // broken forgets claims over which no head is yet: what comes next does not vouch
 // for them.
 func (c *chain) broken() {
+	c.says = false
 	for _, m := range c.missing {
 		if !m.proven {
 			m.by = 0
@@ -146,7 +150,10 @@ func (c *chain) broken() {
 }
 
 // proven is called when a trusted head is over the last record.
-func (c *chain) proven() {
+func (v *verifier) proven(c *chain) {
+	if c.says {
+		v.turn(c, shipsWrites)
+	}
 	for _, m := range c.missing {
 		m.proven = m.by != 0
 	}
@@ -154,27 +161,24 @@ func (c *chain) proven() {
 
 // explain says of what is missing what the nodes themselves say. It is a note where
 // the operator knows of it as well: to a node, a vault that was restored and one out
-// of which somebody has deleted are the same.
+// of which somebody has deleted are the same. Only here do findings of it take room.
 func (v *verifier) explain() {
-	gone := map[int]bool{}
 	for _, m := range v.missing {
-		f := &v.report.Findings[m.finding]
+		f := m.finding
 		switch {
 		case !m.proven:
-			continue
 		case !m.shown:
 			f.Kind = Untrusted
 			f.Detail = fmt.Sprintf("no trusted head is over record %d, behind which %s lost by restore", m.from-1, span(m.from, m.to)) + m.heads
-			continue
+		default:
+			f.Kind, f.Seq, f.Detail = LostByRestore, m.by, m.text()
+			if v.demands.restored(f.Node, m.from, m.to) {
+				v.report.noted(f)
+				continue
+			}
 		}
-		f.Kind, f.Seq, f.Detail = LostByRestore, m.by, m.text()
-		if v.demands.restored(f.Node, m.from, m.to) {
-			gone[m.finding] = true
-			v.report.add(&v.report.Notes, *f)
-		}
+		v.report.found(f)
 	}
-	i := -1
-	v.report.Findings = slices.DeleteFunc(v.report.Findings, func(Finding) bool { i++; return gone[i] })
 }
 
 func (m *missing) text() string {
@@ -201,13 +205,13 @@ func (v *verifier) shorter(c *chain, h *Head) {
 func (v *verifier) absent() {
 	for _, node := range slices.SortedFunc(maps.Keys(v.demands.Trust), compareNodes) {
 		if v.chains[node] == nil && !v.demands.Part {
-			v.report.add(&v.report.Findings, Finding{Kind: CutOff, Node: node, Detail: "its key is trusted, and nothing of it is there"})
+			v.report.found(Finding{Kind: CutOff, Node: node, Detail: "its key is trusted, and nothing of it is there"})
 		}
 	}
 	if len(v.chains)+len(v.demands.Trust) == 0 {
-		v.report.add(&v.report.Findings, Finding{Kind: CutOff, Detail: "there is no record at all"})
+		v.report.found(Finding{Kind: CutOff, Detail: "there is no record at all"})
 	}
 	if v.surplus > 0 {
-		v.report.add(&v.report.Findings, Finding{Kind: Untrusted, Detail: fmt.Sprintf("%d records are of more nodes than %d, and were not looked at", v.surplus, maxNodes)})
+		v.report.found(Finding{Kind: Untrusted, Detail: fmt.Sprintf("%d records are of more nodes than %d, and were not looked at", v.surplus, maxNodes)})
 	}
 }

@@ -61,24 +61,27 @@ type NodeReport struct {
 // Report is what Verify found.
 type Report struct {
 	Nodes    []NodeReport // by node id
-	Findings []Finding    // what is wrong; empty: nothing
+	Findings []Finding    // what is wrong
 	Notes    []Finding    // what is to be known
 	Compared int          // changes of which there must be a record
-	More     int          // findings and notes that were left out
+	// For more there was no room.
+	MoreFindings, MoreNotes int
 }
 
 // OK reports whether nothing is wrong.
-func (r *Report) OK() bool { return len(r.Findings) == 0 }
+func (r *Report) OK() bool { return len(r.Findings) == 0 && r.MoreFindings == 0 }
 
 // maxFindings is how many are listed: a table of nonsense has as many as rows.
 const maxFindings = 1000
 
-// add reports whether there was room.
-func (r *Report) add(list *[]Finding, f Finding) bool {
+func (r *Report) found(f Finding) { add(&r.Findings, f, &r.MoreFindings) }
+
+func (r *Report) noted(f Finding) { add(&r.Notes, f, &r.MoreNotes) }
+
+func add(list *[]Finding, f Finding, more *int) {
 	if len(*list) == maxFindings {
-		r.More++
-		return false
+		*more++
+		return
 	}
 	*list = append(*list, f)
-	return true
 }

@@ -25,7 +25,7 @@ func (e *Evidence) Verify(ctx context.Context, d Demands) (*Report, error) {
 			err = ctx.Err()
 		}
 		if errors.Is(err, ErrDamaged) {
-			v.report.add(&v.report.Findings, Finding{Kind: Damaged, Detail: err.Error()})
+			v.report.found(Finding{Kind: Damaged, Detail: err.Error()})
 			v.truncated = true
 			break // nothing behind it can be read
 		}
@@ -67,7 +67,7 @@ type verifier struct {
 // chain is what was seen of one node.
 type chain struct {
 	NodeReport
-	began   time.Time // the first record
+	began   time.Time // from then on its records are there; zero: not known
 	hash    Hash      // of the last record
 	twin    Hash      // of another with the same number
 	loose   bool      // the last record is not what its hash says: what follows it is not known
@@ -76,6 +76,7 @@ type chain struct {
 	against []Head    // trusted, of other records than those seen
 	missing []*missing
 	mode    shipMode
+	says    bool   // the last start says that it ships writes, and no head proves it yet
 	whole   uint64 // the record that shows that mode, if it is no start
 	hidden  [shipModes]stretch
 }
@@ -96,11 +97,11 @@ func (v *verifier) full(node NodeID) bool {
 }
 
 func (v *verifier) found(c *chain, kind Kind, seq uint64, format string, args ...any) {
-	v.report.add(&v.report.Findings, Finding{Kind: kind, Node: c.Node, Seq: seq, Detail: fmt.Sprintf(format, args...)})
+	v.report.found(Finding{Kind: kind, Node: c.Node, Seq: seq, Detail: fmt.Sprintf(format, args...)})
 }
 
 func (v *verifier) noted(c *chain, kind Kind, seq uint64, format string, args ...any) {
-	v.report.add(&v.report.Notes, Finding{Kind: kind, Node: c.Node, Seq: seq, Detail: fmt.Sprintf(format, args...)})
+	v.report.noted(Finding{Kind: kind, Node: c.Node, Seq: seq, Detail: fmt.Sprintf(format, args...)})
 }
 
 // know sorts the heads, and drops those that nobody vouches for.
@@ -129,7 +130,7 @@ func (v *verifier) know(heads []Head) {
 		}
 	}
 	if surplus > 0 { // the first finding: of the others there may be too many
-		v.report.add(&v.report.Findings, Finding{Kind: Untrusted, Detail: fmt.Sprintf("%d heads are of more nodes than %d, and were not looked at", surplus, maxNodes)})
+		v.report.found(Finding{Kind: Untrusted, Detail: fmt.Sprintf("%d heads are of more nodes than %d, and were not looked at", surplus, maxNodes)})
 	}
 	for _, h := range first {
 		by := signer{h.Node, h.Fingerprint(), h.Valid()}
@@ -161,7 +162,10 @@ func (v *verifier) row(r *Row) {
 		return // what it is was said; the chain goes on without it
 	}
 	if c.First == 0 {
-		c.First, c.began = r.Seq, r.At
+		c.First = r.Seq
+	}
+	if c.began.IsZero() && !r.withheld() {
+		c.began = r.At
 	}
 	if c.loose = !r.withheld() && !v.genuine(r); c.loose {
 		v.changed(c, r)
@@ -174,7 +178,7 @@ func (v *verifier) row(r *Row) {
 		switch h := c.heads[0]; {
 		case h.Seq == r.Seq && h.Hash == r.Hash:
 			c.Proven = r.Seq
-			c.proven()
+			v.proven(c)
 		case h.Seq == r.Seq:
 			c.against = append(c.against, h)
 		}
@@ -186,6 +190,10 @@ func (v *verifier) row(r *Row) {
 
 // takes learns from a record that is what its hash says.
 func (v *verifier) takes(c *chain, r *Row) {
+	if r.withheld() {
+		c.says = false
+		return
+	}
 	if r.Change != 0 {
 		v.named.add(r.Change, r.At)
 	}
@@ -197,7 +205,7 @@ func (v *verifier) takes(c *chain, r *Row) {
 	}
 	switch r.Action { //nolint:exhaustive // the others say nothing of the chain
 	case ActionStart:
-		v.turn(c, modeOf(r))
+		v.start(c, r)
 	case ActionGap:
 		c.claim(r)
 	}
@@ -296,8 +304,12 @@ func (v *verifier) end(c *chain) {
 		}
 		v.found(c, Rewritten, h.Seq, "record %d is not the one over which a head was signed at %s", h.Seq, date(h.At))
 	}
-	if c.Last > 0 && c.Proven == 0 && len(c.against) == 0 && len(c.heads) == 0 {
+	switch {
+	case c.Last == c.Proven || len(c.against) > 0 || len(c.heads) > 0:
+	case c.Proven == 0:
 		v.found(c, Untrusted, c.Last, "no trusted head is over any of its records")
+	case !v.demands.Part: // a spool is ahead of its last head, the vault never is
+		v.found(c, Untrusted, c.Last, "no trusted head is over what is behind record %d", c.Proven)
 	}
 }
 

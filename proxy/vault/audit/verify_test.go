@@ -262,6 +262,10 @@ func (d *drawing) tamper(t *testing.T, word, name string, n uint64, rest []strin
 				r.Record = Record{At: r.At, Action: ActionWithheld}
 			}
 		}
+	case "relink": // NODE N: it seems to follow the one before that is there; the hash stays
+		d.rows[at].Prev = d.rows[at-1].Hash
+	case "date": // NODE N SECONDS: it seems to be so much later; the hash stays
+		d.rows[at].At = d.rows[at].At.Add(time.Duration(upTo) * time.Second)
 	case "reason": // NODE N REASON…: another one, and the hash that goes with it
 		d.rows[at].Reason = strings.Join(rest, " ")
 		_, d.rows[at].Hash = link.record(&d.rows[at].Record, id.node, n, d.rows[at].Prev)
@@ -348,8 +352,8 @@ func (d *drawing) text(report *Report) string {
 	for _, f := range report.Notes {
 		fmt.Fprintf(&b, "note: %v (at %d)\n", f, f.Seq)
 	}
-	if report.More > 0 {
-		fmt.Fprintf(&b, "and %d more\n", report.More)
+	if more := report.MoreFindings + report.MoreNotes; more > 0 {
+		fmt.Fprintf(&b, "and %d more\n", more)
 	}
 	if report.OK() {
 		b.WriteString("ok\n")
@@ -380,8 +384,46 @@ func TestVerifyEnds(t *testing.T) {
 		d.rows = append(d.rows, write("a", nil, 1, "s")...)
 	}
 	report, err := verifyChains(t.Context(), d.all(), nil, nil)
-	if err != nil || len(report.Findings) != maxFindings || report.More != 2*maxFindings {
-		t.Errorf("got %d findings and %d more, %v", len(report.Findings), report.More, err)
+	if err != nil || len(report.Findings) != maxFindings || report.MoreFindings != 2*maxFindings {
+		t.Errorf("got %d findings and %d more, %v", len(report.Findings), report.MoreFindings, err)
+	}
+}
+
+// TestVerifyManyHoles: what is known to be lost takes no room from what is wrong, and
+// more of it than is looked at is wrong.
+func TestVerifyManyHoles(t *testing.T) {
+	for name, c := range map[string]struct {
+		holes    int
+		changed  bool
+		findings int
+		more     int
+	}{
+		"all of them known":         {maxFindings, false, 0, 0},
+		"and a changed record":      {maxFindings, true, 1, 0},
+		"one more":                  {maxFindings + 1, false, 0, 1},
+		"one more, and the changed": {maxFindings + 1, true, 1, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			id, last := nodeOf("a"), 2*c.holes+4
+			rows := write("a", nil, last-2, "s")
+			d := &drawing{original: map[string][]Row{"a": write("a", rows, last, "s")}}
+			d.do(t, []string{"says", "a", strconv.Itoa(last - 1), "gap", fmt.Sprintf("records 2 to %d; timeline 1 to 2", 2*c.holes)})
+			if c.changed {
+				d.do(t, []string{"change", "a", strconv.Itoa(last - 2)})
+			}
+			d.rows = slices.DeleteFunc(d.rows, func(r Row) bool { return r.Seq <= uint64(2*c.holes) && r.Seq%2 == 0 })
+			for i := range d.rows { // each hole is behind a head
+				d.heads = append(d.heads, id.sign(d.rows[i].Position(), testTime))
+			}
+			d.demands = Demands{Trust: Trust{id.node: {fingerprint(id.public())}}, Restored: []Range{{id.node, 2, uint64(2 * c.holes)}}}
+			report, err := d.evidence().Verify(t.Context(), d.demands)
+			if err != nil || len(report.Findings) != c.findings || report.MoreFindings != c.more || len(report.Notes) != maxFindings || report.MoreNotes != 0 {
+				t.Fatalf("got %d findings and %d more, %d notes and %d more, %v", len(report.Findings), report.MoreFindings, len(report.Notes), report.MoreNotes, err)
+			}
+			if want := c.findings+c.more == 0; report.OK() != want {
+				t.Errorf("OK is %v", !want)
+			}
+		})
 	}
 }
 

@@ -21,7 +21,7 @@ const remarkMark = "; "
 type shipMode int
 
 const (
-	shipsUnknown shipMode = iota // its start is not there
+	shipsUnknown shipMode = iota // its start is not there, or not proven
 	shipsAll
 	shipsWrites
 	shipModes
@@ -72,7 +72,20 @@ func (r *Record) Looks() bool {
 // turn begins a stretch in which the node ships otherwise.
 func (v *verifier) turn(c *chain, mode shipMode) {
 	v.judge(c)
-	c.mode, c.whole = mode, 0
+	c.mode, c.says, c.whole = mode, false, 0
+}
+
+// start takes one. That the node ships writes alone counts as soon as a trusted head
+// is over it, with nothing withheld between: whatever such a row says to follow, its
+// hash cannot be computed, so anybody can write what is before it.
+func (v *verifier) start(c *chain, r *Row) {
+	switch mode := modeOf(r); {
+	case mode == shipsAll:
+		v.turn(c, shipsAll)
+	case c.mode != shipsWrites:
+		v.turn(c, shipsUnknown)
+		c.says = true
+	}
 }
 
 // whole takes a record that a node would have withheld that ships writes alone: from
@@ -83,7 +96,7 @@ func (v *verifier) whole(c *chain, r *Row) {
 	if c.mode == shipsAll {
 		return
 	}
-	c.mode, c.whole = shipsAll, r.Seq
+	c.mode, c.says, c.whole = shipsAll, false, r.Seq
 	v.judge(c)
 }
 
@@ -129,7 +142,7 @@ func (v *verifier) judge(c *chain) {
 	case slices.Contains(v.demands.Writes, c.Node):
 		v.noted(c, Withheld, s.first, "%s, and it is said that the node ships writes alone", s)
 	default:
-		v.found(c, Withheld, s.first, "%s, and the start that would say so is not there", s)
+		v.found(c, Withheld, s.first, "%s, and no start that is proven says so", s)
 	}
 }
 
