@@ -145,6 +145,8 @@ func TestStaleOpensNothing(t *testing.T) {
 	}
 	_, err = v.Match(t.Context(), testActor, "a/b", text, []byte("s3cret"))
 	wantKind(t, err, KindStale)
+	_, err = v.Match(t.Context(), testActor, "not/here", nil, []byte("s3cret"))
+	wantKind(t, err, KindStale)
 	if n := kms.unwraps.Load(); n != 0 {
 		t.Errorf("the KMS was asked %d times", n)
 	}
@@ -155,4 +157,7 @@ func TestStaleOpensNothing(t *testing.T) {
 		t.Errorf("at the primary: %v", err)
 	}
 	ZeroAll(plains)
+	if _, err := v.Match(t.Context(), moved, "not/here", nil, []byte("s3cret")); err != nil {
+		t.Errorf("a name that the primary does not have: %v", err)
+	}
 }
