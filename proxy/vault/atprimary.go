@@ -46,7 +46,7 @@ func (m *primaryPool) to(s *store, at Server) (*pgxpool.Pool, error) {
 	if m.pool != nil && m.at == at {
 		return m.pool, nil
 	}
-	pool, err := s.newPool(at, s.most/2, writeLimit)
+	pool, err := s.newPool(at, s.most/2, writeLimit, nil)
 	if err != nil {
 		return nil, err
 	}
