@@ -129,6 +129,8 @@ func TestStaleness(t *testing.T) {
 		want(0, false)
 		v.replay.Store(&replayed{at: time.Now(), primary: true})
 		want(0, true)
+		v.localReplaced.Store(true)
+		want(0, false)
 	})
 }
 
