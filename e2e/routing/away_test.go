@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"syscall"
@@ -172,13 +173,19 @@ func TestCancelAndTerminateAfterTheMove(t *testing.T) {
 }
 
 // TestReplaced: a promotion while the old primary goes on as if nothing had
-// happened. Sessions that write there end, none begins, and the node beside the
-// standby goes to the new primary.
+// happened. Sessions that write there end, none begins, nothing of it is read by REST,
+// and the node beside the standby goes to the new primary.
 func TestReplaced(t *testing.T) {
 	c := cluster.Start(t, cluster.Spec{Standbys: 1})
 	super := c.Connect(t, c.SuperDSN(0))
 	cluster.Exec(t, super, "CREATE TABLE public.t (a int)")
 	cluster.Exec(t, super, "GRANT ALL ON public.t TO PUBLIC")
+	const addToken = "SELECT vault.add_token($1, 'admin', sha256($1::text::bytea))"
+	cluster.Exec(t, super, addToken, "revoked")
+	cluster.Exec(t, super, addToken, "writer")
+	if status, text := rest(t, c.Nodes[0], "writer", "POST", "/v1/secrets", `{"name":"a","kind":"manual","value":"old"}`); status != 201 {
+		t.Fatalf("got %d %s", status, text)
+	}
 	c.WaitReplayed(t, 1)
 	insert := rawpg.Query("INSERT INTO public.t VALUES (1)")
 	moved, local := dial(t, c.DSN(1, c.User)), dial(t, c.DSN(0, c.User))
@@ -200,9 +207,59 @@ func TestReplaced(t *testing.T) {
 	next := dial(t, c.DSN(1, c.User))
 	next.Ask(t, "C(INSERT_0_1) Z(I)", insert)
 	where(t, next, true)
-	if got := cluster.Text(t, c.Connect(t, c.SuperDSN(1)), "SELECT count(*)::text FROM public.t"); got != "3" {
+	super = c.Connect(t, c.SuperDSN(1))
+	if got := cluster.Text(t, super, "SELECT count(*)::text FROM public.t"); got != "3" {
 		t.Errorf("%s rows at the new primary, want 3", got)
 	}
+	cluster.Exec(t, super, "UPDATE vault.admin_tokens SET revoked_at = now() WHERE name = 'revoked'")
+	cluster.Exec(t, super, addToken, "new")
+	for _, r := range []struct {
+		node                      int
+		token, method, path, body string
+		want                      int
+		says                      string
+	}{
+		{0, "revoked", "GET", "/v1/secrets/a", "", 503, "another server has replaced"},
+		{0, c.AdminToken, "GET", "/v1/secrets/a", "", 503, "another server has replaced"},
+		{0, c.AdminToken, "GET", "/v1/secrets/b", "", 503, "another server has replaced"},
+		{0, c.AdminToken, "GET", "/v1/secrets", "", 503, "another server has replaced"},
+		{0, c.AdminToken, "POST", "/v1/secrets/a/verify", `{"value":"old"}`, 503, "another server has replaced"},
+		{0, "", "GET", "/v1/secrets/a", "", 503, "another server has replaced"},
+		{0, "new", "GET", "/v1/secrets/a", "", 503, "another server has replaced"},
+		{0, "writer", "GET", "/v1/secrets/a", "", 200, "old"}, // what it wrote is read at the primary
+		{0, "revoked", "PUT", "/v1/secrets/a", `{"value":"none"}`, 401, "revoked"},
+		{0, c.AdminToken, "PUT", "/v1/secrets/a", `{"value":"next"}`, 200, `"version":2`},
+		{0, c.AdminToken, "GET", "/v1/secrets/a", "", 200, "next"},
+		{1, "revoked", "GET", "/v1/secrets/a", "", 401, "revoked"},
+		{1, "new", "GET", "/v1/secrets/a", "", 200, "next"},
+	} {
+		if status, text := rest(t, c.Nodes[r.node], r.token, r.method, r.path, r.body); status != r.want || !strings.Contains(text, r.says) {
+			t.Errorf("%s %s at node %d as %q: got %d %s; want %d, %s", r.method, r.path, r.node, r.token, status, text, r.want, r.says)
+		}
+	}
+}
+
+// rest sends a request by REST.
+func rest(t *testing.T, n *cluster.Node, token, method, path, body string) (status int, text string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, n.REST+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	a, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Body.Close()
+	all, err := io.ReadAll(a.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.StatusCode, string(all)
 }
 
 // TestOwnNotification: a client tells its own notifications by its process id, of

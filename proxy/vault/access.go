@@ -108,11 +108,14 @@ func (v *Vault) Authenticate(ctx context.Context, token string, addr netip.Addr,
 	switch {
 	case err != nil:
 		return nil, v.restError(ctx, "", err)
-	case !known:
-		a.Name = ""
-		return nil, v.unknownToken(ctx, a, left)
+	case known:
+		return a, nil
 	}
-	return a, nil
+	if replaced := v.checkReplaced(); replaced != nil { // the new primary may know the token
+		return nil, replaced
+	}
+	a.Name = ""
+	return nil, v.unknownToken(ctx, a, left)
 }
 
 // whoBears asks the local server, and for the record along with it if it may.

@@ -46,7 +46,7 @@ func (m *primaryPool) to(s *store, at Server) (*pgxpool.Pool, error) {
 	if m.pool != nil && m.at == at {
 		return m.pool, nil
 	}
-	pool, err := s.newPool(at, s.most/2, writeLimit)
+	pool, err := s.newPool(at, s.most/2, writeLimit, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +177,7 @@ func (v *Vault) transact(ctx context.Context, name string, before func(context.C
 		return v.writeError(ctx, p, name, err)
 	}
 	if err := work(ctx, tx); err != nil {
-		_ = tx.Rollback(context.WithoutCancel(ctx)) // its failure closes the connection, which is the same
+		rollBack(ctx, tx)
 		return v.asWriteError(ctx, p, name, err)
 	}
 	if err := tx.Commit(ctx); err != nil {
@@ -191,6 +191,14 @@ func (v *Vault) transact(ctx context.Context, name string, before func(context.C
 		after(ctx, conn, timeline)
 	}
 	return nil
+}
+
+// rollBack also does it for who has left, but a server that stands still keeps nobody: its
+// failure closes the connection, which is the same.
+func rollBack(ctx context.Context, tx pgx.Tx) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	_ = tx.Rollback(ctx)
 }
 
 // confirmed returns a connection to the primary that has just said that it is it,

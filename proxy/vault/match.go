@@ -78,6 +78,9 @@ func (v *Vault) match(ctx context.Context, a Actor, o *opening, name string, tex
 		if err := v.checkAddr(a); err != nil {
 			return 0, err
 		}
+		if err := v.checkFresh(ctx, a); err != nil { // that it is not here yet is no answer
+			return 0, err
+		}
 		return 0, nil
 	}
 	o.name = name

@@ -216,6 +216,19 @@ func (v *Vault) Timeline() uint32 { return v.latest.Load() }
 // primary, and another one has replaced it.
 func (v *Vault) LocalReplaced() bool { return v.localReplaced.Load() }
 
+// checkReplaced refuses to read at the server beside this node if another one has
+// replaced it: what was written or revoked there since never comes to it.
+func (v *Vault) checkReplaced() *Error {
+	if !v.LocalReplaced() {
+		return nil
+	}
+	return &Error{
+		Kind: KindServer,
+		Msg:  "another server has replaced the one beside this node as the primary",
+		Hint: "Connect to another node.",
+	}
+}
+
 // watchPrimary asks from time to time, until ctx ends. With one server there is
 // nothing to find out.
 func (v *Vault) watchPrimary(ctx context.Context) {

@@ -3,8 +3,11 @@
 package vault
 
 import (
+	"context"
 	"errors"
+	"strings"
 	"testing"
+	"time"
 )
 
 func TestFence(t *testing.T) {
@@ -56,5 +59,53 @@ func TestConfirm(t *testing.T) {
 		if got, ok := p.Confirm(text); ok != (want != 0) || ok && got != want {
 			t.Errorf("%q: %d, %v; want %d", text, got, ok, want)
 		}
+	}
+}
+
+// TestReplacedIsNotRead: nothing of a server that was replaced as the primary is opened,
+// verified or listed, nor what it shows of a position.
+func TestReplacedIsNotRead(t *testing.T) {
+	v, kms, _ := newTestVault(t, func(c *Config, _ *testKMS) { c.RESTAllowedIPs = c.AllowedIPs })
+	v.primary.Store(&primaryAnswer{at: time.Now().Add(time.Hour), primary: Primary{Server{"tcp", "127.0.0.1:2"}, "1", 2}})
+	v.replay.Store(&replayed{at: time.Now().Add(time.Hour), timeline: 1, position: 10, primary: true})
+	text := [][]byte{sealText(t, v, "a/b", 1, "s3cret")}
+	v.Flush()
+	v.localReplaced.Store(true)
+
+	admin := &Access{Actor: testActor, token: true, admin: true, asked: time.Now().Add(time.Hour)}
+	admin.Via = ViaREST
+	came := *admin
+	came.ahead = &ahead{of: Wanted{Name: "a/b"}, record: text[0]}
+	for name, ask := range map[string]func(context.Context) error{
+		"SQL": func(ctx context.Context) error { _, err := v.OpenSealed(ctx, testActor, true, text); return err },
+		"verify": func(ctx context.Context) error {
+			_, err := v.Match(ctx, testActor, "a/b", text, []byte("x"))
+			return err
+		},
+		"no candidate": func(ctx context.Context) error {
+			_, err := v.Match(ctx, testActor, "a/b", nil, []byte("x"))
+			return err
+		},
+		"came along":  func(ctx context.Context) error { _, err := v.Read(ctx, &came, "a/b", 0); return err },
+		"read":        func(ctx context.Context) error { _, err := v.Read(ctx, admin, "a/b", 0); return err },
+		"many":        func(ctx context.Context) error { _, err := v.ReadMany(ctx, admin, []string{"a/b"}); return err },
+		"versions":    func(ctx context.Context) error { _, err := v.Versions(ctx, admin, "a/b"); return err },
+		"list":        func(ctx context.Context) error { _, _, err := v.List(ctx, admin, "", "", 1); return err },
+		"REST verify": func(ctx context.Context) error { _, err := v.Verify(ctx, admin, "a/b", []byte("x")); return err },
+		"roles":       func(ctx context.Context) error { _, _, err := v.Roles(ctx, admin, "", 1); return err },
+		"tokens":      func(ctx context.Context) error { _, _, err := v.Tokens(ctx, admin, "", 1); return err },
+	} {
+		if err := ask(t.Context()); KindOf(err) != KindServer || !strings.Contains(err.Error(), "has replaced") { // nobody answers there
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	if n := kms.unwraps.Load(); n != 0 {
+		t.Errorf("the KMS was asked %d times", n)
+	}
+	admin.ReadAfter(Position{1, 9})
+	if _, as, done, err := v.reader(t.Context(), admin); err != nil || !as.Moved {
+		t.Errorf("what it shows is read there: %v", err)
+	} else {
+		done()
 	}
 }

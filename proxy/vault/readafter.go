@@ -88,16 +88,23 @@ func (a *Access) wrote(v *Vault, p Position) {
 
 // reader returns where to read for a, who is to see what its token has written here,
 // and what is before the position that it sent: at the local server as soon as that
-// shows it, else at the primary. The Actor says so. Call done after reading, before
-// anything else is waited for, and defer it as well: a turn that a panic kept would be
-// gone. It may be called again.
+// shows it, else at the primary. The Actor says so. A local server that was replaced as
+// the primary is not read, whatever it shows. Call done after reading, before anything
+// else is waited for, and defer it as well: a turn that a panic kept would be gone. It may
+// be called again.
 func (v *Vault) reader(ctx context.Context, a *Access) (q *pgxpool.Pool, as Actor, done func(), err error) {
 	seen := v.seen.get(a.Name)
 	want := seen
 	if want.before(a.after) {
 		want = a.after
 	}
-	if want == (Position{}) {
+	replaced := v.checkReplaced()
+	switch {
+	case replaced != nil && want == (Position{}):
+		return nil, a.Actor, nil, replaced
+	case replaced != nil:
+		return v.atThePrimary(ctx, a, want)
+	case want == (Position{}):
 		return v.store.rest, a.Actor, func() {}, nil
 	}
 	shown, err := v.awaitShown(ctx, want)

@@ -98,7 +98,7 @@ func (v *Vault) staleness(r *replayed, since time.Time) (age time.Duration, know
 	case !r.after(since) || elapsed(r.at) > replayTTL:
 		return 0, false
 	case r.primary:
-		return 0, true
+		return 0, !v.LocalReplaced()
 	}
 	at, known := v.written.shown(r)
 	return elapsed(at), known
@@ -119,10 +119,13 @@ func (v *Vault) Staleness() (age time.Duration, known bool) {
 }
 
 // checkFresh refuses to open what the local server has read if that is older than
-// Config.MaxStaleness.
+// Config.MaxStaleness, or another one has replaced it as the primary.
 func (v *Vault) checkFresh(ctx context.Context, a Actor) *Error {
-	if v.maxStaleness == 0 || a.Moved {
+	if a.Moved {
 		return nil
+	}
+	if replaced := v.checkReplaced(); replaced != nil || v.maxStaleness == 0 {
+		return replaced
 	}
 	age, known := v.staleness(v.replay.Load(), a.Since)
 	if !known || age > v.maxStaleness {

@@ -129,6 +129,8 @@ func TestStaleness(t *testing.T) {
 		want(0, false)
 		v.replay.Store(&replayed{at: time.Now(), primary: true})
 		want(0, true)
+		v.localReplaced.Store(true)
+		want(0, false)
 	})
 }
 
@@ -145,6 +147,8 @@ func TestStaleOpensNothing(t *testing.T) {
 	}
 	_, err = v.Match(t.Context(), testActor, "a/b", text, []byte("s3cret"))
 	wantKind(t, err, KindStale)
+	_, err = v.Match(t.Context(), testActor, "not/here", nil, []byte("s3cret"))
+	wantKind(t, err, KindStale)
 	if n := kms.unwraps.Load(); n != 0 {
 		t.Errorf("the KMS was asked %d times", n)
 	}
@@ -155,4 +159,7 @@ func TestStaleOpensNothing(t *testing.T) {
 		t.Errorf("at the primary: %v", err)
 	}
 	ZeroAll(plains)
+	if _, err := v.Match(t.Context(), moved, "not/here", nil, []byte("s3cret")); err != nil {
+		t.Errorf("a name that the primary does not have: %v", err)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"strconv"
@@ -81,24 +82,29 @@ func newStore(c Config) (*store, error) {
 	s.password.Store(&c.Password)
 	s.config = func(at Server) (*pgconn.Config, error) { return serviceConfig(c, at) }
 	var err error
-	if s.pool, err = s.newPool(c.Local, s.most, storeTimeout); err != nil {
+	if s.pool, err = s.newPool(c.Local, s.most, storeTimeout, nil); err != nil {
 		return nil, err
 	}
-	if s.rest, err = s.newPool(c.Local, s.most/2, storeTimeout); err != nil {
+	if s.rest, err = s.newPool(c.Local, s.most/2, storeTimeout, restParams); err != nil {
 		s.pool.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
+// restParams: of what REST asks the local server all that this writes is when a token was
+// last used. No read waits for standbys to have that.
+var restParams = map[string]string{"synchronous_commit": "off"}
+
 // newPool returns connections to a server, whose statements may take as long as
-// is given. It connects to nothing yet.
-func (s *store) newPool(at Server, most int32, limit time.Duration) (*pgxpool.Pool, error) {
+// is given, with further settings. It connects to nothing yet.
+func (s *store) newPool(at Server, most int32, limit time.Duration, params map[string]string) (*pgxpool.Pool, error) {
 	config, err := s.config(at)
 	if err != nil {
 		return nil, err
 	}
 	config.RuntimeParams["statement_timeout"] = strconv.FormatInt(limit.Milliseconds(), 10)
+	maps.Copy(config.RuntimeParams, params)
 	pool, err := pgxpool.ParseConfig("")
 	if err != nil {
 		return nil, fmt.Errorf("vault: a PG… variable of libpq in the environment is wrong: %w", err)

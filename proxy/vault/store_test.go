@@ -246,8 +246,8 @@ func (s *stuck) Write(b []byte) (int, error) {
 	}
 }
 
-// frozenServer answers until frozen is closed.
-func frozenServer(t *testing.T) (at Server, frozen chan struct{}) {
+// frozenServer answers each statement with text until frozen is closed.
+func frozenServer(t *testing.T, text string) (at Server, frozen chan struct{}) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -263,7 +263,7 @@ func frozenServer(t *testing.T) (at Server, frozen chan struct{}) {
 			}
 			t.Cleanup(func() { nc.Close() })
 			end := &stuck{nc, frozen}
-			go backend(pgproto3.NewBackend(end, end), "100 3")
+			go backend(pgproto3.NewBackend(end, end), text)
 		}
 	}()
 	return Server{"tcp", l.Addr().String()}, frozen
@@ -271,7 +271,7 @@ func frozenServer(t *testing.T) (at Server, frozen chan struct{}) {
 
 // A server that stands still keeps nobody from closing: the node has to end in time.
 func TestFrozenServerDoesNotHoldUpTheEnd(t *testing.T) {
-	at, frozen := frozenServer(t)
+	at, frozen := frozenServer(t, "100 3")
 	v, _, _ := newTestVault(t, func(c *Config, _ *testKMS) { c.Local, c.SSLMode, c.AllowTrust = at, "disable", true })
 	if got, err := v.store.text(t.Context(), sqlSlots); err != nil {
 		t.Fatal(got, err)
@@ -309,7 +309,7 @@ func TestFrozenPrimary(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			at, frozen := frozenServer(t)
+			at, frozen := frozenServer(t, "100 3")
 			v, _, _ := newTestVault(t, func(c *Config, _ *testKMS) { c.Local, c.SSLMode, c.AllowTrust = at, "disable", true })
 			if got, err := v.store.text(t.Context(), sqlSlots); err != nil {
 				t.Fatal(got, err)
