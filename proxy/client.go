@@ -40,7 +40,7 @@ func (ss *session) clientMessage(typ byte, body []byte) verdict {
 		ss.gate = gateNone // answered while nobody waited
 	}
 	if ss.queue.len() >= maxOwed || ss.mustWait(typ) || ss.doubtful && (typ == wire.Query || typ == wire.Parse) && ss.canAsk() {
-		return slow
+		return waiting // nothing of it is noted, also if it has not to wait any more by then
 	}
 	ss.beginTrial(typ)
 	return ss.note(typ, body)

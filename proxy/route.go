@@ -108,7 +108,7 @@ func (ss *session) wanted(typ byte, body []byte) rewrite.Route {
 // message belongs: handled says that the message is dealt with, or to be looked at
 // once more. Of a Bind the names are enough.
 func (ss *session) relocate(typ byte, body []byte) (v verdict, handled bool, err error) {
-	if waited, err := ss.passGate(typ); waited || err != nil {
+	if waited, err := ss.await(typ); waited || err != nil {
 		return again, waited, err
 	}
 	if v, handled, err = ss.home(typ, body); handled || err != nil {
