@@ -189,6 +189,9 @@ func (ss *session) orderMove(home bool) (failed *sqlError, err error) {
 	ss.order = o
 	ss.server().Park()
 	err = ss.wait(func() bool { return o.done })
+	if o.failed == nil {
+		ss.endTrial() // what the primary refuses is not run there once more
+	}
 	return o.failed, err
 }
 
