@@ -342,6 +342,8 @@ func (ss *session) noteClose(body []byte) verdict {
 	switch {
 	case body[0] == 'P' && len(name) > 0:
 		delete(ss.portals, string(name))
+	case body[0] == 'P':
+		e.portal = &ss.unnamedPortal
 	case body[0] == 'S' && len(name) > 0:
 		if st := ss.stmts[string(name)]; st != nil {
 			e.named, e.prev = true, st
@@ -365,7 +367,7 @@ func (ss *session) noteSync() verdict {
 
 func (ss *session) pushSync() {
 	ss.runs++ // a commit runs deferred triggers
-	ss.skip, ss.batch, ss.suspended = false, batch{}, false
+	ss.skip, ss.batch = false, batch{}
 	ss.queue.push(owed{kind: oweSync})
 }
 

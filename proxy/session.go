@@ -104,7 +104,7 @@ type session struct {
 type backState struct {
 	reported
 	state       byte // of the last ReadyForQuery
-	suspended   bool // the unnamed portal has more rows, in this batch
+	unfinished  bool // there is an unnamed portal that has not run to its end
 	dropping    bool // an opening failed: nothing more for the client up to ReadyForQuery
 	catalog     catalog
 	doubtful    bool                // the catalog may be stale
