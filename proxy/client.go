@@ -375,8 +375,14 @@ func (ss *session) noteCall(body []byte) verdict {
 	if ss.gate != gateNone || ss.batch.failed {
 		return slow
 	}
-	if len(body) >= 4 && ss.catalog.hasFunction(binary.BigEndian.Uint32(body)) {
-		return slow
+	if len(body) >= 4 {
+		oid := binary.BigEndian.Uint32(body)
+		if ss.catalog.hasFunction(oid) {
+			return slow
+		}
+		if ss.see(oid); ss.doubtful && ss.canAsk() {
+			return waiting
+		}
 	}
 	ss.runs++
 	ss.used = true
