@@ -134,18 +134,10 @@ func (ss *session) oneClient(size int, v verdict) error {
 	for {
 		typ := ss.cr.Buffered()[0]
 		if v == again {
-			held, err := ss.hold(typ, size)
-			if err != nil {
+			var err error
+			if v, err = ss.look(typ, size); err != nil {
 				return err
 			}
-			ss.mu.Lock()
-			if ss.ended { // as in passClient
-				ss.mu.Unlock()
-				return errEnded
-			}
-			v = ss.clientMessage(typ, ss.cr.Buffered()[wire.HeaderSize:held])
-			ss.working = v == slow || v == waiting
-			ss.mu.Unlock()
 		}
 		switch v {
 		case pass:
@@ -185,6 +177,22 @@ func (ss *session) oneClient(size int, v verdict) error {
 			return nil
 		}
 	}
+}
+
+// look looks at the message at the buffer's front once more.
+func (ss *session) look(typ byte, size int) (v verdict, err error) {
+	held, err := ss.hold(typ, size)
+	if err != nil {
+		return v, err
+	}
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.ended { // as in passClient
+		return v, errEnded
+	}
+	v = ss.clientMessage(typ, ss.cr.Buffered()[wire.HeaderSize:held])
+	ss.working = v == slow || v == waiting
+	return v, nil
 }
 
 // hold buffers as much of a message as clientMessage has to see.
