@@ -21,7 +21,7 @@ import (
 func TestExtensionMadeAnew(t *testing.T) {
 	c := cluster.Start(t, cluster.Spec{Settings: cluster.LogAll()})
 	super := c.Connect(t, c.SuperDSN(0))
-	s, other := dial(t, c.DSN(0, c.User)), dial(t, c.DSN(0, c.User))
+	s, other, caller := dial(t, c.DSN(0, c.User)), dial(t, c.DSN(0, c.User)), dial(t, c.DSN(0, c.User))
 	put := func() {
 		t.Helper()
 		if _, err := c.Connect(t, c.DSN(0, c.User)).Exec(t.Context(), "SELECT vault.put_secret('anew/a', 'anew canary')"); err != nil {
@@ -55,6 +55,12 @@ func TestExtensionMadeAnew(t *testing.T) {
 		t.Fatal("the function's OID is that of before")
 	}
 	put()
+	call := &pgproto3.FunctionCall{Function: after, Arguments: [][]byte{[]byte("anew/a"), []byte("anew canary"), []byte("d")}}
+	caller.Ask(t, "E(0A000) Z(I)", call) // the first that it hears of it; the extension's own word would come from the server
+	if !strings.Contains(caller.Err.Message, "fast path") {
+		t.Errorf("the value went to the server, which says %q", caller.Err.Message)
+	}
+	caller.Settled(t, "I")
 	for how, tt := range map[string]struct {
 		s    *rawpg.Conn
 		msgs []pgproto3.FrontendMessage
@@ -69,7 +75,7 @@ func TestExtensionMadeAnew(t *testing.T) {
 			t.Errorf("%s, the first read: got %s, want a record", how, got)
 		}
 		tt.s.Ask(t, opened, rawpg.Query(read))
-		tt.s.Ask(t, "E(0A000) Z(I)", &pgproto3.FunctionCall{Function: after, Arguments: [][]byte{[]byte("anew/a"), []byte("anew canary"), []byte("d")}})
+		tt.s.Ask(t, "E(0A000) Z(I)", call)
 		tt.s.Settled(t, "I")
 	}
 	c.NeverSent(t, "anew canary")

@@ -111,6 +111,7 @@ func (ss *session) acknowledged(typ byte) verdict {
 		ss.bound(&done)
 	case oweClose:
 		done.prev.zero()
+		ss.unfinished = ss.unfinished && done.portal == nil
 		if done.task != nil && done.task.last {
 			done.task.pre.done = true
 		}
@@ -135,7 +136,7 @@ func (ss *session) bound(e *owed) {
 	if e.portal != nil {
 		e.portal.shape = s
 	} else {
-		ss.portalShape = s
+		ss.portalShape, ss.unfinished = s, true
 	}
 }
 
@@ -173,7 +174,9 @@ func (ss *session) completed(typ byte, body []byte) verdict {
 	switch e.kind {
 	case oweExecute:
 		copied := e.copyIn
-		ss.suspended = ss.suspended || typ == wire.PortalSuspended && e.portal == nil
+		if e.portal == nil {
+			ss.unfinished = typ == wire.PortalSuspended
+		}
 		ss.queue.pop()
 		if copied {
 			ss.queue.eatCopy(0, false)
@@ -344,7 +347,7 @@ func (ss *session) ready(body []byte) verdict {
 	}
 	ss.state, ss.dropping, ss.rows = body[0], false, shape{}
 	if ss.state == wire.Idle {
-		ss.sealed = ss.sealed[:0]
+		ss.sealed, ss.unfinished = ss.sealed[:0], false
 		if ss.queue.len() == 0 {
 			clear(ss.portals)
 		}

@@ -35,23 +35,24 @@ func (ss *session) canAsk() bool {
 // doubt notes that the extension's objects may have other OIDs now. mu is held.
 func (ss *session) doubt() { ss.doubtful = true }
 
-// maxSeenTypes bounds the types that a session has looked up and found not to
-// be the vault's.
-const maxSeenTypes = 4096
+// maxSeen bounds the types and functions that a session has looked up and found not
+// to be the vault's.
+const maxSeen = 4096
 
 // firstUserOID is the first OID that initdb does not give away.
 const firstUserOID = 16384
 
-// seeType doubts the catalog when a result has a type that was not there when
-// it was read: the extension may have been created anew. mu is held.
-func (ss *session) seeType(oid uint32) {
+// see doubts the catalog when a result has a type, or a FunctionCall calls what was
+// not there when it was read: the extension may have been created anew. One counter
+// gives both their OIDs. mu is held.
+func (ss *session) see(oid uint32) {
 	if oid < firstUserOID || oid == ss.catalog.sealed || oid == ss.catalog.array {
 		return
 	}
 	if _, seen := ss.seen[oid]; seen {
 		return
 	}
-	if ss.seen == nil || len(ss.seen) >= maxSeenTypes {
+	if ss.seen == nil || len(ss.seen) >= maxSeen {
 		ss.seen = map[uint32]struct{}{}
 	}
 	ss.seen[oid] = struct{}{}

@@ -40,7 +40,7 @@ func (ss *session) clientMessage(typ byte, body []byte) verdict {
 		ss.gate = gateNone // answered while nobody waited
 	}
 	if ss.queue.len() >= maxOwed || ss.mustWait(typ) || ss.doubtful && (typ == wire.Query || typ == wire.Parse) && ss.canAsk() {
-		return slow
+		return waiting // nothing of it is noted, also if it has not to wait any more by then
 	}
 	ss.beginTrial(typ)
 	return ss.note(typ, body)
@@ -342,6 +342,8 @@ func (ss *session) noteClose(body []byte) verdict {
 	switch {
 	case body[0] == 'P' && len(name) > 0:
 		delete(ss.portals, string(name))
+	case body[0] == 'P':
+		e.portal = &ss.unnamedPortal
 	case body[0] == 'S' && len(name) > 0:
 		if st := ss.stmts[string(name)]; st != nil {
 			e.named, e.prev = true, st
@@ -365,7 +367,7 @@ func (ss *session) noteSync() verdict {
 
 func (ss *session) pushSync() {
 	ss.runs++ // a commit runs deferred triggers
-	ss.skip, ss.batch, ss.suspended = false, batch{}, false
+	ss.skip, ss.batch = false, batch{}
 	ss.queue.push(owed{kind: oweSync})
 }
 
@@ -373,8 +375,14 @@ func (ss *session) noteCall(body []byte) verdict {
 	if ss.gate != gateNone || ss.batch.failed {
 		return slow
 	}
-	if len(body) >= 4 && ss.catalog.hasFunction(binary.BigEndian.Uint32(body)) {
-		return slow
+	if len(body) >= 4 {
+		oid := binary.BigEndian.Uint32(body)
+		if ss.catalog.hasFunction(oid) {
+			return slow
+		}
+		if ss.see(oid); ss.doubtful && ss.canAsk() {
+			return waiting
+		}
 	}
 	ss.runs++
 	ss.used = true

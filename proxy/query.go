@@ -21,12 +21,6 @@ func (ss *session) slow(typ byte, body []byte) (v verdict, err error) {
 		ss.refused(errReplication)
 		return drop, errReplication
 	}
-	ss.mu.Lock()
-	refresh := ss.doubtful && ss.canAsk()
-	ss.mu.Unlock()
-	if refresh {
-		return again, ss.refreshCatalog()
-	}
 	if v, handled, err := ss.relocate(typ, body); handled || err != nil {
 		return v, err
 	}

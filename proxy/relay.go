@@ -17,6 +17,7 @@ const (
 	drop                   // do not forward it
 	slow                   // front: it needs a round trip, a wait or other bytes
 	again                  // look at it once more
+	waiting                // front: it was not looked at, for it has to wait
 	opening                // back: a row with sealed columns
 	noting                 // back: before it something is to be recorded
 	moving                 // back: what the standby refused goes to the primary
@@ -95,7 +96,7 @@ func (ss *session) passClient() (h halt) {
 		return halt{err: errEnded}
 	}
 	h.size, h.v, h.err = ss.runClient(&run)
-	ss.working = h.v == slow
+	ss.working = h.v == slow || h.v == waiting
 	trial := ss.trial != nil
 	ss.mu.Unlock()
 	if err := ss.forward(run, trial); err != nil {
@@ -133,18 +134,10 @@ func (ss *session) oneClient(size int, v verdict) error {
 	for {
 		typ := ss.cr.Buffered()[0]
 		if v == again {
-			held, err := ss.hold(typ, size)
-			if err != nil {
+			var err error
+			if v, err = ss.look(typ, size); err != nil {
 				return err
 			}
-			ss.mu.Lock()
-			if ss.ended { // as in passClient
-				ss.mu.Unlock()
-				return errEnded
-			}
-			v = ss.clientMessage(typ, ss.cr.Buffered()[wire.HeaderSize:held])
-			ss.working = v == slow
-			ss.mu.Unlock()
 		}
 		switch v {
 		case pass:
@@ -154,6 +147,12 @@ func (ss *session) oneClient(size int, v verdict) error {
 				ss.cr.MarkSecret()
 			}
 			return ss.cr.Stream(io.Discard, size)
+		case waiting:
+			if _, err := ss.await(typ); err != nil {
+				return err
+			}
+			v = again
+			continue
 		case slow, again, opening, noting, moving:
 		}
 		if typ == wire.Bind { // its names say where it belongs; the whole of it may be long
@@ -178,6 +177,22 @@ func (ss *session) oneClient(size int, v verdict) error {
 			return nil
 		}
 	}
+}
+
+// look looks at the message at the buffer's front once more.
+func (ss *session) look(typ byte, size int) (v verdict, err error) {
+	held, err := ss.hold(typ, size)
+	if err != nil {
+		return v, err
+	}
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.ended { // as in passClient
+		return v, errEnded
+	}
+	v = ss.clientMessage(typ, ss.cr.Buffered()[wire.HeaderSize:held])
+	ss.working = v == slow || v == waiting
+	return v, nil
 }
 
 // hold buffers as much of a message as clientMessage has to see.

@@ -37,7 +37,7 @@ type owed struct {
 	ends   int32      // of oweCopy: how many copies the client has ended there
 	stmt   *statement // parsed, described, bound; nil for a plain unnamed one
 	prev   *statement // what the name stood for before (Parse, Close, Query)
-	portal *portal    // bound, described, executed; nil for the unnamed one
+	portal *portal    // bound, described, executed: nil for the unnamed one; closed: that, nil for all others
 	prevP  *portal
 	task   *task
 }

@@ -108,7 +108,7 @@ func (ss *session) wanted(typ byte, body []byte) rewrite.Route {
 // message belongs: handled says that the message is dealt with, or to be looked at
 // once more. Of a Bind the names are enough.
 func (ss *session) relocate(typ byte, body []byte) (v verdict, handled bool, err error) {
-	if waited, err := ss.passGate(typ); waited || err != nil {
+	if waited, err := ss.await(typ); waited || err != nil {
 		return again, waited, err
 	}
 	if v, handled, err = ss.home(typ, body); handled || err != nil {
@@ -139,7 +139,7 @@ func (ss *session) reroute(typ byte, body []byte) (v verdict, handled bool, err 
 		ss.unnamedLost = false
 		ss.mu.Unlock()
 	}
-	failed := ss.openHere()
+	failed := ss.openHere(typ, body)
 	if failed == nil {
 		failed, err = ss.orderMove(false)
 	}
@@ -157,11 +157,17 @@ func (ss *session) reroute(typ byte, body []byte) (v verdict, handled bool, err 
 }
 
 // openHere refuses a write in a batch that has something open at the standby,
-// which ends with the batch.
-func (ss *session) openHere() *sqlError {
+// which ends with the batch. An unnamed portal whose place the message takes would
+// be gone anyway.
+func (ss *session) openHere(typ byte, body []byte) *sqlError {
+	replaces := typ == wire.Query
+	if typ == wire.Bind {
+		name, _, _, ok := bindNames(body)
+		replaces = ok && len(name) == 0
+	}
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	if ss.batch.open && (len(ss.portals) > 0 || ss.suspended) {
+	if ss.batch.open && (len(ss.portals) > 0 || ss.unfinished && !replaces) {
 		return stays("a portal of this batch is open at the standby", "Send the write as a batch of its own.")
 	}
 	return nil
@@ -189,6 +195,9 @@ func (ss *session) orderMove(home bool) (failed *sqlError, err error) {
 	ss.order = o
 	ss.server().Park()
 	err = ss.wait(func() bool { return o.done })
+	if o.failed == nil {
+		ss.endTrial() // what the primary refuses is not run there once more
+	}
 	return o.failed, err
 }
 

@@ -89,7 +89,7 @@ func (ss *session) retype(body []byte, open bool) (cols []int, failed *sqlError)
 		f := rest[end+1 : end+1+18] // table oid, attnum, type oid, typlen, typmod, format
 		switch typ := binary.BigEndian.Uint32(f[6:]); {
 		case typ != ss.catalog.sealed && typ != ss.catalog.array || typ == 0:
-			ss.seeType(typ)
+			ss.see(typ)
 		case typ == ss.catalog.sealed:
 			if !open {
 				break

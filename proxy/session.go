@@ -104,11 +104,11 @@ type session struct {
 type backState struct {
 	reported
 	state       byte // of the last ReadyForQuery
-	suspended   bool // the unnamed portal has more rows, in this batch
+	unfinished  bool // there is an unnamed portal that has not run to its end
 	dropping    bool // an opening failed: nothing more for the client up to ReadyForQuery
 	catalog     catalog
 	doubtful    bool                // the catalog may be stale
-	seen        map[uint32]struct{} // types that are not the vault's
+	seen        map[uint32]struct{} // types and functions that are not the vault's
 	rows        shape               // of the result set that a Query is giving
 	stmtShape   shape               // of the unnamed statement
 	portalShape shape               // of the unnamed portal

@@ -36,6 +36,18 @@ func (ss *session) awaitReady() error {
 	return ss.wait(func() bool { return ss.queue.ends == 0 })
 }
 
+// await waits for what has to be known before a message is looked at, and finds out
+// what the server has to be asked. It may be over already: then nothing waited.
+func (ss *session) await(typ byte) (waited bool, err error) {
+	ss.mu.Lock()
+	refresh := ss.doubtful && ss.canAsk()
+	ss.mu.Unlock()
+	if refresh {
+		return true, ss.refreshCatalog()
+	}
+	return ss.passGate(typ)
+}
+
 // mustWait reports whether a message waits for the answer of a statement before it. A
 // Sync among copy data, which the server ignores, does not. mu is held.
 func (ss *session) mustWait(typ byte) bool {

@@ -113,6 +113,7 @@ var pieces = []string{
 	"nowhere", "nofunc('é')", `"ö"`, "1 + 'ä'::nosuchtype", "$1::int + 2", "$2::text", "$3", "length($1)", "'鍵🔑' || $2", "1/0",
 	"vault.read_secret('ä')::text", "CAST(vault.read_secret($1) AS text)", "vault.rotate_secret('é')", "vault.rotate_secret(name => 'n')",
 	"vault.put_secret($1, $2)", "vault.put_secret('ñ', $4, description => $1)", "vault.put_secret('n', $1::text)", "(SELECT 'x' COLLATE nowhere)",
+	"vault.put_secret('n', CAST('v'AS text))", "vault.put_secret(name=>'n',value=>CAST(text'v'AS varchar))", "vault.put_secret('n', CAST($$v$$AS text))",
 	"'x' AS ü", "1 = ANY($2)", "vault.put_secret('n', 'ä', nowhere => 1)", "vault.put_secret('n', 'v', $5)", "'a' + true", "ROW(é.x)",
 }
 

@@ -13,9 +13,9 @@ import (
 // (hv1…, hvv1…), which need no quoting; calls whose value is a parameter take
 // none. Everything else stays as it is.
 func (p *Plan) SpliceQuery(dst []byte, sql string, values [][]byte) []byte {
-	return p.splice(dst, sql, func(dst []byte, call int) []byte {
+	return p.splice(dst, sql, func(dst []byte, o op) []byte {
 		dst = append(dst, '\'')
-		dst = append(dst, values[call]...)
+		dst = append(dst, values[o.call]...)
 		return append(dst, '\'')
 	})
 }
@@ -24,24 +24,30 @@ func (p *Plan) SpliceQuery(dst []byte, sql string, values [][]byte) []byte {
 // value replaced by a parameter: the first is $(ownBase+1). appended[k] is the
 // call whose value is the k-th of them.
 func (p *Plan) SpliceParse(dst []byte, sql string, ownBase int) (text []byte, appended []int) {
-	text = p.splice(dst, sql, func(dst []byte, call int) []byte {
-		appended = append(appended, call)
-		return appendParam(dst, ownBase+len(appended))
+	text = p.splice(dst, sql, func(dst []byte, o op) []byte {
+		appended = append(appended, o.call)
+		return appendParam(dst, ownBase+len(appended), sql[o.end:])
 	})
 	return text, appended
 }
 
-func appendParam(dst []byte, n int) []byte {
-	return strconv.AppendInt(append(dst, '$'), int64(n), 10)
+// appendParam appends $n, apart from a word that follows: a constant may stand right in
+// front of one, as in CAST('v'AS text), a parameter may not since PostgreSQL 15.
+func appendParam(dst []byte, n int, next string) []byte {
+	dst = strconv.AppendInt(append(dst, '$'), int64(n), 10)
+	if next != "" && isIdentStart(next[0]) {
+		dst = append(dst, ' ')
+	}
+	return dst
 }
 
-func (p *Plan) splice(dst []byte, sql string, value func([]byte, int) []byte) []byte {
+func (p *Plan) splice(dst []byte, sql string, value func([]byte, op) []byte) []byte {
 	from := 0
 	for _, o := range p.ops {
 		dst = append(dst, sql[from:o.start]...)
 		if o.call >= 0 {
 			dst = append(dst, p.Calls[o.call].Value.Insert...)
-			dst = value(dst, o.call)
+			dst = value(dst, o)
 		}
 		from = o.end
 	}
@@ -82,7 +88,7 @@ func (p *Plan) MapPosition(sql string, pos int, s Sent) int {
 		n := 0
 		if o.call >= 0 {
 			added++
-			n = len(p.Calls[o.call].Value.Insert) + s.length(o.call, added)
+			n = len(p.Calls[o.call].Value.Insert) + s.length(o.call, added, sql[o.end:])
 		}
 		if pos < n {
 			return own + 1
@@ -94,10 +100,10 @@ func (p *Plan) MapPosition(sql string, pos int, s Sent) int {
 	return min(own+pos, s.count(sql)) + 1
 }
 
-// length is that of the replacement of a call's value, the nth one.
-func (s Sent) length(call, nth int) int {
+// length is that of the replacement of a call's value, the nth one, in front of next.
+func (s Sent) length(call, nth int, next string) int {
 	if s.Extended {
-		return len(appendParam(nil, s.OwnBase+nth))
+		return len(appendParam(nil, s.OwnBase+nth, next))
 	}
 	if call < len(s.Lengths) {
 		return s.Lengths[call] + 2

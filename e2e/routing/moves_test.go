@@ -74,6 +74,24 @@ var conversations = []conversation{
 			rawpg.Parse("", "INSERT INTO r.t (v) VALUES ('k')"), rawpg.Bind("", ""), rawpg.Execute("", 0),
 			rawpg.Parse("", "SELECT 2 AS n"), rawpg.Bind("", ""), rawpg.Execute("", 0), rawpg.Sync()),
 	}},
+	{"a batch that writes beside a portal that has run to its end", true, []step{
+		ask("1 1 2 D(1) s D(2) C(SELECT_1) 2 C(INSERT_0_1) Z(I)", rawpg.Parse("two", "SELECT generate_series(1, 2) AS n"), rawpg.Parse("ins", "INSERT INTO r.t (v) VALUES ('t')"),
+			rawpg.Bind("", "two"), rawpg.Execute("", 1), rawpg.Execute("", 0), rawpg.Bind("w", "ins"), rawpg.Execute("w", 0), rawpg.Sync()),
+	}},
+	{"one that closes it first", true, []step{
+		ask("1 1 2 3 2 C(INSERT_0_1) Z(I)", rawpg.Parse("one", "SELECT 1 AS n"), rawpg.Parse("ins", "INSERT INTO r.t (v) VALUES ('u')"),
+			rawpg.Bind("", "one"), rawpg.ClosePortal(""), rawpg.Bind("w", "ins"), rawpg.Execute("w", 0), rawpg.Sync()),
+	}},
+	{"one that takes its place", true, []step{
+		ask("1 1 2 2 C(INSERT_0_1) Z(I)", rawpg.Parse("one", "SELECT 1 AS n"), rawpg.Parse("ins", "INSERT INTO r.t (v) VALUES ('v')"),
+			rawpg.Bind("", "one"), rawpg.Bind("", "ins"), rawpg.Execute("", 0), rawpg.Sync()),
+	}},
+	{"one behind another that left its portal open", true, []step{
+		ask("1 2 Z(I)", rawpg.Parse("", "SELECT 1 AS n"), rawpg.Bind("", ""), rawpg.Sync()),
+		ask("1 2 D(1) s Z(I)", rawpg.Parse("", "SELECT generate_series(1, 2) AS n"), rawpg.Bind("", ""), rawpg.Execute("", 1), rawpg.Sync()),
+		ask("1 1 2 C(INSERT_0_1) Z(I)", rawpg.Parse("one", "SELECT 1 AS n"), rawpg.Parse("ins", "INSERT INTO r.t (v) VALUES ('w')"),
+			rawpg.Bind("w", "ins"), rawpg.Execute("w", 0), rawpg.Sync()),
+	}},
 	{"a block", true, []step{
 		query("C(BEGIN) Z(T)", "BEGIN"), query("T(s:16) D(f) C(SELECT_1) Z(T)", "SELECT pg_is_in_recovery() AS s"), query("C(COMMIT) Z(I)", "COMMIT"),
 	}},
@@ -149,7 +167,7 @@ func TestMoves(t *testing.T) {
 			s.Settled(t, "I")
 		})
 	}
-	for v, want := range map[string]string{"a": "1", "b": "1", "c": "1", "d": "1", "e": "1", "f": "2", "g": "2", "h": "1", "i": "1", "j": "1", "k": "1", "l": "0", "m": "1", "n": "1", "o": "1", "p": "2", "r": "1", "s": "1"} {
+	for v, want := range map[string]string{"a": "1", "b": "1", "c": "1", "d": "1", "e": "1", "f": "2", "g": "2", "h": "1", "i": "1", "j": "1", "k": "1", "l": "0", "m": "1", "n": "1", "o": "1", "p": "2", "r": "1", "s": "1", "t": "1", "u": "1", "v": "1", "w": "1"} {
 		if got := rows(t, v); got != want {
 			t.Errorf("%s rows of %q, want %s", got, v, want)
 		}

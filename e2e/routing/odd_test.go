@@ -69,6 +69,12 @@ var oddities = []struct {
 		ask("1 2 D(1) s E(25006) Z(I)", rawpg.Parse("", "SELECT generate_series(1, 3) AS n"), rawpg.Bind("", ""), rawpg.Execute("", 1),
 			rawpg.Bind("w", "ins"), rawpg.Execute("w", 0), rawpg.Execute("", 1), rawpg.Sync()),
 	}},
+	{"an unnamed portal that is yet to run", []step{
+		ask("1 1 2 E(25006) Z(I)", rawpg.Parse("one", "SELECT 1 AS n"), rawpg.Parse("ins", "INSERT INTO r.t (v) VALUES ('sus')"),
+			rawpg.Bind("", "one"), rawpg.Bind("w", "ins"), rawpg.Execute("", 0), rawpg.Execute("w", 0), rawpg.Sync()),
+		ask("2 1 E(25006) Z(I)", rawpg.Bind("", "one"), rawpg.Parse("more", "SELECT 2 AS n"),
+			rawpg.Parse("", "INSERT INTO r.t (v) VALUES ('sus')"), rawpg.Execute("", 0), rawpg.Sync()),
+	}},
 }
 
 var long = strings.Repeat("x", 100000)
