@@ -28,9 +28,7 @@ func (ss *session) clientMessage(typ byte, body []byte) verdict {
 		return ss.noteFlush()
 	}
 	if (ss.skip || ss.queue.skipping) && typ != wire.Sync {
-		if typ == wire.Parse {
-			ss.skipParse(body)
-		}
+		ss.loseText(typ, body)
 		return drop
 	}
 	if ss.replication {
@@ -96,7 +94,7 @@ func dropIf(b bool) verdict {
 
 // concerns reports whether a text has to be analysed.
 func (ss *session) concerns(text []byte) bool {
-	return rewrite.Mentions(text) || ss.hasPuts && rewrite.MentionsExecute(text)
+	return rewrite.Mentions(text) || ss.hasPuts && rewrite.MentionsPrepared(text)
 }
 
 func (ss *session) noteQuery(body []byte) verdict {
@@ -155,13 +153,6 @@ func (ss *session) pushPlain(name, text []byte) {
 // pushParse notes the Parse of a statement that has an object of its own.
 func (ss *session) pushParse(st *statement) {
 	ss.queue.push(ss.parsed(st))
-}
-
-// skipParse notes a Parse that the server does not get, or skips.
-func (ss *session) skipParse(body []byte) {
-	if name, text, ok := bytes.Cut(body, []byte{0}); ok && ss.concerns(text) {
-		ss.lose(cutName(name))
-	}
 }
 
 func (ss *session) noteBind(body []byte) verdict {
@@ -320,9 +311,12 @@ func (ss *session) pushExecute(p *portal) {
 	if e.named {
 		e.portal = p
 	}
+	names := p.stmt.prepares()
 	if p.reads {
 		ss.gate = gateRows
-		e.task = &task{reads: p.stmt.reads()}
+	}
+	if p.reads || names != nil {
+		e.task = &task{reads: p.stmt.reads(), prepares: names, run: ss.runs}
 	}
 	ss.batch.open, ss.batch.executed = true, true
 	ss.batch.dirty = ss.batch.dirty || !p.readOnly

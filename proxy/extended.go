@@ -51,8 +51,8 @@ func (ss *session) slowParse(body []byte) (verdict, error) {
 	skipped, err := ss.settleParse(len(text))
 	ss.mu.Lock()
 	settled := !ss.batch.executed
-	if skipped && ss.concerns([]byte(text)) {
-		ss.lose(cutName(body[:end]))
+	if skipped {
+		ss.loseText(wire.Parse, body)
 	}
 	ss.mu.Unlock()
 	if err != nil || skipped {
