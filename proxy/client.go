@@ -101,17 +101,17 @@ func (ss *session) noteQuery(body []byte) verdict {
 	if ss.gate != gateNone || ss.batch.failed || ss.concerns(body) || ss.mayMove(body) || ss.homing(body) {
 		return slow
 	}
-	if ss.namesDirect(body) {
-		ss.pushQuery(&task{direct: true})
-		return pass
-	}
-	ss.pushQuery(nil)
+	ss.pushQuery(body)
 	return pass
 }
 
-// pushQuery notes a Query.
-func (ss *session) pushQuery(t *task) {
-	ss.queue.push(owed{kind: oweQuery, prev: ss.unnamedStmt, task: t})
+// pushQuery notes a Query that passes.
+func (ss *session) pushQuery(body []byte) {
+	e := owed{kind: oweQuery, prev: ss.unnamedStmt}
+	if ss.namesDirect(body) {
+		e.task = &task{direct: true}
+	}
+	ss.queue.push(e)
 	ss.dropUnnamed()
 }
 
@@ -241,6 +241,8 @@ func (ss *session) noteDescribe(body []byte) verdict {
 				e.portal = p
 			}
 			e.stmt = p.stmt
+		} else {
+			e.stmt = ss.directName(name)
 		}
 		ss.queue.push(e)
 		return pass
@@ -251,7 +253,9 @@ func (ss *session) noteDescribe(body []byte) verdict {
 	}
 	st := ss.unnamedStmt
 	if len(name) > 0 {
-		st = ss.stmts[string(name)]
+		if st = ss.stmts[string(name)]; st == nil {
+			st = ss.directName(name)
+		}
 	} else if st == nil {
 		ss.unnamedDescribed = true
 	}

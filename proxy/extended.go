@@ -213,6 +213,7 @@ func (ss *session) sendParse(st *statement, sql string, text []byte, types []uin
 	if st.name == "" {
 		ss.keepUnnamed(msg[mark+4:]) // without its length
 	}
+	st.direct = ss.namesDirect([]byte(sql))
 	e := ss.parsed(st)
 	e.task = &task{plan: st.plan, sql: sql, sent: rewrite.Sent{Extended: true, OwnBase: st.own, SingleByte: ss.singleByte}}
 	ss.keepNames(st.plan)

@@ -299,7 +299,7 @@ func (ss *session) slowQuery(body []byte) (verdict, error) {
 	ss.mu.Lock()
 	settled := !ss.batch.executed
 	if !ss.concerns(body) { // it only might have had to go to the primary
-		ss.pushQuery(nil)
+		ss.pushQuery(body)
 		ss.mu.Unlock()
 		return pass, nil
 	}
@@ -310,7 +310,7 @@ func (ss *session) slowQuery(body []byte) (verdict, error) {
 	}
 	if plan == nil {
 		ss.mu.Lock()
-		ss.pushQuery(nil)
+		ss.pushQuery(body)
 		ss.mu.Unlock()
 		return pass, nil
 	}
@@ -370,6 +370,7 @@ func (ss *session) sendQuery(plan *rewrite.Plan, text string, values [][]byte, p
 	if plan.Reads {
 		ss.gate = gateReady
 	}
+	t.direct = ss.namesDirect([]byte(text))
 	prev := ss.unnamedStmt
 	ss.dropUnnamed()
 	ss.keepNames(plan)
