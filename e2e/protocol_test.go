@@ -204,7 +204,7 @@ func TestSQLPrepare(t *testing.T) {
 // server has refused, skipped or dropped. Its values are not sent; and the name is the
 // client's again once the server has prepared something else by it.
 func TestExecuteOfALostPut(t *testing.T) {
-	const prepare, execute, plain = "PREPARE p AS " + putText, "EXECUTE p ('execute/a', 'execute canary')", "PREPARE p (text, text) AS SELECT 'plain'"
+	const prepare, execute, plain = "PREPARE p AS " + putText, "EXECUTE p ('lost/a', 'lost canary')", "PREPARE p (text, text) AS SELECT 'plain'"
 	wrong := rawpg.Parse("p", putText, 25, 17)
 	skipped := rawpg.Parse("", "none")
 	for name, before := range map[string][]pgproto3.FrontendMessage{
@@ -276,7 +276,7 @@ func TestExecuteOfALostPut(t *testing.T) {
 	}
 	c.must("DISCARD ALL")
 	for i := range many {
-		if a := c.query("EXECUTE p" + strconv.Itoa(i) + " ('execute/a', 'execute canary')"); a.errors[0].Code != "0A000" {
+		if a := c.query("EXECUTE p" + strconv.Itoa(i) + " ('lost/a', 'lost canary')"); a.errors[0].Code != "0A000" {
 			t.Fatalf("EXECUTE of one of many: %s", a)
 		}
 	}
@@ -284,7 +284,7 @@ func TestExecuteOfALostPut(t *testing.T) {
 	if got := c.must("EXECUTE mine ('a')"); len(got) != 1 || got[0] != "plain" {
 		t.Errorf("another statement: got %q", got)
 	}
-	shared.NeverSent(t, "execute canary")
+	shared.NeverSent(t, "lost canary")
 }
 
 // TestFunctionCall: the fast path passes but for the vault's own functions.

@@ -154,6 +154,10 @@ func (a *Analyzer) analyze(sql string, o Options) (*Plan, *Refusal) { //nolint:c
 // prepares are the names behind PREPARE in a text, strings and comments included: it
 // errs towards seeing one.
 func (a *Analyzer) prepares(sql string, std bool) []string {
+	if !holds(sql, "prepare") {
+		return nil
+	}
+	defer enter(a.large, sql)()
 	s := a.scratch.Get().(*scratch) //nolint:errcheck // the pool's New makes nothing else
 	defer a.scratch.Put(s)
 	lex(sql, std, &s.lx)
