@@ -28,12 +28,15 @@ var direct = map[string][]string{
 	"statement":          {"SELECT vault.read_secret('indirect/a')"},
 	"cursor":             {"DECLARE d CURSOR FOR SELECT vault.read_secret('indirect/a')", "FETCH d"},
 	"prepared statement": {"PREPARE d AS SELECT vault.read_secret('indirect/a')", "EXECUTE d", "DEALLOCATE d"},
+	// Texts that are looked into for another reason.
+	"cursor of that name": {"DECLARE vault_d CURSOR FOR SELECT vault.read_secret('indirect/a')", "FETCH vault_d"},
+	"secret of that name": {"PREPARE d (text) AS SELECT vault.read_secret($1)", "EXECUTE d ('indirect/update/a_secret')", "DEALLOCATE d"},
 }
 
 // TestOpenIndirect: what comes of a view or function opens for whom
 // VAULT_OPEN_INDIRECT says, and for who asks for it by its name always.
 func TestOpenIndirect(t *testing.T) {
-	put(t, "indirect/a", "indirect canary")
+	put(t, "indirect/a", "indirect canary", "indirect/update/a", "indirect canary", "indirect/update/a_secret", "indirect canary")
 	bypass, user := shared.AddUser(t, "indirect_bypass", "indirect/*", "read"), shared.AddUser(t, "indirect_user", "indirect/*", "read")
 	super := shared.Connect(t, shared.SuperDSN(0))
 	for _, sql := range []string{
@@ -73,8 +76,32 @@ func TestOpenIndirect(t *testing.T) {
 			for name, texts := range direct {
 				opened(t, s, "direct "+name, texts, true)
 			}
+			openedByName(t, s)
+			s.Ask(t, "1 Z(I)", rawpg.Parse("put", putText), rawpg.Sync()) // from now on each EXECUTE is looked into
+			for name, texts := range direct {
+				opened(t, s, "beside a put, direct "+name, texts, true)
+			}
 		})
 	}
+	// At a standby a text is looked into that may write.
+	shared.WaitReplayed(t, 1)
+	s := openSession(t, shared.AddressDSN(shared.Nodes[1].StartLoose(t, map[string]string{"VAULT_OPEN_INDIRECT": "off"}).Proxy, user))
+	s.must("PREPARE d (text) AS SELECT vault.read_secret($1)")
+	for _, messages := range [][]pgproto3.FrontendMessage{{rawpg.Query("EXECUTE d ('indirect/update/a')")}, batch("EXECUTE d ('indirect/update/a')")} {
+		if a := s.do(messages...); len(a.rows) != 1 || a.rows[0] != "indirect canary" {
+			t.Errorf("at a standby: %s", a)
+		}
+	}
+}
+
+// openedByName describes and runs by the protocol what SQL has declared and prepared.
+func openedByName(t *testing.T, s *session) {
+	t.Helper()
+	s.Ask(t, "C(BEGIN) C(DECLARE_CURSOR) C(PREPARE) Z(T)", rawpg.Query(`BEGIN; DECLARE d CURSOR FOR SELECT vault.read_secret('indirect/a') AS v;
+		PREPARE d AS SELECT vault.read_secret('indirect/a') AS v`))
+	s.Ask(t, "T(v:25) D(indirect_canary) C(SELECT_1) Z(T)", rawpg.DescribePortal("d"), rawpg.Execute("d", 0), rawpg.Sync())
+	s.Ask(t, "t T(v:25) 2 D(indirect_canary) C(SELECT_1) Z(T)", rawpg.DescribeStatement("d"), rawpg.Bind("", "d"), rawpg.Execute("", 0), rawpg.Sync())
+	s.Ask(t, "C(ROLLBACK) C(DEALLOCATE) Z(I)", rawpg.Query("ROLLBACK; DEALLOCATE d"))
 }
 
 // TestOpenIndirectAs: who has become one for whom nothing is opened indirectly, or was

@@ -200,6 +200,93 @@ func TestSQLPrepare(t *testing.T) {
 	shared.NeverSent(t, "prepare canary")
 }
 
+// TestExecuteOfALostPut: a client may yet execute by SQL what the node has refused, or the
+// server has refused, skipped or dropped. Its values are not sent; and the name is the
+// client's again once the server has prepared something else by it.
+func TestExecuteOfALostPut(t *testing.T) {
+	const prepare, execute, plain = "PREPARE p AS " + putText, "EXECUTE p ('lost/a', 'lost canary')", "PREPARE p (text, text) AS SELECT 'plain'"
+	wrong := rawpg.Parse("p", putText, 25, 17)
+	skipped := rawpg.Parse("", "none")
+	for name, before := range map[string][]pgproto3.FrontendMessage{
+		"PREPARE":                         {rawpg.Query(prepare)},
+		"quoted":                          {rawpg.Query(`PREPARE "q q" AS SELECT 1; PREPARE U&"\0070" AS ` + putText)},
+		"bare name":                       {rawpg.Query("BEGIN"), rawpg.Query("PREPARE p AS SELECT put_secret($1, $2)")},
+		"in code":                         {rawpg.Query("DO $$ BEGIN EXECUTE '" + prepare + "'; END $$")},
+		"behind what cannot be read":      {rawpg.Query(prepare + "; SELECT 'x")},
+		"in a failed block":               {rawpg.Query("BEGIN; SELECT 1/0"), rawpg.Query(prepare)},
+		"by Parse":                        batch(prepare),
+		"skipped by the server":           {skipped, rawpg.Query(prepare), rawpg.Sync()},
+		"by Parse, skipped by the server": append([]pgproto3.FrontendMessage{skipped}, batch(prepare)...),
+		"by Parse, skipped by the node":   append([]pgproto3.FrontendMessage{wrong}, batch(`PREPARE "p" AS `+putText)...),
+		"behind another of the name":      append(batch(plain)[:4], batch(prepare)...),
+		"Parse":                           {wrong, rawpg.Sync()},
+		"Parse that the server skips":     {skipped, rawpg.Parse("p", putText), rawpg.Sync()},
+		"Parse that the server refuses":   {rawpg.Query("BEGIN; SELECT 1/0"), rawpg.Parse("p", putText), rawpg.Sync()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := openSession(t, shared.DSN(0, shared.User))
+			refused := func(messages ...pgproto3.FrontendMessage) {
+				t.Helper()
+				if a := s.do(messages...); len(a.errors) == 0 || a.errors[0].Code != "0A000" && (a.status != 'E' || a.errors[0].Code != "25P02") {
+					t.Errorf("EXECUTE: %s", a)
+				}
+			}
+			if err := s.Send(before...); err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range before {
+				switch m.(type) {
+				case *pgproto3.Query, *pgproto3.Sync:
+					if name != "skipped by the server" || m == before[len(before)-1] { // a Query that is skipped is not answered
+						s.read()
+					}
+				}
+			}
+			refused(rawpg.Query(execute))
+			refused(batch(execute)...)
+			s.must("ROLLBACK")
+			refused(rawpg.Query(execute))
+			refused(rawpg.Query("EXPLAIN ANALYZE " + execute))
+			refused(batch(execute)...)
+			s.query("DEALLOCATE p")
+			for _, messages := range [][]pgproto3.FrontendMessage{
+				{rawpg.Query(plain)}, {rawpg.Query("EXECUTE p ('a', 'b')")}, {rawpg.Query("DEALLOCATE p")}, batch(plain), batch("EXECUTE p ('a', 'b')"),
+			} {
+				if a := s.do(messages...); len(a.errors) > 0 {
+					t.Errorf("the name is not the client's again: %s", a)
+				}
+			}
+		})
+	}
+
+	// Refused before it was looked into: the session cannot go to the primary.
+	c := openSession(t, shared.DSN(1, shared.User))
+	c.must("DECLARE held CURSOR WITH HOLD FOR SELECT 1")
+	for _, sql := range []string{"CREATE TABLE never (); " + prepare, execute} {
+		if a := c.query(sql); len(a.errors) != 1 || a.errors[0].Code == "26000" {
+			t.Errorf("%s: %s", sql, a)
+		}
+	}
+
+	// So many that not all are remembered.
+	c = openSession(t, shared.DSN(0, shared.User))
+	const many = 1010
+	for i := range many {
+		c.do(rawpg.Parse("p"+strconv.Itoa(i), putText), rawpg.Sync())
+	}
+	c.must("DISCARD ALL")
+	for i := range many {
+		if a := c.query("EXECUTE p" + strconv.Itoa(i) + " ('lost/a', 'lost canary')"); a.errors[0].Code != "0A000" {
+			t.Fatalf("EXECUTE of one of many: %s", a)
+		}
+	}
+	c.must("PREPARE mine (text) AS SELECT 'plain'")
+	if got := c.must("EXECUTE mine ('a')"); len(got) != 1 || got[0] != "plain" {
+		t.Errorf("another statement: got %q", got)
+	}
+	shared.NeverSent(t, "lost canary")
+}
+
 // TestFunctionCall: the fast path passes but for the vault's own functions.
 func TestFunctionCall(t *testing.T) {
 	conn := super(t)

@@ -169,6 +169,9 @@ func (ss *session) completed(typ byte, body []byte) verdict {
 	}
 	if typ == wire.CommandComplete {
 		ss.tag(body)
+		if string(body) == "PREPARE\x00" {
+			ss.prepared(e.task)
+		}
 	}
 	v := dropIf(ss.hidden(e))
 	switch e.kind {

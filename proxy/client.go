@@ -28,9 +28,7 @@ func (ss *session) clientMessage(typ byte, body []byte) verdict {
 		return ss.noteFlush()
 	}
 	if (ss.skip || ss.queue.skipping) && typ != wire.Sync {
-		if typ == wire.Parse {
-			ss.skipParse(body)
-		}
+		ss.loseText(typ, body)
 		return drop
 	}
 	if ss.replication {
@@ -96,24 +94,24 @@ func dropIf(b bool) verdict {
 
 // concerns reports whether a text has to be analysed.
 func (ss *session) concerns(text []byte) bool {
-	return rewrite.Mentions(text) || ss.hasPuts && rewrite.MentionsExecute(text)
+	return rewrite.Mentions(text) || ss.hasPuts && rewrite.MentionsPrepared(text)
 }
 
 func (ss *session) noteQuery(body []byte) verdict {
 	if ss.gate != gateNone || ss.batch.failed || ss.concerns(body) || ss.mayMove(body) || ss.homing(body) {
 		return slow
 	}
-	if ss.namesDirect(body) {
-		ss.pushQuery(&task{direct: true})
-		return pass
-	}
-	ss.pushQuery(nil)
+	ss.pushQuery(body)
 	return pass
 }
 
-// pushQuery notes a Query.
-func (ss *session) pushQuery(t *task) {
-	ss.queue.push(owed{kind: oweQuery, prev: ss.unnamedStmt, task: t})
+// pushQuery notes a Query that passes.
+func (ss *session) pushQuery(body []byte) {
+	e := owed{kind: oweQuery, prev: ss.unnamedStmt}
+	if ss.namesDirect(body) {
+		e.task = &task{direct: true}
+	}
+	ss.queue.push(e)
 	ss.dropUnnamed()
 }
 
@@ -155,13 +153,6 @@ func (ss *session) pushPlain(name, text []byte) {
 // pushParse notes the Parse of a statement that has an object of its own.
 func (ss *session) pushParse(st *statement) {
 	ss.queue.push(ss.parsed(st))
-}
-
-// skipParse notes a Parse that the server does not get, or skips.
-func (ss *session) skipParse(body []byte) {
-	if name, text, ok := bytes.Cut(body, []byte{0}); ok && ss.concerns(text) {
-		ss.lose(cutName(name))
-	}
 }
 
 func (ss *session) noteBind(body []byte) verdict {
@@ -250,6 +241,8 @@ func (ss *session) noteDescribe(body []byte) verdict {
 				e.portal = p
 			}
 			e.stmt = p.stmt
+		} else {
+			e.stmt = ss.directName(name)
 		}
 		ss.queue.push(e)
 		return pass
@@ -260,7 +253,9 @@ func (ss *session) noteDescribe(body []byte) verdict {
 	}
 	st := ss.unnamedStmt
 	if len(name) > 0 {
-		st = ss.stmts[string(name)]
+		if st = ss.stmts[string(name)]; st == nil {
+			st = ss.directName(name)
+		}
 	} else if st == nil {
 		ss.unnamedDescribed = true
 	}
@@ -320,9 +315,12 @@ func (ss *session) pushExecute(p *portal) {
 	if e.named {
 		e.portal = p
 	}
+	names := p.stmt.prepares()
 	if p.reads {
 		ss.gate = gateRows
-		e.task = &task{reads: p.stmt.reads()}
+	}
+	if p.reads || names != nil {
+		e.task = &task{reads: p.stmt.reads(), prepares: names, run: ss.runs}
 	}
 	ss.batch.open, ss.batch.executed = true, true
 	ss.batch.dirty = ss.batch.dirty || !p.readOnly

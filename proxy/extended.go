@@ -51,8 +51,8 @@ func (ss *session) slowParse(body []byte) (verdict, error) {
 	skipped, err := ss.settleParse(len(text))
 	ss.mu.Lock()
 	settled := !ss.batch.executed
-	if skipped && ss.concerns([]byte(text)) {
-		ss.lose(cutName(body[:end]))
+	if skipped {
+		ss.loseText(wire.Parse, body)
 	}
 	ss.mu.Unlock()
 	if err != nil || skipped {
@@ -213,6 +213,7 @@ func (ss *session) sendParse(st *statement, sql string, text []byte, types []uin
 	if st.name == "" {
 		ss.keepUnnamed(msg[mark+4:]) // without its length
 	}
+	st.direct = ss.namesDirect([]byte(sql))
 	e := ss.parsed(st)
 	e.task = &task{plan: st.plan, sql: sql, sent: rewrite.Sent{Extended: true, OwnBase: st.own, SingleByte: ss.singleByte}}
 	ss.keepNames(st.plan)

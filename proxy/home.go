@@ -101,6 +101,9 @@ func (ss *session) homesBound(st *statement) bool {
 
 // refuse answers a Query, Parse or Bind in the server's place.
 func (ss *session) refuse(typ byte, body []byte, e *sqlError) error {
+	ss.mu.Lock()
+	ss.loseText(typ, body)
+	ss.mu.Unlock()
 	switch typ {
 	case wire.Query:
 		return ss.refuseQuery(e)

@@ -155,20 +155,75 @@ func (st *statement) size() (n int) {
 }
 
 // lose notes that the client may believe in a statement that takes values while
-// the server knows no such one: what is bound to the name does not go there in
-// clear. mu is held.
+// the server knows no such one: what is bound to the name, or executed by it, does
+// not go there in clear. mu is held.
 func (ss *session) lose(name []byte) {
-	switch {
-	case len(name) == 0:
+	if len(name) == 0 {
 		if !ss.unnamedStmt.puts() {
 			ss.unnamedStmt = &statement{lost: true}
 		}
-	case ss.stmts[string(name)].puts():
+		return
+	}
+	ss.hasPuts = true
+	switch st := ss.stmts[string(name)]; {
+	case st.puts():
+		st.lostAt = ss.runs
 	case ss.room(string(name)):
-		ss.keep(&statement{name: string(name), lost: true})
+		ss.keep(&statement{name: string(name), lost: true, lostAt: ss.runs})
 	default:
 		ss.lostMany = true
 	}
+}
+
+// losePrepared does so for names that SQL would have prepared. mu is held.
+func (ss *session) losePrepared(names []string) {
+	for _, n := range names {
+		ss.lose(cutName([]byte(n)))
+	}
+}
+
+// loseText notes a Query or Parse that the server does not get, or skips. mu is held.
+func (ss *session) loseText(typ byte, body []byte) {
+	text := body
+	switch typ {
+	case wire.Query:
+	case wire.Parse:
+		name, rest, ok := bytes.Cut(body, []byte{0})
+		if text = rest; ok && ss.concerns(text) {
+			ss.lose(cutName(name))
+		}
+	default:
+		return
+	}
+	if rewrite.Mentions(text) {
+		ss.losePrepared(rewrite.Prepares(text))
+	}
+}
+
+// prepared notes that the server has done a PREPARE of SQL's own: the name stands for
+// that, unless the client has lost it, or parses something by it, behind that. mu is
+// held.
+func (ss *session) prepared(t *task) {
+	if t == nil || len(t.prepares) == 0 {
+		return
+	}
+	name := cutName([]byte(t.prepares[0]))
+	t.prepares = t.prepares[1:]
+	old, sealed := ss.bindTarget(name)
+	if !sealed || old != nil && old.lostAt >= t.run || !ss.room(string(name)) {
+		return
+	}
+	for i := range ss.queue.len() {
+		if e := ss.queue.at(i); e.renames() && e.statementName() == string(name) {
+			return
+		}
+	}
+	st := ss.directName(name)
+	if st == nil {
+		st = &statement{name: string(name), utility: true}
+	}
+	old.zero()
+	ss.keep(st)
 }
 
 // bindTarget is the statement that a Bind names; sealed says that it may carry
@@ -196,13 +251,11 @@ const maxDirectNames = 1000
 // from calls of the vault: what they return is as direct as the text itself.
 // mu is held.
 func (ss *session) keepNames(plan *rewrite.Plan) {
-	for _, names := range [][]string{plan.Prepares, plan.Declares} {
-		for _, n := range names {
-			if ss.directNames == nil || len(ss.directNames) >= maxDirectNames {
-				ss.directNames = map[string]struct{}{}
-			}
-			ss.directNames[n] = struct{}{}
+	for _, n := range plan.Keeps {
+		if ss.directNames == nil || len(ss.directNames) >= maxDirectNames {
+			ss.directNames = map[string]struct{}{}
 		}
+		ss.directNames[n] = struct{}{}
 	}
 }
 

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"strconv"
 	"testing"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/wire"
+	"github.com/hyperiondb/hyperion-vault/rewrite"
 )
 
 func TestNamesAreBounded(t *testing.T) {
@@ -58,6 +61,38 @@ func TestManyDeallocated(t *testing.T) {
 	ss.forgetAll()
 	if _, sealed := ss.bindTarget([]byte("sql's")); len(ss.stmts) != maxLost || !sealed {
 		t.Errorf("%d are remembered, another name is held: %v", len(ss.stmts), sealed)
+	}
+	if ss.executesPut(&rewrite.Plan{Executes: []string{"sql's"}}) == nil {
+		t.Error("another name is executed")
+	}
+}
+
+// What the client has lost behind a PREPARE that the server answers later, or parses by
+// that name behind it, stays what it is.
+func TestPreparedIsInOrder(t *testing.T) {
+	for name, row := range map[string]struct {
+		before, behind func(*session)
+		sealed         bool
+	}{
+		"lost before":              {before: func(ss *session) { ss.lose([]byte("s")) }},
+		"lost behind":              {behind: func(ss *session) { ss.lose([]byte("s")) }, sealed: true},
+		"lost before and behind":   {before: func(ss *session) { ss.lose([]byte("s")) }, behind: func(ss *session) { ss.lose([]byte("s")) }, sealed: true},
+		"parsed before":            {before: func(ss *session) { ss.parsed(&statement{name: "s", plan: putPlan(t)}) }},
+		"parsed behind":            {behind: func(ss *session) { ss.queue.push(ss.parsed(&statement{name: "s", plan: putPlan(t)})) }, sealed: true},
+		"among more than are kept": {before: func(ss *session) { ss.lostMany = true }},
+	} {
+		ss := &session{}
+		if row.before != nil {
+			row.before(ss)
+		}
+		ss.pushExecute(&portal{stmt: &statement{plan: &rewrite.Plan{Prepares: []string{"s"}}}})
+		if row.behind != nil {
+			row.behind(ss)
+		}
+		ss.completed(wire.CommandComplete, []byte("PREPARE\x00"))
+		if _, sealed := ss.bindTarget([]byte("s")); sealed != row.sealed {
+			t.Errorf("%s: its arguments are held back: %v, want %v", name, sealed, row.sealed)
+		}
 	}
 }
 

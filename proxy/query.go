@@ -179,11 +179,19 @@ func (ss *session) count(e *sqlError) {
 	ss.srv.metrics.calls.WithLabelValues("refused", e.code).Inc()
 }
 
-// analyse asks the rewrite, and answers for databases that have no vault.
-func (ss *session) analyse(text string, o rewrite.Options) (*rewrite.Plan, *sqlError) {
+// analyse asks the rewrite, and answers for databases that have no vault. What a
+// refused text was to prepare is lost.
+func (ss *session) analyse(text string, o rewrite.Options) (plan *rewrite.Plan, failed *sqlError) {
 	begun := time.Now()
 	plan, refusal := ss.srv.cfg.Analyzer.Analyze(text, o)
 	ss.srv.metrics.parse.Observe(time.Since(begun).Seconds())
+	defer func() {
+		if failed != nil && refusal != nil {
+			ss.mu.Lock()
+			ss.losePrepared(refusal.Prepares)
+			ss.mu.Unlock()
+		}
+	}()
 	if refusal != nil && refusal.Unqualified && len(o.Foreign) == 0 {
 		foreign, err := ss.foreignNames()
 		if err != nil {
@@ -242,21 +250,26 @@ func (ss *session) elsewhere(plan *rewrite.Plan, refusal *rewrite.Refusal) *sqlE
 	}
 }
 
-// executesPut refuses SQL EXECUTE of a statement that was prepared through the
-// protocol and carries values: its arguments would reach the server in clear.
+// executesPut refuses SQL EXECUTE of a statement that carries values, or was meant to:
+// its arguments would reach the server in clear.
 func (ss *session) executesPut(plan *rewrite.Plan) *sqlError {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	for _, name := range plan.Executes {
-		if st := ss.stmts[string(cutName([]byte(name)))]; st.puts() {
-			if st.plan != nil {
-				ss.asked = asksFor(st.plan, nil)
-			}
-			return &sqlError{
-				code: stateFeature, message: "EXECUTE of a prepared statement that puts a secret would send the value in clear",
-				hint: "Bind the statement through the protocol, as drivers do, or call the function itself.",
-			}
+		st, sealed := ss.bindTarget(cutName([]byte(name)))
+		if !sealed {
+			continue
 		}
+		e := &sqlError{
+			code: stateFeature, message: "EXECUTE of a prepared statement that puts a secret would send the value in clear",
+			hint: "Bind the statement through the protocol, as drivers do, or call the function itself.",
+		}
+		if st != nil && st.plan != nil {
+			ss.asked = asksFor(st.plan, nil)
+		} else {
+			e.detail = "The statement was refused, skipped after an error, or dropped with all others; PREPARE of another one by its name makes the name usable."
+		}
+		return e
 	}
 	return nil
 }
@@ -270,14 +283,17 @@ func (ss *session) options(extended, settled bool) rewrite.Options {
 // slowQuery handles a Query whose text mentions the vault.
 func (ss *session) slowQuery(body []byte) (verdict, error) {
 	state, skipped, err := ss.settle()
-	if err != nil || skipped {
-		return drop, err // the server drops a Query while it skips to Sync
+	if err != nil || skipped { // the server drops a Query while it skips to Sync
+		ss.mu.Lock()
+		ss.loseText(wire.Query, body)
+		ss.mu.Unlock()
+		return drop, err
 	}
 	text := string(bytes.TrimSuffix(body, []byte{0}))
 	ss.mu.Lock()
 	settled := !ss.batch.executed
 	if !ss.concerns(body) { // it only might have had to go to the primary
-		ss.pushQuery(nil)
+		ss.pushQuery(body)
 		ss.mu.Unlock()
 		return pass, nil
 	}
@@ -288,7 +304,7 @@ func (ss *session) slowQuery(body []byte) (verdict, error) {
 	}
 	if plan == nil {
 		ss.mu.Lock()
-		ss.pushQuery(nil)
+		ss.pushQuery(body)
 		ss.mu.Unlock()
 		return pass, nil
 	}
@@ -348,9 +364,11 @@ func (ss *session) sendQuery(plan *rewrite.Plan, text string, values [][]byte, p
 	if plan.Reads {
 		ss.gate = gateReady
 	}
+	t.direct = ss.namesDirect([]byte(text))
 	prev := ss.unnamedStmt
 	ss.dropUnnamed()
 	ss.keepNames(plan)
+	t.prepares, t.run = plan.Prepares, ss.runs
 	ss.mu.Unlock()
 	return ss.sendAs(len(plan.Calls) == 0, wire.End(msg, mark), owed{kind: oweQuery, prev: prev, task: t})
 }

@@ -57,6 +57,9 @@ type task struct {
 	reads   bool // the text calls read_secret
 	direct  bool // the text names a prepared statement or cursor that calls the vault
 	noticed bool // sealed text was left in place and said so
+
+	prepares []string // names that SQL prepares by it, and the server has not said so yet
+	run      uint64   // frontState.runs when it was sent
 }
 
 // replyQueue is the answers owed, oldest first: a ring, and behind it what a long

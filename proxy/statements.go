@@ -19,7 +19,7 @@ type frontState struct {
 	unnamedPortal    portal
 	crowded          int                 // how often a name found no room
 	lostMany         bool                // more names were lost than can be remembered
-	hasPuts          bool                // a named statement of this session carries values
+	hasPuts          bool                // a named statement of this session carries values, or was meant to
 	directNames      map[string]struct{} // SQL's own prepared statements and cursors over the vault's calls
 	batch            batch
 	gate             gate
@@ -75,6 +75,7 @@ type statement struct {
 	calls  []int         // the call that each appended parameter belongs to
 	values [][]byte      // literal values by call, sealed anew at each Bind
 	lost   bool          // it carried values, and the server has skipped its Parse, or dropped it
+	lostAt uint64        // frontState.runs when the client last may have meant to prepare it in vain
 }
 
 // puts reports whether a Bind of st carries values. It does also if the server
@@ -86,6 +87,14 @@ func (st *statement) puts() bool {
 }
 
 func (st *statement) reads() bool { return st != nil && st.plan != nil && st.plan.Reads }
+
+// prepares are the names that SQL prepares by an execution of st.
+func (st *statement) prepares() []string {
+	if st == nil || st.plan == nil {
+		return nil
+	}
+	return st.plan.Prepares
+}
 
 // unready reports whether st may not be run now: it changes something, and no record
 // can be written.

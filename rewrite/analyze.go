@@ -5,6 +5,7 @@ package rewrite
 import (
 	"encoding/binary"
 	"runtime"
+	"slices"
 	"sync"
 	"unicode/utf8"
 )
@@ -74,11 +75,12 @@ type scratch struct {
 
 // Analyze says what to do with the text. A nil Plan and a nil Refusal mean
 // that the text does not concern the vault. Call it for texts that [Mentions]
-// or, where it matters, [MentionsExecute] picked out.
+// or, where it matters, [MentionsPrepared] picked out.
 func (a *Analyzer) Analyze(sql string, o Options) (*Plan, *Refusal) {
 	plan, r := a.analyze(sql, o)
 	if r != nil {
 		r.Function = firstNamed(sql)
+		r.Prepares = a.prepares(sql, o.StdStrings)
 		return nil, r.locate(sql)
 	}
 	return plan, nil
@@ -149,6 +151,21 @@ func (a *Analyzer) analyze(sql string, o Options) (*Plan, *Refusal) { //nolint:c
 	return filled, r
 }
 
+// prepares are the names behind PREPARE in a text, strings and comments included: it
+// errs towards seeing one.
+func (a *Analyzer) prepares(sql string, std bool) []string {
+	if !holds(sql, "prepare") {
+		return nil
+	}
+	defer enter(a.large, sql)()
+	s := a.scratch.Get().(*scratch) //nolint:errcheck // the pool's New makes nothing else
+	defer a.scratch.Put(s)
+	lex(sql, std, &s.lx)
+	names := append(namesBehind("prepare", sql, s.lx.toks), Prepares(sql)...)
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 // enter waits until there is room for a text; what it returns makes room again.
 func enter(room chan struct{}, sql string) (leave func()) {
 	if len(sql) <= maxLooked {
@@ -167,18 +184,23 @@ func loose(sql string) bool {
 
 // readsOnly is the plan of a text of which only the words are known.
 func readsOnly(sql string, toks []token, p patterns) *Plan {
-	plan := Plan{Direct: p.vault, Reads: p.reads}
-	for i := range toks {
-		if i+1 < len(toks) && toks[i].word(sql, "execute") {
-			if name, ok := identName(sql, toks[i+1]); ok {
-				plan.Executes = append(plan.Executes, name)
-			}
-		}
-	}
+	plan := Plan{Direct: p.vault, Reads: p.reads, Executes: namesBehind("execute", sql, toks)}
 	if plan.empty() {
 		return nil
 	}
 	return &plan
+}
+
+// namesBehind are the names that stand behind a word.
+func namesBehind(word, sql string, toks []token) (names []string) {
+	for i := 1; i < len(toks); i++ {
+		if toks[i-1].word(sql, word) {
+			if name, ok := identName(sql, toks[i]); ok {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }
 
 // unlexed decides about a text that is not even lexically valid. The server
@@ -209,7 +231,7 @@ func unparsed(sql string, toks []token, r *Refusal) (*Plan, *Refusal) {
 }
 
 // worthParsing reports whether a text without a visible call still needs the
-// parser: it may mean one, executes a prepared statement, makes code out of a
+// parser: it may mean one, makes or executes a prepared statement, makes code out of a
 // string, an operator out of a function, or writes a table of schema vault. (One reason
 // more is a call inside a string, see loose: if a quote is missing, it is the
 // other strings that are none.)
@@ -217,7 +239,7 @@ func worthParsing(sql string, toks []token) bool {
 	code, operator := false, false
 	for i, t := range toks {
 		switch {
-		case t.word(sql, "execute"), code && t.literal():
+		case t.word(sql, "execute"), t.word(sql, "prepare"), code && t.literal():
 			return true
 		case t.word(sql, "do"), isName(sql, t, "function"), isName(sql, t, "procedure"):
 			code = true

@@ -138,12 +138,13 @@ func (b *builder) statement(n *pg.Node) {
 	case *pg.Node_AlterSystemStmt: // archive_command and its kin
 		b.code(commandText)
 	case *pg.Node_PrepareStmt:
+		b.plan.Prepares = append(b.plan.Prepares, s.PrepareStmt.Name)
 		if b.plan.Direct {
-			b.plan.Prepares = append(b.plan.Prepares, s.PrepareStmt.Name)
+			b.plan.Keeps = append(b.plan.Keeps, s.PrepareStmt.Name)
 		}
 	case *pg.Node_DeclareCursorStmt:
 		if b.plan.Direct {
-			b.plan.Declares = append(b.plan.Declares, s.DeclareCursorStmt.Portalname)
+			b.plan.Keeps = append(b.plan.Keeps, s.DeclareCursorStmt.Portalname)
 		}
 	}
 	for _, t := range topTargets(n) {

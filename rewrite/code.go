@@ -36,7 +36,7 @@ func (b *builder) code(where string) {
 			continue
 		}
 		p := b.literalPatterns(i)
-		b.plan.Executes = append(b.plan.Executes, looseExecutes(t.text(b.sql))...)
+		b.plan.Executes = append(b.plan.Executes, looseNames(t.text(b.sql), "execute")...)
 		switch {
 		case p.value != 0:
 			b.refuse(refuseKept(p.value, where, t.start))

@@ -180,7 +180,7 @@ func show(t *testing.T, sql string, o Options, p *Plan, r *Refusal) string {
 	for _, l := range []struct {
 		name  string
 		names []string
-	}{{"executes", p.Executes}, {"prepares", p.Prepares}, {"declares", p.Declares}} {
+	}{{"executes", p.Executes}, {"prepares", p.Prepares}, {"keeps", p.Keeps}} {
 		if len(l.names) > 0 {
 			fmt.Fprintf(&b, " %s=%q", l.name, l.names)
 		}
@@ -253,6 +253,9 @@ func showRefusal(r *Refusal) string {
 	}
 	if r.Unqualified {
 		b.WriteString(" unqualified")
+	}
+	if len(r.Prepares) > 0 {
+		fmt.Fprintf(&b, " prepares=%q", r.Prepares)
 	}
 	fmt.Fprintf(&b, ": %s\n", r.Message)
 	if d := strings.ReplaceAll(r.Detail, notSent, "[not sent]"); d != "" {

@@ -229,22 +229,36 @@ func looseName[T ~string | ~[]byte](b T, i, end int) string {
 	return foldIdent(string(b[i:end]))
 }
 
-// looseExecutes are the names that stand behind EXECUTE in a text that a string
-// holds. One in quotes that are doubled, or that is put together when it runs, is
-// not seen.
-func looseExecutes(s string) (names []string) {
-	for i := 0; i < len(s); {
-		end := max(looseEnd(s, i), i+1)
-		if isIdentStart(s[i]) && end-i == len("execute") && equalFold(s[i:end], "execute") {
-			if at := looseGap(s, end); at < len(s) {
-				if name := looseName(s, at, looseEnd(s, at)); name != "" && name != anyName {
-					names = append(names, name)
-				}
+// looseNames are the names that stand behind a word in a text that cannot be taken
+// apart into tokens, as one that a string holds. One in quotes that are doubled, or
+// that is put together when it runs, is not seen.
+func looseNames[T ~string | ~[]byte](b T, word string) (names []string) {
+	for i := 0; i < len(b); {
+		end := max(looseEnd(b, i), i+1)
+		if looseWord(b, i, word) {
+			at := looseGap(b, end)
+			if name := looseIdent(b, at); name != "" && name != anyName {
+				names = append(names, name)
 			}
 		}
 		i = end
 	}
 	return names
+}
+
+// looseIdent is the identifier at i, in quotes or not; empty if there is none.
+func looseIdent[T ~string | ~[]byte](b T, i int) string {
+	switch {
+	case i >= len(b):
+		return ""
+	case b[i-1] != '"':
+		return looseName(b, i, looseEnd(b, i))
+	}
+	end := i
+	for end < len(b) && b[end] != '"' {
+		end++
+	}
+	return string(b[i:end])
 }
 
 // looseGap skips white space, quotes and comments.

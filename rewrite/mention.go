@@ -67,15 +67,20 @@ func holds(sql, word string) bool {
 	return false
 }
 
-// MentionsExecute reports whether the text may execute a prepared statement:
-// whether it holds the word EXECUTE. A session that prepared a put through the
-// protocol must have such texts analysed too, because EXECUTE's arguments are
+// MentionsPrepared reports whether the text may execute a prepared statement, or
+// make one: whether it holds the word EXECUTE or PREPARE. A session that meant to
+// prepare a put must have such texts analysed too, because EXECUTE's arguments are
 // part of the text. It does not allocate.
-func MentionsExecute(sql []byte) bool {
-	const word = "execute"
+func MentionsPrepared(sql []byte) bool {
+	const word, prepare = "execute", "prepare"
 	// x is the rarest letter of the word; e stands before it.
-	return executeFrom(sql, 'x', word[2:]) || executeFrom(sql, 'X', word[2:])
+	return executeFrom(sql, 'x', word[2:]) || executeFrom(sql, 'X', word[2:]) ||
+		mentionsFrom(sql, 'p', prepare) || mentionsFrom(sql, 'P', prepare)
 }
+
+// Prepares are the names that stand behind the word PREPARE, wherever that is in the
+// text.
+func Prepares[T ~string | ~[]byte](sql T) []string { return looseNames(sql, "prepare") }
 
 // executeFrom reports whether e, x and rest stand in the text.
 func executeFrom(sql []byte, x byte, rest string) bool {

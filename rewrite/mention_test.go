@@ -62,7 +62,7 @@ func TestMentionsEverywhere(t *testing.T) {
 	}
 }
 
-func TestMentionsExecute(t *testing.T) {
+func TestMentionsPrepared(t *testing.T) {
 	for _, c := range []struct {
 		sql  string
 		want bool
@@ -71,12 +71,14 @@ func TestMentionsExecute(t *testing.T) {
 		{"EXECUTE p", true},
 		{"explain analyze ExEcUtE p", true},
 		{"x execute", true},
+		{"Prepare p", true},
+		{"prepar", false},
 		{"exec", false},
 		{"xecute", false},
 		{"", false},
 	} {
-		if got := MentionsExecute([]byte(c.sql)); got != c.want {
-			t.Errorf("MentionsExecute(%q) = %v, want %v", c.sql, got, c.want)
+		if got := MentionsPrepared([]byte(c.sql)); got != c.want {
+			t.Errorf("MentionsPrepared(%q) = %v, want %v", c.sql, got, c.want)
 		}
 	}
 }
@@ -84,7 +86,7 @@ func TestMentionsExecute(t *testing.T) {
 func TestMentionsDoesNotAllocate(t *testing.T) {
 	sql := bytes.Repeat([]byte("select abalance from pgbench_accounts where aid = 1 & 2; "), 20)
 	if n := testing.AllocsPerRun(100, func() {
-		if Mentions(sql) || MentionsExecute(sql) {
+		if Mentions(sql) || MentionsPrepared(sql) {
 			t.Error("a mention")
 		}
 	}); n != 0 {
@@ -106,8 +108,8 @@ func FuzzMentions(f *testing.F) {
 		if got := mentionsText(string(sql)); got != words {
 			t.Errorf("mentionsText(%q) = %v", sql, got)
 		}
-		if got := MentionsExecute(sql); got != bytes.Contains(low, []byte("execute")) {
-			t.Errorf("MentionsExecute(%q) = %v", sql, got)
+		if got := MentionsPrepared(sql); got != (bytes.Contains(low, []byte("execute")) || bytes.Contains(low, []byte("prepare"))) {
+			t.Errorf("MentionsPrepared(%q) = %v", sql, got)
 		}
 	})
 }

@@ -131,11 +131,11 @@ type Plan struct {
 	Edits []Edit
 	// NumParams is the highest $n in the text.
 	NumParams int
-	// Executes, Prepares and Declares are names of prepared statements and
-	// cursors: those that the text EXECUTEs (at top level, under EXPLAIN and
-	// CREATE TABLE AS), and those that it makes from a query that calls the
-	// vault.
-	Executes, Prepares, Declares []string
+	// Executes and Prepares are the names of prepared statements that the text
+	// EXECUTEs (at top level, under EXPLAIN and CREATE TABLE AS) and PREPAREs, in
+	// text order. Keeps are those, and cursors, that it makes from a query that
+	// calls the vault.
+	Executes, Prepares, Keeps []string
 	// Stmts are the statements of the text; empty if it could not be parsed.
 	Stmts []Stmt
 
@@ -153,7 +153,7 @@ type op struct {
 
 // empty reports whether the plan asks for nothing at all.
 func (p *Plan) empty() bool {
-	return len(p.Calls) == 0 && !p.Direct && len(p.Executes) == 0
+	return len(p.Calls) == 0 && !p.Direct && len(p.Executes) == 0 && len(p.Prepares) == 0
 }
 
 // DecodeValue appends the value literal of Calls[i], decoded from the text's

@@ -24,6 +24,8 @@ type Refusal struct {
 	// Function is the function of the vault that the text names first, wherever that
 	// is; empty: none.
 	Function string
+	// Prepares are names that the text may PREPARE, if only in a string that is code.
+	Prepares []string
 	// Reason is a short word for an audit, if the SQLSTATE says too little.
 	Reason string
 	// Fingerprint is the text's, see [Plan]; 0: not known.
