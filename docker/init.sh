@@ -23,11 +23,14 @@ for host in db1 db2 db3; do
   done
 done
 
-# Into a file at once, since the admin token is shown this once; never into the log.
+# Into a file at once, since the admin token is shown this once; never into the log. What
+# a run that failed has printed counts, unless the next one prints another.
 made=/var/lib/vault-admin/init.json
+keep() { if grep -qs '"admin_token"' "$made.new"; then mv "$made.new" "$made"; fi; }
+keep
 hyperion-vault init --hosts db1,db2,db3 --database app --service-password-file /etc/hyperion-vault/service.password --json > "$made.new"
-if grep -q '"admin_token"' "$made.new"; then
-  mv "$made.new" "$made"
+keep
+if [ -e "$made" ]; then
   sed -E 's/.*"admin_token":"([^"]*)".*/\1/' "$made" > /var/lib/vault-admin/token
 fi
 cp "$PGSSLROOTCERT" /etc/hyperion-vault/ca.crt

@@ -22,7 +22,7 @@ type auditVerifyCommand struct {
 	Export   string        `placeholder:"FILE" help:"Read what audit export has written, - for stdin, in place of the vault."`
 	Trust    string        `placeholder:"FILE" help:"The keys that count: lines of a node id and a fingerprint, as each node prints them at its first start. Without it no key does, and each chain is a finding."`
 	Heads    []string      `placeholder:"FILE" sep:"none" help:"An earlier export, whose heads show what was cut off or written anew since. May be given again."`
-	Part     bool          `help:"What is read is a part (audit export --since, or of a spool): chains may begin anywhere, and nodes may be missing. --spool says so too."`
+	Part     bool          `help:"What is read is a part (audit export --since, or of a spool): chains may begin anywhere, nodes may be missing, and a spool may be ahead of its last head. --spool says so too."`
 	MinAge   time.Duration `default:"2160h" help:"Records that are younger must be there: hyperion_vault.audit_min_age of the servers. Older ones may have been deleted behind a head."`
 	Grace    time.Duration `default:"5m" help:"A younger change may have no record yet: that may be on its way."`
 	Restored []string      `placeholder:"NODE:FROM-TO" sep:"none" help:"These records were lost as the vault was restored: a note, if the node says so too, and no finding. May be given again."`
@@ -59,6 +59,9 @@ func (c *auditVerifyCommand) Run(ctx context.Context, std *streams) error {
 	}
 	if slices.ContainsFunc(report.Findings, func(f audit.Finding) bool { return f.Kind == audit.LostByRestore }) {
 		_, _ = fmt.Fprintln(std.err, "hyperion-vault: who knows that the vault was restored then says so by --restored NODE:FROM-TO; else somebody has deleted these records") // nobody to tell
+	}
+	if slices.ContainsFunc(report.Findings, func(f audit.Finding) bool { return f.Kind == audit.Withheld }) {
+		_, _ = fmt.Fprintln(std.err, "hyperion-vault: who knows that a node runs with VAULT_AUDIT_SHIP=writes says so by --ship-writes NODE; else somebody hides what these records say") // nobody to tell
 	}
 	if c.Trust == "" {
 		_, _ = fmt.Fprintln(std.err, "hyperion-vault: no key is trusted: --trust names a file with a line for each node") // nobody to tell
@@ -209,13 +212,13 @@ func writeReportJSON(w io.Writer, r *audit.Report) error {
 		Proven uint64 `json:"proven"`
 	}
 	answer := struct {
-		OK       bool    `json:"ok"`
-		Nodes    []chain `json:"nodes"`
-		Compared int     `json:"changes_compared"`
-		Findings []found `json:"findings"`
-		Notes    []found `json:"notes"`
-		More     int     `json:"more"`          // of both
-		Unlisted int     `json:"more_findings"` // of the first
+		OK           bool    `json:"ok"`
+		Nodes        []chain `json:"nodes"`
+		Compared     int     `json:"changes_compared"`
+		Findings     []found `json:"findings"`
+		Notes        []found `json:"notes"`
+		More         int     `json:"more"` // of both
+		MoreFindings int     `json:"more_findings"`
 	}{r.OK(), []chain{}, r.Compared, foundOf(r.Findings), foundOf(r.Notes), r.MoreFindings + r.MoreNotes, r.MoreFindings}
 	for _, n := range r.Nodes {
 		answer.Nodes = append(answer.Nodes, chain{n.Node.String(), n.First, n.Last, n.Proven})

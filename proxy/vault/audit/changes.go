@@ -70,7 +70,7 @@ func (v *verifier) comparable() (from time.Time, known bool) {
 	var earliest, pruned time.Time
 	for _, c := range v.chains {
 		switch {
-		case c.Last == 0:
+		case c.Last == 0 || c.began.IsZero(): // that one is a finding
 			continue
 		case !known || c.began.Before(earliest):
 			earliest = c.began

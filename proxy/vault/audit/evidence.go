@@ -50,7 +50,8 @@ type Demands struct {
 	// on its way from its node to the vault.
 	Grace time.Duration
 	// Part: it is a part of what there is, as a spool's directory is, where segments are
-	// deleted that were shipped. Chains may begin anywhere, and nodes may be left out.
+	// deleted that were shipped. Chains may begin anywhere, nodes may be left out, and a
+	// spool, which has no changes, is ahead of its last head.
 	Part bool
 	// Restored is which records were lost as the vault was restored, by the operator's
 	// word. It counts only where the node says so too.

@@ -151,7 +151,7 @@ func (c *chain) broken() {
 
 // proven is called when a trusted head is over the last record.
 func (v *verifier) proven(c *chain) {
-	if c.says {
+	if c.says && !c.apart {
 		v.turn(c, shipsWrites)
 	}
 	for _, m := range c.missing {

@@ -77,6 +77,7 @@ type chain struct {
 	missing []*missing
 	mode    shipMode
 	says    bool   // the last start says that it ships writes, and no head proves it yet
+	apart   bool   // none will: behind that start something is withheld
 	whole   uint64 // the record that shows that mode, if it is no start
 	hidden  [shipModes]stretch
 }
@@ -191,7 +192,7 @@ func (v *verifier) row(r *Row) {
 // takes learns from a record that is what its hash says.
 func (v *verifier) takes(c *chain, r *Row) {
 	if r.withheld() {
-		c.says = false
+		c.apart = true
 		return
 	}
 	if r.Change != 0 {
@@ -308,7 +309,7 @@ func (v *verifier) end(c *chain) {
 	case c.Last == c.Proven || len(c.against) > 0 || len(c.heads) > 0:
 	case c.Proven == 0:
 		v.found(c, Untrusted, c.Last, "no trusted head is over any of its records")
-	case !v.demands.Part: // a spool is ahead of its last head, the vault never is
+	case !v.demands.Part || v.evidence.Changes != nil: // a spool is ahead of its last head, the vault never is
 		v.found(c, Untrusted, c.Last, "no trusted head is over what is behind record %d", c.Proven)
 	}
 }

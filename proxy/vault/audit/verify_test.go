@@ -405,8 +405,7 @@ func TestVerifyManyHoles(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			id, last := nodeOf("a"), 2*c.holes+4
-			rows := write("a", nil, last-2, "s")
-			d := &drawing{original: map[string][]Row{"a": write("a", rows, last, "s")}}
+			d := &drawing{original: map[string][]Row{"a": write("a", nil, last, "s")}}
 			d.do(t, []string{"says", "a", strconv.Itoa(last - 1), "gap", fmt.Sprintf("records 2 to %d; timeline 1 to 2", 2*c.holes)})
 			if c.changed {
 				d.do(t, []string{"change", "a", strconv.Itoa(last - 2)})

@@ -72,7 +72,7 @@ func (r *Record) Looks() bool {
 // turn begins a stretch in which the node ships otherwise.
 func (v *verifier) turn(c *chain, mode shipMode) {
 	v.judge(c)
-	c.mode, c.says, c.whole = mode, false, 0
+	c.mode, c.says, c.apart, c.whole = mode, false, false, 0
 }
 
 // start takes one. That the node ships writes alone counts as soon as a trusted head
@@ -90,11 +90,14 @@ func (v *verifier) start(c *chain, r *Row) {
 
 // whole takes a record that a node would have withheld that ships writes alone: from
 // here on this one ships everything, up to the next start. Where no start is there, it
-// did before as well; behind one that says otherwise, the next start may have shipped
-// what was left.
+// did before as well; behind one that says otherwise, and is proven or, by the operator's
+// word, right, the next start may have shipped what was left.
 func (v *verifier) whole(c *chain, r *Row) {
 	if c.mode == shipsAll {
 		return
+	}
+	if c.says && v.writes(c.Node) {
+		v.judge(c)
 	}
 	c.mode, c.says, c.whole = shipsAll, false, r.Seq
 	v.judge(c)
@@ -130,6 +133,9 @@ func (v *verifier) unannounced(c *chain, s stretch) {
 	v.found(c, Withheld, s.first, "%s, but the node ships everything%s", s, shows)
 }
 
+// writes reports whether a node ships writes alone by the operator's word.
+func (v *verifier) writes(node NodeID) bool { return slices.Contains(v.demands.Writes, node) }
+
 // judge ends a stretch of which no start says whether something may be withheld.
 func (v *verifier) judge(c *chain) {
 	v.tell(c)
@@ -139,7 +145,7 @@ func (v *verifier) judge(c *chain) {
 	case s.rows == 0:
 	case c.mode == shipsAll:
 		v.unannounced(c, s)
-	case slices.Contains(v.demands.Writes, c.Node):
+	case v.writes(c.Node):
 		v.noted(c, Withheld, s.first, "%s, and it is said that the node ships writes alone", s)
 	default:
 		v.found(c, Withheld, s.first, "%s, and no start that is proven says so", s)
