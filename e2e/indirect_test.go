@@ -116,7 +116,8 @@ func TestOpenIndirectAs(t *testing.T) {
 		"GRANT as_bypass, as_user, " + shared.Superuser + " TO as_member",
 		"CREATE SCHEMA as_role CREATE VIEW v AS SELECT vault.read_secret('indirect/as') AS v",
 		"CREATE TYPE as_role.new AS (n int); CREATE FUNCTION as_role.news() RETURNS as_role.new LANGUAGE sql RETURN ROW(1)::as_role.new",
-		"GRANT USAGE ON SCHEMA as_role TO PUBLIC; GRANT SELECT ON as_role.v TO PUBLIC",
+		"CREATE TABLE as_role.t (n int)",
+		"GRANT USAGE ON SCHEMA as_role TO PUBLIC; GRANT SELECT ON as_role.v TO PUBLIC; GRANT INSERT ON as_role.t TO PUBLIC",
 	} {
 		cluster.Exec(t, super, sql)
 	}
@@ -151,6 +152,21 @@ func TestOpenIndirectAs(t *testing.T) {
 	opened(t, s, "superuser as another", []string{view}, false)
 	s.must("RESET SESSION AUTHORIZATION")
 	opened(t, s, "superuser who was another", []string{view}, false)
+
+	s = openSession(t, shared.DSN(1, shared.Superuser))
+	s.must("SET SESSION AUTHORIZATION as_user")
+	s.must("INSERT INTO as_role.t VALUES (1)") // moves the session
+	opened(t, s, "superuser as another who has moved", []string{view}, false)
+	s.must("RESET SESSION AUTHORIZATION")
+	opened(t, s, "superuser who was another and has moved", []string{view}, false)
+
+	s = openSession(t, shared.DSN(0, member))
+	s.must("SET ROLE " + shared.Superuser)
+	s.do(rawpg.Parse("s", view), rawpg.DescribeStatement("s"), rawpg.Sync())
+	s.must("RESET ROLE")
+	if a := s.do(rawpg.Bind("", "s"), rawpg.Execute("", 0), rawpg.Sync()); len(a.rows) != 1 || a.rows[0] != "indirect canary" {
+		t.Errorf("described as a superuser, run as oneself: %s, rows %.60q", a, a.rows)
+	}
 }
 
 // together is opened with all texts sent at once.

@@ -129,6 +129,7 @@ func (ss *session) settleIn(l *serverLogin, has *carried) error {
 	}
 	old.reported = ss.reported
 	ss.use(l.leg)
+	l.catalog.bypasses = l.catalog.bypasses || ss.catalog.bypasses // as in refreshCatalog
 	ss.reported, ss.catalog, ss.state = l.reported, l.catalog, wire.Idle
 	ss.doubtful, ss.seen = false, nil
 	ss.unlearn()

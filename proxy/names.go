@@ -119,7 +119,7 @@ func (st *statement) gone() *statement {
 	if !st.puts() {
 		return nil
 	}
-	return &statement{name: st.name, lost: true}
+	return &statement{name: st.name, lost: true, lostAt: st.lostAt}
 }
 
 // keepable refuses a statement whose name or values cannot be remembered. mu is
@@ -178,6 +178,10 @@ func (ss *session) lose(name []byte) {
 // losePrepared does so for names that SQL would have prepared. mu is held.
 func (ss *session) losePrepared(names []string) {
 	for _, n := range names {
+		if n == rewrite.AnyName {
+			ss.hasPuts, ss.lostMany = true, true
+			continue
+		}
 		ss.lose(cutName([]byte(n)))
 	}
 }

@@ -77,6 +77,7 @@ func TestPreparedIsInOrder(t *testing.T) {
 		"lost before":              {before: func(ss *session) { ss.lose([]byte("s")) }},
 		"lost behind":              {behind: func(ss *session) { ss.lose([]byte("s")) }, sealed: true},
 		"lost before and behind":   {before: func(ss *session) { ss.lose([]byte("s")) }, behind: func(ss *session) { ss.lose([]byte("s")) }, sealed: true},
+		"lost behind, and dropped": {behind: func(ss *session) { ss.lose([]byte("s")); ss.forgetAll() }, sealed: true},
 		"parsed before":            {before: func(ss *session) { ss.parsed(&statement{name: "s", plan: putPlan(t)}) }},
 		"parsed behind":            {behind: func(ss *session) { ss.queue.push(ss.parsed(&statement{name: "s", plan: putPlan(t)})) }, sealed: true},
 		"among more than are kept": {before: func(ss *session) { ss.lostMany = true }},
@@ -92,6 +93,28 @@ func TestPreparedIsInOrder(t *testing.T) {
 		ss.completed(wire.CommandComplete, []byte("PREPARE\x00"))
 		if _, sealed := ss.bindTarget([]byte("s")); sealed != row.sealed {
 			t.Errorf("%s: its arguments are held back: %v, want %v", name, sealed, row.sealed)
+		}
+	}
+}
+
+// What stands behind EXECUTE in code is mostly no name: of those that nobody knows none is
+// taken for a put that was forgotten.
+func TestGuessedNames(t *testing.T) {
+	ss := &session{}
+	ss.lose([]byte("lost"))
+	ss.losePrepared([]string{rewrite.AnyName}) // from here on any name may be one
+	for name, row := range map[string]struct {
+		plan   rewrite.Plan
+		sealed bool
+	}{
+		"executed":       {rewrite.Plan{Executes: []string{"format"}}, true},
+		"guessed":        {rewrite.Plan{Guessed: []string{"format", "on"}}, false},
+		"guessed, lost":  {rewrite.Plan{Guessed: []string{"format", "lost"}}, true},
+		"guessed, any":   {rewrite.Plan{Guessed: []string{rewrite.AnyName}}, true},
+		"nothing at all": {rewrite.Plan{}, false},
+	} {
+		if e := ss.executesPut(&row.plan); (e != nil) != row.sealed {
+			t.Errorf("%s: got %v", name, e)
 		}
 	}
 }

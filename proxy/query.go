@@ -256,22 +256,30 @@ func (ss *session) executesPut(plan *rewrite.Plan) *sqlError {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	for _, name := range plan.Executes {
-		st, sealed := ss.bindTarget(cutName([]byte(name)))
-		if !sealed {
-			continue
+		if st, sealed := ss.bindTarget(cutName([]byte(name))); sealed {
+			return ss.noExecute(st)
 		}
-		e := &sqlError{
-			code: stateFeature, message: "EXECUTE of a prepared statement that puts a secret would send the value in clear",
-			hint: "Bind the statement through the protocol, as drivers do, or call the function itself.",
+	}
+	for _, name := range plan.Guessed { // most are other words: what nobody knows is not taken for a put
+		if st := ss.stmts[string(cutName([]byte(name)))]; st.puts() || name == rewrite.AnyName {
+			return ss.noExecute(st)
 		}
-		if st != nil && st.plan != nil {
-			ss.asked = asksFor(st.plan, nil)
-		} else {
-			e.detail = "The statement was refused, skipped after an error, or dropped with all others; PREPARE of another one by its name makes the name usable."
-		}
-		return e
 	}
 	return nil
+}
+
+// noExecute is the refusal. mu is held.
+func (ss *session) noExecute(st *statement) *sqlError {
+	e := &sqlError{
+		code: stateFeature, message: "EXECUTE of a prepared statement that puts a secret would send the value in clear",
+		hint: "Bind the statement through the protocol, as drivers do, or call the function itself.",
+	}
+	if st != nil && st.plan != nil {
+		ss.asked = asksFor(st.plan, nil)
+	} else {
+		e.detail = "The statement was refused, skipped after an error, or dropped with all others; PREPARE of another one by its name makes the name usable."
+	}
+	return e
 }
 
 func (ss *session) options(extended, settled bool) rewrite.Options {

@@ -48,14 +48,14 @@ func (ss *session) opens(e *owed) bool {
 	case IndirectOn:
 		return true
 	case IndirectUsers:
-		return !ss.catalog.bypasses && !ss.superuser // and see withheld
+		return !ss.catalog.bypasses // and see withheld
 	case IndirectOff:
 	}
 	return false
 }
 
 // withheld reports whether the rows of a result that would be opened are not: who runs it
-// now is told of behind its description, in front of the rows.
+// now is told of behind its description, in front of the rows, and a description is kept.
 func (ss *session) withheld(e *owed) bool {
 	return ss.srv.cfg.OpenIndirect == IndirectUsers && (ss.reported.bypasses || ss.superuser || ss.catalog.bypasses) && !ss.direct(e)
 }

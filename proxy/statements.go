@@ -135,7 +135,7 @@ func (ss *session) undo(e *owed) {
 	switch e.kind {
 	case oweParse, oweQuery:
 		if e.stmt.puts() {
-			e.prev = &statement{name: e.stmt.name, lost: true}
+			e.prev = &statement{name: e.stmt.name, lost: true, lostAt: e.stmt.lostAt}
 			e.stmt.zero()
 		}
 		if !e.named {

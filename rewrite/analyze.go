@@ -3,6 +3,7 @@
 package rewrite
 
 import (
+	"bytes"
 	"encoding/binary"
 	"runtime"
 	"slices"
@@ -105,7 +106,7 @@ func (a *Analyzer) analyze(sql string, o Options) (*Plan, *Refusal) { //nolint:c
 		// changed: neither reading may hold a call, nor a string that may be code.
 		lex(sql, !o.StdStrings, &s.other)
 		both := tokenPatterns(sql, s.other.toks)
-		if seen.suspect() || both.suspect() || loose(sql) {
+		if seen.suspect() || both.suspect() || loose(sql, nil) {
 			return nil, refuseUnsettled()
 		}
 		if writesVault(sql, lx.toks) || writesVault(sql, s.other.toks) {
@@ -113,16 +114,16 @@ func (a *Analyzer) analyze(sql string, o Options) (*Plan, *Refusal) { //nolint:c
 		}
 		return readsOnly(sql, lx.toks, seen), nil
 	}
-	if !seen.vault && !seen.dangerous() && !worthParsing(sql, lx.toks) && !loose(sql) {
+	if !seen.vault && !seen.dangerous() && !worthParsing(sql, lx.toks) && !loose(sql, lx.toks) {
 		return nil, nil
 	}
 	// In some encodings the second byte of a character can be a backslash or a
 	// dollar sign: where literals end is not known, so all is looked into.
-	if !o.Settled && !isASCII(sql) && !seen.dangerous() && loose(sql) {
+	if !o.Settled && !isASCII(sql) && !seen.dangerous() && loose(sql, nil) {
 		return nil, refuseUnsettled()
 	}
 	if bad := encodingBad(o); bad && !isASCII(sql) {
-		if seen.suspect() || loose(sql) {
+		if seen.suspect() || loose(sql, nil) {
 			return nil, refuseEncoding(o.Encoding)
 		}
 		if writesVault(sql, lx.toks) {
@@ -161,9 +162,12 @@ func (a *Analyzer) prepares(sql string, std bool) []string {
 	s := a.scratch.Get().(*scratch) //nolint:errcheck // the pool's New makes nothing else
 	defer a.scratch.Put(s)
 	lex(sql, std, &s.lx)
-	names := append(namesBehind("prepare", sql, s.lx.toks), Prepares(sql)...)
+	names := append(namesBehind("prepare", sql, s.lx.toks, true), Prepares(sql)...)
 	slices.Sort(names)
-	return slices.Compact(names)
+	if names = slices.Compact(names); s.lx.bad == "" && len(names) > 0 && names[0] == AnyName {
+		names = names[1:] // the tokens say which
+	}
+	return names
 }
 
 // enter waits until there is room for a text; what it returns makes room again.
@@ -176,28 +180,46 @@ func enter(room chan struct{}, sql string) (leave func()) {
 }
 
 // loose reports whether the text, literals included, may hold a call that
-// carries a value.
-func loose(sql string) bool {
+// carries a value. In comments none does, if the tokens are known.
+func loose(sql string, toks []token) bool {
 	p := loosePatterns(sql)
-	return p.dangerous()
+	return p.dangerous() && (toks == nil || !inComments(sql, toks))
+}
+
+// inComments reports whether the calls that a text seems to hold are all in comments.
+func inComments(sql string, toks []token) bool {
+	bare := bytes.Repeat([]byte{' '}, len(sql))
+	for _, t := range toks {
+		copy(bare[t.start:t.end], t.text(sql))
+	}
+	p, deep := scanPatterns(bare, false), scanPatterns(bare, true)
+	clear(bare)
+	return !p.dangerous() && !deep.dangerous()
 }
 
 // readsOnly is the plan of a text of which only the words are known.
 func readsOnly(sql string, toks []token, p patterns) *Plan {
-	plan := Plan{Direct: p.vault, Reads: p.reads, Executes: namesBehind("execute", sql, toks)}
+	plan := Plan{
+		Direct: p.vault, Reads: p.reads,
+		Executes: namesBehind("execute", sql, toks, true), Guessed: namesBehind("execute", sql, toks, false),
+		Prepares: namesBehind("prepare", sql, toks, true),
+	}
 	if plan.empty() {
 		return nil
 	}
 	return &plan
 }
 
-// namesBehind are the names that stand behind a word.
-func namesBehind(word, sql string, toks []token) (names []string) {
+// namesBehind are the names that stand behind a word, where it begins a statement, or
+// elsewhere.
+func namesBehind(word, sql string, toks []token, begins bool) (names []string) {
 	for i := 1; i < len(toks); i++ {
-		if toks[i-1].word(sql, word) {
-			if name, ok := identName(sql, toks[i]); ok {
-				names = append(names, name)
-			}
+		if !toks[i-1].word(sql, word) || (i == 1 || toks[i-2].is(sql, ';')) != begins {
+			continue
+		}
+		name, ok := identName(sql, toks[i])
+		if ok && !(word == "prepare" && begins && toks[i].word(sql, "transaction")) {
+			names = append(names, clipIdent(name))
 		}
 	}
 	return names
@@ -221,7 +243,7 @@ func unlexed(sql string, lx *lexed) (*Plan, *Refusal) {
 // it, strings included, looks like a call that could carry a value.
 func unparsed(sql string, toks []token, r *Refusal) (*Plan, *Refusal) {
 	seen := tokenPatterns(sql, toks)
-	if seen.suspect() || meant(sql, toks) || loose(sql) {
+	if seen.suspect() || meant(sql, toks) || loose(sql, toks) {
 		return nil, r
 	}
 	if writesVault(sql, toks) {

@@ -107,14 +107,16 @@ func (b *builder) visit(m any) {
 	case *pg.TypeName:
 		b.typeName(n)
 	case *pg.ExecuteStmt:
-		b.plan.Executes = append(b.plan.Executes, n.Name)
+		if !slices.Contains(b.plan.Prepares, n.Name) { // else it is what this text has made of it
+			b.plan.Executes = append(b.plan.Executes, n.Name)
+		}
 	case *pg.CreateTrigStmt:
 		b.trigger(n.Funcname)
 	case *pg.CreateEventTrigStmt:
 		b.trigger(n.Funcname)
 	case *pg.DefElem:
 		if n.Defname == "program" { // of file_fdw
-			b.code(commandText)
+			b.code(commandText, false)
 		}
 	case *pg.DefineStmt:
 		b.operator(n)
@@ -130,13 +132,13 @@ func (b *builder) visit(m any) {
 func (b *builder) statement(n *pg.Node) {
 	switch s := n.GetNode().(type) {
 	case *pg.Node_DoStmt, *pg.Node_CreateFunctionStmt:
-		b.code(keptWhere(n))
+		b.code(keptWhere(n), isSQL(n))
 	case *pg.Node_CopyStmt:
 		if s.CopyStmt.IsProgram {
-			b.code(commandText)
+			b.code(commandText, false)
 		}
 	case *pg.Node_AlterSystemStmt: // archive_command and its kin
-		b.code(commandText)
+		b.code(commandText, false)
 	case *pg.Node_PrepareStmt:
 		b.plan.Prepares = append(b.plan.Prepares, s.PrepareStmt.Name)
 		if b.plan.Direct {

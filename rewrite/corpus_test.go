@@ -180,7 +180,7 @@ func show(t *testing.T, sql string, o Options, p *Plan, r *Refusal) string {
 	for _, l := range []struct {
 		name  string
 		names []string
-	}{{"executes", p.Executes}, {"prepares", p.Prepares}, {"keeps", p.Keeps}} {
+	}{{"executes", p.Executes}, {"prepares", p.Prepares}, {"keeps", p.Keeps}, {"guessed", p.Guessed}} {
 		if len(l.names) > 0 {
 			fmt.Fprintf(&b, " %s=%q", l.name, l.names)
 		}

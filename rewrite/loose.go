@@ -2,6 +2,11 @@
 
 package rewrite
 
+import (
+	"slices"
+	"unicode/utf8"
+)
+
 // patterns is what the words of a text look like, without a parser: used where
 // there is no tree (texts that do not parse, bodies of functions), and to decide
 // whether a parse is worth its time.
@@ -80,11 +85,38 @@ func tokenPatterns(sql string, toks []token) (p patterns) {
 // tokens, or whose literals must be looked into as well. Quotes are white
 // space to it, so it also sees what stands inside strings. It errs towards
 // seeing a call.
-func loosePatterns[T ~string | ~[]byte](b T) (p patterns) {
+func loosePatterns[T ~string | ~[]byte](b T) patterns {
+	p := scanPatterns(b, false)
+	if !p.dangerous() && marksComment(b) {
+		if deep := scanPatterns(b, true); deep.dangerous() {
+			return deep
+		}
+	}
+	return p
+}
+
+// marksComment reports whether a comment may begin in the text.
+func marksComment[T ~string | ~[]byte](b T) bool {
+	for i := 1; i < len(b); i++ {
+		if b[i] == '-' && b[i-1] == '-' || b[i] == '*' && b[i-1] == '/' {
+			return true
+		}
+	}
+	return false
+}
+
+// scanPatterns takes comments for white space; with deep it sees calls in them, too:
+// what begins one may stand in a string.
+func scanPatterns[T ~string | ~[]byte](b T, deep bool) (p patterns) {
 	var schema string // the name in front of a dot
 	dotted := false   // a dot stood behind schema
 	for i := 0; i < len(b); {
-		i = looseGap(b, i)
+		if !deep {
+			i = looseGap(b, i)
+		} else if isSpace(b[i]) || b[i] == '"' || b[i] == '\'' {
+			i++
+			continue
+		}
 		if i >= len(b) {
 			break
 		}
@@ -101,14 +133,19 @@ func loosePatterns[T ~string | ~[]byte](b T) (p patterns) {
 			continue
 		}
 		i = end
-		after := looseGap(b, end)
-		escaped := looseUnicode(b, at) && looseWord(b, after, "uescape")
+		escaped := looseUnicode(b, at)
+		if deep && !escaped && !(dotted && schema == schemaVault) && !looseOurs(b, at, end) {
+			schema, dotted = "", false
+			continue
+		}
+		after := behind(b, end, deep)
+		escaped = escaped && looseWord(b, after, "uescape")
 		if escaped { // the character, in quotes that may be doubled, is behind it
-			after = looseGap(b, after+len("uescape"))
+			after = behind(b, after+len("uescape"), deep)
 			if after < len(b) && b[after] != '(' {
-				after = looseGap(b, after+1)
+				after = behind(b, after+1, deep)
 			}
-			i = after
+			i = max(i, after)
 		}
 		if after >= len(b) || b[after] != '(' && b[after] != '.' {
 			// Not even copied: most words are none of our business.
@@ -117,7 +154,7 @@ func loosePatterns[T ~string | ~[]byte](b T) (p patterns) {
 		}
 		name := looseName(b, at, end)
 		if escaped {
-			name = anyName
+			name = AnyName
 		}
 		if b[after] == '(' {
 			if !dotted {
@@ -129,6 +166,28 @@ func loosePatterns[T ~string | ~[]byte](b T) (p patterns) {
 		schema, dotted = name, false
 	}
 	return p
+}
+
+// behind is looseGap. With deep it goes no further than looseReach.
+func behind[T ~string | ~[]byte](b T, i int, deep bool) int {
+	if deep {
+		b = b[:min(len(b), i+looseReach)]
+	}
+	return looseGap(b, i)
+}
+
+// looseOurs reports whether the identifier b[i:end] may be schema vault, or a function
+// that takes a value.
+func looseOurs[T ~string | ~[]byte](b T, i, end int) bool {
+	if looseWord(b, i, schemaVault) {
+		return true
+	}
+	for name := range valueFuncs {
+		if len(name) == end-i && looseWord(b, i, name) {
+			return true
+		}
+	}
+	return false
 }
 
 // looseReach is how far the second argument is looked for: a name has 255 bytes.
@@ -164,15 +223,15 @@ func looseSecondString[T ~string | ~[]byte](b T, open int) bool {
 	return false
 }
 
-// anyName is a name that could be spelled anyhow.
-const anyName = "\x00"
+// AnyName stands among names for one that could be any.
+const AnyName = "\x00"
 
 func (p *patterns) looseCall(schema, name string, at int) {
-	inVault := schema == schemaVault || schema == anyName
+	inVault := schema == schemaVault || schema == AnyName
 	switch {
-	case name == anyName && (inVault || schema == ""):
+	case name == AnyName && (inVault || schema == ""):
 		p.call(Put.String(), inVault, at)
-	case name == anyName, schema != "" && !inVault:
+	case name == AnyName, schema != "" && !inVault:
 	default:
 		p.call(name, inVault, at)
 	}
@@ -212,12 +271,12 @@ func looseUnicode[T ~string | ~[]byte](b T, i int) bool {
 }
 
 // looseName is the identifier b[i:end], folded to lower case; one that could be
-// spelled in escapes is anyName, one too long to be ours is empty.
+// spelled in escapes is AnyName, one too long to be ours is empty.
 func looseName[T ~string | ~[]byte](b T, i, end int) string {
 	if looseUnicode(b, i) {
 		for i += 3; i < end; i++ {
 			if !isIdentCont(b[i]) {
-				return anyName
+				return AnyName
 			}
 		}
 		return ""
@@ -230,35 +289,87 @@ func looseName[T ~string | ~[]byte](b T, i, end int) string {
 }
 
 // looseNames are the names that stand behind a word in a text that cannot be taken
-// apart into tokens, as one that a string holds. One in quotes that are doubled, or
-// that is put together when it runs, is not seen.
+// apart into tokens, as one that a string holds; AnyName is one in escapes. Words in
+// comments count, for what begins one may stand in a string. One in quotes that are
+// doubled, or that is put together when it runs, is not seen.
+//
+// It goes backwards: where the gap behind a place ends is known from the places
+// behind it, so that each byte is looked at once.
 func looseNames[T ~string | ~[]byte](b T, word string) (names []string) {
-	for i := 0; i < len(b); {
-		end := max(looseEnd(b, i), i+1)
-		if looseWord(b, i, word) {
-			at := looseGap(b, end)
-			if name := looseIdent(b, at); name != "" && name != anyName {
+	const ahead = 8 // more than a word has
+	n := len(b)
+	var ends [ahead]int // of the gaps that begin at the last places
+	for i := range ends {
+		ends[i] = n
+	}
+	line := n                      // the end of that behind the next end of a line
+	comment, before, at := n, n, n // of that behind the next end of a comment, the one behind it, and where it is
+	for i := n - 1; i >= 0; i-- {
+		next, end := ends[(i+1)%ahead], i
+		switch c := b[i]; {
+		case c == '\n', c == '\r':
+			end, line = next, next
+		case isSpace(c), c == '"', c == '\'':
+			end = next
+		case c == '-' && i+1 < n && b[i+1] == '-':
+			end = line
+		case c == '/' && i+1 < n && b[i+1] == '*':
+			if end = comment; at == i+1 {
+				end = before
+			}
+		case c == '*' && i+1 < n && b[i+1] == '/':
+			comment, before, at = ends[(i+2)%ahead], comment, i
+		}
+		if (i == 0 || !isIdentCont(b[i-1])) && looseWord(b, i, word) {
+			if name := looseIdent(b, ends[(i+len(word))%ahead]); name != "" {
 				names = append(names, name)
 			}
 		}
-		i = end
+		ends[i%ahead] = end
 	}
+	slices.Reverse(names)
 	return names
 }
 
 // looseIdent is the identifier at i, in quotes or not; empty if there is none.
 func looseIdent[T ~string | ~[]byte](b T, i int) string {
-	switch {
-	case i >= len(b):
+	if i >= len(b) {
 		return ""
-	case b[i-1] != '"':
-		return looseName(b, i, looseEnd(b, i))
+	}
+	quoted := b[i-1] == '"'
+	switch {
+	case looseUnicode(b, i):
+		return AnyName
+	case !quoted && !isIdentStart(b[i]):
+		return ""
 	}
 	end := i
-	for end < len(b) && b[end] != '"' {
+	for end < len(b) && end-i < maxIdent+utf8.UTFMax && (quoted && b[end] != '"' || !quoted && isIdentCont(b[end])) {
 		end++
 	}
-	return string(b[i:end])
+	if quoted && end+1 < len(b) && b[end] == '"' && b[end+1] == '"' {
+		return AnyName
+	}
+	name := string(b[i:end])
+	if !quoted {
+		name = foldIdent(name)
+	}
+	return clipIdent(name)
+}
+
+// maxIdent is how many bytes of an identifier the server keeps (NAMEDATALEN - 1).
+const maxIdent = 63
+
+// clipIdent is an identifier as the server keeps it: no part of a character is left.
+func clipIdent(name string) string {
+	if len(name) <= maxIdent {
+		return name
+	}
+	end := maxIdent
+	for end > maxIdent-utf8.UTFMax && !utf8.RuneStart(name[end]) {
+		end--
+	}
+	return name[:end]
 }
 
 // looseGap skips white space, quotes and comments.

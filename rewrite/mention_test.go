@@ -4,6 +4,7 @@ package rewrite
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -128,5 +129,38 @@ func BenchmarkMentions(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+func TestPrepares(t *testing.T) {
+	sixty := strings.Repeat("a", 60)
+	for text, want := range map[string][]string{
+		"prepare p as select 1":                                   {"p"},
+		`PREPARE "P"(text) as select 1; prepare Q as select 2`:    {"P", "q"},
+		"prepare/**/ -- x\n /* y */ p as":                         {"p"},
+		"prepare /*/ */ p as":                                     {"p"},
+		"'prepare --'; prepare p as":                              {"p"},
+		"-- prepare q\nprepare p":                                 {"q", "p"},
+		"prepare -- prepare q":                                    {"q"},
+		"prepare /* never closed prepare q":                       {"q"},
+		`prepare U&"\0070" as`:                                    {AnyName},
+		`prepare "a""b" as`:                                       {AnyName},
+		"prepare " + sixty + "bcdefg as":                          {sixty + "bcd"},
+		`prepare "` + sixty + `aaé" as`:                           {sixty + "aa"},
+		`prepare "` + sixty + `aé" as`:                            {sixty + "aé"},
+		"xprepare p; prepared q; prepare; prepare (p); prepare 1": nil,
+	} {
+		if got := Prepares(text); !slices.Equal(got, want) {
+			t.Errorf("%s\ngot  %q\nwant %q", text, got, want)
+		}
+	}
+}
+
+// Looked at byte for byte as often as there are words before it, this would take days.
+func TestPreparesLooksOnce(t *testing.T) {
+	for _, piece := range []string{"prepare/*", "prepare--", "prepare--\n", "prepare '", "prepare \"", `prepare U&"`} {
+		if n := len(Prepares(strings.Repeat(piece, 1<<19) + strings.Repeat("a", 1<<22))); n > 1<<19 {
+			t.Errorf("%q: %d names", piece, n)
+		}
 	}
 }

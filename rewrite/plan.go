@@ -136,6 +136,9 @@ type Plan struct {
 	// text order. Keeps are those, and cursors, that it makes from a query that
 	// calls the vault.
 	Executes, Prepares, Keeps []string
+	// Guessed are names that it may EXECUTE: they stand behind the word in code that a
+	// string holds, or in a text that has no tree. [AnyName] may be among them.
+	Guessed []string
 	// Stmts are the statements of the text; empty if it could not be parsed.
 	Stmts []Stmt
 
@@ -153,7 +156,7 @@ type op struct {
 
 // empty reports whether the plan asks for nothing at all.
 func (p *Plan) empty() bool {
-	return len(p.Calls) == 0 && !p.Direct && len(p.Executes) == 0 && len(p.Prepares) == 0
+	return len(p.Calls) == 0 && !p.Direct && len(p.Executes) == 0 && len(p.Prepares) == 0 && len(p.Guessed) == 0
 }
 
 // DecodeValue appends the value literal of Calls[i], decoded from the text's
