@@ -57,6 +57,14 @@ on_xact(XactEvent event, void *arg)
 	}
 }
 
+/* An error that reached the main loop has disarmed the timer of those that stay. */
+static void
+rearm(void)
+{
+	if (reservations != NULL)
+		vault_hold_arm();
+}
+
 /*
  * A rolled back savepoint takes its row locks with it: somebody else may have
  * the number now. What it stored is gone, so those numbers are free again.
@@ -80,9 +88,7 @@ abort_sub(SubTransactionId sub)
 				r->used[i] = InvalidSubTransactionId;
 		link = &r->next;
 	}
-	/* An error that reached the main loop has disarmed the timer of those that stay. */
-	if (reservations != NULL)
-		vault_hold_arm();
+	rearm();
 }
 
 static void
@@ -105,6 +111,9 @@ on_subxact(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, v
 		abort_sub(mine);
 	else if (event == SUBXACT_EVENT_COMMIT_SUB)
 		commit_sub(mine, parent);
+	/* ROLLBACK TO starts it anew: behind further errors in the aborted block. */
+	else if (event == SUBXACT_EVENT_START_SUB)
+		rearm();
 }
 
 static void
