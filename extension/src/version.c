@@ -151,6 +151,22 @@ vault_check_state(VaultAction action, const char *name, const VaultRow *row)
 }
 
 /*
+ * The right without which a call is refused before its name is looked up: what it
+ * answers and reports is of the caller's own rights, and tells of no secret.
+ */
+void
+vault_require_first(VaultAction action, const char *name)
+{
+	uint32		need = VAULT_WRITE;
+
+	if (action == VAULT_ACTION_CREATE)
+		need = VAULT_CREATE;
+	else if (action == VAULT_ACTION_ROTATE)
+		need = VAULT_ROTATE;
+	vault_require(need, name);
+}
+
+/*
  * The right that an action needs now that the lock says whether the name lives;
  * and what is refused whoever asks.
  */
@@ -286,25 +302,16 @@ vault_claim(VaultAction action, const char *name, const VaultRow *row, const Vau
 }
 
 static VaultAction
-action_arg(FunctionCallInfo fcinfo, int argno, uint32 *need)
+action_arg(FunctionCallInfo fcinfo, int argno)
 {
 	char	   *word = PG_ARGISNULL(argno) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(argno));
 
 	if (strcmp(word, "put") == 0)
-	{
-		*need = VAULT_WRITE;
 		return VAULT_ACTION_PUT;
-	}
 	if (strcmp(word, "create") == 0)
-	{
-		*need = VAULT_CREATE;
 		return VAULT_ACTION_CREATE;
-	}
 	if (strcmp(word, "rotate") == 0)
-	{
-		*need = VAULT_ROTATE;
 		return VAULT_ACTION_ROTATE;
-	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("unknown action"),
@@ -336,8 +343,7 @@ vault_next_version(PG_FUNCTION_ARGS)
 {
 	char	   *name = vault_name_arg(fcinfo, 0);
 	int32		n = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);
-	uint32		need;
-	VaultAction action = action_arg(fcinfo, 2, &need);
+	VaultAction action = action_arg(fcinfo, 2);
 	VaultRow	row;
 	pg_uuid_t	id;
 	TupleDesc	desc;
@@ -359,7 +365,7 @@ vault_next_version(PG_FUNCTION_ARGS)
 	 * Without the first check anybody could hold any name; without the second a
 	 * create right would do for a name that came to life while waiting.
 	 */
-	vault_require(need, name);
+	vault_require_first(action, name);
 	if (!vault_lock_name(name, action != VAULT_ACTION_ROTATE, &row))
 	{
 		vault_report_absent("rotate", true, name);
