@@ -50,6 +50,11 @@ func TestDid(t *testing.T) {
 	for _, sql := range strings.SplitAfter(sealed, "$$;") {
 		did(t, owner, sql)
 	}
+	admin := super(t)
+	cluster.Exec(t, admin, sealed)
+	made := func(name string) string {
+		return cluster.Text(t, admin, "SELECT quote_literal(pg_temp.sealed($1, gen_random_uuid(), 5))", name)
+	}
 	write := func(action string) string {
 		return "SELECT vault.node_write(pg_temp.sealed('did/a', secret_id, version), '" + action + "', 'automatic', 'x') FROM vault.node_next_version('did/a', '" + action + "', 'x')"
 	}
@@ -93,6 +98,11 @@ func TestDid(t *testing.T) {
 		{user, "SELECT vault.next_version('did/b', 1, 'create')", "S(create_denied_denied_0_0_did/b) E(42501)"},
 		{user, "SELECT vault.next_version('did/a', 1, 'rotate')", "S(rotate_denied_denied_0_0_did/a) E(42501)"},
 		{owner, "SELECT vault.next_version('did/none', 1, 'rotate')", "S(rotate_failed_missing_0_0_did/none) E(P0002)"},
+		// Nor with a record of one's own making, whether or not there is such a secret.
+		{user, "SELECT vault.put_secret('did/a', " + made("did/a") + ")", "S(update_denied_denied_0_0_did/a) E(42501)"},
+		{user, "SELECT vault.put_secret('did/none', " + made("did/none") + ")", "S(update_denied_denied_0_0_did/none) E(42501)"},
+		{user, "SELECT vault.create_secret('did/a', 'manual', " + made("did/a") + ")", "S(create_denied_denied_0_0_did/a) E(42501)"},
+		{user, "SELECT vault.rotate_secret('did/none', " + made("did/none") + ")", "S(rotate_denied_denied_0_0_did/none) E(42501)"},
 		{user, "SELECT vault.update_secret('did/a', description => 'x')", "S(update_denied_denied_0_0_did/a) E(42501)"},
 		{user, "SELECT vault.delete_secret('did/a')", "S(delete_denied_denied_0_0_did/a) E(42501)"},
 		{user, "SELECT vault.grant_access('" + clerk + "', 'did/*', '*')", "S(grant_denied_denied_0_0_" + clerk + "_did/*) E(42501)"},

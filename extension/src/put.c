@@ -87,7 +87,8 @@ check_format(const VaultRecord *rec, const VaultRow *row)
 
 /*
  * Locks, checks the right again and takes the reservation, with its change. Who has
- * reserved nothing has shown no right: he gets no lock, and hears of no secret.
+ * no right is told and reported so, whatever the record; who has reserved nothing
+ * gets no lock, and hears of no secret.
  */
 static void
 claim(VaultAction action, const char *name, const VaultRecord *rec, bool node, VaultRow *row,
@@ -95,6 +96,8 @@ claim(VaultAction action, const char *name, const VaultRecord *rec, bool node, V
 {
 	VaultClaim	result = VAULT_CLAIM_NONE;
 
+	if (!node)
+		vault_require_first(action, name);
 	if (memcmp(rec->vault.data, vault_id()->data, UUID_LEN) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -259,6 +259,7 @@ typedef enum VaultClaim
 	VAULT_CLAIM_NONE
 } VaultClaim;
 
+extern void vault_require_first(VaultAction action, const char *name);
 extern void vault_check_action(VaultAction action, const char *name, const VaultRow *row);
 extern void vault_check_state(VaultAction action, const char *name, const VaultRow *row);
 extern int32 vault_reserve(VaultAction action, const char *name, const VaultRow *row, int n,

@@ -57,6 +57,14 @@ on_xact(XactEvent event, void *arg)
 	}
 }
 
+/* An error that reached the main loop has disarmed the timer of those that stay. */
+static void
+rearm(void)
+{
+	if (reservations != NULL)
+		vault_hold_arm();
+}
+
 /*
  * A rolled back savepoint takes its row locks with it: somebody else may have
  * the number now. What it stored is gone, so those numbers are free again.
@@ -80,9 +88,7 @@ abort_sub(SubTransactionId sub)
 				r->used[i] = InvalidSubTransactionId;
 		link = &r->next;
 	}
-	/* An error that reached the main loop has disarmed the timer of those that stay. */
-	if (reservations != NULL)
-		vault_hold_arm();
+	rearm();
 }
 
 static void
@@ -105,6 +111,9 @@ on_subxact(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, v
 		abort_sub(mine);
 	else if (event == SUBXACT_EVENT_COMMIT_SUB)
 		commit_sub(mine, parent);
+	/* ROLLBACK TO starts it anew: behind further errors in the aborted block. */
+	else if (event == SUBXACT_EVENT_START_SUB)
+		rearm();
 }
 
 static void
@@ -139,6 +148,22 @@ vault_check_state(VaultAction action, const char *name, const VaultRow *row)
 				 errmsg("a manual secret cannot be rotated"),
 				 errhint("Use vault.put_secret() to give it a new value."),
 				 VAULT_HIDE));
+}
+
+/*
+ * The right without which a call is refused before its name is looked up: what it
+ * answers and reports is of the caller's own rights, and tells of no secret.
+ */
+void
+vault_require_first(VaultAction action, const char *name)
+{
+	uint32		need = VAULT_WRITE;
+
+	if (action == VAULT_ACTION_CREATE)
+		need = VAULT_CREATE;
+	else if (action == VAULT_ACTION_ROTATE)
+		need = VAULT_ROTATE;
+	vault_require(need, name);
 }
 
 /*
@@ -277,25 +302,16 @@ vault_claim(VaultAction action, const char *name, const VaultRow *row, const Vau
 }
 
 static VaultAction
-action_arg(FunctionCallInfo fcinfo, int argno, uint32 *need)
+action_arg(FunctionCallInfo fcinfo, int argno)
 {
 	char	   *word = PG_ARGISNULL(argno) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(argno));
 
 	if (strcmp(word, "put") == 0)
-	{
-		*need = VAULT_WRITE;
 		return VAULT_ACTION_PUT;
-	}
 	if (strcmp(word, "create") == 0)
-	{
-		*need = VAULT_CREATE;
 		return VAULT_ACTION_CREATE;
-	}
 	if (strcmp(word, "rotate") == 0)
-	{
-		*need = VAULT_ROTATE;
 		return VAULT_ACTION_ROTATE;
-	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("unknown action"),
@@ -327,8 +343,7 @@ vault_next_version(PG_FUNCTION_ARGS)
 {
 	char	   *name = vault_name_arg(fcinfo, 0);
 	int32		n = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);
-	uint32		need;
-	VaultAction action = action_arg(fcinfo, 2, &need);
+	VaultAction action = action_arg(fcinfo, 2);
 	VaultRow	row;
 	pg_uuid_t	id;
 	TupleDesc	desc;
@@ -350,7 +365,7 @@ vault_next_version(PG_FUNCTION_ARGS)
 	 * Without the first check anybody could hold any name; without the second a
 	 * create right would do for a name that came to life while waiting.
 	 */
-	vault_require(need, name);
+	vault_require_first(action, name);
 	if (!vault_lock_name(name, action != VAULT_ACTION_ROTATE, &row))
 	{
 		vault_report_absent("rotate", true, name);

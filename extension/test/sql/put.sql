@@ -137,13 +137,17 @@ SET LOCAL ROLE regress_hv_bob;
 SELECT t.try(format('SELECT vault.put_secret(''put/a'', %L)', :'r'));
 ROLLBACK;
 
--- To who has no right, a record of his own making tells of no name whether it is
--- a secret's.
+-- A record of one's own making tells of no name whether it is a secret's: without
+-- the right, nor with one that is not enough for the secret.
 SELECT t.put('put/gone', 'x'), vault.delete_secret('put/gone');
 SET ROLE regress_hv_bob;
 SELECT DISTINCT t.try(format(q, n, t.record(n, '22222222-2222-4333-8444-555555555555', 1, 'x')))
 	FROM unnest(ARRAY['app/db', 'put/gone', 'app/none']) n, unnest(ARRAY['SELECT vault.put_secret(%L, %L)',
-		'SELECT vault.create_secret(%L, ''manual'', %L)', 'SELECT vault.rotate_secret(%L, %L)']) q;
+		'SELECT vault.create_secret(%L, ''manual'', %L)', 'SELECT vault.rotate_secret(%L, %L)']) q ORDER BY 1;
+SET ROLE regress_hv_app;
+SELECT DISTINCT t.try(format(q, n, t.record(n, '22222222-2222-4333-8444-555555555555', 1, 'x')))
+	FROM unnest(ARRAY['only/create/here', 'only/create/none']) n, unnest(ARRAY['SELECT vault.put_secret(%L, %L)',
+		'SELECT vault.create_secret(%L, ''manual'', %L)']) q;
 RESET ROLE;
 
 -- Arguments of next_version.
