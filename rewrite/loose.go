@@ -111,13 +111,7 @@ func scanPatterns[T ~string | ~[]byte](b T, deep bool) (p patterns) {
 	var schema string // the name in front of a dot
 	dotted := false   // a dot stood behind schema
 	for i := 0; i < len(b); {
-		if !deep {
-			i = looseGap(b, i)
-		} else if isSpace(b[i]) || b[i] == '"' || b[i] == '\'' {
-			i++
-			continue
-		}
-		if i >= len(b) {
+		if i = looseSkip(b, i, deep); i >= len(b) {
 			break
 		}
 		if b[i] == '.' {
@@ -127,26 +121,12 @@ func scanPatterns[T ~string | ~[]byte](b T, deep bool) (p patterns) {
 		}
 		at := i
 		end := looseEnd(b, i)
-		if end == i {
-			schema, dotted = "", false
-			i++
-			continue
-		}
-		i = end
-		escaped := looseUnicode(b, at)
-		if deep && !escaped && !(dotted && schema == schemaVault) && !looseOurs(b, at, end) {
+		i = max(end, i+1)
+		if end == at || deep && !(dotted && schema == schemaVault) && !looseOurs(b, at, end) {
 			schema, dotted = "", false
 			continue
 		}
-		after := behind(b, end, deep)
-		escaped = escaped && looseWord(b, after, "uescape")
-		if escaped { // the character, in quotes that may be doubled, is behind it
-			after = behind(b, after+len("uescape"), deep)
-			if after < len(b) && b[after] != '(' {
-				after = behind(b, after+1, deep)
-			}
-			i = max(i, after)
-		}
+		after, escaped := looseAfter(b, at, end, deep)
 		if after >= len(b) || b[after] != '(' && b[after] != '.' {
 			// Not even copied: most words are none of our business.
 			schema, dotted = "", false
@@ -154,7 +134,7 @@ func scanPatterns[T ~string | ~[]byte](b T, deep bool) (p patterns) {
 		}
 		name := looseName(b, at, end)
 		if escaped {
-			name = AnyName
+			name, i = AnyName, max(i, after)
 		}
 		if b[after] == '(' {
 			if !dotted {
@@ -168,6 +148,32 @@ func scanPatterns[T ~string | ~[]byte](b T, deep bool) (p patterns) {
 	return p
 }
 
+// looseSkip skips white space and quotes, and without deep comments.
+func looseSkip[T ~string | ~[]byte](b T, i int, deep bool) int {
+	if !deep {
+		return looseGap(b, i)
+	}
+	for i < len(b) && (isSpace(b[i]) || b[i] == '"' || b[i] == '\'') {
+		i++
+	}
+	return i
+}
+
+// looseAfter is where something stands again behind the identifier b[at:end], and its
+// UESCAPE: whether that is there.
+func looseAfter[T ~string | ~[]byte](b T, at, end int, deep bool) (after int, escaped bool) {
+	after = behind(b, end, deep)
+	if !looseUnicode(b, at) || !looseWord(b, after, "uescape") {
+		return after, false
+	}
+	// The character, in quotes that may be doubled, is behind it.
+	after = behind(b, after+len("uescape"), deep)
+	if after < len(b) && b[after] != '(' {
+		after = behind(b, after+1, deep)
+	}
+	return after, true
+}
+
 // behind is looseGap. With deep it goes no further than looseReach.
 func behind[T ~string | ~[]byte](b T, i int, deep bool) int {
 	if deep {
@@ -179,7 +185,7 @@ func behind[T ~string | ~[]byte](b T, i int, deep bool) int {
 // looseOurs reports whether the identifier b[i:end] may be schema vault, or a function
 // that takes a value.
 func looseOurs[T ~string | ~[]byte](b T, i, end int) bool {
-	if looseWord(b, i, schemaVault) {
+	if looseUnicode(b, i) || looseWord(b, i, schemaVault) {
 		return true
 	}
 	for name := range valueFuncs {
