@@ -192,9 +192,9 @@ func inComments(sql string, toks []token) bool {
 	for _, t := range toks {
 		copy(bare[t.start:t.end], t.text(sql))
 	}
-	p, deep := scanPatterns(bare, false), scanPatterns(bare, true)
+	p := loosePatterns(bare)
 	clear(bare)
-	return !p.dangerous() && !deep.dangerous()
+	return !p.dangerous()
 }
 
 // readsOnly is the plan of a text of which only the words are known.
@@ -263,6 +263,8 @@ func worthParsing(sql string, toks []token) bool {
 		switch {
 		case t.word(sql, "execute"), t.word(sql, "prepare"), code && t.literal():
 			return true
+		case t.word(sql, "program"), t.word(sql, "system"), i+1 < len(toks) && toks[i+1].is(sql, '(') && isRunner(sql, t):
+			code = true
 		case t.word(sql, "do"), isName(sql, t, "function"), isName(sql, t, "procedure"):
 			code = true
 			operator = operator || i > 0 && (toks[i-1].is(sql, '(') || toks[i-1].is(sql, ','))
@@ -273,6 +275,11 @@ func worthParsing(sql string, toks []token) bool {
 		}
 	}
 	return writesVault(sql, toks) || meant(sql, toks)
+}
+
+// isRunner reports whether a token names a function that runs a text.
+func isRunner(sql string, t token) bool {
+	return slices.ContainsFunc(runsText, func(name string) bool { return isName(sql, t, name) })
 }
 
 // writesVault reports whether the text writes a table of schema vault.

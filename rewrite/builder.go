@@ -115,7 +115,8 @@ func (b *builder) visit(m any) {
 	case *pg.CreateEventTrigStmt:
 		b.trigger(n.Funcname)
 	case *pg.DefElem:
-		if n.Defname == "program" { // of file_fdw
+		if n.Defname == "program" && b.coded != b.stmt+1 { // of file_fdw
+			b.coded = b.stmt + 1
 			b.code(commandText, false)
 		}
 	case *pg.DefineStmt:
@@ -132,7 +133,7 @@ func (b *builder) visit(m any) {
 func (b *builder) statement(n *pg.Node) {
 	switch s := n.GetNode().(type) {
 	case *pg.Node_DoStmt, *pg.Node_CreateFunctionStmt:
-		b.code(keptWhere(n), isSQL(n))
+		b.code(keptWhere(n), b.isSQL(n))
 	case *pg.Node_CopyStmt:
 		if s.CopyStmt.IsProgram {
 			b.code(commandText, false)

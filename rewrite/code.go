@@ -22,13 +22,13 @@ var runsText = []string{
 func (b *builder) codeOfFunction(name string) {
 	if slices.Contains(runsText, name) && b.coded != b.stmt+1 {
 		b.coded = b.stmt + 1
-		b.code("a text that a function runs", true)
+		b.code("a text that a function runs", false) // a part of one, maybe
 	}
 }
 
 // isSQL reports whether a DO's or a function's body is in SQL or in plpgsql, which have
 // the same comments.
-func isSQL(n *pg.Node) bool {
+func (b *builder) isSQL(n *pg.Node) bool {
 	options := n.GetCreateFunctionStmt().GetOptions()
 	language := ""
 	if do := n.GetDoStmt(); do != nil {
@@ -36,10 +36,25 @@ func isSQL(n *pg.Node) bool {
 	}
 	for _, o := range options {
 		if e := o.GetDefElem(); e.GetDefname() == "language" {
-			language = e.GetArg().GetString_().GetSval()
+			language = b.languageAt(int(e.Location))
 		}
 	}
 	return language == "plpgsql" || language == "sql"
+}
+
+// languageAt is the name behind the word LANGUAGE, which may be a string.
+func (b *builder) languageAt(at int) string {
+	i := b.lx.tokenAt(at) + 1
+	if i < 1 || i >= len(b.lx.toks) {
+		return ""
+	}
+	if t := b.lx.toks[i]; !t.literal() {
+		name, _ := identName(b.sql, t)
+		return name
+	}
+	b.cacheable = false
+	name, _ := b.literal(i).decode(nil, b.sql) // what cannot be read, the server does not read either
+	return string(name)
 }
 
 // code looks into the string constants of a statement that makes code of one: SQL has
@@ -53,7 +68,7 @@ func (b *builder) code(where string, sql bool) {
 			continue
 		}
 		p := b.literalPatterns(i, sql)
-		b.plan.Guessed = append(b.plan.Guessed, looseNames(t.text(b.sql), "execute")...)
+		b.guess(looseNames(t.text(b.sql), "execute"))
 		switch {
 		case p.value != 0:
 			b.refuse(refuseKept(p.value, where, t.start))
@@ -61,11 +76,22 @@ func (b *builder) code(where string, sql bool) {
 			b.refuse(refuseUnknown(p.unknown, nearest(p.unknown), "", t.start))
 		case p.update:
 			b.refuse(refuseUpdate(t.start))
-		case p.bare != 0 && !b.foreign(p.bare):
-			r := refuseKept(p.bare, where, t.start)
-			r.Unqualified = b.canAsk()
-			b.refuse(r)
 		}
+		for _, f := range p.bare {
+			if !b.foreign(f) {
+				r := refuseKept(f, where, t.start)
+				r.Unqualified = b.canAsk()
+				b.refuse(r)
+				break
+			}
+		}
+	}
+}
+
+// guess adds names to those that the text may execute.
+func (b *builder) guess(names []string) {
+	if b.plan.Guessed = append(b.plan.Guessed, names...); len(b.plan.Guessed) > maxNames {
+		b.plan.Guessed = []string{AnyName}
 	}
 }
 
@@ -74,16 +100,15 @@ func (b *builder) code(where string, sql bool) {
 func (b *builder) literalPatterns(i int, sql bool) patterns {
 	t := b.lx.toks[i]
 	p := loosePatterns(t.text(b.sql))
-	if p.dangerous() && !sql {
-		return p
-	}
 	text, bad := b.literal(i).decode(nil, b.sql)
 	if bad != nil {
 		return p // the server will not read it either
 	}
 	defer clear(text)
-	if !p.dangerous() {
-		p = loosePatterns(text)
+	if p.value == 0 && p.unknown == "" && !p.update && t.kind != kindDollar {
+		decoded := loosePatterns(text)
+		decoded.bare = append(decoded.bare, p.bare...)
+		p = decoded
 	}
 	if sql && p.dangerous() && commented(string(text)) {
 		return patterns{}
@@ -94,9 +119,6 @@ func (b *builder) literalPatterns(i int, sql bool) patterns {
 // commented reports whether the calls that code seems to hold are all in comments,
 // whichever way it reads its strings.
 func commented(code string) bool {
-	if !marksComment(code) {
-		return false
-	}
 	var lx lexed
 	for _, std := range []bool{true, false} {
 		if lex(code, std, &lx); lx.bad != "" || !inComments(code, lx.toks) {

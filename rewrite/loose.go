@@ -4,6 +4,7 @@ package rewrite
 
 import (
 	"slices"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -12,8 +13,9 @@ import (
 // whether a parse is worth its time.
 type patterns struct {
 	// value is the first function that takes a value, called with schema
-	// vault in front of it; bare is the first without a schema.
-	value, bare Func
+	// vault in front of it; bare are those without a schema.
+	value Func
+	bare  []Func
 	// unknown is the first name called in schema vault that no function of
 	// ours has.
 	unknown string
@@ -31,7 +33,7 @@ type patterns struct {
 
 // dangerous reports whether a value may stand in the text.
 func (p *patterns) dangerous() bool {
-	return p.value != 0 || p.bare != 0 || p.unknown != "" || p.update
+	return p.value != 0 || len(p.bare) > 0 || p.unknown != "" || p.update
 }
 
 // suspect reports whether a value may stand in the text, or in the arguments of
@@ -54,8 +56,8 @@ func (p *patterns) call(name string, inVault bool, at int) {
 		p.vault, p.unknown = true, name
 	case inVault:
 		p.vault = true
-	case f != 0 && p.bare == 0:
-		p.bare = f
+	case f != 0 && !inVault && !slices.Contains(p.bare, f):
+		p.bare = append(p.bare, f)
 	}
 }
 
@@ -86,32 +88,18 @@ func tokenPatterns(sql string, toks []token) (p patterns) {
 // space to it, so it also sees what stands inside strings. It errs towards
 // seeing a call.
 func loosePatterns[T ~string | ~[]byte](b T) patterns {
-	p := scanPatterns(b, false)
-	if !p.dangerous() && marksComment(b) {
-		if deep := scanPatterns(b, true); deep.dangerous() {
-			return deep
-		}
-	}
+	p := scanPatterns(b)
+	deepen(&p, b)
 	return p
 }
 
-// marksComment reports whether a comment may begin in the text.
-func marksComment[T ~string | ~[]byte](b T) bool {
-	for i := 1; i < len(b); i++ {
-		if b[i] == '-' && b[i-1] == '-' || b[i] == '*' && b[i-1] == '/' {
-			return true
-		}
-	}
-	return false
-}
-
-// scanPatterns takes comments for white space; with deep it sees calls in them, too:
-// what begins one may stand in a string.
-func scanPatterns[T ~string | ~[]byte](b T, deep bool) (p patterns) {
+// scanPatterns takes comments for white space, and all else for words.
+func scanPatterns[T ~string | ~[]byte](b T) (p patterns) {
 	var schema string // the name in front of a dot
 	dotted := false   // a dot stood behind schema
 	for i := 0; i < len(b); {
-		if i = looseSkip(b, i, deep); i >= len(b) {
+		i = looseGap(b, i)
+		if i >= len(b) {
 			break
 		}
 		if b[i] == '.' {
@@ -121,12 +109,21 @@ func scanPatterns[T ~string | ~[]byte](b T, deep bool) (p patterns) {
 		}
 		at := i
 		end := looseEnd(b, i)
-		i = max(end, i+1)
-		if end == at || deep && !(dotted && schema == schemaVault) && !looseOurs(b, at, end) {
+		if end == i {
 			schema, dotted = "", false
+			i++
 			continue
 		}
-		after, escaped := looseAfter(b, at, end, deep)
+		i = end
+		after := looseGap(b, end)
+		escaped := looseUnicode(b, at) && looseWord(b, after, "uescape")
+		if escaped { // the character, in quotes that may be doubled, is behind it
+			after = looseGap(b, after+len("uescape"))
+			if after < len(b) && b[after] != '(' {
+				after = looseGap(b, after+1)
+			}
+			i = after
+		}
 		if after >= len(b) || b[after] != '(' && b[after] != '.' {
 			// Not even copied: most words are none of our business.
 			schema, dotted = "", false
@@ -134,7 +131,7 @@ func scanPatterns[T ~string | ~[]byte](b T, deep bool) (p patterns) {
 		}
 		name := looseName(b, at, end)
 		if escaped {
-			name, i = AnyName, max(i, after)
+			name = AnyName
 		}
 		if b[after] == '(' {
 			if !dotted {
@@ -146,54 +143,6 @@ func scanPatterns[T ~string | ~[]byte](b T, deep bool) (p patterns) {
 		schema, dotted = name, false
 	}
 	return p
-}
-
-// looseSkip skips white space and quotes, and without deep comments.
-func looseSkip[T ~string | ~[]byte](b T, i int, deep bool) int {
-	if !deep {
-		return looseGap(b, i)
-	}
-	for i < len(b) && (isSpace(b[i]) || b[i] == '"' || b[i] == '\'') {
-		i++
-	}
-	return i
-}
-
-// looseAfter is where something stands again behind the identifier b[at:end], and its
-// UESCAPE: whether that is there.
-func looseAfter[T ~string | ~[]byte](b T, at, end int, deep bool) (after int, escaped bool) {
-	after = behind(b, end, deep)
-	if !looseUnicode(b, at) || !looseWord(b, after, "uescape") {
-		return after, false
-	}
-	// The character, in quotes that may be doubled, is behind it.
-	after = behind(b, after+len("uescape"), deep)
-	if after < len(b) && b[after] != '(' {
-		after = behind(b, after+1, deep)
-	}
-	return after, true
-}
-
-// behind is looseGap. With deep it goes no further than looseReach.
-func behind[T ~string | ~[]byte](b T, i int, deep bool) int {
-	if deep {
-		b = b[:min(len(b), i+looseReach)]
-	}
-	return looseGap(b, i)
-}
-
-// looseOurs reports whether the identifier b[i:end] may be schema vault, or a function
-// that takes a value.
-func looseOurs[T ~string | ~[]byte](b T, i, end int) bool {
-	if looseUnicode(b, i) || looseWord(b, i, schemaVault) {
-		return true
-	}
-	for name := range valueFuncs {
-		if len(name) == end-i && looseWord(b, i, name) {
-			return true
-		}
-	}
-	return false
 }
 
 // looseReach is how far the second argument is looked for: a name has 255 bytes.
@@ -280,12 +229,12 @@ func looseUnicode[T ~string | ~[]byte](b T, i int) bool {
 // spelled in escapes is AnyName, one too long to be ours is empty.
 func looseName[T ~string | ~[]byte](b T, i, end int) string {
 	if looseUnicode(b, i) {
-		for i += 3; i < end; i++ {
-			if !isIdentCont(b[i]) {
+		i += 3
+		for k := i; k < end; k++ {
+			if !isIdentCont(b[k]) {
 				return AnyName
 			}
 		}
-		return ""
 	}
 	const most = 63
 	if end-i > most {
@@ -326,9 +275,10 @@ func looseNames[T ~string | ~[]byte](b T, word string) (names []string) {
 		case c == '*' && i+1 < n && b[i+1] == '/':
 			comment, before, at = ends[(i+2)%ahead], comment, i
 		}
-		if (i == 0 || !isIdentCont(b[i-1])) && looseWord(b, i, word) {
-			if name := looseIdent(b, ends[(i+len(word))%ahead]); name != "" {
-				names = append(names, name)
+		if looseWord(b, i, word) && begins(b, i) {
+			names = appendIdent(names, looseIdent(b, ends[(i+len(word))%ahead]))
+			if len(names) > maxNames {
+				return []string{AnyName}
 			}
 		}
 		ends[i%ahead] = end
@@ -336,6 +286,20 @@ func looseNames[T ~string | ~[]byte](b T, word string) (names []string) {
 	slices.Reverse(names)
 	return names
 }
+
+// appendIdent appends a name, and what it may be if a dollar quote ends in it.
+func appendIdent(names []string, name string) []string {
+	if first, _, glued := strings.Cut(name, "$"); glued && first != "" {
+		names = append(names, first)
+	}
+	if name != "" {
+		names = append(names, name)
+	}
+	return names
+}
+
+// maxNames is how many names are told apart.
+const maxNames = 10_000
 
 // looseIdent is the identifier at i, in quotes or not; empty if there is none.
 func looseIdent[T ~string | ~[]byte](b T, i int) string {

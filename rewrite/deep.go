@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package rewrite
+
+import "slices"
+
+// What begins a comment, or an identifier in escapes, may stand in a string, and hides
+// what follows from whoever reads word after word. Here the names themselves are looked
+// for, wherever they stand; the rest errs towards a call.
+
+const (
+	// secretSuffix ends the names of all functions that take a value.
+	secretSuffix = "_secret"
+	// deepReach is how far the parenthesis may be behind a name to be looked for.
+	deepReach = 256
+)
+
+// deepPatterns are the calls that a text holds, whatever they stand in.
+func deepPatterns[T ~string | ~[]byte](b T) (p patterns) {
+	for i := range len(b) {
+		switch b[i] {
+		case '_':
+			if deepWord(b, i, secretSuffix) {
+				deepCall(&p, b, i)
+			}
+		case 'v', 'V':
+			if deepWord(b, i, schemaVault) && begins(b, i) {
+				deepMember(&p, b, i+len(schemaVault))
+			}
+		}
+	}
+	return p
+}
+
+// deepen adds to p what deepPatterns sees, unless p has what nothing excuses.
+func deepen[T ~string | ~[]byte](p *patterns, b T) {
+	if p.value != 0 || p.unknown != "" || p.update {
+		return
+	}
+	deep := deepPatterns(b)
+	if !p.dangerous() {
+		p.at = deep.at
+	}
+	p.value, p.unknown, p.update, p.other = deep.value, deep.unknown, deep.update, p.other || deep.other
+	for _, f := range deep.bare {
+		if !slices.Contains(p.bare, f) {
+			p.bare = append(p.bare, f)
+		}
+	}
+}
+
+// deepWord reports whether w (lower case) stands at i, whatever is in front of it. A
+// dollar sign may end a string there.
+func deepWord[T ~string | ~[]byte](b T, i int, w string) bool {
+	end := i + len(w)
+	if end > len(b) || end < len(b) && isIdentCont(b[end]) && b[end] != '$' {
+		return false
+	}
+	for k := range len(w) {
+		if lower(b[i+k]) != w[k] {
+			return false
+		}
+	}
+	return true
+}
+
+// begins reports whether a word may begin at i: what is in front of it is no part of one,
+// or of an escape, or of a dollar quote's tag.
+func begins[T ~string | ~[]byte](b T, i int) bool {
+	const escape = 10 // \UXXXXXXXX
+	for k := i - 1; k >= 0 && i-k <= escape; k-- {
+		switch {
+		case b[k] == '\\', k == i-1 && b[k] == '$':
+			return true
+		case !isIdentCont(b[k]):
+			return k == i-1
+		}
+	}
+	return i == 0
+}
+
+// deepCall notes a call of the function whose name ends in what begins at i, unless it is
+// another schema's.
+func deepCall[T ~string | ~[]byte](p *patterns, b T, i int) {
+	for name := range valueFuncs {
+		at := i - len(name) + len(secretSuffix)
+		if at < 0 || !deepWord(b, at, name) || !begins(b, at) || deepOpen(b, i+len(secretSuffix)) < 0 {
+			continue
+		}
+		if vault, qualified := deepSchema(b, at); vault || !qualified {
+			p.call(name, vault, at)
+		}
+	}
+}
+
+// deepMember notes a call of what is schema vault's by the dot behind end.
+func deepMember[T ~string | ~[]byte](p *patterns, b T, end int) {
+	at := deepGap(b, end)
+	if at >= len(b) || b[at] != '.' {
+		return
+	}
+	if at = deepGap(b, at+1); at >= len(b) || !isIdentStart(b[at]) {
+		return
+	}
+	for end = at; end < len(b) && isIdentCont(b[end]) && b[end] != '$'; end++ {
+	}
+	open := deepOpen(b, end)
+	if open < 0 {
+		return
+	}
+	name := looseName(b, at, end)
+	p.call(name, true, at)
+	p.update = p.update || name == "update_secret" && looseSecondString(b, open)
+}
+
+// deepSchema looks at what stands in front of a name: a schema, by a dot, and whether that
+// may be the vault's.
+func deepSchema[T ~string | ~[]byte](b T, at int) (vault, qualified bool) {
+	i := deepBack(b, at)
+	if i > 0 && b[i-1] == '/' { // a comment's end: who knows
+		return true, true
+	}
+	if i == 0 || b[i-1] != '.' {
+		return false, false
+	}
+	i = deepBack(b, i-1)
+	if i > 0 && b[i-1] == '/' {
+		return true, true
+	}
+	from := i
+	for from > 0 && isIdentCont(b[from-1]) && b[from-1] != '$' {
+		from--
+	}
+	escaped := from > 0 && b[from-1] == '\\' // the first character, or more, is no part of it
+	return escaped && i-from > len(schemaVault) && i-from <= len(schemaVault)+9 || escaped && !letterEscape(b[from]) ||
+		i-from == len(schemaVault) && deepWord(b, from, schemaVault), true
+}
+
+// letterEscape reports whether a backslash and c stand for one character.
+func letterEscape(c byte) bool { return slices.Contains([]byte("bfnrtv"), c) }
+
+// deepBack skips white space, quotes and backslashes in front of i.
+func deepBack[T ~string | ~[]byte](b T, i int) int {
+	for i > 0 && deepSpace(b[i-1]) {
+		i--
+	}
+	return i
+}
+
+func deepSpace(c byte) bool { return isSpace(c) || c == '"' || c == '\'' || c == '\\' }
+
+// deepGap skips these, and comments, behind i, within deepReach.
+func deepGap[T ~string | ~[]byte](b T, i int) int {
+	end := min(len(b), i+deepReach)
+	for depth := 0; i < end; i++ {
+		two := i+1 < len(b)
+		switch {
+		case two && b[i] == '/' && b[i+1] == '*':
+			depth++
+			i++
+		case two && depth > 0 && b[i] == '*' && b[i+1] == '/':
+			depth--
+			i++
+		case depth > 0 || deepSpace(b[i]):
+		case two && b[i] == '-' && b[i+1] == '-':
+			for i+1 < end && b[i+1] != '\n' && b[i+1] != '\r' {
+				i++
+			}
+		default:
+			return i
+		}
+	}
+	return i
+}
+
+// deepOpen is where the parenthesis is behind a name, or where it was looked for no
+// further; -1: there is none.
+func deepOpen[T ~string | ~[]byte](b T, end int) int {
+	i := deepGap(b, end)
+	if i < len(b) && (b[i] == '(' || i-end >= deepReach) {
+		return i
+	}
+	return -1
+}
