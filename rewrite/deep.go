@@ -131,9 +131,11 @@ func deepSchema[T ~string | ~[]byte](b T, at int) (vault, qualified bool) {
 	for from > 0 && isIdentCont(b[from-1]) && b[from-1] != '$' {
 		from--
 	}
-	escaped := from > 0 && b[from-1] == '\\' // the first character, or more, is no part of it
-	return escaped && i-from > len(schemaVault) && i-from <= len(schemaVault)+9 || escaped && !letterEscape(b[from]) ||
-		i-from == len(schemaVault) && deepWord(b, from, schemaVault), true
+	name := max(from, i-len(schemaVault))
+	if from > 0 && b[from-1] == '\\' { // the first character, or more, is no part of it
+		return deepWord(b, name, schemaVault) || !letterEscape(b[from]), true
+	}
+	return name == from && deepWord(b, from, schemaVault), true
 }
 
 // letterEscape reports whether a backslash and c stand for one character.
