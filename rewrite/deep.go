@@ -27,6 +27,10 @@ func deepPatterns[T ~string | ~[]byte](b T) (p patterns) {
 			if deepWord(b, i, schemaVault) && begins(b, i) {
 				deepMember(&p, b, i+len(schemaVault))
 			}
+		case 'u', 'U':
+			if looseUnicode(b, i) && begins(b, i) {
+				deepEscaped(&p, b, i)
+			}
 		}
 	}
 	return p
@@ -38,9 +42,6 @@ func deepen[T ~string | ~[]byte](p *patterns, b T) {
 		return
 	}
 	deep := deepPatterns(b)
-	if !p.dangerous() {
-		p.at = deep.at
-	}
 	p.value, p.unknown, p.update, p.other = deep.value, deep.unknown, deep.update, p.other || deep.other
 	for _, f := range deep.bare {
 		if !slices.Contains(p.bare, f) {
@@ -88,7 +89,7 @@ func deepCall[T ~string | ~[]byte](p *patterns, b T, i int) {
 			continue
 		}
 		if vault, qualified := deepSchema(b, at); vault || !qualified {
-			p.call(name, vault, at)
+			p.call(name, vault)
 		}
 	}
 }
@@ -102,6 +103,10 @@ func deepMember[T ~string | ~[]byte](p *patterns, b T, end int) {
 	if at = deepGap(b, at+1); at >= len(b) || !isIdentStart(b[at]) {
 		return
 	}
+	if looseUnicode(b, at) { // whatever it spells
+		p.call(Put.String(), true)
+		return
+	}
 	for end = at; end < len(b) && isIdentCont(b[end]) && b[end] != '$'; end++ {
 	}
 	open := deepOpen(b, end)
@@ -109,8 +114,19 @@ func deepMember[T ~string | ~[]byte](p *patterns, b T, end int) {
 		return
 	}
 	name := looseName(b, at, end)
-	p.call(name, true, at)
+	p.call(name, true)
 	p.update = p.update || name == "update_secret" && looseSecondString(b, open)
+}
+
+// deepEscaped notes a call of a name that is spelled in escapes.
+func deepEscaped[T ~string | ~[]byte](p *patterns, b T, at int) {
+	end := looseEnd(b[:min(len(b), at+deepReach)], at)
+	if looseName(b, at, end) != AnyName || deepOpen(b, end) < 0 {
+		return
+	}
+	if vault, qualified := deepSchema(b, at); vault || !qualified {
+		p.call(Put.String(), vault)
+	}
 }
 
 // deepSchema looks at what stands in front of a name: a schema, by a dot, and whether that
@@ -132,8 +148,8 @@ func deepSchema[T ~string | ~[]byte](b T, at int) (vault, qualified bool) {
 		from--
 	}
 	name := max(from, i-len(schemaVault))
-	if from > 0 && b[from-1] == '\\' { // the first character, or more, is no part of it
-		return deepWord(b, name, schemaVault) || !letterEscape(b[from]), true
+	if from > 0 && b[from-1] == '\\' { // the first character, or more, is no part of it, or nothing is
+		return deepWord(b, name, schemaVault) || !letterEscape(b[from]) || i-from == 1, true
 	}
 	return name == from && deepWord(b, from, schemaVault), true
 }
@@ -141,38 +157,85 @@ func deepSchema[T ~string | ~[]byte](b T, at int) (vault, qualified bool) {
 // letterEscape reports whether a backslash and c stand for one character.
 func letterEscape(c byte) bool { return slices.Contains([]byte("bfnrtv"), c) }
 
-// deepBack skips white space, quotes and backslashes in front of i.
+// deepBack skips white space, and quotes with backslashes, in front of i.
 func deepBack[T ~string | ~[]byte](b T, i int) int {
-	for i > 0 && deepSpace(b[i-1]) {
+	for i > 0 && (isSpace(b[i-1]) || isQuote(b[i-1]) || b[i-1] == '\\' && i < len(b) && isQuote(b[i])) {
 		i--
 	}
 	return i
 }
 
-func deepSpace(c byte) bool { return isSpace(c) || c == '"' || c == '\'' || c == '\\' }
+func isQuote(c byte) bool { return c == '"' || c == '\'' }
 
-// deepGap skips these, and comments, behind i, within deepReach.
+// deepGap skips white space, quotes, escapes and comments behind i, within deepReach.
 func deepGap[T ~string | ~[]byte](b T, i int) int {
 	end := min(len(b), i+deepReach)
-	for depth := 0; i < end; i++ {
+	for i < end {
+		n := gapSize(b, i, end)
+		if n == 0 {
+			return i
+		}
+		i += n
+	}
+	return min(i, len(b))
+}
+
+// gapSize is how long the one is that begins at i.
+func gapSize[T ~string | ~[]byte](b T, i, end int) int {
+	two := i+1 < len(b)
+	switch {
+	case isSpace(b[i]) || isQuote(b[i]):
+		return 1
+	case two && b[i] == '\\' && escapeSize(b, i+1) > 0:
+		return 1 + escapeSize(b, i+1)
+	case two && b[i] == '-' && b[i+1] == '-':
+		from := i
+		for i < end && b[i] != '\n' && b[i] != '\r' {
+			i++
+		}
+		return i - from
+	case two && b[i] == '/' && b[i+1] == '*':
+		return commentSize(b, i, end)
+	}
+	return 0
+}
+
+// commentSize is how long a comment is, with those in it.
+func commentSize[T ~string | ~[]byte](b T, from, end int) int {
+	i := from + 2
+	for depth := 1; depth > 0 && i < end; i++ {
 		two := i+1 < len(b)
 		switch {
 		case two && b[i] == '/' && b[i+1] == '*':
 			depth++
 			i++
-		case two && depth > 0 && b[i] == '*' && b[i+1] == '/':
+		case two && b[i] == '*' && b[i+1] == '/':
 			depth--
 			i++
-		case depth > 0 || deepSpace(b[i]):
-		case two && b[i] == '-' && b[i+1] == '-':
-			for i+1 < end && b[i+1] != '\n' && b[i+1] != '\r' {
-				i++
-			}
-		default:
-			return i
 		}
 	}
-	return i
+	return i - from
+}
+
+// escapeSize is how many bytes behind a backslash, from i on, stand for one character with
+// it. That may be no white space: it errs towards a gap.
+func escapeSize[T ~string | ~[]byte](b T, i int) int {
+	digits := 0
+	switch c := b[i]; {
+	case isQuote(c), c == '\\', letterEscape(c):
+		return 1
+	case c == 'x', c == 'u', c == 'U':
+		most := map[byte]int{'x': 2, 'u': 4, 'U': 8}[c]
+		for digits < most && i+1+digits < len(b) && isIdentCont(b[i+1+digits]) {
+			digits++
+		}
+		return 1 + digits
+	case c >= '0' && c <= '7':
+		for digits < 3 && i+digits < len(b) && b[i+digits] >= '0' && b[i+digits] <= '7' {
+			digits++
+		}
+	}
+	return digits
 }
 
 // deepOpen is where the parenthesis is behind a name, or where it was looked for no

@@ -27,8 +27,6 @@ type patterns struct {
 	other bool
 	// update: update_secret is called as supabase/vault's is, with the new value.
 	update bool
-	// at is where the first of value, bare and unknown stands.
-	at int
 }
 
 // dangerous reports whether a value may stand in the text.
@@ -40,11 +38,8 @@ func (p *patterns) dangerous() bool {
 // a call that takes none.
 func (p *patterns) suspect() bool { return p.dangerous() || p.other }
 
-// call notes a call of name at byte offset at.
-func (p *patterns) call(name string, inVault bool, at int) {
-	if !p.dangerous() {
-		p.at = at
-	}
+// call notes a call of name.
+func (p *patterns) call(name string, inVault bool) {
 	f := valueFuncs[name]
 	p.other = p.other || inVault && name != "read_secret"
 	switch {
@@ -78,7 +73,7 @@ func tokenPatterns(sql string, toks []token) (p patterns) {
 		if !ok {
 			continue
 		}
-		p.call(name, qualified, toks[i-1].start)
+		p.call(name, qualified)
 	}
 	return p
 }
@@ -137,7 +132,7 @@ func scanPatterns[T ~string | ~[]byte](b T) (p patterns) {
 			if !dotted {
 				schema = ""
 			}
-			p.looseCall(schema, name, at)
+			p.looseCall(schema, name)
 			p.update = p.update || schema == schemaVault && name == "update_secret" && looseSecondString(b, after)
 		}
 		schema, dotted = name, false
@@ -169,7 +164,8 @@ func looseSecondString[T ~string | ~[]byte](b T, open int) bool {
 			}
 			for i++; i < len(b) && isSpace(b[i]); i++ {
 			}
-			if i+1 < len(b) && lower(b[i]) == 'e' {
+			// E'…', N'…' and U&'…', and quotes behind backslashes.
+			for i < len(b) && strings.IndexByte(`eEnNuU&\`, b[i]) >= 0 {
 				i++
 			}
 			return i < len(b) && (b[i] == '\'' || b[i] == '$')
@@ -181,14 +177,14 @@ func looseSecondString[T ~string | ~[]byte](b T, open int) bool {
 // AnyName stands among names for one that could be any.
 const AnyName = "\x00"
 
-func (p *patterns) looseCall(schema, name string, at int) {
+func (p *patterns) looseCall(schema, name string) {
 	inVault := schema == schemaVault || schema == AnyName
 	switch {
 	case name == AnyName && (inVault || schema == ""):
-		p.call(Put.String(), inVault, at)
+		p.call(Put.String(), inVault)
 	case name == AnyName, schema != "" && !inVault:
 	default:
-		p.call(name, inVault, at)
+		p.call(name, inVault)
 	}
 }
 
@@ -251,40 +247,61 @@ func looseName[T ~string | ~[]byte](b T, i, end int) string {
 // It goes backwards: where the gap behind a place ends is known from the places
 // behind it, so that each byte is looked at once.
 func looseNames[T ~string | ~[]byte](b T, word string) (names []string) {
-	const ahead = 8 // more than a word has
-	n := len(b)
-	var ends [ahead]int // of the gaps that begin at the last places
-	for i := range ends {
-		ends[i] = n
+	g := gaps{line: len(b), comment: len(b), outer: len(b), at: len(b)}
+	for i := range g.ends {
+		g.ends[i] = len(b)
 	}
-	line := n                      // the end of that behind the next end of a line
-	comment, before, at := n, n, n // of that behind the next end of a comment, the one behind it, and where it is
-	for i := n - 1; i >= 0; i-- {
-		next, end := ends[(i+1)%ahead], i
-		switch c := b[i]; {
-		case c == '\n', c == '\r':
-			end, line = next, next
-		case isSpace(c), c == '"', c == '\'':
-			end = next
-		case c == '-' && i+1 < n && b[i+1] == '-':
-			end = line
-		case c == '/' && i+1 < n && b[i+1] == '*':
-			if end = comment; at == i+1 {
-				end = before
-			}
-		case c == '*' && i+1 < n && b[i+1] == '/':
-			comment, before, at = ends[(i+2)%ahead], comment, i
-		}
+	for i := len(b) - 1; i >= 0; i-- {
 		if looseWord(b, i, word) && begins(b, i) {
-			names = appendIdent(names, looseIdent(b, ends[(i+len(word))%ahead]))
+			names = appendIdent(names, looseIdent(b, g.end(i+len(word))))
 			if len(names) > maxNames {
 				return []string{AnyName}
 			}
 		}
-		ends[i%ahead] = end
+		g.ends[i%gapsKept] = gapBefore(&g, b, i)
 	}
 	slices.Reverse(names)
 	return names
+}
+
+// gaps are, going backwards, where the gaps end that begin at the last places.
+type gaps struct {
+	ends           [gapsKept]int
+	line           int // of the gap behind the next end of a line
+	comment, outer int // of those behind the next two ends of comments
+	at             int // where the first of these is
+}
+
+const gapsKept = 8 // more than a word has
+
+func (g *gaps) end(i int) int { return g.ends[i%gapsKept] }
+
+// gapBefore is where the gap ends that begins at i: there, if none does.
+func gapBefore[T ~string | ~[]byte](g *gaps, b T, i int) int {
+	next := byte(0)
+	if i+1 < len(b) {
+		next = b[i+1]
+	}
+	switch c := b[i]; {
+	case c == '\n', c == '\r':
+		g.line = g.end(i + 1)
+		return g.line
+	case isSpace(c), isQuote(c):
+		return g.end(i + 1)
+	case c == '\\' && letterEscape(next):
+		return g.end(i + 2)
+	case c == '-' && next == '-':
+		return g.line
+	case c == '/' && next == '*':
+		if g.at == i+1 {
+			return g.outer
+		}
+		return g.comment
+	case c == '*' && next == '/': // also of one around it
+		g.comment, g.outer, g.at = g.end(i+2), g.comment, i
+		return g.comment
+	}
+	return i
 }
 
 // appendIdent appends a name, and what it may be if a dollar quote ends in it.
