@@ -205,15 +205,7 @@ func looseEnd[T ~string | ~[]byte](b T, i int) int {
 
 // looseWord reports whether the word w (lower case) stands at i.
 func looseWord[T ~string | ~[]byte](b T, i int, w string) bool {
-	if i+len(w) > len(b) || i+len(w) < len(b) && isIdentCont(b[i+len(w)]) {
-		return false
-	}
-	for k := range len(w) {
-		if lower(b[i+k]) != w[k] {
-			return false
-		}
-	}
-	return true
+	return deepWord(b, i, w) && (i+len(w) == len(b) || b[i+len(w)] != '$')
 }
 
 // looseUnicode reports whether U&" stands at i.
