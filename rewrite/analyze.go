@@ -152,24 +152,6 @@ func (a *Analyzer) analyze(sql string, o Options) (*Plan, *Refusal) { //nolint:c
 	return filled, r
 }
 
-// prepares are the names behind PREPARE in a text, strings and comments included: it
-// errs towards seeing one.
-func (a *Analyzer) prepares(sql string, std bool) []string {
-	if !holds(sql, "prepare") {
-		return nil
-	}
-	defer enter(a.large, sql)()
-	s := a.scratch.Get().(*scratch) //nolint:errcheck // the pool's New makes nothing else
-	defer a.scratch.Put(s)
-	lex(sql, std, &s.lx)
-	names := append(namesBehind("prepare", sql, s.lx.toks, true), Prepares(sql)...)
-	slices.Sort(names)
-	if names = slices.Compact(names); s.lx.bad == "" && len(names) > 0 && names[0] == AnyName {
-		names = names[1:] // the tokens say which
-	}
-	return names
-}
-
 // enter waits until there is room for a text; what it returns makes room again.
 func enter(room chan struct{}, sql string) (leave func()) {
 	if len(sql) <= maxLooked {
@@ -208,21 +190,6 @@ func readsOnly(sql string, toks []token, p patterns) *Plan {
 		return nil
 	}
 	return &plan
-}
-
-// namesBehind are the names that stand behind a word, where it begins a statement, or
-// elsewhere.
-func namesBehind(word, sql string, toks []token, begins bool) (names []string) {
-	for i := 1; i < len(toks); i++ {
-		if !toks[i-1].word(sql, word) || (i == 1 || toks[i-2].is(sql, ';')) != begins {
-			continue
-		}
-		name, ok := identName(sql, toks[i])
-		if ok && !(word == "prepare" && begins && toks[i].word(sql, "transaction")) {
-			names = append(names, clipIdent(name))
-		}
-	}
-	return names
 }
 
 // unlexed decides about a text that is not even lexically valid. The server

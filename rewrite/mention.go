@@ -78,10 +78,6 @@ func MentionsPrepared(sql []byte) bool {
 		mentionsFrom(sql, 'p', prepare) || mentionsFrom(sql, 'P', prepare)
 }
 
-// Prepares are the names that stand behind the word PREPARE, wherever that is in the
-// text.
-func Prepares[T ~string | ~[]byte](sql T) []string { return looseNames(sql, "prepare") }
-
 // executeFrom reports whether e, x and rest stand in the text.
 func executeFrom(sql []byte, x byte, rest string) bool {
 	for at := 0; ; {
