@@ -200,6 +200,31 @@ func TestSQLPrepare(t *testing.T) {
 	shared.NeverSent(t, "prepare canary")
 }
 
+// TestRefusedOverAPut: a put whose Parse the node refuses takes away what its name stood
+// for, as the server's own refusal of an unnamed one does: the value that is bound next is
+// of another secret.
+func TestRefusedOverAPut(t *testing.T) {
+	for _, name := range []string{"", "p"} {
+		s := openSession(t, shared.DSN(0, shared.User))
+		put := []pgproto3.FrontendMessage{
+			rawpg.Parse(name, "SELECT vault.put_secret('refused/one', $1)"), rawpg.Bind("", name, "refused canary one"), rawpg.Execute("", 0), rawpg.Sync(),
+		}
+		if a := s.do(put...); len(a.errors) > 0 {
+			t.Fatalf("%q: %s", name, a)
+		}
+		if a := s.do(rawpg.Parse(name, "SELECT vault.put_secret('refused/two', $1"), rawpg.Sync()); len(a.errors) != 1 || a.errors[0].Code != "42601" {
+			t.Errorf("%q: Parse: %s", name, a)
+		}
+		if a := s.do(rawpg.Bind("", name, "refused canary two"), rawpg.Execute("", 0), rawpg.Sync()); len(a.errors) != 1 || a.errors[0].Code != "26000" {
+			t.Errorf("%q: Bind: %s", name, a)
+		}
+		if got := s.must("SELECT vault.read_secret('refused/one')"); len(got) != 1 || got[0] != "refused canary one" {
+			t.Errorf("%q: the other secret is %q", name, got)
+		}
+	}
+	shared.NeverSent(t, "refused canary")
+}
+
 // TestExecuteOfALostPut: a client may yet execute by SQL what the node has refused, or the
 // server has refused, skipped or dropped. Its values are not sent; and the name is the
 // client's again once the server has prepared something else by it.

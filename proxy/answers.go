@@ -101,11 +101,13 @@ func (ss *session) acknowledged(typ byte) verdict {
 	switch done.kind {
 	case oweParse:
 		ss.parsedInTrial(&done)
-		if !done.named {
+		if done.named {
+			ss.cleared = false
+		} else {
 			ss.stmtShape = shape{}
-			if done.prev != done.stmt {
-				done.prev.zero()
-			}
+		}
+		if done.prev != done.stmt {
+			done.prev.zero()
 		}
 	case oweBind:
 		ss.bound(&done)

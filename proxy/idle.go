@@ -70,7 +70,7 @@ func (ss *session) overdue(limit time.Duration, now time.Time) bool {
 		defer ss.mu.Unlock()
 	}
 	since := ss.active.Load()
-	if !free || since == 0 || ss.state != wire.Idle || !ss.quiet() || ss.ops[opFront].running {
+	if !free || since == 0 || ss.state != wire.Idle || !ss.quiet() || ss.working || ss.ops[opFront].running || ss.ops[opBack].running {
 		ss.active.Store(stamp(now))
 		return false
 	}

@@ -25,6 +25,17 @@ func TestSealingIsNotIdle(t *testing.T) {
 	if ss.overdue(time.Minute, now) {
 		t.Error("the time of the operation counts")
 	}
+	ss.working = true // as while a write waits for a primary
+	if ss.overdue(time.Minute, now.Add(2*time.Minute)) || ss.ended {
+		t.Fatal("it is idle while its message is being looked at")
+	}
+	ss.working = false
+	ss.operate(opBack)
+	if ss.overdue(time.Minute, now.Add(4*time.Minute)) || ss.ended {
+		t.Fatal("it is idle while it is on its way to the primary")
+	}
+	ss.operated(opBack)
+	now = now.Add(4 * time.Minute)
 	if !ss.overdue(time.Minute, now.Add(2*time.Minute)) {
 		t.Error("it is not idle afterwards")
 	}

@@ -41,6 +41,7 @@ func (ss *session) parsed(st *statement) owed {
 
 // keep makes st what its name stands for.
 func (ss *session) keep(st *statement) {
+	ss.cleared = false
 	if ss.stmts == nil {
 		ss.stmts = map[string]*statement{}
 	}
@@ -56,7 +57,11 @@ func (ss *session) room(name string) bool {
 	if ss.crowded++; ss.crowded%1024 == 1 && ss.queue.len() < maxStatements {
 		ss.forgetPlain()
 	}
-	return len(ss.stmts) < maxStatements
+	if len(ss.stmts) >= maxStatements {
+		return false
+	}
+	ss.crowded = 0
+	return true
 }
 
 // pending are the statements that answers still owed refer to.
@@ -87,6 +92,10 @@ const maxLost = 1000
 // or the server not have done it: what is bound to one that takes values does not go there
 // in clear.
 func (ss *session) forgetAll() {
+	if ss.cleared { // a client may say so for each of a long pipeline
+		return
+	}
+	ss.cleared = true
 	later := map[*statement]bool{}
 	for i := range ss.queue.len() {
 		if e := ss.queue.at(i); e.kind == oweParse && e.named {
@@ -131,7 +140,7 @@ func (ss *session) keepable(st *statement) *sqlError {
 		}
 	}
 	if st.name != "" && !ss.room(st.name) {
-		return &sqlError{code: stateLimit, message: "too many prepared statements", hint: "Close or DEALLOCATE some."}
+		return &sqlError{code: stateLimit, message: "too many prepared statements", hint: "Close some, or DEALLOCATE ALL."}
 	}
 	kept := 0
 	for _, other := range ss.stmts {
@@ -140,7 +149,7 @@ func (ss *session) keepable(st *statement) *sqlError {
 	if n := st.size(); n > 0 && kept+n > maxKeptValues {
 		return &sqlError{
 			code: stateLimit, message: "too many literal values in prepared statements",
-			hint: "Pass the values as parameters, or Close or DEALLOCATE statements.",
+			hint: "Pass the values as parameters, or Close statements, or DEALLOCATE ALL.",
 		}
 	}
 	return nil
@@ -159,20 +168,17 @@ func (st *statement) size() (n int) {
 // not go there in clear. mu is held.
 func (ss *session) lose(name []byte) {
 	if len(name) == 0 {
-		if !ss.unnamedStmt.puts() {
-			ss.unnamedStmt = &statement{lost: true}
-		}
+		ss.unnamedStmt.zero()
+		ss.unnamedStmt = &statement{lost: true}
 		return
 	}
 	ss.hasPuts = true
-	switch st := ss.stmts[string(name)]; {
-	case st.puts():
-		st.lostAt = ss.runs
-	case ss.room(string(name)):
-		ss.keep(&statement{name: string(name), lost: true, lostAt: ss.runs})
-	default:
+	if !ss.room(string(name)) {
 		ss.lostMany = true
+		return
 	}
+	ss.stmts[string(name)].zero() // also if it takes values itself: of others, or of another secret
+	ss.keep(&statement{name: string(name), lost: true, lostAt: ss.runs})
 }
 
 // losePrepared does so for names that SQL would have prepared. mu is held.

@@ -30,6 +30,75 @@ func TestNamesAreBounded(t *testing.T) {
 	}
 }
 
+// A client that drops its names by SQL, of which the node hears nothing, can put under
+// new ones for ever.
+func TestNamesThatComeAndGo(t *testing.T) {
+	ss := &session{}
+	for i := range 4 * maxStatements {
+		ss.parsed(&statement{name: fmt.Sprint("plain", i)})
+		if i%1000 == 999 {
+			if e := ss.keepable(&statement{name: "put", plan: putPlan(t)}); e != nil {
+				t.Fatalf("behind %d names: %v", i+1, e)
+			}
+		}
+	}
+}
+
+// A put whose Parse is refused leaves nothing that its value could be bound to: not what
+// takes values already, which may be of another secret, or take the name where that has
+// the value.
+func TestLostOverAPut(t *testing.T) {
+	for _, name := range []string{"", "s"} {
+		value := []byte("canary")
+		ss := &session{}
+		ss.parsed(&statement{name: name, plan: putPlan(t), values: [][]byte{value}})
+		ss.lose([]byte(name))
+		if st, sealed := ss.bindTarget([]byte(name)); !sealed || !st.lost {
+			t.Errorf("%q stands for %+v, want nothing that can be bound", name, st)
+		}
+		if bytes.Contains(value, []byte("canary")) {
+			t.Errorf("%q: the older statement's value is kept", name)
+		}
+	}
+}
+
+// TestReparsedIsErased: values in a statement's text are gone when its name has another.
+func TestReparsedIsErased(t *testing.T) {
+	value := []byte("canary")
+	ss := &session{srv: &Server{}}
+	for _, values := range [][][]byte{{value}, nil} {
+		ss.queue.push(ss.parsed(&statement{name: "s", plan: putPlan(t), values: values}))
+		ss.acknowledged(wire.ParseComplete)
+	}
+	if bytes.Contains(value, []byte("canary")) {
+		t.Error("the older statement's value is kept")
+	}
+}
+
+// TestDeallocateAllTwice: the second one of a pipeline finds what was parsed between.
+func TestDeallocateAllTwice(t *testing.T) {
+	ss := &session{}
+	ss.tag([]byte("DEALLOCATE ALL\x00"))
+	ss.keep(&statement{name: "a"})
+	ss.tag([]byte("DEALLOCATE ALL\x00"))
+	if len(ss.stmts) != 0 {
+		t.Errorf("left %v", ss.stmts)
+	}
+	next := &statement{name: "b"}
+	ss.queue.push(owed{kind: oweQuery})
+	ss.queue.push(ss.parsed(next))
+	ss.tag([]byte("DEALLOCATE ALL\x00"))
+	if ss.stmts["b"] != next {
+		t.Error("what is parsed behind it is gone")
+	}
+	ss.queue.pop()
+	ss.acknowledged(wire.ParseComplete)
+	ss.tag([]byte("DEALLOCATE ALL\x00"))
+	if len(ss.stmts) != 0 {
+		t.Errorf("left %v, which it has dropped", ss.stmts)
+	}
+}
+
 func TestDeallocateAllForgets(t *testing.T) {
 	value := []byte("canary")
 	old := &statement{name: "s", plan: putPlan(t), values: [][]byte{value}}

@@ -224,11 +224,16 @@ func (q *replyQueue) next(name string) *owed {
 		for i := q.n - 1; i >= q.kept; i-- {
 			if e := q.at(i); e.renames() {
 				q.later[e.statementName()] = e
+			} else if e.kind == oweBind && e.portal == nil {
+				q.later[unnamedBind] = e
 			}
 		}
 	}
 	return q.later[name]
 }
+
+// unnamedBind stands in next for the unnamed portal: no statement has such a name.
+const unnamedBind = "\x00"
 
 // renames reports whether a statement's name stands for something else from the
 // message on.

@@ -268,6 +268,26 @@ func TestUndoOfUnnamedAcrossSyncs(t *testing.T) {
 	}
 }
 
+// The unnamed portal that a later batch has bound is not the one that an earlier batch
+// could not.
+func TestUndoOfUnnamedPortal(t *testing.T) {
+	st := &statement{}
+	ss := &session{}
+	for _, e := range []owed{{kind: oweBind}, {kind: oweSync}, {kind: oweBind}, {kind: oweSync}} {
+		ss.queue.push(e)
+	}
+	ss.unnamedPortal = portal{stmt: st}
+	ss.queue.skip(ss.undo)
+	if ss.unnamedPortal.stmt != st {
+		t.Fatal("the later portal was undone too")
+	}
+	ss.queue.pop() // the Sync
+	ss.queue.skip(ss.undo)
+	if ss.unnamedPortal.stmt != nil {
+		t.Error("the portal is there although its Bind was skipped")
+	}
+}
+
 // A client that pipelines binds before it hears of the error: its value must
 // not be bound to what the name stood for before.
 func TestASkippedPutIsLost(t *testing.T) {

@@ -227,6 +227,9 @@ func (ss *session) finishFront(err error, done <-chan struct{}) {
 // halfClose tells the server that nothing more comes: while the session is on its
 // way to another one, the back does.
 func (ss *session) halfClose() error {
+	if _, err := ss.giveRefusal(); err != nil {
+		return err
+	}
 	ss.mu.Lock()
 	ss.halfClosed = true
 	l, later := ss.server(), ss.trial != nil && ss.trial.refused != nil
@@ -244,6 +247,9 @@ func (ss *session) passHeader(err error) bool {
 	var frame *wire.FrameError
 	var unknown *wire.UnknownTypeError
 	if !errors.As(err, &frame) && !errors.As(err, &unknown) {
+		return false
+	}
+	if _, failed := ss.giveRefusal(); failed != nil {
 		return false
 	}
 	ss.mu.Lock()

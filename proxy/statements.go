@@ -17,6 +17,7 @@ type frontState struct {
 	unnamedDescribed bool
 	unnamedUtility   bool
 	unnamedPortal    portal
+	cleared          bool                // all named statements are gone, and the client has used no name since
 	crowded          int                 // how often a name found no room
 	lostMany         bool                // more names were lost than can be remembered
 	hasPuts          bool                // a named statement of this session carries values, or was meant to
@@ -135,6 +136,7 @@ func (ss *session) undo(e *owed) {
 	switch e.kind {
 	case oweParse, oweQuery:
 		if e.stmt.puts() {
+			e.prev.zero()
 			e.prev = &statement{name: e.stmt.name, lost: true, lostAt: e.stmt.lostAt}
 			e.stmt.zero()
 		}
@@ -149,7 +151,9 @@ func (ss *session) undo(e *owed) {
 		}
 	case oweBind:
 		if e.portal == nil {
-			ss.unnamedPortal = portal{}
+			if ss.queue.next(unnamedBind) == nil {
+				ss.unnamedPortal = portal{}
+			}
 		} else if ss.portals[e.portal.name] == e.portal {
 			delete(ss.portals, e.portal.name)
 			if e.prevP != nil {
@@ -217,7 +221,7 @@ func (ss *session) keepUnnamed(body []byte) {
 	switch t := ss.trial; {
 	case t == nil:
 	case t.before: // which the primary does not have
-		ss.endTrial()
+		ss.spoilTrial()
 	default:
 		t.unnamed = true
 	}

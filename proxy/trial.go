@@ -75,11 +75,14 @@ func (ss *session) keepTrial(msgs []byte) {
 }
 
 // spoilTrial notes that the statement cannot be run again: it is too long, or the
-// node has a part in it. mu is held.
+// node has a part in it. One that the primary runs already is needed to its end. mu is
+// held.
 func (ss *session) spoilTrial() {
-	if t := ss.trial; t != nil && t.refused != nil {
+	switch t := ss.trial; {
+	case t == nil || !t.open:
+	case t.refused != nil:
 		t.long = true
-	} else {
+	default:
 		ss.endTrial()
 	}
 }
@@ -222,8 +225,9 @@ func (ss *session) rerun() error {
 	ss.mu.Lock()
 	t := ss.trial
 	long, fresh := t.long, t.fresh
+	kept, lost := ss.unnamedKept, ss.unnamedLost
 	if t.unnamed { // what it was before does not matter, and what it is will be parsed again
-		ss.forgetUnnamed()
+		ss.unnamedKept, ss.unnamedLost = false, false
 	}
 	ss.mu.Unlock()
 	failed := stays("the statement is longer than the node keeps", "Run it in a block, or connect to the node beside the primary.")
@@ -231,6 +235,9 @@ func (ss *session) rerun() error {
 	if !long {
 		failed, err = ss.move(false, fresh, t.parsed)
 	}
+	ss.mu.Lock()
+	ss.unnamedKept, ss.unnamedLost = kept, lost
+	ss.mu.Unlock()
 	switch {
 	case err != nil:
 		return err

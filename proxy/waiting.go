@@ -56,8 +56,9 @@ func (ss *session) mustWait(typ byte) bool {
 
 // inFlight reports whether a statement has to wait for the one before. At a
 // standby it must be known whether a block is open, and the statement may have to
-// run again elsewhere. mu is held.
-func (ss *session) inFlight() bool { return ss.queue.ends > 0 && ss.roams() }
+// run again elsewhere; that it does is what a trial still tells when the session is
+// there already. mu is held.
+func (ss *session) inFlight() bool { return ss.queue.ends > 0 && (ss.roams() || ss.trial != nil) }
 
 // copyHangs reports whether the server waits for copy data that the client, who
 // has sent something else, does not send: then nobody would ever answer. mu is
