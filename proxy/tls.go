@@ -49,8 +49,8 @@ func (m SSLMode) String() string { return sslModes[m] }
 // ServerTLS says how the node speaks TLS with a server. A socket never does.
 type ServerTLS struct {
 	Mode  SSLMode
-	Roots *x509.CertPool // nil: the system's
-	Host  string         // the name that verify-full expects
+	Roots func() *x509.CertPool // who may sign its certificate now; nil, or that returns it: the system's
+	Host  string                // the name that verify-full expects
 }
 
 // clientTLS is the node's own side of a client's TLS connection.
@@ -202,19 +202,23 @@ func (up *upstream) handshake(ctx context.Context, nc net.Conn, mode SSLMode) (_
 // not checked here (the log-in may still be bound to it), verify-ca checks the
 // chain alone, and so does require if it was told whom to trust.
 func (t *ServerTLS) config() *tls.Config {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: t.Roots, ServerName: t.Host, NextProtos: []string{alpn}}
+	var roots *x509.CertPool
+	if t.Roots != nil {
+		roots = t.Roots()
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, ServerName: t.Host, NextProtos: []string{alpn}}
 	switch {
 	case t.Mode == SSLVerifyFull:
-	case t.Mode == SSLVerifyCA, t.Mode == SSLRequire && t.Roots != nil:
+	case t.Mode == SSLVerifyCA, t.Mode == SSLRequire && roots != nil:
 		c.InsecureSkipVerify = true
-		c.VerifyConnection = t.verifyChain
+		c.VerifyConnection = func(cs tls.ConnectionState) error { return verifyChain(cs, roots) }
 	default:
 		c.InsecureSkipVerify = true
 	}
 	return c
 }
 
-func (t *ServerTLS) verifyChain(cs tls.ConnectionState) error {
+func verifyChain(cs tls.ConnectionState, roots *x509.CertPool) error {
 	if len(cs.PeerCertificates) == 0 {
 		return errors.New("the server showed no certificate")
 	}
@@ -222,7 +226,7 @@ func (t *ServerTLS) verifyChain(cs tls.ConnectionState) error {
 	for _, c := range cs.PeerCertificates[1:] {
 		inter.AddCert(c)
 	}
-	_, err := cs.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: t.Roots, Intermediates: inter})
+	_, err := cs.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: inter})
 	return err
 }
 

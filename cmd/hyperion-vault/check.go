@@ -61,22 +61,9 @@ func (n *node) check(ctx context.Context, w io.Writer) error {
 }
 
 func (n *node) checkListen(ctx context.Context, l *checklist) {
-	c := n.config
-	errs := make([]error, 0, len(c.proxyListen)+3)
-	for _, e := range c.proxyListen {
-		errs = append(errs, tryListen(ctx, "VAULT_PROXY_LISTEN", e))
-	}
-	errs = append(errs, tryListen(ctx, "VAULT_API_LISTEN", c.apiListen))
-	if c.metricsListen != nil {
-		errs = append(errs, tryListen(ctx, "VAULT_METRICS_LISTEN", *c.metricsListen))
-	}
-	_, err := socketLeft(ctx, "VAULT_AUDIT_DIR", controlPath(c.auditDir)) // checkSpool looks at the directory
-	errs = append(errs, err)
-	for _, err := range errs {
-		if err != nil {
-			l.note("listen", "%s (a node that runs already holds its own ports)", err)
-			return
-		}
+	if err := n.config.tryListen(ctx); err != nil {
+		l.note("listen", "%s (a node that runs already holds its own ports)", err)
+		return
 	}
 	l.ok("listen", "all addresses are free")
 }

@@ -28,7 +28,8 @@ func faultf(format string, args ...any) error {
 }
 
 // load merges what kong found (flags, then environment) with the file and the
-// defaults. The warnings are for the log; an error joins one line per fault.
+// defaults. The warnings are for the log; an error joins one line per fault. Values come
+// with it if only files of secrets are at fault.
 func load(s *settings, environ []string, file string) (v values, warnings []string, err error) {
 	lines := map[string]string{}
 	if file != "" {
@@ -58,6 +59,22 @@ func load(s *settings, environ []string, file string) (v values, warnings []stri
 	}
 	warnings = unknownNames(env, lines)
 	return v, warnings, v.readSecrets()
+}
+
+// settle looks at what load found. The error joins one line per fault, of both, and what
+// is misspelt: that may be why.
+func settle(v values, warnings []string, err error) (*nodeConfig, error) {
+	if v == nil {
+		return nil, err
+	}
+	config, faults := v.check()
+	if err = errors.Join(err, faults); err == nil {
+		return config, nil
+	}
+	for _, warning := range warnings {
+		err = errors.Join(err, faultf("%s", warning))
+	}
+	return nil, err
 }
 
 // readSecrets takes the secrets that are in files of their own.

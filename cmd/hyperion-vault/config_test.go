@@ -145,6 +145,12 @@ func TestFaults(t *testing.T) {
 		{"no key", map[string]string{"VAULT_KMS_MODE": "aws"}, `VAULT_KMS_KEY_ID holds "": it should be the ARN of a KMS key…`},
 		{"an alias", map[string]string{"VAULT_KMS_MODE": "aws", "VAULT_KMS_KEY_ID": "alias/vault"}, `VAULT_KMS_KEY_ID holds "alias/vault": it should be the ARN…`},
 		{"an old key", map[string]string{"VAULT_KMS_MODE": "aws", "VAULT_KMS_KEY_ID": "arn:aws:kms:eu-west-2:1:key/a", "VAULT_KMS_DECRYPT_KEY_IDS": "b"}, `VAULT_KMS_DECRYPT_KEY_IDS holds "b": it should be ARNs…`},
+		{"a key of the other KMS", map[string]string{"VAULT_KMS_KEY_ID": "arn:aws:kms:eu-west-2:1:key/a"}, `VAULT_KMS_KEY_ID is set, but VAULT_KMS_MODE holds "local": a node knows the keys of one of the two`},
+		{"old keys of the other KMS", map[string]string{"VAULT_KMS_DECRYPT_KEY_IDS": "arn:aws:kms:eu-west-2:1:key/a"}, `VAULT_KMS_DECRYPT_KEY_IDS is set, but…`},
+		{"no certificates there", map[string]string{"VAULT_PG_SSLROOTCERT": "/nowhere"}, `VAULT_PG_SSLROOTCERT holds "/nowhere": no such file or directory`},
+		{"no certificates in it", map[string]string{"VAULT_PG_SSLROOTCERT": "config_test.go"}, `VAULT_PG_SSLROOTCERT holds "config_test.go": no PEM certificate is in it`},
+		{"a file away, and more", map[string]string{"VAULT_LOCAL_MASTER_KEY": "-", "VAULT_LOCAL_MASTER_KEY_FILE": "/nowhere", "VAULT_LOG_LEVEL": "loud"}, "VAULT_LOCAL_MASTER_KEY_FILE holds \"/nowhere\": no such file or directory\nVAULT_LOG_LEVEL holds…"},
+		{"misspelt", map[string]string{"VAULT_KMS_MODE": "aws", "VAULT_KMS_KEYID": "a"}, "VAULT_KMS_KEY_ID holds \"\": …\nVAULT_KMS_KEYID is not a setting; did you mean VAULT_KMS_KEY_ID?"},
 		{"plaintext", map[string]string{"VAULT_PROXY_LISTEN": "127.0.0.1:6432,0.0.0.0:6433"}, `VAULT_PROXY_LISTEN holds "127.0.0.1:6432,0.0.0.0:6433": that can be reached from other hosts…`},
 		{"plaintext by a name", map[string]string{"VAULT_API_LISTEN": "vault.example:8200"}, `…reached from other hosts…`},
 		{"half a pair", map[string]string{"VAULT_TLS_CERT": "/tmp/x"}, `VAULT_TLS_CERT is set without VAULT_TLS_KEY: it should be both or neither`},
@@ -158,10 +164,7 @@ func TestFaults(t *testing.T) {
 				}
 				env[name] = value
 			}
-			v, _, err := parseServe(t, nil, env, "")
-			if err == nil {
-				_, err = v.check()
-			}
+			_, err := settle(parseServe(t, nil, env, ""))
 			if err == nil {
 				t.Fatal("no error")
 			}

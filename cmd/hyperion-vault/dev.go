@@ -87,12 +87,10 @@ func (d *devCommand) config(std *streams) (devcluster.Config, error) {
 	preset(&config.RESTPort, 8200)
 	preset(&config.MetricsPort, 9632)
 	preset(&config.ServerPort, 5433)
-	// Easy to type, so only where nobody else can try them.
-	if addr, err := netip.ParseAddr(d.Listen); d.Listen == "localhost" || err == nil && addr.IsLoopback() {
-		config.SuperuserPassword = "postgres"
-		if config.Password == "" {
-			config.Password = "app"
-		}
+	// Easy to type, so only where no other host can try it. Not the superuser's: who has that
+	// runs programs as us.
+	if addr, err := netip.ParseAddr(d.Listen); config.Password == "" && (d.Listen == "localhost" || err == nil && addr.IsLoopback()) {
+		config.Password = "app"
 	}
 	return config, nil
 }

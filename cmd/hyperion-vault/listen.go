@@ -24,43 +24,53 @@ type listeners struct {
 	proxy   []net.Listener
 	api     net.Listener
 	metrics net.Listener // nil: off
-	control net.Listener
+	control net.Listener // nil: not yet, see node.open
 }
 
 func (l *listeners) close() {
 	for _, p := range append(l.proxy, l.api, l.metrics, l.control) {
 		if p != nil {
-			_ = p.Close() // nothing was accepted
+			_ = p.Close() // nothing was accepted, or it is closed
 		}
 	}
 }
 
-func (n *node) listen(ctx context.Context) (_ *listeners, err error) {
+// listen opens what clients connect to. They wait until it is served.
+func (c *nodeConfig) listen(ctx context.Context) (_ *listeners, err error) {
 	l := &listeners{}
 	defer func() {
 		if err != nil {
 			l.close()
 		}
 	}()
-	for _, e := range n.config.proxyListen {
+	for _, e := range c.proxyListen {
 		p, err := listenOn(ctx, "VAULT_PROXY_LISTEN", e)
 		if err != nil {
 			return nil, err
 		}
 		l.proxy = append(l.proxy, p)
 	}
-	if l.api, err = n.listenHTTP(ctx, "VAULT_API_LISTEN", n.config.apiListen, wire.Sockets); err != nil {
+	if l.api, err = listenOn(ctx, "VAULT_API_LISTEN", c.apiListen); err != nil {
 		return nil, err
 	}
-	if n.config.metricsListen != nil {
-		if l.metrics, err = n.listenHTTP(ctx, "VAULT_METRICS_LISTEN", *n.config.metricsListen, fewScrapers); err != nil {
+	l.api = wire.Sockets(l.api)
+	if c.metricsListen != nil {
+		if l.metrics, err = listenOn(ctx, "VAULT_METRICS_LISTEN", *c.metricsListen); err != nil {
 			return nil, err
 		}
-	}
-	if l.control, err = listenSocket(ctx, "VAULT_AUDIT_DIR", controlPath(n.config.auditDir), 0o600); err != nil {
-		return nil, err
+		l.metrics = fewScrapers(l.metrics)
 	}
 	return l, nil
+}
+
+// open adds what is in the node's directory, and TLS.
+func (n *node) open(ctx context.Context, l *listeners) (err error) {
+	l.api = n.secure(l.api, n.config.apiListen)
+	if l.metrics != nil {
+		l.metrics = n.secure(l.metrics, *n.config.metricsListen)
+	}
+	l.control, err = listenSocket(ctx, "VAULT_AUDIT_DIR", controlPath(n.config.auditDir), 0o600)
+	return err
 }
 
 // maxScrapers is more connections than whatever scrapes a node holds.
@@ -70,21 +80,15 @@ const maxScrapers = 64
 // he is there, and what he holds open the node's clients would lack.
 func fewScrapers(l net.Listener) net.Listener { return lobby.Listen(wire.Sockets(l), maxScrapers) }
 
-// listenHTTP speaks TLS where other hosts can listen in, if there is a
-// certificate; on loopback HTTP stays plain, as its clients expect. wrap is for the
-// connections below it.
-func (n *node) listenHTTP(ctx context.Context, variable string, e endpoint, wrap func(net.Listener) net.Listener) (net.Listener, error) {
-	l, err := listenOn(ctx, variable, e)
-	if err != nil {
-		return nil, err
+// secure speaks TLS where other hosts can listen in, if there is a certificate; on
+// loopback HTTP stays plain, as its clients expect.
+func (n *node) secure(l net.Listener, e endpoint) net.Listener {
+	if n.certificate.Load() == nil || !e.beyondLoopback() {
+		return l
 	}
-	l = wrap(l)
-	if n.certificate.Load() != nil && e.beyondLoopback() {
-		config := n.tlsConfig()
-		config.NextProtos = []string{"http/1.1"}
-		return tls.NewListener(l, config), nil
-	}
-	return l, nil
+	config := n.tlsConfig()
+	config.NextProtos = []string{"http/1.1"}
+	return tls.NewListener(l, config)
 }
 
 func listenOn(ctx context.Context, variable string, e endpoint) (net.Listener, error) {
@@ -97,6 +101,25 @@ func listenOn(ctx context.Context, variable string, e endpoint) (net.Listener, e
 		return nil, fmt.Errorf("%s: cannot listen on %s: %w", variable, e.address, errnoOf(err))
 	}
 	return l, nil
+}
+
+// tryListen says whether an address is not free.
+func (c *nodeConfig) tryListen(ctx context.Context) error {
+	for _, e := range c.proxyListen {
+		if err := tryListen(ctx, "VAULT_PROXY_LISTEN", e); err != nil {
+			return err
+		}
+	}
+	if err := tryListen(ctx, "VAULT_API_LISTEN", c.apiListen); err != nil {
+		return err
+	}
+	if c.metricsListen != nil {
+		if err := tryListen(ctx, "VAULT_METRICS_LISTEN", *c.metricsListen); err != nil {
+			return err
+		}
+	}
+	_, err := socketLeft(ctx, "VAULT_AUDIT_DIR", controlPath(c.auditDir)) // the spool looks at the directory
+	return err
 }
 
 // tryListen opens a port and closes it. A socket is a file, and is only looked at.

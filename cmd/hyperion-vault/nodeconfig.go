@@ -5,8 +5,10 @@ package main
 import (
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"log/slog"
+	"os"
 	"strings"
 	"time"
 
@@ -29,8 +31,9 @@ type nodeConfig struct {
 	password   string
 	database   string
 	poolMax    int
-	sslMode    string // empty: by kind of address
-	sslRoots   string
+	sslMode    string         // empty: by kind of address
+	sslRoots   string         // a path
+	roots      *x509.CertPool // what is there: certificates that may sign a server's; nil: the system's
 	allowTrust bool
 
 	routing     proxy.Routing
@@ -135,7 +138,7 @@ func (p *reader) servers(c *nodeConfig) {
 	if p.values["VAULT_PG_SSLMODE"] != "" {
 		c.sslMode = p.oneOf("VAULT_PG_SSLMODE", "disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 	}
-	c.sslRoots = p.values["VAULT_PG_SSLROOTCERT"]
+	c.sslRoots, c.roots = p.values["VAULT_PG_SSLROOTCERT"], p.serverRoots()
 	c.allowTrust = p.boolean("VAULT_PG_ALLOW_TRUST")
 	switch p.oneOf("VAULT_ROUTE_WRITES", "all", "vault", "off") {
 	case "vault":
@@ -154,6 +157,23 @@ func (p *reader) servers(c *nodeConfig) {
 	}
 }
 
+func (p *reader) serverRoots() *x509.CertPool {
+	path := p.values["VAULT_PG_SSLROOTCERT"]
+	if path == "" {
+		return nil
+	}
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		p.errs = append(p.errs, faultf("VAULT_PG_SSLROOTCERT holds %q: %s", path, cause(err)))
+		return nil
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		p.errs = append(p.errs, faultf("VAULT_PG_SSLROOTCERT holds %q: no PEM certificate is in it", path))
+	}
+	return roots
+}
+
 func (p *reader) keys(c *nodeConfig) {
 	switch p.oneOf("VAULT_KMS_MODE", "aws", "local") {
 	case "aws":
@@ -162,6 +182,11 @@ func (p *reader) keys(c *nodeConfig) {
 		if !p.boolean("VAULT_ALLOW_LOCAL_KMS") {
 			p.errs = append(p.errs, faultf("VAULT_KMS_MODE holds \"local\": then the key to every secret lies on this host; "+
 				"to start all the same, set VAULT_ALLOW_LOCAL_KMS=true"))
+		}
+		for _, name := range []string{"VAULT_KMS_KEY_ID", "VAULT_KMS_DECRYPT_KEY_IDS"} {
+			if p.values[name] != "" { // else its records would be told to be tampered with
+				p.errs = append(p.errs, faultf("%s is set, but VAULT_KMS_MODE holds \"local\": a node knows the keys of one of the two", name))
+			}
 		}
 		c.masterKey = p.masterKey("VAULT_LOCAL_MASTER_KEY")
 	}

@@ -213,6 +213,9 @@ func socketPort(list []endpoint, fallback int) int {
 func (p *reader) masterKey(name string) []byte {
 	text, ok := p.values[name]
 	if !ok {
+		if p.values[name+"_FILE"] != "" {
+			return nil // load has said what is wrong with it
+		}
 		p.errs = append(p.errs, faultf("%s is not set, nor %s_FILE: it should be %s (make one: head -c 32 /dev/urandom | base64)", name, name, p.forms[name].form))
 		return nil
 	}

@@ -24,10 +24,7 @@ var reloadable = []string{
 // reloadSettings reads everything again. A fault anywhere changes nothing.
 func (n *node) reloadSettings(ctx context.Context) {
 	fresh, warnings, err := n.reload()
-	var config *nodeConfig
-	if err == nil {
-		config, err = fresh.check()
-	}
+	config, err := settle(fresh, warnings, err)
 	if err == nil && (config.certificate == nil) != (n.certificate.Load() == nil) {
 		err = faultf("VAULT_TLS_CERT: a certificate cannot come or go without a restart")
 	}
@@ -56,6 +53,9 @@ func (n *node) reloadSettings(ctx context.Context) {
 	n.rest.SetMaxConnections(config.maxConnections)
 	n.proxy.SetLimits(config.limits)
 	n.certificate.Store(config.certificate)
+	if fresh["VAULT_PG_SSLROOTCERT"] == n.values["VAULT_PG_SSLROOTCERT"] { // the service role's stay where they were
+		n.roots.Store(config.roots)
+	}
 	n.config.level.Set(config.logLevel)
 	for _, name := range reloadable {
 		if text, ok := fresh[name]; ok {

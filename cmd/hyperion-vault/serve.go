@@ -48,10 +48,7 @@ func (c *serveCommand) Run(ctx context.Context, std *streams) (err error) {
 		return faultf("--check changes nothing, and --new-identity does: name one")
 	}
 	v, warnings, err := load(&c.Settings, std.environ, c.Config)
-	if err != nil {
-		return err
-	}
-	config, err := v.check()
+	config, err := settle(v, warnings, err)
 	if err != nil {
 		return err
 	}
@@ -69,8 +66,16 @@ func (c *serveCommand) Run(ctx context.Context, std *streams) (err error) {
 	if !recording {
 		log.WarnContext(ctx, notRecording)
 	}
-	var spool *audit.Spool // nil: --check changes nothing
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR2) // before anybody sees that it listens: they would end it
+	defer signal.Stop(signals)
+	var l *listeners // nil: --check changes nothing
+	var spool *audit.Spool
 	if !c.Check {
+		if l, err = config.listen(ctx); err != nil { // before a record says that it started
+			return err
+		}
+		defer l.close()
 		if spool, err = openSpool(ctx, config, c.NewIdentity, log); err != nil {
 			return err
 		}
@@ -88,7 +93,7 @@ func (c *serveCommand) Run(ctx context.Context, std *streams) (err error) {
 	n.values = v
 	n.processors = newProcessors(std.environ, runtime.GOMAXPROCS(0))
 	n.manager = newNotifier(std.environ)
-	return n.run(ctx)
+	return n.run(ctx, l, signals)
 }
 
 func newLog(w io.Writer, c *nodeConfig) *slog.Logger {
@@ -114,6 +119,7 @@ type node struct {
 	registry *prometheus.Registry
 
 	certificate atomic.Pointer[tls.Certificate] // nil: none; SIGHUP replaces it
+	roots       atomic.Pointer[x509.CertPool]   // nil: the system's; the same way
 	kms         atomic.Pointer[kmsState]
 	draining    atomic.Bool
 	probe       serverProbe
@@ -133,6 +139,7 @@ func newNode(ctx context.Context, c *nodeConfig, spool *audit.Spool, log *slog.L
 	n := &node{config: c, log: log, name: name, spool: spool, registry: prometheus.NewRegistry()}
 	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	n.certificate.Store(c.certificate)
+	n.roots.Store(c.roots)
 	n.kms.Store(&kmsState{err: errNotTried})
 
 	newSealer, err := sealerMaker(ctx, c, newKMSMetrics(n.registry), log)
@@ -144,6 +151,9 @@ func newNode(ctx context.Context, c *nodeConfig, spool *audit.Spool, log *slog.L
 		pinned = vault.PeekVaultID
 	}
 	pin, err := pinned(c.auditDir, c.vaultID)
+	if errors.Is(err, vault.ErrForeignVault) {
+		return nil, faultf("%s", err)
+	}
 	if err != nil {
 		return nil, auditDirFault(err)
 	}
@@ -188,13 +198,9 @@ const planCacheBytes = 16 << 20
 
 func (n *node) newProxy() (*proxy.Server, error) {
 	c := n.config
-	roots, err := c.serverRoots()
-	if err != nil {
-		return nil, err
-	}
 	p := proxy.Config{
 		Vault: n.vault, Analyzer: rewrite.NewAnalyzer(rewrite.Config{CacheBytes: planCacheBytes, CheckName: envelope.CheckName}),
-		Local: vault.Server{Network: c.local.network, Addr: c.local.address}, ServerTLS: c.serverTLS(roots),
+		Local: vault.Server{Network: c.local.network, Addr: c.local.address}, ServerTLS: n.serverTLS,
 		RequireTLS: c.requireTLS, AllowTrust: c.allowTrust, OpenIndirect: c.openIndirect, Database: c.database,
 		IgnoreHBA: c.ignoreHBA, AppnameAddHost: c.addHost,
 		Routing: c.routing, PrimaryWait: c.primaryWait, MoveBack: c.moveBack, Park: c.park,
@@ -231,43 +237,21 @@ func (n *node) tlsConfig() *tls.Config {
 }
 
 // serverTLS says how sessions reach a server.
-func (c *nodeConfig) serverTLS(roots *x509.CertPool) func(vault.Server) *proxy.ServerTLS {
-	return func(at vault.Server) *proxy.ServerTLS {
-		t := &proxy.ServerTLS{Mode: proxy.SSLVerifyFull, Roots: roots}
-		switch mode, err := proxy.ParseSSLMode(c.sslMode); {
-		case err == nil:
-			t.Mode = mode
-		case !(endpoint{network: at.Network, address: at.Addr}).beyondLoopback():
-			t.Mode = proxy.SSLPrefer
-		}
-		t.Host, _, _ = net.SplitHostPort(at.Addr) // an address that was checked at the start
-		return t
+func (n *node) serverTLS(at vault.Server) *proxy.ServerTLS {
+	t := &proxy.ServerTLS{Mode: proxy.SSLVerifyFull, Roots: n.roots.Load}
+	switch mode, err := proxy.ParseSSLMode(n.config.sslMode); {
+	case err == nil:
+		t.Mode = mode
+	case !(endpoint{network: at.Network, address: at.Addr}).beyondLoopback():
+		t.Mode = proxy.SSLPrefer
 	}
-}
-
-// serverRoots are the certificates that may sign a server's; nil: the system's.
-func (c *nodeConfig) serverRoots() (*x509.CertPool, error) {
-	if c.sslRoots == "" {
-		return nil, nil
-	}
-	pem, err := os.ReadFile(c.sslRoots)
-	if err != nil {
-		return nil, faultf("VAULT_PG_SSLROOTCERT holds %q: %s", c.sslRoots, cause(err))
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, faultf("VAULT_PG_SSLROOTCERT holds %q: no PEM certificate is in it", c.sslRoots)
-	}
-	return roots, nil
+	t.Host, _, _ = net.SplitHostPort(at.Addr) // an address that was checked at the start
+	return t
 }
 
 // run serves until ctx ends, then lets sessions finish.
-func (n *node) run(ctx context.Context) error {
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR2) // before anybody is told that it serves: they would end it
-	defer signal.Stop(signals)
-	listeners, err := n.listen(ctx)
-	if err != nil {
+func (n *node) run(ctx context.Context, listeners *listeners, signals <-chan os.Signal) error {
+	if err := n.open(ctx, listeners); err != nil {
 		return err
 	}
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx)) // outlives the drain
@@ -285,10 +269,10 @@ func (n *node) run(ctx context.Context) error {
 	n.log.InfoContext(ctx, "serving", "version", version, "proxy", addresses(listeners.proxy), "api", listeners.api.Addr().String())
 	n.manager.ready()
 
+	var err error
 	select {
 	case <-ctx.Done():
 		n.log.Info("draining", "seconds", int(n.config.drain/time.Second))
-		err = nil
 	case err = <-b.failed:
 		n.log.Error("a listener failed", "error", err.Error())
 	}

@@ -68,9 +68,13 @@ func TestServeWithoutServer(t *testing.T) {
 
 	t.Run("reload", func(t *testing.T) { checkReload(t, c, n, node) })
 
-	other := startProgram(t, []string{"VAULT_AUDIT_DIR=" + t.TempDir()}, "serve", "--config", n.Config)
+	records := t.TempDir()
+	other := startProgram(t, []string{"VAULT_AUDIT_DIR=" + records}, "serve", "--config", n.Config)
 	if err := other.cmd.Wait(); err == nil || !strings.Contains(other.err.String(), "cannot listen on") {
 		t.Errorf("a second node on the same ports: got %v: %s", err, other.err.String())
+	}
+	if left, err := os.ReadDir(records); err != nil || len(left) > 0 {
+		t.Errorf("who cannot start has recorded that he did: %v, %v", left, err)
 	}
 	if code, _ := node.terminate(t); code != 0 {
 		t.Errorf("exit code: got %d: %s", code, node.err.String())

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"log/slog"
 	"maps"
 	"os"
@@ -41,6 +42,18 @@ func TestCheckLeavesNothing(t *testing.T) {
 	}
 	if got := out.String(); l.faults > 0 || !strings.Contains(got, "the first start makes the directory, the spool and its key") {
 		t.Errorf("got %d faults:\n%s", l.faults, got)
+	}
+}
+
+// TestOtherVault: no restart helps a node that is told to serve another vault than it has.
+func TestOtherVault(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := vault.PinVaultID(dir, "11111111-2222-4333-8444-555555555555"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := checkedNode(t, map[string]string{"VAULT_AUDIT_DIR": dir, "VAULT_ID": "11111111-2222-4333-8444-666666666666"})
+	if _, ok := errors.AsType[*faultError](err); !ok || !strings.Contains(err.Error(), "VAULT_ID is 11111111-2222-4333-8444-666666666666") {
+		t.Errorf("got %v, want a fault of the settings", err)
 	}
 }
 

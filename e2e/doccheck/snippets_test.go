@@ -83,7 +83,6 @@ func (r *runner) shell(t *testing.T, b block) string {
 	node := shared.Nodes[0]
 	replace := strings.NewReplacer(
 		"app:app@127.0.0.1:6432", shared.User+":"+shared.Password+"@"+node.Proxy,
-		"postgres:postgres@127.0.0.1:5433", shared.Superuser+":"+shared.SuperuserPassword+"@"+node.Postgres,
 		"http://127.0.0.1:8200", node.REST, "https://vault.example:8200", node.REST, "http://127.0.0.1:9632/metrics", node.Metrics,
 	)
 	cmd := exec.CommandContext(t.Context(), "bash", "-euc", replace.Replace(b.text))

@@ -42,18 +42,23 @@ main() {
 		Signed-By: $keyring
 	END
 
+	apt-get update
 	packages="hyperion-vault hyperion-vault-archive-keyring"
 	for server in /usr/lib/postgresql/*/bin/postgres; do
 		[ -x "$server" ] || continue
 		major=${server#/usr/lib/postgresql/}
-		packages="$packages postgresql-${major%%/*}-hyperion-vault"
+		extension=postgresql-${major%%/*}-hyperion-vault
+		if apt-cache show "$extension" >/dev/null 2>&1; then
+			packages="$packages $extension"
+		else
+			echo "install.sh: there is no extension for PostgreSQL ${major%%/*}, which is here: left out"
+		fi
 	done
-	apt-get update
 	# shellcheck disable=SC2086 # a list
 	apt-get install -y $packages
 	case $packages in
 	*postgresql*) ;;
-	*) echo "install.sh: no PostgreSQL server is here, so no extension was installed" ;;
+	*) echo "install.sh: no extension was installed: no PostgreSQL server is here that there is one for" ;;
 	esac
 }
 

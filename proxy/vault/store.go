@@ -116,6 +116,9 @@ func (s *store) newPool(at Server, most int32, limit time.Duration, params map[s
 	pool.MaxConns = max(most, 1)
 	pool.MaxConnIdleTime = 5 * time.Minute
 	pool.BeforeConnect = func(_ context.Context, cc *pgx.ConnConfig) error {
+		if fresh, err := s.config(at); err == nil { // what SSLRootCert names may have been written anew
+			cc.TLSConfig, cc.Fallbacks = fresh.TLSConfig, fresh.Fallbacks
+		}
 		cc.Password = *s.password.Load()
 		return nil
 	}
