@@ -293,6 +293,7 @@ extern void vault_tell_role(void);
 extern void vault_report_change(const char *action, int32 version, int64 change,
 								const char *subject);
 extern void vault_report_done(const char *action, const char *subject);
+extern void vault_report_empty(const char *action, const char *subject);
 extern void vault_report(const char *action, const char *outcome, const char *reason,
 						 const char *subject);
 extern void vault_report_absent(const char *action, bool allowed, const char *name);
