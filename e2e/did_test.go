@@ -179,6 +179,11 @@ func TestDidFlood(t *testing.T) {
 			t.Fatalf("got %d reports, the last %s", told, last)
 		}
 	}
+	// Nor does a list with nothing in it take a right.
+	none := strings.Fields(did(t, conn, "SELECT count(*) FROM generate_series(1, 3000) i, LATERAL vault.list_secrets('did/none/' || i)"))
+	if told := len(none) - 2; told != 1001 || none[999] != "S(list_ok_-_0_0_did/none/1000)" || none[1000] != "S(list_ok_and_more_0_0_did/none/1001)" {
+		t.Fatalf("got %d reports of empty lists", told)
+	}
 	// What is behind a flood is told of, in another statement or in another way.
 	got := did(t, conn, flood+"; SELECT vault.read_secret('did/next', missing_ok => true); SELECT vault.list_secrets('did/')")
 	for _, want := range []string{"S(read_denied_denied_0_0_did/next)", "S(list_ok_-_0_0_did/)"} {

@@ -53,6 +53,7 @@ func TestStandIn(t *testing.T) {
 	cluster.Eventually(t, "ticks beside notifications", func() bool { return node.Metric(t, "hyperion_vault_ticks_total") >= before+2 })
 	stop()
 	<-flooded
+	queued(t, super)
 
 	id := cluster.Text(t, super, "SELECT vault_id::text FROM vault.meta")
 	// At once, so that the node never sees a database without the extension.
@@ -90,6 +91,21 @@ func TestStandIn(t *testing.T) {
 		t.Errorf("the log says %d times that the extension is too old", n)
 	}
 	told(t, c, super)
+}
+
+// queued: what is in the queue is done also while housekeeping fails.
+func queued(t *testing.T, super *pgx.Conn) {
+	t.Helper()
+	cluster.Exec(t, super, "REVOKE EXECUTE ON FUNCTION vault.tick() FROM vault_service")
+	const failures = "SELECT xact_rollback::text FROM pg_stat_database WHERE datname = current_database()"
+	before := cluster.Text(t, super, failures)
+	cluster.Eventually(t, "a tick to fail", func() bool { return cluster.Text(t, super, failures) != before })
+	cluster.Exec(t, super, "UPDATE vault.secrets SET next_rotation_at = now() - interval '1 minute', rotation_interval = '1 hour' WHERE name = 'auto'")
+	version := cluster.Text(t, super, "SELECT (current_version + 1)::text FROM vault.secrets WHERE name = 'auto'")
+	cluster.Exec(t, super, "INSERT INTO vault.rotation_jobs (secret_id) SELECT id FROM vault.secrets WHERE name = 'auto' ON CONFLICT DO NOTHING")
+	cluster.Eventually(t, "a rotation without a tick", func() bool {
+		return cluster.Text(t, super, "SELECT (current_version >= $1::int)::text FROM vault.secrets WHERE name = 'auto'", version) == "true"
+	})
 }
 
 // told: a node that looks every hour rotates as soon as a tick has queued something,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * ddl.c
- *		Event trigger: no stored column may have type vault.sealed.
+ *		No stored column may have type vault.sealed: an event trigger, and a hook
+ *		for what EXPLAIN ANALYZE makes, which fires none.
  *
  * A stored value could only ever raise, and it breaks pg_dump of its table. The
  * stamp is what keeps a carried-off value shut; this says so early.
@@ -10,35 +11,56 @@
 
 #include "access/htup_details.h"
 #include "access/relation.h"
+#include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_event_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
 #include "commands/tablecmds.h"
+#include "commands/trigger.h"
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
+#include "utils/relcache.h"
+#include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(vault_refuse_sealed_columns);
 
+#define EVENT_TRIGGER "hyperion_vault_no_sealed_columns"
+
+static object_access_hook_type next_object_access_hook = NULL;
+
 static bool holds_sealed(Oid typid, Oid sealed);
 
-/* Does a column of relid hold the type in any depth? Its name, or NULL. */
+/* Does a column hold the type in any depth? Its name, or NULL. */
+static char *
+sealed_attribute(TupleDesc desc, Oid sealed)
+{
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		CHECK_FOR_INTERRUPTS();
+		if (!att->attisdropped && holds_sealed(att->atttypid, sealed))
+			return pstrdup(NameStr(att->attname));
+	}
+	return NULL;
+}
+
+/*
+ * The same of a relation. It stays locked, as the newest servers keep it by
+ * themselves: a view that was looked at must not get such a column before the table
+ * that is to have its rows can be seen.
+ */
 static char *
 sealed_column(Oid relid, Oid sealed)
 {
 	Relation	rel = try_relation_open(relid, AccessShareLock);
-	char	   *found = NULL;
+	char	   *found;
 
 	if (rel == NULL)
 		return NULL;
-	for (int i = 0; found == NULL && i < RelationGetDescr(rel)->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i);
-
-		CHECK_FOR_INTERRUPTS();
-		if (!att->attisdropped && holds_sealed(att->atttypid, sealed))
-			found = pstrdup(NameStr(att->attname));
-	}
-	relation_close(rel, AccessShareLock);
+	found = sealed_attribute(RelationGetDescr(rel), sealed);
+	relation_close(rel, NoLock);
 	return found;
 }
 
@@ -79,6 +101,16 @@ stores_columns(char relkind)
 	}
 }
 
+static void
+refuse(const char *column)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("column \"%s\" cannot have type vault.sealed", column),
+			 errdetail("A sealed secret can be printed only in the transaction that read it, so it cannot be stored."),
+			 errhint("Store the secret's name and select vault.read_secret(name) where the value is needed.")));
+}
+
 /* One object that the command made or changed. */
 static void
 check_object(Oid classid, Oid objid, Oid sealed)
@@ -102,11 +134,7 @@ check_object(Oid classid, Oid objid, Oid sealed)
 	if (relkind == RELKIND_VIEW)
 		find_composite_type_dependencies(get_rel_type_id(relid), NULL, get_rel_name(relid));
 	else
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("column \"%s\" cannot have type vault.sealed", column),
-				 errdetail("A sealed secret can be printed only in the transaction that read it, so it cannot be stored."),
-				 errhint("Store the secret's name and select vault.read_secret(name) where the value is needed.")));
+		refuse(column);
 }
 
 Datum
@@ -134,4 +162,52 @@ vault_refuse_sealed_columns(PG_FUNCTION_ARGS)
 	}
 	SPI_finish();
 	PG_RETURN_NULL();
+}
+
+/* Not where there is no vault, nor where a superuser has switched it off. */
+static bool
+event_trigger_enabled(void)
+{
+	HeapTuple	tuple = SearchSysCache1(EVENTTRIGGERNAME, CStringGetDatum(EVENT_TRIGGER));
+	bool		enabled;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	enabled = ((Form_pg_event_trigger) GETSTRUCT(tuple))->evtenabled != TRIGGER_DISABLED;
+	ReleaseSysCache(tuple);
+	return enabled;
+}
+
+/* A relation that was made just now; the catalogs do not show it yet. */
+static void
+check_new_relation(Oid relid)
+{
+	Relation	rel = RelationIdGetRelation(relid);
+	char	   *column = NULL;
+
+	if (rel == NULL)
+		return;
+	if (stores_columns(rel->rd_rel->relkind) && event_trigger_enabled())
+		column = sealed_attribute(RelationGetDescr(rel), vault_sealed_type());
+	RelationClose(rel);
+	if (column != NULL)
+		refuse(column);
+}
+
+/* What is internal is made of what is there: a table that is written anew. */
+static void
+on_object_access(ObjectAccessType access, Oid classid, Oid objid, int subid, void *arg)
+{
+	if (next_object_access_hook)
+		next_object_access_hook(access, classid, objid, subid, arg);
+	if (access == OAT_POST_CREATE && classid == RelationRelationId && subid == 0 &&
+		!((ObjectAccessPostCreate *) arg)->is_internal)
+		check_new_relation(objid);
+}
+
+void
+vault_ddl_init(void)
+{
+	next_object_access_hook = object_access_hook;
+	object_access_hook = on_object_access;
 }

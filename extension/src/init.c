@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * init.c
- *		Library start: every setting, and under preload the worker.
+ *		Library start: every setting, the hooks, and under preload the worker.
  */
 #include "vault.h"
 
@@ -128,6 +128,8 @@ _PG_init(void)
 #else
 	EmitWarningsOnPlaceholders("hyperion_vault");
 #endif
+
+	vault_ddl_init();
 
 	vault_preloaded = process_shared_preload_libraries_in_progress;
 	/* pg_upgrade's servers are asked by it alone. */

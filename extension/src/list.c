@@ -68,7 +68,7 @@ static const int secret_cols[] = {
 
 /* With the prefix, if names can begin with it. */
 static void
-report_list(const text *prefix)
+report_list(const text *prefix, bool any)
 {
 	char	   *pattern = psprintf("%.*s*", (int) Min(VARSIZE_ANY_EXHDR(prefix), VAULT_NAME_MAX + 1),
 								   VARDATA_ANY(prefix));
@@ -78,7 +78,10 @@ report_list(const text *prefix)
 		pattern[len - 1] = '\0';
 	else
 		pattern[0] = '\0';
-	vault_report_done("list", pattern);
+	if (any)
+		vault_report_done("list", pattern);
+	else
+		vault_report_empty("list", pattern);
 }
 
 /* By name in byte order, from the prefix on. */
@@ -94,6 +97,7 @@ vault_list_secrets(PG_FUNCTION_ARGS)
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
+	bool		any = false;
 
 	ScanKeyInit(&key, Anum_secrets_name, BTGreaterEqualStrategyNumber, F_TEXT_GE,
 				PointerGetDatum(prefix));
@@ -109,13 +113,16 @@ vault_list_secrets(PG_FUNCTION_ARGS)
 			break;
 		(void) heap_getattr(tuple, Anum_secrets_deleted_at, desc, &isnull);
 		if (isnull && vault_allowed(VAULT_LIST, name))
+		{
 			put_row(&out, tuple, desc, secret_cols, lengthof(secret_cols));
+			any = true;
+		}
 		pfree(name);
 	}
 	systable_endscan_ordered(scan);
 	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
-	report_list(prefix);
+	report_list(prefix, any);
 	return (Datum) 0;
 }
 

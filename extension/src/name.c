@@ -13,6 +13,11 @@ PG_FUNCTION_INFO_V1(vault_valid_pattern);
 /* Last segments that REST paths use as verbs. */
 static const char *const verbs[] = {"rotate", "verify", "versions"};
 
+/* What tokens begin with, and as much of what comes behind as must not be told. */
+#define TOKEN_PREFIX "hvt_"
+#define TOKEN_PREFIX_LEN 4
+#define TOKEN_TOLD 16
+
 static bool
 name_byte(char c)
 {
@@ -20,9 +25,27 @@ name_byte(char c)
 		(c != '\0' && strchr("._/@+-", c) != NULL);
 }
 
-/* NULL, or the rule that name breaks. Never quotes the name. */
-const char *
-vault_name_fault(const char *name, int len)
+/* Does it hold a token of REST, or most of one? As HoldsToken() of proxy/vault. */
+static bool
+holds_token(const char *name, int len)
+{
+	for (int i = 0; i + TOKEN_PREFIX_LEN + TOKEN_TOLD <= len; i++)
+	{
+		int			end = i + TOKEN_PREFIX_LEN;
+
+		if (memcmp(name + i, TOKEN_PREFIX, TOKEN_PREFIX_LEN) != 0)
+			continue;
+		while (end < len && strchr("./@+", name[end]) == NULL)
+			end++;
+		if (end - i - TOKEN_PREFIX_LEN >= TOKEN_TOLD)
+			return true;
+	}
+	return false;
+}
+
+/* How a name is written. NULL, or the rule that it breaks; never quotes the name. */
+static const char *
+spelling_fault(const char *name, int len)
 {
 	int			start = 0;
 
@@ -50,6 +73,17 @@ vault_name_fault(const char *name, int len)
 	return NULL;
 }
 
+/* The same, and that it is no token, which must not get into any log as a name. */
+const char *
+vault_name_fault(const char *name, int len)
+{
+	const char *fault = spelling_fault(name, len);
+
+	if (fault == NULL && holds_token(name, len))
+		fault = "a token of REST is no secret's name";
+	return fault;
+}
+
 /* A pattern is an exact name, a prefix that ends in *, or * alone. */
 const char *
 vault_pattern_fault(const char *pattern, int len)
@@ -63,7 +97,7 @@ vault_pattern_fault(const char *pattern, int len)
 				return "a pattern is a name, a prefix of names followed by *, or * alone";
 		return NULL;
 	}
-	return vault_name_fault(pattern, len);
+	return spelling_fault(pattern, len);
 }
 
 /* Argument argno as a valid name, else 22004 or 22023; never echoes it. */
@@ -102,12 +136,13 @@ vault_name_or_empty(FunctionCallInfo fcinfo, int argno)
 	return text_to_cstring(t);
 }
 
+/* For what is stored, which may be older than the rule about tokens. */
 Datum
 vault_valid_name(PG_FUNCTION_ARGS)
 {
 	text	   *t = PG_GETARG_TEXT_PP(0);
 
-	PG_RETURN_BOOL(vault_name_fault(VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t)) == NULL);
+	PG_RETURN_BOOL(spelling_fault(VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t)) == NULL);
 }
 
 Datum

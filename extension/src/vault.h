@@ -8,7 +8,7 @@
  *		name.c		rules for names and grant patterns
  *		record.c	hv1 text form of a sealed version
  *		sealed.c	type vault.sealed and its stamp
- *		ddl.c		event trigger against stored vault.sealed
+ *		ddl.c		event trigger and hook against stored vault.sealed
  *		grants.c	who may do what
  *		access.c	grant_access, revoke_access
  *		read.c		read_secret, fetching rows by index
@@ -137,6 +137,9 @@ extern VaultBytes vault_cidrs_encode(ArrayType *cidrs);
 /* ---- sealed.c ---- */
 extern void vault_random(void *dst, size_t len);
 extern struct varlena *vault_seal_stamp(const VaultRecord *rec);
+
+/* ---- ddl.c ---- */
+extern void vault_ddl_init(void);
 
 /* ---- grants.c ---- */
 #define VAULT_READ		0x01
@@ -290,6 +293,7 @@ extern void vault_tell_role(void);
 extern void vault_report_change(const char *action, int32 version, int64 change,
 								const char *subject);
 extern void vault_report_done(const char *action, const char *subject);
+extern void vault_report_empty(const char *action, const char *subject);
 extern void vault_report(const char *action, const char *outcome, const char *reason,
 						 const char *subject);
 extern void vault_report_absent(const char *action, bool allowed, const char *name);

@@ -84,6 +84,14 @@ notifications() {
 	got=$("$BINDIR/psql" -Xq -d "$db" -c 'LISTEN vault_rotation' -c "SELECT t.auto('notify/b')" -c "SELECT t.due('notify/b')" \
 		-c 'SELECT vault.tick()' -c 'SELECT vault.tick()')
 	[ "$(grep -c 'notification "vault_rotation" with payload "1"' <<<"$got")" = 1 ] || fail "vault_rotation: $got"
+
+	# Of a queue that is nearly full, or as good as that: what is due is queued, and nobody told.
+	local usage="CREATE OR REPLACE FUNCTION pg_catalog.pg_notification_queue_usage() RETURNS float8 VOLATILE STRICT PARALLEL RESTRICTED"
+	run "$usage LANGUAGE sql AS 'SELECT 0.9::float8'"
+	got=$("$BINDIR/psql" -Xq -d "$db" -c 'LISTEN vault_rotation' -c "SELECT t.auto('notify/c')" -c "SELECT t.due('notify/c')" -c 'SELECT vault.tick()')
+	run "$usage LANGUAGE internal AS 'pg_notification_queue_usage'"
+	! grep -q notification <<<"$got" || fail "vault_rotation of a full queue: $got"
+	expect 1 "SELECT count(*) FROM t.jobs WHERE name = 'notify/c' AND NOT done"
 }
 
 # Switched off, nothing is queued, and what is queued is not handed out.
@@ -225,7 +233,7 @@ dump_and_restore() {
 	run "ALTER ROLE regress_hv_dumper BYPASSRLS"
 	run "REVOKE EXECUTE ON FUNCTION vault.list_secrets(text) FROM PUBLIC"
 
-	"$BINDIR/pg_dump" -Fd -j 2 -f "$dump/super" "$db"
+	"$BINDIR/pg_dump" -Fd -j 2 -f "$dump/super" "$db" 2>"$dump/error" && [ ! -s "$dump/error" ] || fail "pg_dump: $(cat "$dump/error")"
 	"$BINDIR/pg_dump" -Fc -U regress_hv_dumper -f "$dump/bypass" "$db"
 	if "$BINDIR/pg_dump" -Fc -U regress_hv_reader -f "$dump/reader" "$db" 2>"$dump/error"; then
 		fail "pg_read_all_data alone dumped the vault"

@@ -103,10 +103,9 @@ func (v *Vault) rotateDue(ctx context.Context, tick bool, stop <-chan struct{}) 
 	if _, err := v.ready(); err != nil {
 		return err
 	}
+	var late error // what is queued already is done all the same
 	if tick {
-		if err := v.standIn(ctx); err != nil {
-			return err
-		}
+		late = v.standIn(ctx)
 	}
 	for {
 		select {
@@ -119,6 +118,9 @@ func (v *Vault) rotateDue(ctx context.Context, tick bool, stop <-chan struct{}) 
 		jobs, err := v.claimJobs(ctx)
 		if err != nil {
 			return err
+		}
+		if len(jobs) == 0 && late != nil {
+			return late
 		}
 		if len(jobs) == 0 {
 			return v.countJobs(ctx)

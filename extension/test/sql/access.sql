@@ -98,6 +98,22 @@ UPDATE vault.grants SET role_oid = 1, actions = '{*}' WHERE role_name = 'regress
 SELECT vault.grant_access('regress_hv_bob', 'acc/one');
 SELECT actions FROM vault.grants WHERE role_name = 'regress_hv_bob';
 
+-- But adopt_grants goes by the name alone, of a role of before too: such rows are deleted
+-- first, by the statements of OPERATIONS.md.
+CREATE ROLE regress_hv_again;
+SELECT vault.grant_access('regress_hv_again', 'acc/*');
+DROP ROLE regress_hv_again;
+CREATE ROLE regress_hv_again;
+SELECT t.try($$SELECT vault.allowed('read', 'acc/one') FROM set_config('role', 'regress_hv_again', true)$$);
+BEGIN;
+SELECT vault.adopt_grants();
+SELECT t.try($$SELECT vault.allowed('read', 'acc/one') FROM set_config('role', 'regress_hv_again', true)$$);
+ROLLBACK;
+DELETE FROM vault.grants g WHERE NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = g.role_oid AND r.rolname = g.role_name)
+	RETURNING role_name, pattern;
+SELECT vault.adopt_grants();
+DROP ROLE regress_hv_again;
+
 -- Many grants: exact names are searched, not walked.
 INSERT INTO vault.grants (role_oid, role_name, pattern, actions)
 	SELECT 'regress_hv_bob'::regrole, 'regress_hv_bob', 'many/' || i, '{read}' FROM generate_series(1, 2000) i;

@@ -35,6 +35,13 @@ SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'vault'::regnamespace AN
 	AND has_table_privilege('pg_monitor', c.oid, 'SELECT');
 SELECT has_schema_privilege('regress_hv_app', 'vault', 'USAGE') AS usage,
 	has_schema_privilege('regress_hv_app', 'vault', 'CREATE') AS make;
+-- No column of others' holds our rows: it would keep an upgrade from changing the table.
+SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'vault'::regnamespace AND c.relkind IN ('r', 'v')
+	AND has_type_privilege('regress_hv_app', c.reltype, 'USAGE');
+SET ROLE regress_hv_app;
+CREATE TEMP TABLE pin (r vault.audit_log[]);
+CREATE TEMP TABLE pin AS SELECT NULL::vault.effective_access AS r;
+RESET ROLE;
 
 -- Nobody adds to the schema, so no overload can catch a call.
 SET ROLE regress_hv_app;

@@ -11,3 +11,12 @@ SELECT vault.read_secret('not a name');
 SELECT vault.read_secret('not a name', missing_ok => true) IS NULL AS missing;
 SELECT vault.read_secret(NULL) IS NULL AS no_name;
 SELECT vault.next_version(NULL, 1, 'put');
+
+-- A token of REST is no name, whatever stands around it, and is not logged as one.
+SELECT vault.read_secret('hvt_hunter2hunter2ab');
+SELECT vault.delete_secret('a/hvt_hunter2hunter2-b/c');
+SELECT vault.next_version('hvt_x/hvt_hvt_hunter2hunter2', 1, 'put');
+SELECT vault.read_secret('hvt_hunter2hunter2ab', missing_ok => true) IS NULL AS missing;
+SELECT t.try(format('SELECT vault.read_secret(%L)', n)) FROM unnest(ARRAY['hvt_fifteenletters0', 'hvt_fifteenletters0/x', 'hvt.a_name_of_one_segment']) n;
+-- One that was stored before that was a rule stays where it is.
+SELECT vault.valid_name('hvt_hunter2hunter2ab') AS stays;

@@ -98,6 +98,14 @@ CREATE OR REPLACE VIEW t.v AS SELECT 1 AS a, NULL::vault.sealed AS s;
 CREATE TABLE t.c1 (r t.v);
 DROP VIEW t.v;
 DROP DOMAIN t.d;
+-- Nor what EXPLAIN ANALYZE makes, which fires no event trigger.
+EXPLAIN ANALYZE CREATE TABLE t.c1 AS SELECT vault.read_secret('type/a') AS leak;
+EXPLAIN ANALYZE SELECT NULL::vault.sealed[] AS leak INTO TEMP c1;
+EXPLAIN ANALYZE CREATE MATERIALIZED VIEW t.c1 AS SELECT vault.read_secret('type/a') AS leak;
+PREPARE p AS SELECT vault.read_secret('type/a') AS leak;
+EXPLAIN ANALYZE CREATE TABLE t.c1 AS EXECUTE p;
+DEALLOCATE p;
+SELECT to_regclass('t.c1') IS NULL AS none;
 
 -- The event trigger is a courtesy, the stamp is the wall.
 ALTER EVENT TRIGGER hyperion_vault_no_sealed_columns DISABLE;

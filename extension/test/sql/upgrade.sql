@@ -42,6 +42,7 @@ SELECT evtowner = 'regress_hv_super'::regrole AS stranger, evttags @> '{CREATE V
 SELECT relname, relowner = 'regress_hv_super'::regrole AS stranger, relacl IS NULL OR relacl::text NOT LIKE '%regress_hv_bob%' AS closed,
 	relrowsecurity AND relforcerowsecurity AS rls FROM pg_class WHERE oid = 'vault.audit_anchors'::regclass;
 SELECT amname FROM pg_class c JOIN pg_am a ON a.oid = c.relam WHERE c.oid = 'vault.audit_log_at'::regclass;
+SELECT count(*) AS rows_to_keep FROM pg_class WHERE relnamespace = 'vault'::regnamespace AND relkind IN ('r', 'v') AND has_type_privilege('regress_hv_bob', reltype, 'USAGE');
 
 -- In the session of before and in another one: the data, the rights, the lock.
 SELECT md5(format('%s', vault.read_secret('up/a'))) = :'before' AS same;
