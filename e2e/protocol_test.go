@@ -185,6 +185,9 @@ func TestSQLPrepare(t *testing.T) {
 		// A put prepared by the protocol, executed by SQL, would send its value.
 		c.Ask(t, "1 Z(I)", rawpg.Parse("p", putText), rawpg.Sync())
 		c.Ask(t, "E(0A000) Z(I)", rawpg.Query("EXECUTE p ('prepare/b', 'prepare canary')"))
+		c.Ask(t, "E(0A000) Z(I)", rawpg.Query("EXECUTE p ('prepare/b', 'prepare canary'); SELECT 1"+strings.Repeat(", 1", 100_000)))
+		c.Ask(t, "1 2 C(SET) E(0A000) Z(I)", rawpg.Parse("", "SET standard_conforming_strings = off"), rawpg.Bind("", ""), rawpg.Execute("", 0),
+			rawpg.Query(`SELECT '\''; EXECUTE p ('prepare/b', 'prepare canary') --'`))
 		// Nor when it is gone, of which the client may not know.
 		for i, gone := range []string{"DISCARD ALL", "DEALLOCATE ALL"} {
 			again := "prepare/" + user + strconv.Itoa(i)
@@ -237,6 +240,7 @@ func TestExecuteOfALostPut(t *testing.T) {
 		"quoted":                          {rawpg.Query(`PREPARE "q q" AS SELECT 1; PREPARE U&"\0070" AS ` + putText)},
 		"bare name":                       {rawpg.Query("BEGIN"), rawpg.Query("PREPARE p AS SELECT put_secret($1, $2)")},
 		"in code":                         {rawpg.Query("DO $$ BEGIN EXECUTE '" + prepare + "'; END $$")},
+		"in code, in escapes":             {rawpg.Query(`DO $$ BEGIN EXECUTE 'PREPARE U&"\0070" AS ` + putText + `'; END $$`)},
 		"behind what cannot be read":      {rawpg.Query(prepare + "; SELECT 'x")},
 		"in a failed block":               {rawpg.Query("BEGIN; SELECT 1/0"), rawpg.Query(prepare)},
 		"by Parse":                        batch(prepare),

@@ -78,7 +78,7 @@ func (ss *session) refreshCatalog() error {
 	return nil
 }
 
-// bareQuery asks which of the value-taking functions a bare name reaches here:
+// bareQuery asks which of the functions that take, or may be given, a value a bare name reaches here:
 // name, and whether the function is the extension's.
 const bareQuery = `SELECT p.proname, EXISTS (SELECT FROM pg_catalog.pg_depend d
  JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
@@ -86,11 +86,12 @@ const bareQuery = `SELECT p.proname, EXISTS (SELECT FROM pg_catalog.pg_depend d
  AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
  AND d.deptype OPERATOR(pg_catalog.=) 'e' AND e.extname OPERATOR(pg_catalog.=) 'hyperion_vault')
 FROM pg_catalog.pg_proc p
-WHERE p.proname OPERATOR(pg_catalog.=) ANY ('{put_secret,create_secret,rotate_secret,verify_secret}'::pg_catalog.name[])
+WHERE p.proname OPERATOR(pg_catalog.=) ANY ('{put_secret,create_secret,rotate_secret,verify_secret,update_secret}'::pg_catalog.name[])
  AND pg_catalog.pg_function_is_visible(p.oid)`
 
 var bareNames = map[string]rewrite.Func{
 	"put_secret": rewrite.Put, "create_secret": rewrite.Create, "rotate_secret": rewrite.Rotate, "verify_secret": rewrite.Verify,
+	"update_secret": rewrite.Update,
 }
 
 // foreignNames returns the functions whose bare names are somebody else's in

@@ -186,6 +186,9 @@ func TestGuessedNames(t *testing.T) {
 			t.Errorf("%s: got %v", name, e)
 		}
 	}
+	if e := (&session{}).executesPut(&rewrite.Plan{Guessed: []string{rewrite.AnyName}}); e != nil {
+		t.Errorf("a session without a put: got %v", e)
+	}
 }
 
 func TestWhatIsNotKept(t *testing.T) {

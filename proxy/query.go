@@ -261,7 +261,7 @@ func (ss *session) executesPut(plan *rewrite.Plan) *sqlError {
 		}
 	}
 	for _, name := range plan.Guessed { // most are other words: what nobody knows is not taken for a put
-		if st := ss.stmts[string(cutName([]byte(name)))]; st.puts() || name == rewrite.AnyName {
+		if st := ss.stmts[string(cutName([]byte(name)))]; st.puts() || name == rewrite.AnyName && ss.hasPuts {
 			return ss.noExecute(st)
 		}
 	}

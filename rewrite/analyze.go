@@ -3,7 +3,6 @@
 package rewrite
 
 import (
-	"bytes"
 	"encoding/binary"
 	"runtime"
 	"slices"
@@ -80,40 +79,31 @@ type scratch struct {
 func (a *Analyzer) Analyze(sql string, o Options) (*Plan, *Refusal) {
 	plan, r := a.analyze(sql, o)
 	if r != nil {
-		r.Function = firstNamed(sql)
-		r.Prepares = a.prepares(sql, o.StdStrings)
+		r.Function, r.Prepares = a.named(sql, o.StdStrings)
 		return nil, r.locate(sql)
 	}
 	return plan, nil
 }
 
 func (a *Analyzer) analyze(sql string, o Options) (*Plan, *Refusal) { //nolint:cyclop // one decision after another, read top to bottom
-	if len(sql) > maxText {
-		return unparsed(sql, nil, refuseTooComplex("more than 16 MiB"))
-	}
 	defer enter(a.large, sql)()
+	if len(sql) > maxText {
+		return overlong(sql, &lexed{bad: badTooMany}, refuseTooComplex("more than 16 MiB"))
+	}
 	s := a.scratch.Get().(*scratch) //nolint:errcheck // the pool's New makes nothing else
 	defer a.scratch.Put(s)
 
 	lx := &s.lx
 	lex(sql, o.StdStrings, lx)
-	if lx.bad != "" {
+	switch {
+	case lx.bad == badTooMany:
+		return overlong(sql, lx, refuseTooComplex("more than 100,000 tokens"))
+	case !o.Settled && (lx.plainBackslash || lx.bad != ""):
+		return s.unsettled(sql)
+	case lx.bad != "":
 		return unlexed(sql, lx)
 	}
 	seen := tokenPatterns(sql, lx.toks)
-	if !o.Settled && lx.plainBackslash {
-		// Which tokens the server sees depends on a setting that may have
-		// changed: neither reading may hold a call, nor a string that may be code.
-		lex(sql, !o.StdStrings, &s.other)
-		both := tokenPatterns(sql, s.other.toks)
-		if seen.suspect() || both.suspect() || loose(sql, nil) {
-			return nil, refuseUnsettled()
-		}
-		if writesVault(sql, lx.toks) || writesVault(sql, s.other.toks) {
-			return nil, refuseUnsettled().ofTable()
-		}
-		return readsOnly(sql, lx.toks, seen), nil
-	}
 	if !seen.vault && !seen.dangerous() && !worthParsing(sql, lx.toks) && !loose(sql, lx.toks) {
 		return nil, nil
 	}
@@ -129,7 +119,7 @@ func (a *Analyzer) analyze(sql string, o Options) (*Plan, *Refusal) { //nolint:c
 		if writesVault(sql, lx.toks) {
 			return nil, refuseEncoding(o.Encoding).ofTable()
 		}
-		return readsOnly(sql, lx.toks, seen), nil
+		return readsOnly(sql, lx, seen), nil
 	}
 	s.key = blank(s.key[:0], sql, lx)
 	text := len(s.key)
@@ -161,115 +151,45 @@ func enter(room chan struct{}, sql string) (leave func()) {
 	return func() { <-room }
 }
 
-// loose reports whether the text, literals included, may hold a call that
-// carries a value. In comments none does, if the tokens are known.
-func loose(sql string, toks []token) bool {
-	p := loosePatterns(sql)
-	return p.dangerous() && (toks == nil || !inComments(sql, toks))
-}
-
-// inComments reports whether the calls that a text seems to hold are all in comments.
-func inComments(sql string, toks []token) bool {
-	bare := bytes.Repeat([]byte{' '}, len(sql))
-	for _, t := range toks {
-		copy(bare[t.start:t.end], t.text(sql))
-	}
-	p := loosePatterns(bare)
-	clear(bare)
-	return !p.dangerous()
-}
-
-// readsOnly is the plan of a text of which only the words are known.
-func readsOnly(sql string, toks []token, p patterns) *Plan {
-	plan := Plan{
-		Direct: p.vault, Reads: p.reads,
-		Executes: namesBehind("execute", sql, toks, true), Guessed: namesBehind("execute", sql, toks, false),
-		Prepares: namesBehind("prepare", sql, toks, true),
-	}
-	if plan.empty() {
-		return nil
-	}
-	return &plan
-}
-
-// unlexed decides about a text that is not even lexically valid. The server
-// would refuse it too, but log it with whatever it holds.
-func unlexed(sql string, lx *lexed) (*Plan, *Refusal) {
-	if lx.bad == badTooMany {
-		return unparsed(sql, nil, refuseTooComplex("more than 100,000 tokens"))
-	}
-	// An identifier with escapes can spell anything; to be called or written it
-	// has to stand beside one of these.
-	if mentionsText(sql) || holds(sql, `u&"`) && (holds(sql, "(") || holds(sql, "into") || holds(sql, "update")) {
-		return nil, refuseSyntax(lx.bad, lx.badAt)
-	}
-	return readsOnly(sql, lx.toks, patterns{}), nil
-}
-
-// unparsed decides about a text that has no tree: it passes only if nothing in
-// it, strings included, looks like a call that could carry a value.
-func unparsed(sql string, toks []token, r *Refusal) (*Plan, *Refusal) {
-	seen := tokenPatterns(sql, toks)
-	if seen.suspect() || meant(sql, toks) || loose(sql, toks) {
-		return nil, r
-	}
-	if writesVault(sql, toks) {
-		return nil, r.ofTable()
-	}
-	return readsOnly(sql, toks, seen), nil
-}
-
 // worthParsing reports whether a text without a visible call still needs the
 // parser: it may mean one, makes or executes a prepared statement, makes code out of a
-// string, an operator out of a function, or writes a table of schema vault. (One reason
+// string, makes something of a function that calls it with values (an operator, an
+// aggregate, an operator class), or writes a table of schema vault. (One reason
 // more is a call inside a string, see loose: if a quote is missing, it is the
 // other strings that are none.)
 func worthParsing(sql string, toks []token) bool {
-	code, operator := false, false
+	code, caller := false, false
 	for i, t := range toks {
+		name := knownName(sql, t)
+		called := i+1 < len(toks) && toks[i+1].is(sql, '(')
 		switch {
-		case t.word(sql, "execute"), t.word(sql, "prepare"), code && t.literal():
+		case t.word(sql, "execute"), t.word(sql, "prepare"), code && t.literal(), called && name == Update.String():
 			return true
-		case t.word(sql, "program"), t.word(sql, "system"), i+1 < len(toks) && toks[i+1].is(sql, '(') && isRunner(sql, t):
+		case name == "program", t.word(sql, "system"), called && slices.Contains(runsText, name):
 			code = true
-		case t.word(sql, "do"), isName(sql, t, "function"), isName(sql, t, "procedure"):
+		case t.word(sql, "aggregate"), t.word(sql, "class"), t.word(sql, "family"):
+			code, caller = code || t.word(sql, "aggregate"), true // of which a string may name the function
+		case t.word(sql, "do"), name == "function", name == "procedure":
 			code = true
-			operator = operator || i > 0 && (toks[i-1].is(sql, '(') || toks[i-1].is(sql, ','))
-		case operator && t.kind != kindPunct:
-			if name, ok := identName(sql, t); ok && valueFuncs[name] != 0 {
-				return true
-			}
+			caller = caller || i > 0 && (toks[i-1].is(sql, '(') || toks[i-1].is(sql, ','))
+		case caller && valueFuncs[name] != 0:
+			return true
 		}
 	}
 	return writesVault(sql, toks) || meant(sql, toks)
 }
 
-// isRunner reports whether a token names a function that runs a text.
-func isRunner(sql string, t token) bool {
-	return slices.ContainsFunc(runsText, func(name string) bool { return isName(sql, t, name) })
-}
-
-// writesVault reports whether the text writes a table of schema vault.
-func writesVault(sql string, toks []token) bool {
-	for i, t := range toks {
-		if !t.word(sql, "into") && !t.word(sql, "update") && !t.word(sql, "only") {
-			continue
-		}
-		name := i + 1
-		if name < len(toks) && toks[name].is(sql, '(') { // ONLY (vault.t)
-			name++
-		}
-		if name+1 < len(toks) && toks[name+1].is(sql, '.') && isName(sql, toks[name], schemaVault) {
-			return true
-		}
-	}
-	return false
-}
-
 // isName reports whether the token is an identifier that stands for name.
-func isName(sql string, t token, name string) bool {
-	n, ok := identName(sql, t)
-	return ok && n == name
+func isName(sql string, t token, name string) bool { return knownName(sql, t) == name }
+
+// knownName is the name that an identifier stands for, if it can be one of ours: a
+// longer one is not even copied.
+func knownName(sql string, t token) string {
+	if t.body-t.start > maxKnownIdent {
+		return ""
+	}
+	name, _ := identName(sql, t)
+	return name
 }
 
 // encodingBad reports whether client_encoding is one in which a value's bytes
@@ -304,19 +224,19 @@ func appendOptions(key []byte, o Options) []byte {
 // depends on nothing but the key.
 func (a *Analyzer) plan(sql string, blanked []byte, lx *lexed, o Options) (p *Plan, keep bool, r *Refusal) {
 	if tooDeep(sql, lx.toks) {
-		p, r = unparsed(sql, lx.toks, refuseTooComplex("more than 1,000 operators or parentheses in each other"))
+		p, r = unparsed(sql, lx, refuseTooComplex("more than 1,000 operators or parentheses in each other"))
 		return p, false, r
 	}
 	text := string(blanked)
 	if !utf8.ValidString(text) {
-		p, r = unparsed(sql, lx.toks, &Refusal{SQLState: stateBadCharacters, Message: `invalid byte sequence for encoding "UTF8"`, Detail: notSent, at: nowhere})
+		p, r = unparsed(sql, lx, &Refusal{SQLState: stateBadCharacters, Message: `invalid byte sequence for encoding "UTF8"`, Detail: notSent, at: nowhere})
 		return p, false, r
 	}
 	a.slots <- struct{}{}
 	tree, err := parse(text, lx)
 	<-a.slots
 	if err != nil {
-		p, r = unparsed(sql, lx.toks, parseRefusal(text, err))
+		p, r = unparsed(sql, lx, parseRefusal(text, err))
 		return p, false, r
 	}
 	b := builder{sql: sql, o: o, lx: lx, plan: &Plan{}, cacheable: true, found: map[int]bool{}}

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
 )
@@ -75,14 +78,90 @@ func TestBounds(t *testing.T) {
 func TestBoundsPass(t *testing.T) {
 	rep := strings.Repeat
 	for name, sql := range map[string]string{
-		"read":  "select vault.read_secret('a')" + rep(" + 1", 25_000),
-		"word":  "select 'vault'" + rep(" + 1", 25_000),
-		"table": "insert into vault.t values ('x')" + rep(", ('y')", 50_000),
-		"long":  "select 'vault', '" + rep("x", maxText) + "'",
+		"read": "select vault.read_secret('a')" + rep(" + 1", 25_000),
+		"word": "select 'vault'" + rep(" + 1", 25_000),
+		"rows": "insert into app.vault values ('x')" + rep(", ('y')", 50_000),
+		"long": "select 'vault', '" + rep("x", maxText) + "'",
 	} {
 		_, r := testAnalyzer().Analyze(sql, Options{StdStrings: true, Settled: true})
 		if r != nil {
 			t.Errorf("%s: %v", name, r)
+		}
+	}
+}
+
+// TestOverlong: of what is too long to be taken apart it is still known what it may
+// execute, call and write, in front of all the rest and behind it.
+func TestOverlong(t *testing.T) {
+	const executes, table, refused, passes = "executes p", "table", "refused", "passes"
+	tokens := "select 1" + strings.Repeat(", 1", maxTokens)
+	for sql, want := range map[string]string{
+		"execute p('n', 's3cret')":                                   executes,
+		"do $$ begin execute 'execute p(''n'', ''s3cret'')'; end $$": executes,
+		"update vault.secrets s set secret = v.s from (values ('n', 's3cret')) v (n, s) where s.name = v.n": table,
+		`update only ( /* x */ "vault" . secrets) set secret = 's3cret'`:                                    table,
+		`insert into U&"v\0061ult".secrets values ('s3cret')`:                                               table,
+		"insert into vault.secrets (secret) values ('s3cret')":                                              table,
+		"select vault.delete_secret('x')":                                                                   refused,
+		"select vault.put_secret('n', 's3cret')":                                                            refused,
+		"select vault.read_secret('x')":                                                                     passes,
+		"update app.vault set x = 1; insert into vaults.t values (1)":                                       passes,
+	} {
+		checkOverlong(t, sql+"; "+tokens, want)
+		checkOverlong(t, tokens+"; "+sql, want)
+	}
+	bytes := "select '" + strings.Repeat("x", maxText) + "'; "
+	checkOverlong(t, bytes+"execute p('n', 's3cret')", executes)
+	checkOverlong(t, bytes+"update vault.secrets set secret = 's3cret'", table)
+	checkOverlong(t, bytes+"select vault.delete_secret('x')", refused)
+}
+
+func checkOverlong(t *testing.T, sql, want string) {
+	t.Helper()
+	p, r := testAnalyzer().Analyze(sql, Options{StdStrings: true, Settled: true})
+	got := "passes"
+	switch {
+	case r != nil && r.Table:
+		got = "table"
+	case r != nil:
+		got = "refused"
+	case p != nil && (slices.Contains(p.Executes, "p") || slices.Contains(p.Guessed, "p")):
+		got = "executes p"
+	}
+	if got != want {
+		t.Errorf("%s, want %s: %.100s…%s", got, want, sql, sql[len(sql)-100:])
+	}
+}
+
+// TestLongNames: a name that none of ours can have is not copied for each that it could.
+func TestLongNames(t *testing.T) {
+	sql := `select "a""` + strings.Repeat("b", 1<<20) + `"(1), 'vault'`
+	var lx lexed
+	lex(sql, true, &lx)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	worthParsing(sql, lx.toks)
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 3<<20 {
+		t.Errorf("%d bytes for a name of 1 MiB", n)
+	}
+}
+
+// TestDeepLooksNear: what is looked for behind a name is looked for nearby: all that is
+// done with a text is linear in it.
+func TestDeepLooksNear(t *testing.T) {
+	for _, piece := range []string{
+		`put_secret--\n`, `put_secret--\n\n\n\n\n\n\n\n `, "put_secret/*", `vault.u&"`, `u&"\+000076".`, `u&"!" uescape '`, "into vault.secrets (id, ",
+		"into vault.secrets (", "update /*", "update ", "vault.", "into vault . ", "only (((", "status ", "vault . status_",
+	} {
+		sql := strings.Repeat(piece, 1<<20/len(piece))
+		begun := time.Now()
+		loosePatterns(sql)
+		looseWrites(sql)
+		firstNamed(sql)
+		namesIn("update", sql, &lexed{})
+		if took := time.Since(begun); took > 20*time.Second {
+			t.Errorf("%q: %s for 1 MiB", piece, took)
 		}
 	}
 }

@@ -120,7 +120,9 @@ func (b *builder) visit(m any) {
 			b.code(commandText, false)
 		}
 	case *pg.DefineStmt:
-		b.operator(n)
+		b.define(n)
+	case *pg.CreateOpClassItem:
+		b.caller(strs(n.GetName().GetObjname()), "an operator class", b.plan.Stmts[b.stmt].Start)
 	case *pg.InsertStmt, *pg.UpdateStmt, *pg.MergeStmt:
 		*class = max(*class, ClassWrite)
 		b.writes(n)

@@ -90,7 +90,7 @@ func TestCacheTellsOptionsApart(t *testing.T) {
 		{ParamTypes: []uint32{25, 0}},
 	} {
 		key := string(appendOptions([]byte(sql), o))
-		for j, other := range []Options{{Foreign: []Func{Create}}, {Foreign: []Func{Rotate}}, {ParamTypes: []uint32{26}}} {
+		for j, other := range []Options{{Foreign: []Func{Create}}, {Foreign: []Func{Rotate}}, {Foreign: []Func{Update}}, {ParamTypes: []uint32{26}}} {
 			if key == string(appendOptions([]byte(sql), other)) {
 				t.Errorf("%d and %d have one key", i, j)
 			}

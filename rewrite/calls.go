@@ -47,9 +47,9 @@ func (b *builder) funcCall(fc *pg.FuncCall) { //nolint:cyclop // a table of case
 			b.plan.Direct, b.plan.Reads = true, true
 			b.names(name, fc)
 		case n == 1 && f != 0 && !b.foreign(f):
-			r := refuseUnqualified(f, int(fc.Location))
-			r.Unqualified = b.canAsk()
-			b.refuse(r)
+			b.unqualified(f, fc)
+		case n == 1 && name == Update.String() && !b.foreign(Update) && len(fc.Args) > 1 && holdsString(fc.Args[1]):
+			b.unqualified(Update, fc)
 		}
 		return
 	}
@@ -76,13 +76,20 @@ func (b *builder) funcCall(fc *pg.FuncCall) { //nolint:cyclop // a table of case
 		*class = max(*class, ClassWrite)
 	}
 	b.plan.Reads = b.plan.Reads || name == "read_secret"
-	if name == "update_secret" && b.looksLikeValue(fc) {
+	if name == Update.String() && b.looksLikeValue(fc) {
 		b.refuse(refuseUpdate(int(fc.Location)))
 		return
 	}
 	if f := valueFuncs[name]; f != 0 {
 		b.valueCall(f, sig, fc, args, at)
 	}
+}
+
+// unqualified refuses a call of f by its bare name.
+func (b *builder) unqualified(f Func, fc *pg.FuncCall) {
+	r := refuseUnqualified(f, int(fc.Location))
+	r.Unqualified = b.canAsk()
+	b.refuse(r)
 }
 
 // names notes the function of a call. The tree is walked in no order.
@@ -151,21 +158,54 @@ func matchArgs(sig *signature, fc *pg.FuncCall) (args []*pg.Node, why string) {
 }
 
 // looksLikeValue reports whether the second argument of update_secret, which
-// is an interval, could be meant as a value, as it is in supabase/vault: a bare
-// string or parameter without a name. The server's error would quote it.
+// is an interval, could be meant as a value, as it is in supabase/vault: a constant or
+// parameter without a name that no cast makes an interval, or an expression with a
+// string. The server's error would quote it.
 func (b *builder) looksLikeValue(fc *pg.FuncCall) bool {
 	if len(fc.Args) < 2 {
 		return false
 	}
 	n := fc.Args[1]
-	for b.isText(n.GetTypeCast().GetTypeName()) {
+	for n.GetTypeCast() != nil && !isInterval(n.GetTypeCast().TypeName) {
 		n = n.GetTypeCast().Arg
 	}
 	if p := n.GetParamRef(); p != nil {
 		i := int(p.Number) - 1
 		return i < 0 || i >= len(b.o.ParamTypes) || b.o.ParamTypes[i] != oidInterval
 	}
-	return n.GetAConst() != nil && !n.GetAConst().Isnull
+	if c := n.GetAConst(); c != nil {
+		return !c.Isnull
+	}
+	return holdsString(n)
+}
+
+// isInterval reports whether a type is interval, of whatever fields.
+func isInterval(t *pg.TypeName) bool {
+	names := strs(t.GetNames())
+	n := len(names)
+	return n > 0 && names[n-1] == "interval" && (n == 1 || names[n-2] == "pg_catalog")
+}
+
+// holdsString reports whether an argument without a name holds a string constant that is
+// not cast to interval.
+func holdsString(n *pg.Node) bool {
+	if n.GetNamedArgExpr() != nil {
+		return false
+	}
+	found := 0
+	walk(n.ProtoReflect(), func(m any) {
+		switch m := m.(type) {
+		case *pg.A_Const:
+			if m.GetSval() != nil {
+				found++
+			}
+		case *pg.TypeCast:
+			if isInterval(m.TypeName) && m.Arg.GetAConst().GetSval() != nil {
+				found--
+			}
+		}
+	})
+	return found > 0
 }
 
 // valueCall takes a call that needs the node.

@@ -8,13 +8,13 @@ import (
 	pg "github.com/pganalyze/pg_query_go/v5"
 )
 
-// runsText are functions that run a text as SQL: of PostgreSQL itself, of its
-// contrib modules, and of pg_cron. Calls of the same name in another schema are
-// taken for them.
+// runsText are functions that run a text as SQL, or make a part of one of it: of
+// PostgreSQL itself, of its contrib modules, and of pg_cron. Calls of the same name in
+// another schema are taken for them.
 var runsText = []string{
 	"query_to_xml", "query_to_xmlschema", "query_to_xml_and_xmlschema", "ts_stat", "ts_rewrite",
 	"dblink", "dblink_exec", "dblink_open", "dblink_send_query",
-	"crosstab", "crosstab2", "crosstab3", "crosstab4",
+	"crosstab", "crosstab2", "crosstab3", "crosstab4", "connectby", "xpath_table",
 	"schedule", "schedule_in_database", "alter_job",
 }
 
@@ -62,6 +62,7 @@ func (b *builder) languageAt(at int) string {
 func (b *builder) code(where string, sql bool) {
 	b.cacheable = false
 	s := b.plan.Stmts[b.stmt]
+	ask := b.canAsk() && !setsPath(b.sql)
 	for i := b.lx.tokenFrom(s.Start); i < b.lx.tokenFrom(s.End); i++ {
 		t := b.lx.toks[i]
 		if !t.literal() {
@@ -76,17 +77,23 @@ func (b *builder) code(where string, sql bool) {
 			b.refuse(refuseUnknown(p.unknown, nearest(p.unknown), "", t.start))
 		case p.update:
 			b.refuse(refuseUpdate(t.start))
+		case p.table:
+			b.refuse(refuseTable(t.start))
 		}
 		for _, f := range p.bare {
-			if !b.foreign(f) {
+			if !ask || !slices.Contains(b.o.Foreign, f) {
 				r := refuseKept(f, where, t.start)
-				r.Unqualified = b.canAsk()
+				r.Unqualified = ask
 				b.refuse(r)
 				break
 			}
 		}
 	}
 }
+
+// setsPath reports whether code may look for names in schema vault, whatever the session's
+// search_path is: SET, set_config() and a function's own setting all name it.
+func setsPath(sql string) bool { return holds(sql, "search_path") && holds(sql, schemaVault) }
 
 // guess adds names to those that the text may execute.
 func (b *builder) guess(names []string) {
@@ -100,7 +107,9 @@ func (b *builder) guess(names []string) {
 func (b *builder) literalPatterns(i int, sql bool) patterns {
 	t := b.lx.toks[i]
 	p := loosePatterns(t.text(b.sql))
-	text, bad := b.literal(i).decode(nil, b.sql)
+	l := b.literal(i)
+	l.code = true
+	text, bad := l.decode(nil, b.sql)
 	if bad != nil {
 		return p // the server will not read it either
 	}
@@ -110,7 +119,7 @@ func (b *builder) literalPatterns(i int, sql bool) patterns {
 		decoded.bare = append(decoded.bare, p.bare...)
 		p = decoded
 	}
-	if sql && p.dangerous() && commented(string(text)) {
+	if sql && p.coded() && commented(string(text)) {
 		return patterns{}
 	}
 	return p
@@ -121,7 +130,10 @@ func (b *builder) literalPatterns(i int, sql bool) patterns {
 func commented(code string) bool {
 	var lx lexed
 	for _, std := range []bool{true, false} {
-		if lex(code, std, &lx); lx.bad != "" || !inComments(code, lx.toks) {
+		if lex(code, std, &lx); lx.bad != "" {
+			return false
+		}
+		if p := uncommented(code, lx.toks); p.coded() {
 			return false
 		}
 	}
@@ -134,38 +146,51 @@ func (b *builder) foreign(f Func) bool {
 }
 
 // canAsk reports whether what the server says about a bare name now will still
-// hold when the statement runs: nothing may change the search path before.
+// hold when the statement runs: nothing may change the search path before. Of what is
+// prepared, or kept as code, that is not known.
 func (b *builder) canAsk() bool { return b.stmts == 1 && b.o.Settled }
 
 // commandText is what the server hands to a shell.
 const commandText = "a command that the server runs"
 
-// operator refuses an operator that calls one of ours: its operands would be
-// values that no text shows.
-func (b *builder) operator(d *pg.DefineStmt) {
-	if d.Kind != pg.ObjectType_OBJECT_OPERATOR {
+// define refuses an operator or aggregate that calls one of ours.
+func (b *builder) define(d *pg.DefineStmt) {
+	what := "an operator"
+	switch d.Kind { //nolint:exhaustive // the kinds that call functions with values
+	case pg.ObjectType_OBJECT_OPERATOR:
+	case pg.ObjectType_OBJECT_AGGREGATE:
+		what = "an aggregate"
+	default:
 		return
 	}
 	for _, n := range d.Definition {
 		e := n.GetDefElem()
-		if e.GetDefname() != "function" && e.GetDefname() != "procedure" {
+		if name := e.GetDefname(); d.Kind == pg.ObjectType_OBJECT_OPERATOR && name != "function" && name != "procedure" {
 			continue
 		}
-		names := strs(e.Arg.GetTypeName().GetNames())
-		if e.Arg.GetString_() != nil {
-			names = b.stringName(int(e.Location))
+		at := int(e.GetLocation())
+		names := strs(e.GetArg().GetTypeName().GetNames())
+		if e.GetArg().GetString_() != nil {
+			names = b.stringName(at)
 		}
-		f := Func(0)
-		if len(names) > 0 {
-			f = valueFuncs[names[len(names)-1]]
-		}
-		if f == 0 || len(names) > 1 && names[len(names)-2] != schemaVault || len(names) == 1 && b.foreign(f) {
-			continue
-		}
-		r := refuseKept(f, "an operator", int(e.Location))
-		r.Unqualified = len(names) == 1 && b.canAsk()
-		b.refuse(r)
+		b.caller(names, what, at)
 	}
+}
+
+// caller refuses what calls one of ours: its arguments would be values that no text
+// shows.
+func (b *builder) caller(names []string, what string, at int) {
+	n := len(names)
+	if n == 0 {
+		return
+	}
+	f := valueFuncs[names[n-1]]
+	if f == 0 || n > 1 && names[n-2] != schemaVault || n == 1 && b.foreign(f) {
+		return
+	}
+	r := refuseKept(f, what, at)
+	r.Unqualified = n == 1 && b.canAsk()
+	b.refuse(r)
 }
 
 // stringName is the name that the string behind an option's name and = stands for.

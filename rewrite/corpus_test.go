@@ -110,7 +110,11 @@ func (c corpusCase) caseOptions(t *testing.T) (o Options, sql string) {
 				o.ParamTypes = append(o.ParamTypes, uint32(n))
 			}
 		case "foreign":
-			o.Foreign = append(o.Foreign, valueFuncs[value])
+			f := valueFuncs[value]
+			if value == Update.String() {
+				f = Update
+			}
+			o.Foreign = append(o.Foreign, f)
 		case "bytes":
 			for b := 0x80; b <= 0xFF; b++ {
 				sql = strings.ReplaceAll(sql, fmt.Sprintf("<%02X>", b), string([]byte{byte(b)}))

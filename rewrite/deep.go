@@ -25,7 +25,7 @@ func deepPatterns[T ~string | ~[]byte](b T) (p patterns) {
 			}
 		case 'v', 'V':
 			if deepWord(b, i, schemaVault) && begins(b, i) {
-				deepMember(&p, b, i+len(schemaVault))
+				deepMember(&p, b, i, i+len(schemaVault))
 			}
 		case 'u', 'U':
 			if looseUnicode(b, i) && begins(b, i) {
@@ -42,7 +42,8 @@ func deepen[T ~string | ~[]byte](p *patterns, b T) {
 		return
 	}
 	deep := deepPatterns(b)
-	p.value, p.unknown, p.update, p.other = deep.value, deep.unknown, deep.update, p.other || deep.other
+	p.value, p.unknown, p.update = deep.value, deep.unknown, deep.update
+	p.other, p.table = p.other || deep.other, p.table || deep.table
 	for _, f := range deep.bare {
 		if !slices.Contains(p.bare, f) {
 			p.bare = append(p.bare, f)
@@ -94,39 +95,71 @@ func deepCall[T ~string | ~[]byte](p *patterns, b T, i int) {
 	}
 }
 
-// deepMember notes a call of what is schema vault's by the dot behind end.
-func deepMember[T ~string | ~[]byte](p *patterns, b T, end int) {
-	at := deepGap(b, end)
-	if at >= len(b) || b[at] != '.' {
+// deepMember notes a call of what is, by a dot behind end, in the schema whose name begins
+// at at.
+func deepMember[T ~string | ~[]byte](p *patterns, b T, at, end int) {
+	i := deepGap(b, end)
+	if i >= len(b) || b[i] != '.' {
 		return
 	}
-	if at = deepGap(b, at+1); at >= len(b) || !isIdentStart(b[at]) {
+	if i = deepGap(b, i+1); i >= len(b) || !isIdentStart(b[i]) {
 		return
 	}
-	if looseUnicode(b, at) { // whatever it spells
-		p.call(Put.String(), true)
-		return
-	}
-	for end = at; end < len(b) && isIdentCont(b[end]) && b[end] != '$'; end++ {
+	var name string
+	if looseUnicode(b, i) {
+		name, end = deepUnicode(b, i)
+	} else {
+		for end = i; end < len(b) && isIdentCont(b[end]) && b[end] != '$'; end++ {
+		}
+		name = looseName(b, i, end)
 	}
 	open := deepOpen(b, end)
-	if open < 0 {
-		return
+	switch {
+	case open < 0, looseTable(p, b, deepWordBefore(b, at), name, open):
+	case name == AnyName: // whatever it spells
+		p.call(Put.String(), true)
+	default:
+		p.call(name, true)
+		p.update = p.update || name == Update.String() && looseSecondString(b, open)
 	}
-	name := looseName(b, at, end)
-	p.call(name, true)
-	p.update = p.update || name == "update_secret" && looseSecondString(b, open)
 }
 
-// deepEscaped notes a call of a name that is spelled in escapes.
+// deepWordBefore is the word in front of the one at at, if it is not too long to matter.
+func deepWordBefore[T ~string | ~[]byte](b T, at int) span {
+	end := deepBack(b, at)
+	i := end
+	for i > 0 && end-i <= longestTableWord && isIdentCont(b[i-1]) && b[i-1] != '$' {
+		i--
+	}
+	return span{i, end}
+}
+
+// deepEscaped notes a call of a name, or in a schema, that is spelled in escapes.
 func deepEscaped[T ~string | ~[]byte](p *patterns, b T, at int) {
-	end := looseEnd(b[:min(len(b), at+deepReach)], at)
-	if looseName(b, at, end) != AnyName || deepOpen(b, end) < 0 {
+	name, end := deepUnicode(b, at)
+	if name != AnyName {
+		return
+	}
+	if i := deepGap(b, end); i < len(b) && b[i] == '.' {
+		deepMember(p, b, at, end)
+		return
+	}
+	if deepOpen(b, end) < 0 {
 		return
 	}
 	if vault, qualified := deepSchema(b, at); vault || !qualified {
 		p.call(Put.String(), vault)
 	}
+}
+
+// deepUnicode is the identifier U&"…" at at, and where it ends, with what UESCAPE says.
+func deepUnicode[T ~string | ~[]byte](b T, at int) (name string, end int) {
+	end = looseEnd(b[:min(len(b), at+deepReach)], at)
+	name = looseName(b, at, end)
+	if i := deepGap(b, end); looseWord(b, i, "uescape") { // the character, in quotes that may be doubled
+		return AnyName, min(deepGap(b, i+len("uescape"))+1, len(b))
+	}
+	return name, end
 }
 
 // deepSchema looks at what stands in front of a name: a schema, by a dot, and whether that
@@ -240,10 +273,43 @@ func escapeSize[T ~string | ~[]byte](b T, i int) int {
 
 // deepOpen is where the parenthesis is behind a name, or where it was looked for no
 // further; -1: there is none.
-func deepOpen[T ~string | ~[]byte](b T, end int) int {
-	i := deepGap(b, end)
-	if i < len(b) && (b[i] == '(' || i-end >= deepReach) {
+func deepOpen[T ~string | ~[]byte](b T, from int) int {
+	end := min(len(b), from+deepReach)
+	i := from
+	for i < end {
+		n := gapSize(b, i, end)
+		if n == 0 {
+			break
+		}
+		if b[i] == '-' {
+			if open := openBehind(b, i, min(i+n, len(b))); open >= 0 {
+				return open
+			}
+		}
+		i += n
+	}
+	if i < len(b) && (b[i] == '(' || i-from >= deepReach) {
 		return i
+	}
+	return -1
+}
+
+// openBehind is where a parenthesis stands in the comment b[i:end] behind an escape, which
+// may be a line's end, and so the comment's; -1: nowhere.
+func openBehind[T ~string | ~[]byte](b T, i, end int) int {
+	for ended := false; i < end; {
+		n := 1
+		switch {
+		case b[i] == '\\' && i+1 < len(b) && escapeSize(b, i+1) > 0:
+			n, ended = 1+escapeSize(b, i+1), true
+		case b[i] == '*' && i+1 < len(b) && b[i+1] == '/': // of a comment behind the first
+			n, ended = 2, true
+		case b[i] == '(' && ended:
+			return i
+		case !isSpace(b[i]) && !isQuote(b[i]):
+			ended = false
+		}
+		i += n
 	}
 	return -1
 }

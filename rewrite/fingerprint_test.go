@@ -56,6 +56,10 @@ func TestRefusalSays(t *testing.T) {
 		{"SELECT vault.put_secrets('a', 'b')", "", true},
 		{"SELECT vault.\"put_secret\"('a', 'b'", "put_secret", false},
 		{"INSERT INTO vault.secrets(secret) VALUES ('x')", "", true},
+		{"UPDATE jobs SET status = 'x' WHERE vault.put_secret(lower('a'), 'b') > 0", "put_secret", true},
+		{"SELECT tick, fail, allowed FROM replayed, vault.putsecret('a', 'b')", "", true},
+		{"SELECT vault . /* x */ \"Grant_Access\"(), VAULT.tick(), vault.putsecret('a')", "grant_access", true},
+		{"SELECT Status, VAULT.tick(), vault.putsecret('a')", "tick", true},
 	} {
 		_, r := a.Analyze(tt.sql, Options{StdStrings: true, Settled: true, Encoding: "UTF8"})
 		if r == nil || r.Function != tt.function || (r.Fingerprint != 0) != tt.parsed {

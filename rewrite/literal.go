@@ -17,6 +17,9 @@ type literal struct {
 	// padded: written as N'…', which is a bpchar: the server drops trailing
 	// spaces when it makes a text of it.
 	padded bool
+	// code: it is looked into, not sealed; \v is white space then, as it is to
+	// PostgreSQL 17 and later.
+	code bool
 }
 
 // badLiteral is a literal that PostgreSQL would not read, or read differently
@@ -31,6 +34,7 @@ type badLiteral struct {
 type sink struct {
 	buf  []byte
 	drop bool
+	code bool // see literal
 }
 
 func (s *sink) byte(c byte) {
@@ -54,7 +58,7 @@ func (s *sink) rune(r rune) {
 // decode reads the literal into dst. No form decodes to more bytes than it is
 // written with, so the buffer grows at most once, before anything is in it.
 func (l literal) decode(dst []byte, sql string) ([]byte, *badLiteral) {
-	s := sink{buf: slices.Grow(dst, l.end-l.start)}
+	s := sink{buf: slices.Grow(dst, l.end-l.start), code: l.code}
 	n := len(dst)
 	if bad := l.read(&s, sql); bad != nil {
 		clear(s.buf[n:])
@@ -188,6 +192,9 @@ func simpleEscape(s *sink, sql string, i, end int) (int, *badLiteral) {
 		for n = 2; n <= 3 && i+n < end && isHex(sql[i+n]); n++ {
 			v = v<<4 | hexDigit(sql[i+n])
 		}
+	case c == 'v' && s.code:
+		s.byte('\v')
+		return 2, nil
 	case c == 'v':
 		return 0, &badLiteral{i, "22025", `\v means different characters in different releases of PostgreSQL`, `Write \x0b or \x76.`}
 	default:

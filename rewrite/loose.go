@@ -26,6 +26,9 @@ type patterns struct {
 	other bool
 	// update: update_secret is called as supabase/vault's is, with the new value.
 	update bool
+	// table: a table of schema vault is written that the extension does not have, or
+	// a column. Only in code is it looked for in this way; see writesVault.
+	table bool
 }
 
 // dangerous reports whether a value may stand in the text.
@@ -36,6 +39,9 @@ func (p *patterns) dangerous() bool {
 // suspect reports whether a value may stand in the text, or in the arguments of
 // a call that takes none.
 func (p *patterns) suspect() bool { return p.dangerous() || p.other }
+
+// coded reports the same of what is code, where a table may be written as well.
+func (p *patterns) coded() bool { return p.dangerous() || p.table }
 
 // call notes a call of name.
 func (p *patterns) call(name string, inVault bool) {
@@ -77,6 +83,49 @@ func tokenPatterns(sql string, toks []token) (p patterns) {
 	return p
 }
 
+// tableWords stand in front of tables with columns in parentheses, which in code look like
+// calls.
+var tableWords = wordSet("into on references table exists copy")
+
+// longestTableWord is how long the longest of them is.
+const longestTableWord = len("references")
+
+// looseTable reports whether a name of schema vault, in front of the parenthesis at open,
+// is a table's by the word in front of the schema, and notes one that is written.
+func looseTable[T ~string | ~[]byte](p *patterns, b T, word span, name string, open int) bool {
+	var w [longestTableWord]byte
+	n := word.end - word.start
+	if n > len(w) || signatureOf[name] != nil || name == AnyName {
+		return false
+	}
+	for i := range n {
+		w[i] = lower(b[word.start+i])
+	}
+	if !tableWords[string(w[:n])] {
+		return false
+	}
+	p.table = p.table || string(w[:n]) == "into" && !looseColumns(b, open, tables[name])
+	return true
+}
+
+// looseColumns reports whether the parenthesis at open holds nothing but names of columns
+// of a table that has these. Not all of a long list is looked at.
+func looseColumns[T ~string | ~[]byte](b T, open int, columns []string) bool {
+	for i := open; i-open < looseReach; {
+		if i = deepGap(b, i+1); i >= len(b) {
+			return false
+		}
+		end := looseEnd(b, i)
+		if !slices.Contains(columns, looseName(b, i, end)) {
+			return false
+		}
+		if i = deepGap(b, end); i >= len(b) || b[i] != ',' {
+			return i < len(b) && b[i] == ')'
+		}
+	}
+	return false
+}
+
 // loosePatterns looks for calls in a text that cannot be taken apart into
 // tokens, or whose literals must be looked into as well. Quotes are white
 // space to it, so it also sees what stands inside strings. It errs towards
@@ -89,8 +138,9 @@ func loosePatterns[T ~string | ~[]byte](b T) patterns {
 
 // scanPatterns takes comments for white space, and all else for words.
 func scanPatterns[T ~string | ~[]byte](b T) (p patterns) {
-	var schema string // the name in front of a dot
-	dotted := false   // a dot stood behind schema
+	var schema string    // the name in front of a dot
+	var last, front span // the last word, and the one in front of the schema
+	dotted := false      // a dot stood behind schema
 	for i := 0; i < len(b); {
 		i = looseGap(b, i)
 		if i >= len(b) {
@@ -104,7 +154,7 @@ func scanPatterns[T ~string | ~[]byte](b T) (p patterns) {
 		at := i
 		end := looseEnd(b, i)
 		if end == i {
-			schema, dotted = "", false
+			schema, dotted, last, front = "", false, span{}, span{}
 			i++
 			continue
 		}
@@ -120,19 +170,19 @@ func scanPatterns[T ~string | ~[]byte](b T) (p patterns) {
 		}
 		if after >= len(b) || b[after] != '(' && b[after] != '.' {
 			// Not even copied: most words are none of our business.
-			schema, dotted = "", false
+			schema, dotted, last = "", false, span{at, end}
 			continue
 		}
 		name := looseName(b, at, end)
 		if escaped {
 			name = AnyName
 		}
-		if b[after] == '(' {
-			if !dotted {
-				schema = ""
-			}
+		if !dotted {
+			schema, front, last = "", last, span{}
+		}
+		if b[after] == '(' && !(schema == schemaVault && looseTable(&p, b, front, name, after)) {
 			p.looseCall(schema, name)
-			p.update = p.update || schema == schemaVault && name == "update_secret" && looseSecondString(b, after)
+			p.update = p.update || schema == schemaVault && name == Update.String() && looseSecondString(b, after)
 		}
 		schema, dotted = name, false
 	}

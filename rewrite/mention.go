@@ -2,7 +2,10 @@
 
 package rewrite
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // The two words of which a text must hold one to concern the vault.
 const (
@@ -114,19 +117,25 @@ func lower(c byte) byte {
 }
 
 // firstNamed is the function of the vault that the text names first, in whatever
-// place; empty: none.
+// place; empty: none. Of names that are ordinary words only those in schema vault count.
 func firstNamed(sql string) string {
-	inWord := false
-	for i := range len(sql) {
-		was := inWord
-		if inWord = isWord(sql[i]); was || !inWord {
+	var word [maxFunction]byte
+	for i := 0; i < len(sql); i++ {
+		at := i
+		for ; i < len(sql) && isIdentCont(sql[i]) && sql[i] != '$'; i++ {
+			if n := i - at; n < len(word) {
+				word[n] = lower(sql[i])
+			}
+		}
+		if i == at || i-at > len(word) {
 			continue
 		}
-		for j := range signatures {
-			name := signatures[j].name
-			if end := i + len(name); !signatures[j].internal && end <= len(sql) && equalFold(sql[i:], name) && (end == len(sql) || !isWord(sql[end])) {
-				return name
-			}
+		f := signatureOf[string(word[:i-at])]
+		if f == nil || f.internal {
+			continue
+		}
+		if inVault, _ := deepSchema(sql, at); inVault || strings.HasSuffix(f.name, secretSuffix) {
+			return f.name
 		}
 	}
 	return ""

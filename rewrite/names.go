@@ -15,20 +15,41 @@ const AnyName = "\x00"
 // text.
 func Prepares[T ~string | ~[]byte](sql T) []string { return looseNames(sql, "prepare") }
 
+// named is what a refused text names: a function of the vault, and what it may prepare.
+func (a *Analyzer) named(sql string, std bool) (function string, prepares []string) {
+	defer enter(a.large, sql)()
+	return firstNamed(sql), a.prepares(sql, std)
+}
+
 // prepares are the names behind PREPARE in a text, strings and comments included: it
 // errs towards seeing one.
 func (a *Analyzer) prepares(sql string, std bool) []string {
 	if !holds(sql, "prepare") {
 		return nil
 	}
-	defer enter(a.large, sql)()
 	s := a.scratch.Get().(*scratch) //nolint:errcheck // the pool's New makes nothing else
 	defer a.scratch.Put(s)
 	lex(sql, std, &s.lx)
-	names := append(namesBehind("prepare", sql, s.lx.toks, true), Prepares(sql)...)
+	names := append(namesBehind("prepare", sql, s.lx.toks, true), namesIn("prepare", sql, &s.lx)...)
 	slices.Sort(names)
-	if names = slices.Compact(names); s.lx.bad == "" && len(names) > 0 && names[0] == AnyName {
-		names = names[1:] // the tokens say which
+	return slices.Compact(names)
+}
+
+// namesIn are the names behind a word in a text, strings and comments included. One in
+// escapes that is a token of its own is left out: namesBehind tells which it is.
+func namesIn(word, sql string, lx *lexed) []string {
+	names, all := scanNames(sql, word)
+	switch {
+	case !all:
+		return []string{AnyName}
+	case lx.bad != "" || !slices.Contains(names, AnyName):
+		return names
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return name == AnyName })
+	for _, t := range lx.toks {
+		if t.literal() && slices.Contains(looseNames(t.text(sql), word), AnyName) {
+			return append(names, AnyName)
+		}
 	}
 	return names
 }
@@ -49,13 +70,23 @@ func namesBehind(word, sql string, toks []token, first bool) (names []string) {
 }
 
 // looseNames are the names that stand behind a word in a text that cannot be taken
-// apart into tokens, as one that a string holds; AnyName is one in escapes. Words in
-// comments count, for what begins one may stand in a string. One in quotes that are
-// doubled, or that is put together when it runs, is not seen.
+// apart into tokens, as one that a string holds; AnyName is one in escapes, or in quotes
+// with such in them, and stands for all if there are more than are told apart. Words in
+// comments count, for what begins one may stand in a string. One that is put together
+// when it runs is not seen.
+func looseNames[T ~string | ~[]byte](b T, word string) []string {
+	names, all := scanNames(b, word)
+	if !all {
+		return []string{AnyName}
+	}
+	return names
+}
+
+// scanNames are the names of looseNames, if all are told apart.
 //
 // It goes backwards: where the gap behind a place ends is known from the places
 // behind it, so that each byte is looked at once.
-func looseNames[T ~string | ~[]byte](b T, word string) (names []string) {
+func scanNames[T ~string | ~[]byte](b T, word string) (names []string, all bool) {
 	g := gaps{line: len(b), comment: len(b), outer: len(b), at: len(b)}
 	for i := range g.ends {
 		g.ends[i] = len(b)
@@ -64,13 +95,13 @@ func looseNames[T ~string | ~[]byte](b T, word string) (names []string) {
 		if looseWord(b, i, word) && begins(b, i) {
 			names = appendIdent(names, looseIdent(b, g.end(i+len(word))))
 			if len(names) > maxNames {
-				return []string{AnyName}
+				return nil, false
 			}
 		}
 		g.ends[i%gapsKept] = gapBefore(&g, b, i)
 	}
 	slices.Reverse(names)
-	return names
+	return names, true
 }
 
 // gaps are, going backwards, where the gaps end that begin at the last places.

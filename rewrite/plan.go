@@ -2,15 +2,17 @@
 
 package rewrite
 
-// Func is a function whose call needs the node.
+// Func is a function whose call needs the node, or Update.
 type Func int
 
-// The functions that take a secret's value.
+// The functions that take a secret's value; Update takes none, but supabase/vault's
+// function of that name does.
 const (
 	Put Func = iota + 1
 	Create
 	Rotate
 	Verify
+	Update
 )
 
 // String is the function's name in SQL, without the schema.
@@ -24,6 +26,8 @@ func (f Func) String() string {
 		return "rotate_secret"
 	case Verify:
 		return "verify_secret"
+	case Update:
+		return "update_secret"
 	}
 	return "none"
 }
@@ -137,7 +141,7 @@ type Plan struct {
 	// calls the vault.
 	Executes, Prepares, Keeps []string
 	// Guessed are names that it may EXECUTE: they stand behind the word in code that a
-	// string holds, or in a text that has no tree. [AnyName] may be among them.
+	// string holds, or anywhere in a text that has no tree. [AnyName] may be among them.
 	Guessed []string
 	// Stmts are the statements of the text; empty if it could not be parsed.
 	Stmts []Stmt

@@ -45,13 +45,13 @@ func MayMove(text []byte) bool {
 	first := true
 	var word [64]byte // longer than all that are looked for
 	for i := 0; i < len(text); {
-		if !isWord(text[i]) {
+		if !isIdentCont(text[i]) {
 			first = first || text[i] == ';'
 			i++
 			continue
 		}
 		n := 0
-		for ; i < len(text) && isWord(text[i]); i++ {
+		for ; i < len(text) && isIdentCont(text[i]); i++ {
 			if n < len(word) {
 				word[n] = lower(text[i])
 				n++
@@ -82,7 +82,7 @@ func BeginsReading(text []byte) bool {
 	first, read, only := true, false, false
 	var word [16]byte // longer than all that are looked for
 	for i := 0; i < len(text); {
-		if !isWord(text[i]) {
+		if !isIdentCont(text[i]) {
 			if text[i] == '-' || text[i] == '/' { // a comment
 				return false
 			}
@@ -90,7 +90,7 @@ func BeginsReading(text []byte) bool {
 			continue
 		}
 		n := 0
-		for ; i < len(text) && isWord(text[i]); i++ {
+		for ; i < len(text) && isIdentCont(text[i]); i++ {
 			if n == len(word) {
 				return false
 			}
@@ -105,10 +105,6 @@ func BeginsReading(text []byte) bool {
 		read, first = string(w) == "read", false
 	}
 	return only
-}
-
-func isWord(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '$' || c >= 0x80
 }
 
 // Route returns where the text can run. It parses only texts that hold a word

@@ -107,7 +107,10 @@ var otherNames = append([]string{schemaVault, "text", "varchar", "pg_catalog", "
 
 // maxKnownIdent is more than the longest known name takes as U&"…" with every
 // character escaped (8 bytes each).
-const maxKnownIdent = 8*28 + 4
+const maxKnownIdent = 8*maxFunction + 4
+
+// maxFunction is more than the longest name of a function has.
+const maxFunction = 28
 
 var signatureOf = func() map[string]*signature {
 	m := make(map[string]*signature, len(signatures))

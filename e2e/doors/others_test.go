@@ -155,8 +155,13 @@ func TestTheirs(t *testing.T) {
 	// A function of the user's own with the name of one of ours.
 	owner := c.Connect(t, c.DSN(0, c.User))
 	cluster.Exec(t, owner, "CREATE SCHEMA own; CREATE FUNCTION own.put_secret(a text, b text) RETURNS text LANGUAGE sql AS 'SELECT a || b'; SET search_path = own")
-	if got := cluster.Text(t, owner, "SELECT put_secret('a', 'b')"); got != "ab" {
-		t.Errorf("got %q, want ab", got)
+	cluster.Exec(t, owner, "CREATE FUNCTION own.update_secret(a text, b text) RETURNS text LANGUAGE sql AS 'SELECT b || a'")
+	if got := cluster.Text(t, owner, "SELECT put_secret('a', 'b') || update_secret('a', 'b')"); got != "abba" {
+		t.Errorf("got %q, want abba", got)
+	}
+	cluster.Exec(t, owner, "SET search_path = vault, own")
+	if _, err := owner.Exec(t.Context(), "SELECT update_secret('a', 'b')"); err == nil || !strings.Contains(err.Error(), "must be called with its schema") {
+		t.Errorf("got %v, want a refusal", err)
 	}
 }
 
