@@ -156,7 +156,7 @@ const commandText = "a command that the server runs"
 // define refuses an operator or aggregate that calls one of ours.
 func (b *builder) define(d *pg.DefineStmt) {
 	what := "an operator"
-	switch d.Kind { //nolint:exhaustive // the kinds that call functions with values
+	switch d.Kind {
 	case pg.ObjectType_OBJECT_OPERATOR:
 	case pg.ObjectType_OBJECT_AGGREGATE:
 		what = "an aggregate"
