@@ -287,6 +287,11 @@ func (v *Vault) administer(ctx context.Context, a *Access, action audit.Action, 
 		}
 		return err
 	}
+	leave, err := v.places.take(ctx, a.Client(), "")
+	if err != nil {
+		return err
+	}
+	defer leave()
 	return v.transact(ctx, "", nil, func(ctx context.Context, tx pgx.Tx) error { return v.change(ctx, tx, a, action, name, work) }, v.wroteBy(a))
 }
 
