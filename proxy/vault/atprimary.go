@@ -73,7 +73,9 @@ type querier interface {
 }
 
 // query runs a statement that only reads; as store.text it runs once more on a new
-// connection if its own broke.
+// connection if its own broke. Of a statement that the connection has run before that
+// shows only with the first row: one looks at it, and a list is the client's to ask for
+// again.
 func (v *Vault) query(ctx context.Context, q querier, sql string, args ...any) (pgx.Rows, error) {
 	rows, err := q.Query(ctx, sql, args...)
 	pool, again := q.(*pgxpool.Pool)
@@ -86,14 +88,24 @@ func (v *Vault) query(ctx context.Context, q querier, sql string, args ...any) (
 
 // one runs a statement that returns one row; false: none. Outside of a transaction it
 // takes as long as store.text may: a server that stands still shall not cost a request
-// all its time.
+// all its time. As that it runs there once more if its connection broke.
 func (v *Vault) one(ctx context.Context, q querier, into []any, sql string, args ...any) (bool, error) {
-	if _, alone := q.(*pgxpool.Pool); alone {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, storeTimeout)
-		defer cancel()
+	pool, alone := q.(*pgxpool.Pool)
+	if !alone {
+		return firstRow(ctx, q, into, sql, args...)
 	}
-	rows, err := v.query(ctx, q, sql, args...)
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	found, err := firstRow(ctx, q, into, sql, args...)
+	if err != nil && ctx.Err() == nil && brokenConnection(err) {
+		pool.Reset()
+		found, err = firstRow(ctx, q, into, sql, args...)
+	}
+	return found, err
+}
+
+func firstRow(ctx context.Context, q querier, into []any, sql string, args ...any) (bool, error) {
+	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
 		return false, err
 	}
@@ -140,11 +152,15 @@ func (v *Vault) write(ctx context.Context, a *Access, action audit.Action, name 
 }
 
 // wroteBy remembers up to where a token has written, for its later reads, and tells it.
+// It is also asked for who has left: where the place is not known the token's reads go to
+// the primary until one of them has asked again, see learn.
 func (v *Vault) wroteBy(a *Access) func(context.Context, querier, uint32) {
 	return func(ctx context.Context, q querier, timeline uint32) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+		defer cancel()
 		var position string
 		if found, err := v.one(ctx, q, []any{&position}, SQLPosition); err != nil || !found {
-			position = "" // then no standby will do for a while
+			position = ""
 		}
 		a.wrote(v, positionOf(timeline, position))
 	}
