@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/julienschmidt/httprouter"
+	"golang.org/x/time/rate"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 )
@@ -25,13 +26,6 @@ import (
 // requestTime bounds what is done for a request once its sender is known, whatever
 // waits for whatever.
 const requestTime = 30 * time.Second
-
-// maxMany bounds how many answers of many values are held at once, each of which may
-// take 100 MiB while its client reads; shareMany, how many of them are one client's.
-const (
-	maxMany   = 8
-	shareMany = 2
-)
 
 // Config is what the API needs. Vault has no default.
 type Config struct {
@@ -55,9 +49,11 @@ type Handler struct {
 	front    atomic.Pointer[front]
 	draining func() bool
 	crowd    *crowd
-	bodies   *slots
-	many     *slots
-	public   sync.Once // warned that everybody may read everything
+	bodies   *memory
+	values   *memory
+	many     *memory
+	grumbles map[vault.Kind]*rate.Sometimes // of what may fail for everybody at once
+	public   sync.Once                      // warned that everybody may read everything
 	served   http.Handler
 }
 
@@ -131,7 +127,8 @@ func (h *Handler) SetFront(hosts []string, trustProxy *vault.AllowList) {
 // path is 404.
 func New(c Config) *Handler {
 	h := &Handler{
-		vault: c.Vault, log: c.Log, draining: c.Draining, crowd: newCrowd(), bodies: newSlots(maxBodies, maxShare), many: newSlots(maxMany, shareMany),
+		vault: c.Vault, log: c.Log, draining: c.Draining, crowd: newCrowd(), grumbles: newGrumbles(),
+		bodies: newMemory(allBodies, eachBodies), values: newMemory(allValues, eachValues), many: newMemory(allMany, eachMany),
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
@@ -266,6 +263,9 @@ func (h *Handler) as(w http.ResponseWriter, r *http.Request, client netip.Addr, 
 	access.OnWrite(func(p vault.Position) { w.Header().Set(headerAfter, p.String()) })
 	known := &request{Request: r, access: access, name: name, ctx: bound{parent: r.Context(), until: time.Now().Add(requestTime)}}
 	defer known.ctx.end()
+	known.bounded(h.values)
+	defer known.answer.free()
+	defer known.body.free()
 	if err = malformed; err == nil {
 		err = to.do(w, known)
 	}

@@ -3,7 +3,6 @@
 package api
 
 import (
-	"context"
 	"errors"
 	"io"
 	"mime"
@@ -13,9 +12,16 @@ import (
 	"github.com/hyperiondb/hyperion-vault/envelope/erase"
 )
 
-// maxBody is room for the longest value with every byte of it escaped (\u0001), and
-// the other fields.
-const maxBody = 4 << 20
+const (
+	// maxBody is room for the longest value with every byte of it escaped (\u0001), and
+	// the other fields.
+	maxBody = 4 << 20
+
+	// smallBody is what is read before anything is asked.
+	smallBody = 4 << 10
+)
+
+var errCrowded = &problem{http.StatusServiceUnavailable, "busy", "this node is reading as many large bodies as it may; try again in a moment"}
 
 // isJSON says whether a body is, by its headers, JSON in UTF-8, as it is.
 func isJSON(header http.Header) bool {
@@ -29,8 +35,8 @@ func isJSON(header http.Header) bool {
 }
 
 // readBody reads all of a body into memory that the caller zeroes, and that grows
-// with what has come: what is announced costs its client nothing. What is larger than
-// smallBody waits for a slot.
+// with what has come. Of what is larger than smallBody all that is announced counts from
+// then on, to the end of the request: its values live as long.
 func (h *Handler) readBody(r *request) ([]byte, error) {
 	if r.ContentLength > maxBody {
 		return nil, tooLarge(r.Request)
@@ -39,21 +45,25 @@ func (h *Handler) readBody(r *request) ([]byte, error) {
 	if err != nil || ended {
 		return body, err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), slotWait)
-	defer cancel()
-	giveBack, err := h.bodies.take(ctx, r.access.Client())
-	if err != nil {
-		return body, err
+	most := maxBody
+	if r.ContentLength >= 0 {
+		most = int(r.ContentLength)
 	}
-	defer giveBack()
+	r.body = hold{of: h.bodies, access: r.access}
+	if !r.body.resize(perBody*most) && !r.body.wait(r.Context(), perBody*most) {
+		return body, errCrowded
+	}
 	for {
-		grown := append(make([]byte, 0, min(2*cap(body), maxBody+1)), body...)
+		grown := append(make([]byte, 0, min(2*cap(body), most+1)), body...)
 		erase.Zero(body)
 		body, ended, err = readInto(grown, r.Body)
 		switch {
-		case err != nil || ended:
+		case err != nil:
 			return body, err
-		case len(body) > maxBody:
+		case ended:
+			r.body.resize(perBody * len(body)) // fewer than chunks may have
+			return body, nil
+		case len(body) > most:
 			return body, tooLarge(r.Request)
 		}
 	}

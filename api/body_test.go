@@ -52,7 +52,7 @@ func TestMediaType(t *testing.T) {
 
 // TestReadBody: bodies of any length come whole, or are refused.
 func TestReadBody(t *testing.T) {
-	h := &Handler{bodies: newSlots(maxBodies, maxShare)}
+	h := &Handler{bodies: newMemory(allBodies, eachBodies)}
 	for _, n := range []int{0, 1, smallBody - 1, smallBody, smallBody + 1, 2*smallBody + 2, 2*smallBody + 3, 100_000, maxBody - 1, maxBody} {
 		sent := strings.Repeat("x", n)
 		for _, length := range []int64{int64(n), -1} {
@@ -61,24 +61,29 @@ func TestReadBody(t *testing.T) {
 			if got, err := h.readBody(r); err != nil || string(got) != sent {
 				t.Errorf("%d bytes, announced %d: got %d, %v", n, length, len(got), err)
 			}
+			if want := perBody * n; h.bodies.held != want && want > smallHold || h.bodies.held != 0 && want <= smallHold {
+				t.Errorf("%d bytes, announced %d: %d are held for it", n, length, h.bodies.held)
+			}
+			r.body.free()
 		}
 	}
 	for _, length := range []int64{maxBody + 1, -1} {
 		r := post(t, strings.NewReader(strings.Repeat("x", maxBody+1)), "10.0.0.1")
 		r.ContentLength = length
 		_, err := h.readBody(r)
+		r.body.free()
 		var p *problem
 		if !errors.As(err, &p) || p.status != 413 {
 			t.Errorf("too much, announced %d: %v", length, err)
 		}
 	}
 	broken := io.MultiReader(strings.NewReader(strings.Repeat("x", smallBody+10)), failing{})
-	if _, err := h.readBody(post(t, broken, "10.0.0.1")); err == nil || strings.Contains(err.Error(), "EOF") {
+	r := post(t, broken, "10.0.0.1")
+	if _, err := h.readBody(r); err == nil || strings.Contains(err.Error(), "EOF") {
 		t.Errorf("half a body: %v", err)
 	}
-	if len(h.bodies.all) != 0 || len(h.bodies.by) != 0 {
-		t.Errorf("%d slots and %d shares are still held", len(h.bodies.all), len(h.bodies.by))
-	}
+	r.body.free()
+	wantFree(t, h.bodies)
 }
 
 type failing struct{}
@@ -105,18 +110,15 @@ func (w waiting) Read([]byte) (int, error) {
 // TestSlowShare: who sends large bodies slowly keeps himself waiting, and nobody
 // else; small ones wait for nobody.
 func TestSlowShare(t *testing.T) {
-	h := &Handler{bodies: newSlots(maxBodies, maxShare)}
+	h := &Handler{bodies: newMemory(allBodies, eachBodies)}
 	waits, more, done := make(chan struct{}), make(chan struct{}), make(chan error)
 	decode := func(r *request) error {
 		var v []byte
+		defer r.body.free() // as behind every operation
 		return h.decode(r, map[string]any{"value": &v})
 	}
-	for range maxShare {
-		go func() { done <- decode(post(t, slow(waits, more), "10.0.0.1")) }()
-	}
-	for range maxShare {
-		<-waits
-	}
+	go func() { done <- decode(post(t, slow(waits, more), "10.0.0.1")) }() // of unknown length: all of a share
+	<-waits
 	large := `{"value":"` + strings.Repeat("x", 10*smallBody) + `"}`
 	if err := decode(post(t, strings.NewReader(large), "10.0.0.2")); err != nil {
 		t.Errorf("another one's: %v", err)
@@ -133,12 +135,8 @@ func TestSlowShare(t *testing.T) {
 		t.Errorf("its own large one: %v", err)
 	}
 	close(more)
-	for range maxShare {
-		if err := <-done; err != nil {
-			t.Errorf("what came slowly: %v", err)
-		}
+	if err := <-done; err != nil {
+		t.Errorf("what came slowly: %v", err)
 	}
-	if len(h.bodies.all) != 0 || len(h.bodies.by) != 0 {
-		t.Errorf("%d slots and %d shares are still held", len(h.bodies.all), len(h.bodies.by))
-	}
+	wantFree(t, h.bodies)
 }

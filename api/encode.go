@@ -16,17 +16,25 @@ import (
 func sendSecret(w http.ResponseWriter, r *request, status int, s *vault.Secret) error {
 	defer s.Value.Zero()
 	text := make([]byte, 0, usualLen(s)) // not in Do: of what is allocated there the collector keeps a list
-	ok := true
+	var err error
 	defer func() { erase.Zero(text) }()
 	erase.Do(func() {
-		if n := encodedLen(s); n > cap(text) {
+		n := encodedLen(s)
+		if !r.answer.resize(n + s.Value.Len()) {
+			err = noRoom()
+			return
+		}
+		if n > cap(text) {
 			text = make([]byte, 0, n)
 		}
-		text, ok = appendSecret(text, s)
+		var ok bool
+		if text, ok = appendSecret(text, s); !ok {
+			err = noPair(s)
+		}
 		text = append(text, '\n')
 	})
-	if !ok {
-		return noPair(s)
+	if err != nil {
+		return err
 	}
 	w.Header().Set("ETag", etag(s.Version))
 	sendValue(w, r.Request, status, text)
@@ -35,10 +43,14 @@ func sendSecret(w http.ResponseWriter, r *request, status int, s *vault.Secret) 
 
 // sendSecrets is sendSecret for an array.
 func sendSecrets(w http.ResponseWriter, r *request, list []vault.Secret) (err error) {
-	room := 8
+	room, values := 8, 0
 	for i := range list {
 		defer list[i].Value.Zero()
 		room += encodedLen(&list[i])
+		values += list[i].Value.Len()
+	}
+	if !r.answer.resize(room + values) {
+		return noRoom()
 	}
 	var text []byte
 	erase.Do(func() {

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/hyperiondb/hyperion-vault/envelope/erase"
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 )
@@ -50,6 +52,31 @@ func status(k vault.Kind) int {
 	}
 }
 
+// newGrumbles is for what fails for everybody, strangers as well, while a part is away:
+// an operator needs some lines of that, and a disk bears no more.
+func newGrumbles() map[vault.Kind]*rate.Sometimes {
+	of := map[vault.Kind]*rate.Sometimes{}
+	for _, k := range []vault.Kind{vault.KindKMS, vault.KindAudit, vault.KindServer, vault.KindNotReady, vault.KindPrimary} {
+		of[k] = &rate.Sometimes{First: 10, Interval: time.Second}
+	}
+	return of
+}
+
+// tells says whether to log that a request failed. One that found the node busy, or asked
+// for what is not there yet, is no fault of the node's, and who sends it decides how many
+// there are. What is answered 500 the log has always: the answer says so.
+func (h *Handler) tells(k vault.Kind) (yes bool) {
+	if status(k) < http.StatusInternalServerError || k == vault.KindBusy || k == vault.KindStale || k == vault.KindCanceled {
+		return false
+	}
+	some := h.grumbles[k]
+	if some == nil {
+		return true
+	}
+	some.Do(func() { yes = true })
+	return yes
+}
+
 // fail answers with an error, and logs what an operator has to know.
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, client netip.Addr, err error) {
 	var p *problem
@@ -62,7 +89,7 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, client netip.Addr
 		e = &vault.Error{Kind: vault.KindInternal, Err: err}
 	}
 	code := status(e.Kind)
-	if code >= http.StatusInternalServerError && e.Kind != vault.KindCanceled {
+	if h.tells(e.Kind) {
 		h.log.LogAttrs(r.Context(), slog.LevelWarn, "a request failed", slog.String("request_id", w.Header().Get(headerID)),
 			slog.String("kind", e.Kind.String()), slog.String("secret", e.Secret), slog.String("client", client.String()), slog.String("error", err.Error()))
 	}
@@ -111,6 +138,18 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 		status, text = http.StatusInternalServerError, []byte(`{"error":"the vault failed","code":"internal"}`)
 	}
 	send(w, status, append(text, '\n'))
+}
+
+// writeList is writeJSON for what may be long, and counts then.
+func writeList(w http.ResponseWriter, r *request, body any) error {
+	text, err := json.Marshal(body)
+	if err == nil && !r.answer.resize(min(len(text), eachValues)) {
+		return noRoom()
+	}
+	if err == nil {
+		send(w, http.StatusOK, append(text, '\n'))
+	}
+	return err // of our types there is none
 }
 
 // answerTime is how long a client may take to read an answer.

@@ -29,6 +29,14 @@ type request struct {
 	ctx    bound // zero: it is the HTTP request's alone
 	access *vault.Access
 	name   string // of the secret, role or token; empty: none is named
+	body   hold
+	answer hold // and what it is made of
+}
+
+// bounded has what the request reads and is answered with count.
+func (r *request) bounded(by *memory) {
+	r.answer = hold{of: by, access: r.access}
+	r.access.SetRoom(&r.answer)
 }
 
 // Context is the operation's.

@@ -7,8 +7,11 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 )
@@ -239,4 +242,27 @@ func TestStatus(t *testing.T) {
 			t.Errorf("%v: got %d, want %d", kind, got, want)
 		}
 	}
+}
+
+// TestGrumbles: what fails for whoever asks is logged now and then, what a client brings
+// about not at all, and what the log is said to have always.
+func TestGrumbles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for kind, want := range map[vault.Kind]int{
+			vault.KindServer: 11, vault.KindKMS: 11, vault.KindBusy: 0, vault.KindStale: 0, vault.KindCanceled: 0, vault.KindMissing: 0, vault.KindTampered: 200, vault.KindInternal: 200,
+		} {
+			var log strings.Builder
+			h := New(Config{Log: slog.New(slog.NewTextHandler(&log, nil))})
+			for i := range 200 {
+				if i == 100 {
+					<-time.After(time.Second) // by the clock of synctest
+				}
+				r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/secrets/a", nil)
+				h.fail(httptest.NewRecorder(), r, netip.Addr{}, &vault.Error{Kind: kind})
+			}
+			if got := strings.Count(log.String(), "a request failed"); got != want {
+				t.Errorf("%v: %d lines, want %d", kind, got, want)
+			}
+		}
+	})
 }

@@ -104,13 +104,7 @@ func (h *Handler) readMany(w http.ResponseWriter, r *request) error {
 	if names == nil {
 		return bad("the names are missing")
 	}
-	if vault.CheckNames(*names) == nil { // else ReadMany refuses at once: nothing large is kept while it waits
-		giveBack, err := h.many.take(r.Context(), r.access.Client())
-		if err != nil {
-			return &vault.Error{Kind: vault.KindBusy, Msg: "others are reading many secrets at once", Hint: "Try again in a moment."}
-		}
-		defer giveBack()
-	}
+	r.bounded(h.many)
 	list, err := h.vault.ReadMany(r.Context(), r.access, *names)
 	if err != nil {
 		return err
@@ -193,6 +187,7 @@ func (h *Handler) create(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	r.answer.of = nil // what is done is told
 	s, err := h.vault.Create(r.Context(), r.access, *name, *kind == "automatic", c)
 	if err != nil {
 		return err
@@ -266,6 +261,7 @@ func (h *Handler) rotate(w http.ResponseWriter, r *request) error {
 	if _, err := query(r); err != nil {
 		return err
 	}
+	r.answer.of = nil // what is done is told
 	s, err := h.vault.Rotate(r.Context(), r.access, r.name)
 	if err != nil {
 		return err
@@ -293,6 +289,7 @@ func (h *Handler) verify(w http.ResponseWriter, r *request) error {
 	case c.Value == nil:
 		return bad("the value is missing")
 	}
+	r.bounded(h.many)
 	version, err := h.vault.Verify(r.Context(), r.access, r.name, c.Value)
 	if err != nil {
 		return err
@@ -342,8 +339,7 @@ func (h *Handler) list(w http.ResponseWriter, r *request) error {
 	if more {
 		next(w, "/v1/secrets", out[len(out)-1].Name, limit, q["prefix"])
 	}
-	writeJSON(w, http.StatusOK, out)
-	return nil
+	return writeList(w, r, out)
 }
 
 // pageOf is query for a list, with how many are listed.

@@ -14,6 +14,10 @@ type cacheKey [32]byte
 // never returns them). It keeps ten thousand expiries from being as many timers.
 const sweepPause = time.Second
 
+// sweepMost is how long a sweep is put off. Its timer stands still while the machine is
+// suspended, and what has expired meanwhile is in memory until it comes.
+const sweepMost = 10 * time.Second
+
 // entry describes one slot. Entries are linked in the order of their unwraps,
 // which is that of their expiry, whatever is looked up in between.
 type entry struct {
@@ -98,7 +102,7 @@ func (c *cache) put(id *cacheKey, k *keys, unwrapped time.Time) {
 	c.index[*id] = i
 	c.link(i, entry{id: *id, expires: expires, wall: expires.UnixNano()})
 	if c.sweeper == nil {
-		c.sweeper = time.AfterFunc(time.Until(expires), c.sweep)
+		c.sweeper = time.AfterFunc(min(time.Until(expires), sweepMost), c.sweep)
 	}
 }
 
@@ -191,7 +195,7 @@ func (c *cache) sweep() {
 		c.drop(c.oldest)
 	}
 	if c.oldest != none {
-		next := max(c.entries[c.oldest].expires.Sub(now), sweepPause)
+		next := min(max(c.entries[c.oldest].expires.Sub(now), sweepPause), sweepMost)
 		c.sweeper = time.AfterFunc(next, c.sweep)
 	}
 }

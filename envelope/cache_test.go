@@ -136,7 +136,6 @@ func TestCacheExpires(t *testing.T) {
 	})
 }
 
-// TestCacheUnwrapOrder: unwraps that overlap end in any order.
 // While the machine is suspended only the calendar's clock goes on.
 func TestCacheExpiresInSuspend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -151,9 +150,19 @@ func TestCacheExpiresInSuspend(t *testing.T) {
 		if n := c.live(t); n != 1 {
 			t.Errorf("got %d slots with bytes, want 1", n)
 		}
+		id, _ = testKeys(2)
+		c.mu.Lock() // there is a timer
+		c.entries[c.index[id]].wall -= int64(time.Hour)
+		c.mu.Unlock()
+		<-time.After(sweepMost) // of the timer's own clock, which stood still
+		synctest.Wait()
+		if n := c.live(t); n != 0 {
+			t.Errorf("got %d slots with bytes, want 0: nobody asked, the sweep does it", n)
+		}
 	})
 }
 
+// TestCacheUnwrapOrder: unwraps that overlap end in any order.
 func TestCacheUnwrapOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTestCache(t, 64)

@@ -43,7 +43,7 @@ func (s *Sealer) Canary(ctx context.Context) error {
 	if r.Sealed, err = k.Seal(r.Subject, want); err != nil {
 		return fail("seal", err)
 	}
-	f, err := s.unwrap(ctx, recordCacheKey(&r), &r)
+	f, err := s.unwrap(ctx, recordCacheKey(&r), &r, nil)
 	if err != nil {
 		return fail("unwrap", err)
 	}

@@ -150,8 +150,9 @@ func (s *Sealer) Flush() {
 
 // Open appends the value of r to dst, which must not overlap r's memory. The
 // error is ErrTampered for every forgery (errors.Is; look for it first), a
-// *KMSError if the KMS could not be asked, ctx's if ctx ended first, or ErrClosed; dst is then
-// returned as it was. The appended bytes are the caller's to zero.
+// *KMSError if the KMS could not be asked, ctx's if ctx ended first, ErrClosed, or another
+// if the KMS's code panicked; dst is then returned as it was. The appended bytes are the
+// caller's to zero.
 func (s *Sealer) Open(ctx context.Context, r *Record, dst []byte) ([]byte, error) {
 	out, err := s.open(ctx, r, dst)
 	if err != nil {
@@ -189,7 +190,7 @@ func (s *Sealer) open(ctx context.Context, r *Record, dst []byte) (out []byte, e
 		}
 	}
 	s.misses.Add(1)
-	f, err := s.unwrap(ctx, id, r)
+	f, err := s.unwrap(ctx, id, r, s.cache)
 	if err != nil {
 		return nil, err
 	}
@@ -222,22 +223,23 @@ type digest struct {
 
 var digests = sync.Pool{New: func() any { return &digest{hash: sha256.New()} }}
 
-// unwrap returns the flight that has the keys of r; release it.
-func (s *Sealer) unwrap(ctx context.Context, id cacheKey, r *Record) (*flight, error) {
+// unwrap returns the flight that has the keys of r; release it. They are sought and kept
+// in a cache, unless that is nil.
+func (s *Sealer) unwrap(ctx context.Context, id cacheKey, r *Record, in *cache) (*flight, error) {
 	// The flight outlives this call and with it the buffer that r refers to.
 	keyID, wrapped := r.KeyID, slices.Clone(r.WrappedDEK)
 	c := Context{Vault: r.Vault, Secret: r.Name}
 	var begun time.Time
 	return s.flights.wait(ctx, &job{
 		id:     id,
-		cached: func(k *keys) bool { return s.cache != nil && s.cache.get(&id, k) },
+		cached: func(k *keys) bool { return in != nil && in.get(&id, k) },
 		unwrap: func(ctx context.Context, k *keys) error {
 			begun = time.Now()
 			return s.askUnwrap(ctx, keyID, wrapped, c, k)
 		},
 		store: func(k *keys) {
-			if s.cache != nil {
-				s.cache.put(&id, k, begun)
+			if in != nil {
+				in.put(&id, k, begun)
 			}
 		},
 	})

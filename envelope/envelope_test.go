@@ -277,6 +277,9 @@ func TestCanary(t *testing.T) {
 			t.Errorf("got %v after %d and %d calls", err, kms.generates.Load(), kms.unwraps.Load())
 		}
 	}
+	if n := s.Stats().Cached; n != 0 {
+		t.Errorf("%d keys of canaries are cached", n)
+	}
 	for step, kms := range map[string]envelope.KMS{
 		"generate": &answerKMS{err: kmsErr(envelope.KMSDenied)},
 		"unwrap":   denyUnwrap{kms},

@@ -23,7 +23,7 @@ type settings struct {
 	PGPassword    *string `kong:"-" env:"VAULT_PG_PASSWORD" secret:"true" form:"a password" help:"The service role's password."`
 	PGPassFile    *string `env:"VAULT_PG_PASSWORD_FILE" form:"a path; others may not read the file, a group only if root owns it" help:"File that holds VAULT_PG_PASSWORD."`
 	PGDatabase    *string `env:"VAULT_PG_DBNAME" preset:"postgres" form:"the name of a database" help:"The database that has the vault."`
-	PGPoolMax     *string `env:"VAULT_PG_POOL_MAX" preset:"16" form:"a number from 1 to 1000" help:"Most connections of the service role to the local server; REST may open half as many more, there and at the primary."`
+	PGPoolMax     *string `env:"VAULT_PG_POOL_MAX" preset:"16" form:"a number from 1 to 1000" help:"Most connections of the service role to the local server; REST may open half as many more, there and at the primary (a token may write by half of these), the node itself four there."`
 	PGSSLMode     *string `env:"VAULT_PG_SSLMODE" form:"disable, allow, prefer, require, verify-ca or verify-full" help:"TLS to the servers, in libpq's words. Default: prefer to a server on loopback or a socket, verify-full to any other."`
 	PGSSLRootCert *string `env:"VAULT_PG_SSLROOTCERT" form:"a path" help:"Certificates that may sign a server's. Default: the system's."`
 	RouteWrites   *string `env:"VAULT_ROUTE_WRITES" preset:"all" form:"all, vault or off" help:"What a session beside a standby goes to the primary for: every write, and every block that is not read-only; the vault's own writes outside blocks; nothing. Until it goes back, all that it sends runs there."`

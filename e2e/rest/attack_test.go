@@ -5,12 +5,16 @@
 package rest
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -73,6 +77,48 @@ func TestHeldName(t *testing.T) {
 	if seen[200] == 0 || seen[200]+seen[503] != cap(statuses) {
 		t.Errorf("those who waited: %v", seen)
 	}
+}
+
+// TestHeldNames: who writes many names that somebody holds keeps no other token from
+// writing another one.
+func TestHeldNames(t *testing.T) {
+	busy, other := token(t, "*", "heldmany/*"), token(t, "*", "heldmany/*")
+	const names = 30
+	name := func(i int) string { return fmt.Sprintf("heldmany/%d", i) }
+	holder := shared.Connect(t, shared.DSN(0, shared.User))
+	for i := range names + 1 {
+		want(t, 201, 0, shared.AdminToken, "POST", "/v1/secrets", `{"name":"`+name(i)+`","kind":"manual","value":"x"}`)
+	}
+	cluster.Exec(t, holder, "BEGIN")
+	for i := range names {
+		cluster.Exec(t, holder, "SELECT vault.put_secret('"+name(i)+"', 'mine')")
+	}
+	var writers sync.WaitGroup
+	var enough atomic.Bool
+	for i := range names {
+		writers.Go(func() {
+			for !enough.Load() && !t.Failed() {
+				a := call(t, shared.Nodes[0].REST, busy, "PUT", "/v1/secrets/"+name(i), `{"description":"mine"}`)
+				if a.status != 200 && !(a.status == 503 && a.field("code") == "busy") {
+					t.Errorf("a write that waits: got %d %s", a.status, a.text)
+				}
+			}
+		})
+	}
+	super := shared.Connect(t, shared.SuperDSN(0))
+	cluster.Eventually(t, "some to wait for their names", func() bool {
+		return cluster.Text(t, super, "SELECT (count(*) >= 4)::text FROM pg_stat_activity WHERE usename = 'vault_service' AND wait_event_type = 'Lock'") == "true"
+	})
+	for i := range 10 {
+		began := time.Now()
+		want(t, 200, 0, other, "PUT", "/v1/secrets/"+name(names), `{"value":"x"}`)
+		if took := time.Since(began); took > 4*time.Second {
+			t.Errorf("write %d of another token took %v", i, took)
+		}
+	}
+	enough.Store(true)
+	cluster.Exec(t, holder, "COMMIT")
+	writers.Wait()
 }
 
 // TestManyInGrace: however many versions are valid, a verify holds no more of them
@@ -147,6 +193,48 @@ func TestHungryClients(t *testing.T) {
 	}
 	t.Logf("%d clients that do not read: %d MB more", clients, (most-before)>>20)
 	if most-before > 1<<30 {
+		t.Errorf("%d clients that do not read took %d MB", clients, (most-before)>>20)
+	}
+}
+
+// afar is dial for a client that does not take much unread: segments are as long as in a
+// network, or the system takes megabytes of an answer off the node.
+func afar(t *testing.T, base string) net.Conn {
+	t.Helper()
+	d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		var failed error
+		err := c.Control(func(fd uintptr) {
+			failed = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 1000)
+		})
+		return errors.Join(err, failed)
+	}}
+	conn, err := d.DialContext(t.Context(), "tcp", strings.TrimPrefix(base, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// TestHungryReaders is TestHungryClients for one secret at a time, of many connections.
+func TestHungryReaders(t *testing.T) {
+	hungry, other := token(t, "*", "thirsty/*"), token(t, "*", "thirsty/*")
+	want(t, 201, 0, shared.AdminToken, "POST", "/v1/secrets", `{"name":"thirsty/a","kind":"manual","value":"`+strings.Repeat(`\u0001`, 512<<10)+`"}`)
+	n := shared.Nodes[0]
+	before := n.Resident(t)
+	const clients = 300
+	most := before
+	for i := range clients {
+		if _, err := io.WriteString(afar(t, n.REST), "GET /v1/secrets/thirsty/a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "+hungry+"\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if i%10 == 0 {
+			cluster.Eventually(t, "another one's to be answered", func() bool { return call(t, n.REST, other, "GET", "/v1/secrets/thirsty/a", "").status == 200 })
+			most = max(most, n.Resident(t))
+		}
+	}
+	t.Logf("%d clients that do not read: %d MB more", clients, (most-before)>>20)
+	if most-before > 400<<20 {
 		t.Errorf("%d clients that do not read took %d MB", clients, (most-before)>>20)
 	}
 }

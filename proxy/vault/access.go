@@ -41,6 +41,7 @@ type Access struct {
 	asked time.Time // when the local server was, who it is
 
 	ahead   *ahead         // nil: nothing came along
+	room    Room           // nil: no bound
 	after   Position       // its reads see what is before it
 	onWrite func(Position) // nil: nobody wants to know
 }

@@ -246,15 +246,19 @@ func (v *Vault) listing(ctx context.Context, a *Access, action audit.Action, nam
 	if checkSent(after) != nil {
 		return nil, nil, v.refuse(ctx, a, action, "", invalid("", "after should be the name of a role or token"))
 	}
-	q, _, done, err = v.reader(ctx, a)
+	pool, _, over, err := v.reader(ctx, a)
 	if err != nil {
 		return nil, nil, err
 	}
+	defer func() { // also after a panic, which would keep the turn
+		if done == nil {
+			over()
+		}
+	}()
 	if err := v.note(ctx, a, action, name); err != nil {
-		done()
 		return nil, nil, err
 	}
-	return q, done, nil
+	return pool, over, nil
 }
 
 // administer carries a change out, and then what reads it back, if anything does.
@@ -287,6 +291,11 @@ func (v *Vault) administer(ctx context.Context, a *Access, action audit.Action, 
 		}
 		return err
 	}
+	leave, err := v.places.take(ctx, a.Client(), "")
+	if err != nil {
+		return err
+	}
+	defer leave()
 	return v.transact(ctx, "", nil, func(ctx context.Context, tx pgx.Tx) error { return v.change(ctx, tx, a, action, name, work) }, v.wroteBy(a))
 }
 

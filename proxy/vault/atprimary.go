@@ -28,6 +28,7 @@ const (
 
 // primaryPool is the service role's access to the server that is the primary.
 type primaryPool struct {
+	most   int32 // connections
 	mu     sync.Mutex
 	at     Server
 	pool   *pgxpool.Pool // nil: none yet
@@ -46,7 +47,7 @@ func (m *primaryPool) to(s *store, at Server) (*pgxpool.Pool, error) {
 	if m.pool != nil && m.at == at {
 		return m.pool, nil
 	}
-	pool, err := s.newPool(at, s.most/2, writeLimit, nil)
+	pool, err := s.newPool(at, m.most, writeLimit, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +73,9 @@ type querier interface {
 }
 
 // query runs a statement that only reads; as store.text it runs once more on a new
-// connection if its own broke.
+// connection if its own broke. Of a statement that the connection has run before that
+// shows only with the first row: one looks at it, and a list is the client's to ask for
+// again.
 func (v *Vault) query(ctx context.Context, q querier, sql string, args ...any) (pgx.Rows, error) {
 	rows, err := q.Query(ctx, sql, args...)
 	pool, again := q.(*pgxpool.Pool)
@@ -85,14 +88,24 @@ func (v *Vault) query(ctx context.Context, q querier, sql string, args ...any) (
 
 // one runs a statement that returns one row; false: none. Outside of a transaction it
 // takes as long as store.text may: a server that stands still shall not cost a request
-// all its time.
+// all its time. As that it runs there once more if its connection broke.
 func (v *Vault) one(ctx context.Context, q querier, into []any, sql string, args ...any) (bool, error) {
-	if _, alone := q.(*pgxpool.Pool); alone {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, storeTimeout)
-		defer cancel()
+	pool, alone := q.(*pgxpool.Pool)
+	if !alone {
+		return firstRow(ctx, q, into, sql, args...)
 	}
-	rows, err := v.query(ctx, q, sql, args...)
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	found, err := firstRow(ctx, q, into, sql, args...)
+	if err != nil && ctx.Err() == nil && brokenConnection(err) {
+		pool.Reset()
+		found, err = firstRow(ctx, q, into, sql, args...)
+	}
+	return found, err
+}
+
+func firstRow(ctx context.Context, q querier, into []any, sql string, args ...any) (bool, error) {
+	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
 		return false, err
 	}
@@ -110,8 +123,8 @@ func (v *Vault) one(ctx context.Context, q querier, into []any, sql string, args
 // write runs work of a token's in one transaction at the primary, by what that server
 // knows of the token's rights: before it looks for the name, so that no refusal tells of
 // that, and once more before the commit, for work waits for the name's lock, and may for
-// the KMS. Who writes the same name waits without a connection. The error is an *Error, or
-// of work.
+// the KMS. Who writes the same name waits without a connection, and who writes many has
+// only so many. The error is an *Error, or of work.
 func (v *Vault) write(ctx context.Context, a *Access, action audit.Action, name string, work func(context.Context, *changing) error) error {
 	if err := v.AuditReady(); err != nil {
 		return err
@@ -121,6 +134,11 @@ func (v *Vault) write(ctx context.Context, a *Access, action audit.Action, name 
 		return err
 	}
 	defer done()
+	leave, err := v.places.take(ctx, a.Client(), name)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	may := func(ctx context.Context, q querier) error { return v.stillMay(ctx, q, a, action, name) }
 	all := func(ctx context.Context, tx pgx.Tx) error {
 		return v.change(ctx, tx, a, action, name, func(ctx context.Context, tx *changing) error {
@@ -134,11 +152,15 @@ func (v *Vault) write(ctx context.Context, a *Access, action audit.Action, name 
 }
 
 // wroteBy remembers up to where a token has written, for its later reads, and tells it.
+// It is also asked for who has left: where the place is not known the token's reads go to
+// the primary until one of them has asked again, see learn.
 func (v *Vault) wroteBy(a *Access) func(context.Context, querier, uint32) {
 	return func(ctx context.Context, q querier, timeline uint32) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+		defer cancel()
 		var position string
 		if found, err := v.one(ctx, q, []any{&position}, SQLPosition); err != nil || !found {
-			position = "" // then no standby will do for a while
+			position = ""
 		}
 		a.wrote(v, positionOf(timeline, position))
 	}
@@ -151,18 +173,36 @@ func (v *Vault) wroteBy(a *Access) func(context.Context, querier, uint32) {
 func (v *Vault) transact(ctx context.Context, name string, before func(context.Context, querier) error,
 	work func(context.Context, pgx.Tx) error, after func(context.Context, querier, uint32),
 ) error {
+	return v.transactBy(ctx, &v.atPrimary, name, before, work, after)
+}
+
+// byItself is transact for what a node does without being asked, and what waits for no
+// name: it has connections of its own, which no client's requests can take.
+func (v *Vault) byItself(ctx context.Context, name string, work func(context.Context, pgx.Tx) error) error {
+	return v.transactBy(ctx, &v.itsOwn, name, nil, work, nil)
+}
+
+// itsOwnMost is how many connections these are at most.
+const itsOwnMost = 3
+
+func (v *Vault) transactBy(ctx context.Context, by *primaryPool, name string, before func(context.Context, querier) error,
+	work func(context.Context, pgx.Tx) error, after func(context.Context, querier, uint32),
+) error {
 	p, err := v.AwaitPrimary(ctx, v.primaryWait)
 	if err != nil {
 		return v.noPrimary(ctx, name, err)
 	}
-	pool, err := v.atPrimary.to(v.store, p.Server) //nolint:contextcheck // it connects to nothing yet
+	pool, err := by.to(v.store, p.Server) //nolint:contextcheck // it connects to nothing yet
 	if err != nil {
 		return v.noPrimary(ctx, name, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	conn, timeline, err := v.confirmed(ctx, pool, p)
-	if err != nil {
+	switch {
+	case errors.Is(err, errFull): // no word against the primary
+		return crowded(name, err)
+	case err != nil:
 		v.doubt(ctx, p)
 		return v.noPrimary(ctx, name, err)
 	}
@@ -231,14 +271,21 @@ func (v *Vault) confirmed(ctx context.Context, pool *pgxpool.Pool, p Primary) (*
 	return nil, 0, last
 }
 
-// acquire takes a connection, or waits for a place as long as ctx lasts. For a new one
-// it waits as store.text does.
+// errFull is that all connections of a pool are in use, for too long.
+var errFull = errors.New("all connections to the primary are in use")
+
+// acquire takes a connection, or waits for a place as long as ctx lasts; errFull: there
+// was none. For a new one it waits as store.text does.
 func acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {
-	if s := pool.Stat(); s.AcquiredConns() < s.MaxConns() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, storeTimeout)
-		defer cancel()
+	if s := pool.Stat(); s.AcquiredConns() >= s.MaxConns() {
+		conn, err := pool.Acquire(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = errFull
+		}
+		return conn, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
 	return pool.Acquire(ctx)
 }
 

@@ -41,13 +41,13 @@ func (v *Vault) Bootstrap(ctx context.Context, sha256 []byte) {
 
 func (v *Vault) bootstrap(ctx context.Context, sha256 []byte) (lives bool, err error) {
 	a := v.itself()
-	err = v.transact(ctx, "", nil, func(ctx context.Context, tx pgx.Tx) error {
+	err = v.byItself(ctx, "", func(ctx context.Context, tx pgx.Tx) error {
 		c := &changing{Tx: tx, v: v, record: a.Record(audit.ActionTokenCreate, audit.OutcomeOK)}
 		c.record.Direct = true
 		if err := c.do(ctx, []any{&lives}, sqlBootstrapToken, sha256); err != nil || len(c.records) == 0 {
 			return err
 		}
 		return v.append(ctx, c.records) // of a token that was there already there is none
-	}, nil)
+	})
 	return lives, err
 }

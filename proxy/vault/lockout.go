@@ -189,11 +189,11 @@ func (v *Vault) tellLock(ctx context.Context, network netip.Prefix) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	err := v.transact(ctx, "", nil, func(ctx context.Context, tx pgx.Tx) error {
+	err := v.byItself(ctx, "", func(ctx context.Context, tx pgx.Tx) error {
 		var secs int
 		_, err := v.one(ctx, tx, []any{&secs}, sqlLock, network.String(), int(math.Ceil(left.Seconds())))
 		return err
-	}, nil)
+	})
 	if err != nil {
 		v.log.LogAttrs(ctx, levelOf(err), "other nodes were not told of a locked client", errAttrs(err)...)
 	}

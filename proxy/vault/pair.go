@@ -11,6 +11,10 @@ import (
 	"github.com/hyperiondb/hyperion-vault/envelope/erase"
 )
 
+// sqlPairRead is sqlNodeRead for a userpass: of any other secret nothing is fetched.
+const sqlPairRead = `SELECT r.record, r.version, r.created_at, r.kind FROM vault.node_list($1, '', 1) l, LATERAL vault.node_read(l.name, $2, $3) r
+ WHERE l.name = $1 AND l.format = 'userpass' AND r.record IS NOT NULL`
+
 // fetchKey has the data key of what is to be kept of a userpass in the cache before
 // its name is locked, so that nobody waits for the KMS there. What fails here is told
 // where it fails again; a version that comes in between is opened under the lock.
@@ -23,7 +27,7 @@ func (v *Vault) fetchKey(ctx context.Context, a *Access, name string) {
 	if err != nil {
 		return
 	}
-	username, password, err := v.currentPair(ctx, pool, a, name)
+	username, password, err := v.pairBy(ctx, pool, a, name, sqlPairRead)
 	if err != nil {
 		return
 	}
@@ -34,11 +38,15 @@ func (v *Vault) fetchKey(ctx context.Context, a *Access, name string) {
 // currentPair opens the current version of a userpass, half of which is kept. It is
 // shown to nobody, so neither address nor allowed_cidrs are asked.
 func (v *Vault) currentPair(ctx context.Context, q querier, a *Access, name string) (username, password []byte, err error) {
+	return v.pairBy(ctx, q, a, name, sqlNodeRead)
+}
+
+func (v *Vault) pairBy(ctx context.Context, q querier, a *Access, name, sql string) (username, password []byte, err error) {
 	var record []byte
 	var version int32
 	var at time.Time
 	var kind string
-	found, err := v.one(ctx, q, []any{&record, &version, &at, &kind}, sqlNodeRead, name, nil, a.Name)
+	found, err := v.one(ctx, q, []any{&record, &version, &at, &kind}, sql, name, nil, a.Name)
 	if err != nil {
 		return nil, nil, err
 	}

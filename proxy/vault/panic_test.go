@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
 )
 
 // TestRescue: a panic of one job is logged by its type and place, not by its text.
@@ -96,5 +98,42 @@ func TestAskingPanics(t *testing.T) {
 	}
 	if got := testutil.ToFloat64(v.metrics.panics); got != 3 {
 		t.Errorf("%v panics counted, want 3", got)
+	}
+}
+
+// panics is a sink that does.
+type panics struct{ audit.Discard }
+
+func (panics) Append(context.Context, []audit.Record) error { panic("panic canary") }
+
+// TestTurnAfterPanic: a read at the primary that panics before it has begun gives its turn
+// back.
+func TestTurnAfterPanic(t *testing.T) {
+	v, _, _ := newTestVault(t, func(c *Config, _ *testKMS) { c.Audit = panics{} })
+	v.replay.Store(&replayed{at: time.Now().Add(time.Hour), timeline: 1, position: 1})
+	v.primary.Store(&primaryAnswer{at: time.Now().Add(time.Hour), primary: Primary{Server{"tcp", "127.0.0.1:2"}, "1", 1}})
+	a := &Access{Actor: Actor{Name: "a"}, token: true, admin: true}
+	a.ReadAfter(Position{1, 2})
+	for name, read := range map[string]func(){
+		"a list": func() { _, _, _ = v.listing(t.Context(), a, audit.ActionTokenList, "", "") },
+		"where it reads": func() {
+			known := v.store
+			defer func() { v.store = known }()
+			v.store, v.atPrimary.at = nil, Server{}
+			_, _, _, _ = v.atThePrimary(t.Context(), a, a.after)
+		},
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: it did not panic", name)
+				}
+			}()
+			read()
+		}()
+		if len(v.moved) != 0 {
+			t.Errorf("%s: the turn is kept", name)
+			<-v.moved
+		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 // writes other things there than the old one did.
 type Position struct {
 	timeline uint32 // 0: none
-	lsn      uint64 // math.MaxUint64: not known, so that only the primary shows it
+	lsn      uint64 // math.MaxUint64: not known, so that of its timeline only the primary shows it
 }
 
 // ParsePosition reads what String returns, and no other spelling.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,6 +73,15 @@ func (s *seenWrites) forget(who string, p Position) {
 	}
 }
 
+// replace is for a position that was not known, if nothing came to it.
+func (s *seenWrites) replace(who string, old, now Position) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.by[who] == old {
+		s.by[who] = now
+	}
+}
+
 // ReadAfter makes the reads of this access see what is before a position, whoever
 // wrote that.
 func (a *Access) ReadAfter(p Position) { a.after = p }
@@ -122,10 +132,15 @@ func (v *Vault) reader(ctx context.Context, a *Access) (q *pgxpool.Pool, as Acto
 // it is asked who bears the token, too: the local server may be behind for as long as it
 // likes, and token or right gone meanwhile.
 func (v *Vault) readerFor(ctx context.Context, a *Access, action audit.Action, name string) (q *pgxpool.Pool, as Actor, done func(), err error) {
-	q, as, done, err = v.reader(ctx, a)
+	q, as, over, err := v.reader(ctx, a)
 	if err != nil || !as.Moved {
-		return q, as, done, err
+		return q, as, over, err
 	}
+	defer func() { // also after a panic, which would keep the turn
+		if done == nil {
+			over()
+		}
+	}()
 	known, _, err := v.bearer(ctx, q, a, sqlBearer, []any{a.hash})
 	switch {
 	case err != nil:
@@ -136,12 +151,11 @@ func (v *Vault) readerFor(ctx context.Context, a *Access, action audit.Action, n
 		err = v.authorize(ctx, a, action, name)
 	}
 	if err != nil {
-		done()
 		return nil, as, nil, err
 	}
 	as = a.Actor
 	as.Moved = true
-	return q, as, done, nil
+	return q, as, over, nil
 }
 
 // awaitShown waits until the local server shows a position, for a moment. One asks
@@ -170,7 +184,7 @@ func (v *Vault) awaitShown(ctx context.Context, p Position) (bool, error) {
 // atThePrimary is reader for what the local server does not show. Such reads have
 // half of the connections, so that they keep no write waiting. A position of a
 // timeline that no primary is on yet, as far as this node knows, is not to be had.
-func (v *Vault) atThePrimary(ctx context.Context, a *Access, want Position) (*pgxpool.Pool, Actor, func(), error) {
+func (v *Vault) atThePrimary(ctx context.Context, a *Access, want Position) (q *pgxpool.Pool, as Actor, done func(), err error) {
 	select {
 	case v.moved <- struct{}{}:
 	case <-time.After(movedWait):
@@ -178,7 +192,12 @@ func (v *Vault) atThePrimary(ctx context.Context, a *Access, want Position) (*pg
 	case <-ctx.Done():
 		return nil, a.Actor, nil, v.noPrimary(ctx, "", ctx.Err())
 	}
-	done := sync.OnceFunc(func() { <-v.moved })
+	over := sync.OnceFunc(func() { <-v.moved })
+	defer func() { // also after a panic, which would keep the turn
+		if done == nil {
+			over()
+		}
+	}()
 	p, err := v.Primary(ctx)
 	if err == nil && p.Timeline < want.timeline {
 		err = errTimeline
@@ -188,12 +207,32 @@ func (v *Vault) atThePrimary(ctx context.Context, a *Access, want Position) (*pg
 		pool, err = v.atPrimary.to(v.store, p.Server) //nolint:contextcheck // it connects to nothing yet
 	}
 	if err != nil {
-		done()
 		return nil, a.Actor, nil, v.behind(err)
 	}
+	v.learn(ctx, pool, p, a.Name)
 	moved := a.Actor
 	moved.Moved = true
-	return pool, moved, done, nil
+	return pool, moved, over, nil
+}
+
+// learn asks the primary where it is, for a token of which it is not known up to where it
+// has written: else all its reads would go there, for as long as the node runs.
+func (v *Vault) learn(ctx context.Context, pool *pgxpool.Pool, p Primary, who string) {
+	old := v.seen.get(who)
+	if old.lsn != math.MaxUint64 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	conn, timeline, err := v.confirmed(ctx, pool, p)
+	if err != nil {
+		return // the next read does
+	}
+	defer conn.Release()
+	var position string
+	if found, err := v.one(ctx, conn, []any{&position}, SQLPosition); err == nil && found {
+		v.seen.replace(who, old, positionOf(timeline, position))
+	}
 }
 
 var (

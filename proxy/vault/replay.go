@@ -5,6 +5,7 @@ package vault
 import (
 	"context"
 	"errors"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -128,7 +129,11 @@ func parseReplayed(text string) (r *replayed, tells bool) {
 	if err != nil || !ok {
 		return nil, false
 	}
-	return &replayed{position: position, timeline: uint32(tli), primary: f[2] == "f"}, len(f) == 4 && f[3] == "t"
+	r = &replayed{position: position, timeline: uint32(tli), primary: f[2] == "f"}
+	if r.primary {
+		r.position = math.MaxUint64 // it shows all that it has, also what comes next
+	}
+	return r, len(f) == 4 && f[3] == "t"
 }
 
 // parsePosition reads an answer to SQLPosition. Directly behind a page's header,

@@ -3,6 +3,7 @@
 package vault
 
 import (
+	"math"
 	"testing"
 	"time"
 )
@@ -59,9 +60,9 @@ func TestParseReplayed(t *testing.T) {
 		tells bool
 	}{
 		{"0/16B3748 2 t", replayed{position: 0x16B3748, timeline: 2}, false},
-		{"0/16B3748 2 f", replayed{position: 0x16B3748, timeline: 2, primary: true}, false},
+		{"0/16B3748 2 f", replayed{position: math.MaxUint64, timeline: 2, primary: true}, false}, // all that there is
 		{"0/16B3748 2 t f", replayed{position: 0x16B3748, timeline: 2}, false},
-		{"A/0 4294967295 f t", replayed{position: 0xA00000000, timeline: 1<<32 - 1, primary: true}, true},
+		{"A/0 4294967295 f t", replayed{position: math.MaxUint64, timeline: 1<<32 - 1, primary: true}, true},
 	} {
 		if got, tells := parseReplayed(c.text); got == nil || *got != c.want || tells != c.tells {
 			t.Errorf("%q: %+v, %v; want %+v, %v", c.text, got, tells, c.want, c.tells)

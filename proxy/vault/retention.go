@@ -55,14 +55,14 @@ func (v *Vault) keepPruning(ctx context.Context, retention, first, every time.Du
 func (v *Vault) pruneAudit(ctx context.Context, before time.Time) (deleted int64, err error) {
 	for {
 		var n int64
-		err := v.transact(ctx, "", nil, func(ctx context.Context, tx pgx.Tx) error {
+		err := v.byItself(ctx, "", func(ctx context.Context, tx pgx.Tx) error {
 			var set string
 			if _, err := v.one(ctx, tx, []any{&set}, sqlPruneTime, strconv.FormatInt(pruneTimeout.Milliseconds(), 10)); err != nil {
 				return err
 			}
 			_, err := v.one(ctx, tx, []any{&n}, sqlAuditPrune, before)
 			return err
-		}, nil)
+		})
 		if err != nil || n == 0 {
 			return deleted, auditError(err)
 		}

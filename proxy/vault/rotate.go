@@ -132,6 +132,11 @@ func (v *Vault) tryJob(ctx context.Context, a *Access, j *job) *Error {
 	fetching, fetched := context.WithTimeout(ctx, rotateKeyTimeout)
 	v.fetchKey(fetching, a, j.Name)
 	fetched()
+	leave, err := v.places.take(ctx, "", j.Name) // nobody's name: these are one client, too
+	if err != nil {
+		return v.asError(err)
+	}
+	defer leave()
 	err = v.transact(ctx, j.Name, nil, func(ctx context.Context, tx pgx.Tx) error {
 		err := v.change(ctx, tx, a, audit.ActionRotate, j.Name, func(ctx context.Context, tx *changing) error {
 			s, err := v.rotate(ctx, tx, a, key, j.Name, j)
@@ -172,23 +177,23 @@ func (v *Vault) failJob(ctx context.Context, j *job, reason *Error) (ours, given
 		text += " (" + reason.Detail + ")"
 	}
 	ended := &givenUp
-	err := v.transact(ctx, j.Name, nil, func(ctx context.Context, tx pgx.Tx) error {
+	err := v.byItself(ctx, j.Name, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := v.one(ctx, tx, []any{&ended}, sqlFailJob, j.ID, j.Token, text)
 		return err
-	}, nil)
+	})
 	return err != nil || ended != nil, err == nil && ended != nil && *ended
 }
 
 // claimJobs takes jobs for this node, as many as it does at once.
 func (v *Vault) claimJobs(ctx context.Context) (jobs []*job, err error) {
-	err = v.transact(ctx, "", nil, func(ctx context.Context, tx pgx.Tx) error {
+	err = v.byItself(ctx, "", func(ctx context.Context, tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, sqlClaimJobs, v.node, rotateAtOnce)
 		if err != nil {
 			return err
 		}
 		jobs, err = pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[job])
 		return err
-	}, nil)
+	})
 	if err != nil {
 		return nil, err // what was claimed all the same comes free by itself
 	}

@@ -136,23 +136,23 @@ func (v *Vault) rotateDue(ctx context.Context, tick bool, stop <-chan struct{}) 
 // standIn runs a tick if there was none for three intervals: nobody has preloaded
 // the extension at the primary, or its worker looks after another database.
 func (v *Vault) standIn(ctx context.Context) error {
-	return v.transact(ctx, "", nil, func(ctx context.Context, tx pgx.Tx) error {
+	return v.byItself(ctx, "", func(ctx context.Context, tx pgx.Tx) error {
 		var nothing string
 		ticked, err := v.one(ctx, tx, []any{&nothing}, sqlStandIn)
 		if ticked && err == nil {
 			v.metrics.ticks.Inc()
 		}
 		return err
-	}, nil)
+	})
 }
 
 // countJobs keeps what metrics and status show.
 func (v *Vault) countJobs(ctx context.Context) error {
 	var r Rotation
-	err := v.transact(ctx, "", nil, func(ctx context.Context, tx pgx.Tx) error {
+	err := v.byItself(ctx, "", func(ctx context.Context, tx pgx.Tx) error {
 		_, err := v.one(ctx, tx, []any{&r.Open, &r.Failing}, sqlRotationStatus)
 		return err
-	}, nil)
+	})
 	if err != nil {
 		return err
 	}

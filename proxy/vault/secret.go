@@ -4,11 +4,10 @@ package vault
 
 import (
 	"context"
-	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/hyperiondb/hyperion-vault/envelope"
 	"github.com/hyperiondb/hyperion-vault/proxy/vault/audit"
@@ -81,23 +80,42 @@ func (v *Vault) Read(ctx context.Context, a *Access, name string, version int32)
 		return Secret{}, err
 	}
 	want := Wanted{name, version}
-	if h := v.cameAlong(a, want); h != nil {
-		return v.openRead(ctx, a.Actor, h.record, Secret{Name: name, Kind: h.kind, CreatedAt: h.created})
+	h := v.cameAlong(a, want)
+	a.ahead = nil // it is not held beside what is opened of it
+	if h != nil {
+		n := len(h.record)
+		if a.fits(n) {
+			return v.openRead(ctx, a.Actor, h.record, Secret{Name: name, Kind: h.kind, CreatedAt: h.created})
+		}
+		if err := v.awaitRoom(ctx, a, audit.ActionRead, name, n); err != nil {
+			return Secret{}, err
+		}
 	}
-	q, actor, done, err := v.readerFor(ctx, a, audit.ActionRead, name)
+	return v.readNow(ctx, a, want)
+}
+
+// readNow is Read for what did not come along.
+func (v *Vault) readNow(ctx context.Context, a *Access, want Wanted) (s Secret, err error) {
+	name := want.Name
+	var record []byte
+	var actor Actor
+	err = v.reading(ctx, a, audit.ActionRead, name, func(q *pgxpool.Pool, as Actor) error {
+		s, actor = Secret{Name: name}, as
+		found, err := v.one(ctx, q, []any{&record, &s.Version, &s.CreatedAt, &s.Kind}, sqlNodeRead, name, want.number(), a.Name)
+		switch {
+		case err != nil:
+			return v.restError(ctx, name, err)
+		case !found:
+			return v.refuse(ctx, a, audit.ActionRead, name, missing(name))
+		}
+		if n := len(record); !a.fits(n) {
+			record = nil
+			return noRoom(n)
+		}
+		return nil
+	})
 	if err != nil {
 		return Secret{}, err
-	}
-	defer done()
-	s.Name = name
-	var record []byte
-	found, err := v.one(ctx, q, []any{&record, &s.Version, &s.CreatedAt, &s.Kind}, sqlNodeRead, name, want.number(), a.Name)
-	done()
-	switch {
-	case err != nil:
-		return Secret{}, v.restError(ctx, name, err)
-	case !found:
-		return Secret{}, v.refuse(ctx, a, audit.ActionRead, name, missing(name))
 	}
 	return v.openRead(ctx, actor, record, s)
 }
@@ -114,145 +132,6 @@ func (v *Vault) openRead(ctx context.Context, actor Actor, record []byte, s Secr
 	// What is sealed counts, not what stands beside it.
 	s.Format, s.Version, s.Value = o.records[0].Format, o.records[0].Version, plains[0]
 	return s, nil
-}
-
-// MaxNames is how many secrets are read at once.
-const MaxNames = 256
-
-// maxRecords is how long the records may be that one request opens: 8 MiB of values
-// and what is sealed with them, in base64.
-const maxRecords = (8<<20 + 64<<10) / 3 * 4
-
-const sqlNodeReadMany = `SELECT n.name, r.record, r.version, r.created_at, r.kind FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY n(name, at),
- LATERAL vault.node_read(n.name, NULL, $2) r WHERE r.record IS NOT NULL ORDER BY n.at`
-
-// CheckNames says whether these can be read at once. The error is an *Error.
-func CheckNames(names []string) error {
-	if len(names) > MaxNames {
-		return invalid("", fmt.Sprintf("at most %d names are read at once", MaxNames))
-	}
-	for _, name := range names {
-		if err := CheckName(name); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// ReadMany opens the current versions of secrets, each once. Those that do not exist,
-// or that this one may not read, are left out alike; an address or a missing token
-// refuses all. The caller zeroes the result. Errors are *Error.
-func (v *Vault) ReadMany(ctx context.Context, a *Access, names []string) (list []Secret, err error) {
-	defer v.ended(ctx, a, audit.ActionRead, "", &err)
-	if err := CheckNames(names); err != nil {
-		return nil, err
-	}
-	if err := v.stillKnown(ctx, a, audit.ActionRead, ""); err != nil {
-		return nil, err
-	}
-	if err := v.admit(a, audit.ActionRead); err != nil {
-		return nil, v.refuse(ctx, a, audit.ActionRead, "", err)
-	}
-	q, actor, done, err := v.readerFor(ctx, a, audit.ActionRead, "")
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	mine := make([]string, 0, len(names))
-	var refused []audit.Record
-	for i, name := range names {
-		if slices.Contains(names[:i], name) {
-			continue
-		}
-		if err := v.permit(a, audit.ActionRead, name); err != nil {
-			refused = append(refused, a.refusal(audit.ActionRead, name, err))
-			continue
-		}
-		mine = append(mine, name)
-	}
-	v.refusedAs(ctx, a, refused...)
-	asking, cancel := context.WithCancel(ctx)
-	defer cancel()
-	rows, err := v.query(asking, q, sqlNodeReadMany, mine, a.Name)
-	if err != nil {
-		return nil, v.restError(ctx, "", err)
-	}
-	var texts [][]byte
-	size := 0
-	for rows.Next() {
-		var s Secret
-		var record []byte
-		if err := rows.Scan(&s.Name, &record, &s.Version, &s.CreatedAt, &s.Kind); err != nil {
-			rows.Close()
-			return nil, v.restError(ctx, "", err)
-		}
-		if size += len(record); size > maxRecords {
-			cancel() // what it would still send is not waited for
-			rows.Close()
-			return nil, invalid("", "these are more than 8 MiB of values: ask for fewer at once")
-		}
-		list, texts = append(list, s), append(texts, record)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, v.restError(ctx, "", err)
-	}
-	done()
-	v.noteMissing(ctx, a, mine, list)
-	return v.openMany(ctx, a, actor, list, texts)
-}
-
-// noteMissing records those names that were asked for and are no secret's.
-func (v *Vault) noteMissing(ctx context.Context, a *Access, asked []string, found []Secret) {
-	var none []audit.Record
-	for _, name := range asked {
-		if !slices.ContainsFunc(found, func(s Secret) bool { return s.Name == name }) {
-			none = append(none, a.refusal(audit.ActionRead, name, missing(name)))
-		}
-	}
-	v.refusedAs(ctx, a, none...)
-}
-
-// openMany opens those records whose own list of addresses allows it.
-func (v *Vault) openMany(ctx context.Context, a *Access, actor Actor, list []Secret, texts [][]byte) ([]Secret, error) {
-	if len(list) == 0 {
-		return nil, nil
-	}
-	s, err := v.ready()
-	if err != nil {
-		return nil, err
-	}
-	o := newOpening(len(texts))
-	defer o.release()
-	if at, err := v.parse(s, o, texts); err != nil {
-		return nil, v.refuse(ctx, a, audit.ActionRead, list[at].Name, tampered(list[at].Name, err))
-	}
-	n := 0
-	for i := range list {
-		r := &o.records[i]
-		if r.Name != list[i].Name {
-			return nil, v.refuse(ctx, a, audit.ActionRead, list[i].Name, tampered(list[i].Name, errOtherName))
-		}
-		if err := v.checkCIDRs(actor, r.Name, r.AllowedCIDRs); err != nil {
-			_ = v.refuse(ctx, a, audit.ActionRead, r.Name, err) // as if it did not exist
-			continue
-		}
-		list[n], texts[n] = list[i], texts[i]
-		list[n].Format, list[n].Version = r.Format, r.Version
-		n++
-	}
-	if n == 0 {
-		return nil, nil
-	}
-	again := newOpening(n)
-	defer again.release()
-	plains, err := v.openBuffer(ctx, actor, again, true, texts[:n], true)
-	if err != nil {
-		return nil, err
-	}
-	for i := range plains {
-		list[i].Value = plains[i]
-	}
-	return list[:n], nil
 }
 
 // Versions returns the versions that can be read now, newest first. Errors are
@@ -361,20 +240,21 @@ func (v *Vault) Verify(ctx context.Context, a *Access, name string, candidate []
 		return 0, err
 	}
 	defer even()()
-	q, actor, done, err := v.readerFor(ctx, a, audit.ActionVerify, name)
-	if err != nil {
-		return 0, err
-	}
-	defer done()
-	records, err := v.candidates(ctx, q, a, name)
-	done()
+	var records [][]byte
+	var actor Actor
+	err = v.reading(ctx, a, audit.ActionVerify, name, func(q *pgxpool.Pool, as Actor) (err error) {
+		actor = as
+		records, err = v.candidates(ctx, q, a, name)
+		return err
+	})
 	if err != nil {
 		return 0, err
 	}
 	return v.Match(ctx, actor, name, records, candidate)
 }
 
-// candidates are the live records of a secret, newest first. The error is an *Error.
+// candidates are the live records of a secret, newest first. The error is an *Error, or
+// noRoom.
 func (v *Vault) candidates(ctx context.Context, q querier, a *Access, name string) (records [][]byte, err error) {
 	asking, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -392,6 +272,10 @@ func (v *Vault) candidates(ctx context.Context, q querier, a *Access, name strin
 		if size += len(record); size > maxRecords {
 			cancel() // what it would still send is not waited for
 			return nil, invalid(name, "more than 8 MiB of values of this secret are valid: too many to compare")
+		}
+		if !a.fits(size) {
+			cancel()
+			return nil, noRoom(maxRecords)
 		}
 		records = append(records, record)
 	}

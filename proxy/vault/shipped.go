@@ -60,17 +60,15 @@ func (l *shipLog) append(ctx context.Context, b *audit.Batch, mode ShipMode, gap
 
 // here is position at the server beside the node, which may be a standby.
 func (l *shipLog) here(ctx context.Context, node audit.NodeID) (audit.Position, error) {
-	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
-	defer cancel()
 	return l.read(ctx, l.v.store.rest, sqlAuditPosition, node.String())
 }
 
 // ask runs a statement at the primary in a transaction of its own.
 func (l *shipLog) ask(ctx context.Context, sql string, args ...any) (at audit.Position, err error) {
-	err = l.v.transact(ctx, "", nil, func(ctx context.Context, tx pgx.Tx) (err error) {
+	err = l.v.byItself(ctx, "", func(ctx context.Context, tx pgx.Tx) (err error) {
 		at, err = l.read(ctx, tx, sql, args...)
 		return err
-	}, nil)
+	})
 	return at, auditError(err)
 }
 

@@ -129,6 +129,27 @@ func TestServerErrorSaysWhatToDo(t *testing.T) {
 	}
 }
 
+// answering is a server that answers by what the statement is.
+func answering(t *testing.T, answer func(sql string) string) Server {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			t.Cleanup(func() { nc.Close() })
+			go backendOf(pgproto3.NewBackend(nc, nc), answer)
+		}
+	}()
+	return Server{"tcp", l.Addr().String()}
+}
+
 // slowServer starts a backend only when let is closed. It answers each statement
 // with text; came is who has connected.
 func slowServer(t *testing.T, let <-chan struct{}, text string) (at Server, came <-chan net.Conn) {
@@ -156,8 +177,13 @@ func slowServer(t *testing.T, let <-chan struct{}, text string) (at Server, came
 	return Server{"tcp", l.Addr().String()}, arrivals
 }
 
-// backend is process 7 until the client leaves.
+// backend is process 7 until the client leaves. It answers each statement with text.
 func backend(b *pgproto3.Backend, text string) {
+	backendOf(b, func(string) string { return text })
+}
+
+// backendOf is backend for who answers by what the statement is.
+func backendOf(b *pgproto3.Backend, answer func(sql string) string) {
 	if _, err := b.ReceiveStartupMessage(); err != nil {
 		return
 	}
@@ -174,24 +200,28 @@ func backend(b *pgproto3.Backend, text string) {
 		b.Send(&r)
 		b.Send(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")})
 	}
+	prepared := map[string]string{}
+	bound := ""
 	for b.Flush() == nil {
 		msg, err := b.Receive()
 		if err != nil {
 			return
 		}
-		switch msg.(type) {
+		switch msg := msg.(type) {
 		case *pgproto3.Query: // meet's
 			b.Send(column)
 			row("7", "f")
 			b.Send(ready)
 		case *pgproto3.Parse:
+			prepared[msg.Name] = msg.Query
 			b.Send(&pgproto3.ParseComplete{})
 		case *pgproto3.Bind:
+			bound = prepared[msg.PreparedStatement]
 			b.Send(&pgproto3.BindComplete{})
 		case *pgproto3.Describe:
 			b.Send(column)
 		case *pgproto3.Execute:
-			row(text)
+			row(answer(bound))
 		case *pgproto3.Sync:
 			b.Send(ready)
 		}
@@ -348,5 +378,21 @@ func TestAllConnectionsBroken(t *testing.T) {
 	}
 	if got, err := s.text(t.Context(), sqlSlots); err != nil || got == nil || *got != "100 3" {
 		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+// TestOneAgain: a connection that has run a statement before shows only by its answer that
+// it broke; the statement runs once more on another one.
+func TestOneAgain(t *testing.T) {
+	let := make(chan struct{})
+	close(let)
+	at, came := slowServer(t, let, "100 3")
+	v, _, _ := newTestVault(t, func(c *Config, _ *testKMS) { c.Local, c.SSLMode, c.AllowTrust, c.PoolMax = at, "disable", true, 2 })
+	for range 3 {
+		var got string
+		if found, err := v.one(t.Context(), v.store.rest, []any{&got}, sqlSlots); err != nil || !found || got != "100 3" {
+			t.Fatalf("got %q, %v", got, err)
+		}
+		(<-came).Close()
 	}
 }

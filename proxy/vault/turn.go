@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 )
 
 // turns has writers of one name come one after the other. Only the first of them
@@ -14,8 +13,9 @@ import (
 // lock, and however many want it, other names are written meanwhile. The zero
 // value is ready. Safe for concurrent use.
 type turns struct {
-	mu sync.Mutex
-	by map[string]*turn
+	each int // how many have a turn of one name at once; 0: one
+	mu   sync.Mutex
+	by   map[string]*turn
 }
 
 // turn is guarded by the mutex of turns, but for the channel.
@@ -26,23 +26,31 @@ type turn struct {
 
 // take waits for a name's turn; done ends it. The error is an *Error.
 func (t *turns) take(ctx context.Context, name string) (done func(), err error) {
+	waiting, cancel := context.WithTimeout(ctx, writeLimit)
+	defer cancel()
+	done = t.wait(waiting, name)
+	switch {
+	case done != nil:
+		return done, nil
+	case errors.Is(context.Cause(ctx), context.Canceled):
+		return nil, canceled(name, ctx.Err())
+	}
+	return nil, busy(name, nil)
+}
+
+// wait is take until ctx ends; nil: it has.
+func (t *turns) wait(ctx context.Context, name string) (done func()) {
 	mine := t.join(name)
-	timer := time.NewTimer(writeLimit)
-	defer timer.Stop()
 	select {
 	case mine.taken <- struct{}{}:
 		return func() {
 			<-mine.taken
 			t.leave(name, mine)
-		}, nil
-	case <-timer.C:
+		}
 	case <-ctx.Done():
+		t.leave(name, mine)
+		return nil
 	}
-	t.leave(name, mine)
-	if errors.Is(context.Cause(ctx), context.Canceled) {
-		return nil, canceled(name, ctx.Err())
-	}
-	return nil, busy(name, nil)
 }
 
 func (t *turns) join(name string) *turn {
@@ -53,7 +61,7 @@ func (t *turns) join(name string) *turn {
 	}
 	mine := t.by[name]
 	if mine == nil {
-		mine = &turn{taken: make(chan struct{}, 1)}
+		mine = &turn{taken: make(chan struct{}, max(t.each, 1))}
 		t.by[name] = mine
 	}
 	mine.users++

@@ -143,6 +143,8 @@ type Vault struct {
 	readAuth    atomic.Int32 // a ReadAuth
 	primaryWait time.Duration
 	atPrimary   primaryPool
+	itsOwn      primaryPool // see byItself
+	places      *places
 	seen        seenWrites
 	moved       chan struct{} // reads at the primary
 	turns       turns
@@ -226,6 +228,8 @@ func New(c Config) (*Vault, error) {
 	v.restAllowed.Store(c.RESTAllowedIPs)
 	v.SetReadAuth(c.ReadAuth)
 	v.primaryWait = c.PrimaryWait
+	v.atPrimary.most, v.itsOwn.most = max(store.most/2, 1), itsOwnMost
+	v.places = newPlaces(int(v.atPrimary.most))
 	v.moved = make(chan struct{}, max(store.most/4, 1)) // half of that pool
 	v.health.Store(&Health{Err: v.notReady()})
 	if id, ok := c.Pin.ID(); ok {
@@ -279,6 +283,7 @@ func (v *Vault) Close() {
 		defer close(closed)
 		v.store.close()
 		v.atPrimary.close()
+		v.itsOwn.close()
 	}()
 	select {
 	case <-closed:
