@@ -65,9 +65,12 @@ func (b *bystander) unharmed(t *testing.T, what string) {
 }
 
 // stranger is a connection on which nobody has logged in.
-func stranger(t *testing.T) *net.TCPConn {
+func stranger(t *testing.T) *net.TCPConn { t.Helper(); return strangerFrom(t, nil) }
+
+// strangerFrom is one from an address of its own.
+func strangerFrom(t *testing.T, from net.IP) *net.TCPConn {
 	t.Helper()
-	var d net.Dialer
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: from}}
 	conn, err := d.DialContext(t.Context(), "tcp", shared.Nodes[0].Proxy)
 	if err != nil {
 		t.Fatal(err)
@@ -118,12 +121,6 @@ func states(said []byte) (found []string, ok bool) {
 	return found, len(said) == 0
 }
 
-// packet is a first packet: a length, a code, and what follows.
-func packet(code uint32, rest string) []byte {
-	b := binary.BigEndian.AppendUint32(nil, uint32(8+len(rest)))
-	return append(binary.BigEndian.AppendUint32(b, code), rest...)
-}
-
 // claim is one with a length word of its own.
 func claim(kind byte, length uint32, body string) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{kind}, length), body...)
@@ -136,7 +133,7 @@ const protocol3 = 3 << 16
 
 // hello is the first packet of the cluster's user.
 func hello() []byte {
-	return packet(protocol3, "user\x00"+shared.User+"\x00database\x00"+shared.Database+"\x00\x00")
+	return rawpg.Startup(protocol3, "user", shared.User, "database", shared.Database)
 }
 
 // noise is n bytes that are the same in every run.
@@ -177,17 +174,17 @@ func TestInputBeforeLogin(t *testing.T) {
 		{"zeros", make([]byte, 8192), ""},
 		{"TLS without a certificate", []byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), ""},
 		{"truncated", hello()[:20], "*"},
-		{"protocol 4", packet(4<<16, "user\x00app\x00\x00"), "0A000"},
-		{"no terminator", packet(protocol3, "user\x00app"), "08P01"},
-		{"name without a value", packet(protocol3, "user\x00app\x00database\x00"), "08P01"},
-		{"bytes behind the terminator", packet(protocol3, "user\x00app\x00\x00more"), "08P01"},
-		{"no user", packet(protocol3, "database\x00app\x00\x00"), "28000"},
-		{"no parameters", packet(protocol3, "\x00"), "28000"},
-		{"SSLRequest with a tail", packet(80877103, "x"), ""},
-		{"SSLRequest twice", join(packet(80877103, ""), packet(80877103, "")), "*"},
-		{"cancel with a short key", packet(80877102, "\x00\x00\x00\x01\x00"), ""},
-		{"cancel with a long key", packet(80877102, strings.Repeat("k", 300)), ""},
-		{"cancel of nobody", packet(80877102, "\x00\x00\x00\x01\x00\x00\x00\x01"), ""},
+		{"protocol 4", rawpg.Packet(4<<16, "user\x00app\x00\x00"), "0A000"},
+		{"no terminator", rawpg.Packet(protocol3, "user\x00app"), "08P01"},
+		{"name without a value", rawpg.Packet(protocol3, "user\x00app\x00database\x00"), "08P01"},
+		{"bytes behind the terminator", rawpg.Packet(protocol3, "user\x00app\x00\x00more"), "08P01"},
+		{"no user", rawpg.Packet(protocol3, "database\x00app\x00\x00"), "28000"},
+		{"no parameters", rawpg.Packet(protocol3, "\x00"), "28000"},
+		{"SSLRequest with a tail", rawpg.Packet(rawpg.CodeSSL, "x"), ""},
+		{"SSLRequest twice", join(rawpg.Packet(rawpg.CodeSSL, ""), rawpg.Packet(rawpg.CodeSSL, "")), "*"},
+		{"cancel with a short key", rawpg.Packet(rawpg.CodeCancel, "\x00\x00\x00\x01\x00"), ""},
+		{"cancel with a long key", rawpg.Packet(rawpg.CodeCancel, strings.Repeat("k", 300)), ""},
+		{"cancel of nobody", rawpg.Packet(rawpg.CodeCancel, "\x00\x00\x00\x01\x00\x00\x00\x01"), ""},
 		{"a query before the password", join(hello(), frame('Q', "SELECT 1\x00")), "08P01"},
 		{"Terminate before the password", join(hello(), frame('X', "")), "*"},
 		{"an unknown message", join(hello(), frame('~', "")), "08P01"},
@@ -248,23 +245,37 @@ func TestHealthChecks(t *testing.T) {
 		return string(text)
 	}
 	const checks = 30
+	checker := net.IPv4(127, 0, 0, 77)
 	before := len(told())
 	for range checks {
-		if said := goodbye(t, "nothing", stranger(t), nil); len(said) > 0 {
+		if said := goodbye(t, "nothing", strangerFrom(t, checker), nil); len(said) > 0 {
 			t.Errorf("answered %q", said)
 		}
 	}
 	// A line that is the test's own: the checks' would be there by then.
-	if _, err := rawpg.Dial(t.Context(), shared.DSN(0, "health_nobody")); err == nil {
+	nobody := rawpg.Over(strangerFrom(t, checker))
+	if err := nobody.Write(rawpg.Startup(protocol3, "user", "health_nobody", "database", shared.Database)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nobody.LogIn(&rawpg.Scram{Password: "x"}); err == nil {
 		t.Fatal("logged in as nobody")
 	}
+	const own = `"role":"health_nobody"`
 	var after string
 	cluster.Eventually(t, "a line of the log", func() bool {
 		after = told()[before:]
-		return strings.Contains(after, "health_nobody")
+		return strings.Contains(after, own)
 	})
 	if n := strings.Count(after, "\n"); n > checks/3 { // a few may be of something else
 		t.Errorf("%d lines for %d checks:\n%.1000s", n, checks, after)
+	}
+	for line := range strings.Lines(after) {
+		switch whose := strings.Contains(line, checker.String()); {
+		case strings.Contains(line, own) && !whose:
+			t.Errorf("a line does not say whose it is: %s", line)
+		case whose && !strings.Contains(line, own):
+			t.Errorf("a line for a check: %s", line)
+		}
 	}
 }
 
@@ -455,7 +466,7 @@ func TestOutOfOrder(t *testing.T) {
 		"CopyFail without a COPY":        encode(&pgproto3.CopyFail{Message: "no"}),
 		"a password":                     frame('p', "password\x00"),
 		"a first packet":                 hello(),
-		"SSLRequest":                     packet(80877103, ""),
+		"SSLRequest":                     rawpg.Packet(rawpg.CodeSSL, ""),
 		"put, then Execute twice":        encode(putParse, rawpg.Bind("", "p", "input/order", value), rawpg.Execute("", 0), rawpg.Execute("", 0)),
 		"put within COPY":                encode(rawpg.Query("BEGIN; CREATE TEMP TABLE c (v text) ON COMMIT DROP; COPY c FROM STDIN"), rawpg.Query("SELECT vault.put_secret('input/order', '"+value+"')")),
 		"put within COPY, extended":      encode(rawpg.Query("BEGIN; CREATE TEMP TABLE c (v text) ON COMMIT DROP; COPY c FROM STDIN"), putParse, rawpg.Bind("", "p", "input/order", value), rawpg.Execute("", 0), &pgproto3.CopyFail{Message: "no"}),

@@ -8,15 +8,49 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hyperiondb/hyperion-vault/proxy/vault"
 )
 
-// TestTune asks the kernel what a socket that was accepted has from the limits.
+// TestTune asks the kernel what a client's socket has from the limits.
 func TestTune(t *testing.T) {
+	tuned(t, func(t *testing.T, s *Server, listener net.Listener) net.Conn {
+		t.Helper()
+		client, err := net.Dial("tcp", listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { client.Close() })
+		accepted, err := listener.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.tune(accepted)
+		return accepted
+	})
+}
+
+// TestTuneServer asks it of a session's connection to its server.
+func TestTuneServer(t *testing.T) {
+	tuned(t, func(t *testing.T, s *Server, listener net.Listener) net.Conn {
+		t.Helper()
+		up := s.upstream(vault.Server{Network: "tcp", Addr: listener.Addr().String()})
+		nc, err := up.dialOnce(t.Context(), s, SSLDisable)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return nc
+	})
+}
+
+// tuned looks at the leg that open makes.
+func tuned(t *testing.T, open func(*testing.T, *Server, net.Listener) net.Conn) {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
+	t.Cleanup(func() { listener.Close() })
 	for _, c := range []struct {
 		name    string
 		limits  Limits
@@ -27,20 +61,11 @@ func TestTune(t *testing.T) {
 		{"both", Limits{KeepAlive: 17 * time.Second, UserTimeout: 23 * time.Second}, 17, 23000},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			client, err := net.Dial("tcp", listener.Addr().String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer client.Close()
-			accepted, err := listener.Accept()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer accepted.Close()
 			s := &Server{}
 			s.SetLimits(c.limits)
-			s.tune(accepted)
-			raw, err := accepted.(*net.TCPConn).SyscallConn()
+			leg := open(t, s, listener)
+			t.Cleanup(func() { leg.Close() })
+			raw, err := leg.(*net.TCPConn).SyscallConn()
 			if err != nil {
 				t.Fatal(err)
 			}

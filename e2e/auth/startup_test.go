@@ -26,11 +26,6 @@ import (
 	"github.com/hyperiondb/hyperion-vault/e2e/rawpg"
 )
 
-const (
-	codeSSL = 80877103
-	codeGSS = 80877104
-)
-
 func dial(t *testing.T) net.Conn {
 	t.Helper()
 	var d net.Dialer
@@ -43,11 +38,6 @@ func dial(t *testing.T) net.Conn {
 		t.Fatal(err)
 	}
 	return nc
-}
-
-func packet(code uint32, body string) []byte {
-	b := binary.BigEndian.AppendUint32(nil, uint32(8+len(body)))
-	return append(binary.BigEndian.AppendUint32(b, code), body...)
 }
 
 func write(t *testing.T, w io.Writer, b []byte) {
@@ -91,40 +81,41 @@ func tlsConfig(t *testing.T, protocols ...string) *tls.Config {
 	return &tls.Config{RootCAs: roots, ServerName: "localhost", NextProtos: protocols, MinVersion: tls.VersionTLS12}
 }
 
-// ended reports whether the node closed the connection without a word.
-func ended(t *testing.T, r io.Reader) {
+// ended sees that the node closes the connection, behind one message that begins so;
+// empty: without a word.
+func ended(t *testing.T, r io.Reader, word string) {
 	t.Helper()
 	b, err := io.ReadAll(r)
 	var ne net.Error
 	if errors.As(err, &ne) && ne.Timeout() {
 		t.Fatal("the connection stays open")
 	}
-	if len(b) > 0 && !bytes.Contains(b, []byte("FATAL")) {
-		t.Errorf("answered %q", b)
+	if len(b) > 0 && word == "" || !bytes.HasPrefix(b, []byte(word)) {
+		t.Errorf("answered %q, want %q", b, word)
 	}
 }
 
 func TestEncryptionRequestsInEitherOrderOnce(t *testing.T) {
 	nc := dial(t)
-	write(t, nc, packet(codeGSS, ""))
+	write(t, nc, rawpg.Packet(rawpg.CodeGSS, ""))
 	if got := readByte(t, nc); got != 'N' {
 		t.Fatalf("GSSENCRequest answered %q", got)
 	}
-	write(t, nc, packet(codeSSL, ""))
+	write(t, nc, rawpg.Packet(rawpg.CodeSSL, ""))
 	if got := readByte(t, nc); got != 'S' {
 		t.Fatalf("SSLRequest answered %q", got)
 	}
 	tc := tls.Client(nc, tlsConfig(t))
-	write(t, tc, packet(codeSSL, "")) // inside TLS: not a protocol version
+	write(t, tc, rawpg.Packet(rawpg.CodeSSL, "")) // inside TLS: not a protocol version
 	typ, body := message(t, tc)
 	if typ != 'E' || !bytes.Contains(body, []byte("0A000")) {
 		t.Errorf("a second SSLRequest got %q %q", typ, body)
 	}
 
 	nc = dial(t)
-	write(t, nc, packet(codeGSS, ""))
+	write(t, nc, rawpg.Packet(rawpg.CodeGSS, ""))
 	readByte(t, nc)
-	write(t, nc, packet(codeGSS, ""))
+	write(t, nc, rawpg.Packet(rawpg.CodeGSS, ""))
 	if typ, body = message(t, nc); typ != 'E' || !bytes.Contains(body, []byte("0A000")) {
 		t.Errorf("a second GSSENCRequest got %q %q", typ, body)
 	}
@@ -137,17 +128,17 @@ func TestNothingCrossesTheTLSSwitch(t *testing.T) {
 	stuff := func(t *testing.T, stuffed []byte) net.Conn {
 		t.Helper()
 		nc := dial(t)
-		write(t, nc, append(packet(codeSSL, ""), stuffed...))
+		write(t, nc, append(rawpg.Packet(rawpg.CodeSSL, ""), stuffed...))
 		if got := readByte(t, nc); got != 'S' {
 			t.Fatalf("answered %q", got)
 		}
 		return nc
 	}
-	startup := packet(3<<16, "user\x00app\x00\x00")
-	ended(t, stuff(t, startup))
+	startup := rawpg.Startup(3<<16, "user", "app")
+	ended(t, stuff(t, startup), "")
 	for name, stuffed := range map[string][]byte{
 		"a startup packet":    startup,
-		"another SSLRequest":  packet(codeSSL, ""),
+		"another SSLRequest":  rawpg.Packet(rawpg.CodeSSL, ""),
 		"a query":             {'Q', 0, 0, 0, 13, 's', 'e', 'l', 'e', 'c', 't', ' ', '1', 0},
 		"a byte":              {0},
 		"a record's worth":    {23, 3, 3, 0, 1, 0},
@@ -164,7 +155,7 @@ func TestNothingCrossesTheTLSSwitch(t *testing.T) {
 
 func TestDirectTLSNeedsItsProtocol(t *testing.T) {
 	tc := tls.Client(dial(t), tlsConfig(t, "postgresql"))
-	write(t, tc, packet(3<<16, "user\x00app\x00\x00"))
+	write(t, tc, rawpg.Startup(3<<16, "user", "app"))
 	if typ, body := message(t, tc); typ != 'R' || !bytes.Contains(body, []byte("SCRAM-SHA-256-PLUS")) {
 		t.Errorf("got %q %q, want SASL with PLUS", typ, body)
 	}
@@ -173,29 +164,40 @@ func TestDirectTLSNeedsItsProtocol(t *testing.T) {
 		if err := tc.HandshakeContext(t.Context()); err != nil {
 			continue
 		}
-		write(t, tc, packet(3<<16, "user\x00app\x00\x00"))
-		ended(t, tc)
+		write(t, tc, rawpg.Startup(3<<16, "user", "app"))
+		ended(t, tc, "")
 	}
 }
 
 func TestBadFirstPackets(t *testing.T) {
-	for name, b := range map[string][]byte{
-		"protocol 2":        packet(2<<16, "user\x00app\x00\x00"),
-		"protocol 4":        packet(4<<16, "user\x00app\x00\x00"),
-		"no user":           packet(3<<16, "database\x00x\x00\x00"),
-		"no terminator":     packet(3<<16, "user\x00app"),
-		"length of 1 GiB":   {0x40, 0, 0, 0, 0, 3, 0, 0},
-		"length of 4":       {0, 0, 0, 4},
-		"HTTP":              []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
-		"only a few bytes":  {0, 0},
-		"a typed message":   {'Q', 0, 0, 0, 13, 's', 'e', 'l', 'e', 'c', 't', ' ', '1', 0},
-		"parameter cut off": packet(3<<16, "user\x00"),
+	const old = "EFATAL:  unsupported frontend protocol 2.0: " // what clients of that time can read
+	for name, c := range map[string]struct {
+		sent  []byte
+		state string // SQLSTATE of the FATAL; empty: nothing is said
+	}{
+		"protocol 2":        {rawpg.Startup(2<<16, "user", "app"), old},
+		"protocol 4":        {rawpg.Startup(4<<16, "user", "app"), "0A000"},
+		"no user":           {rawpg.Startup(3<<16, "database", "x"), "28000"},
+		"no terminator":     {rawpg.Packet(3<<16, "user\x00app"), "08P01"},
+		"length of 1 GiB":   {[]byte{0x40, 0, 0, 0, 0, 3, 0, 0}, ""},
+		"length of 4":       {[]byte{0, 0, 0, 4}, ""},
+		"HTTP":              {[]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), ""},
+		"only a few bytes":  {[]byte{0, 0}, ""},
+		"a typed message":   {[]byte{'Q', 0, 0, 0, 13, 's', 'e', 'l', 'e', 'c', 't', ' ', '1', 0}, ""},
+		"parameter cut off": {rawpg.Packet(3<<16, "user\x00"), "08P01"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			nc := dial(t)
-			write(t, nc, b)
+			write(t, nc, c.sent)
 			_ = nc.(*net.TCPConn).CloseWrite() // the node may have hung up already
-			ended(t, nc)
+			if c.state == "" || c.state == old {
+				ended(t, nc, c.state)
+				return
+			}
+			if typ, body := message(t, nc); typ != 'E' || !bytes.Contains(body, []byte("VFATAL\x00C"+c.state+"\x00")) {
+				t.Errorf("got %q %q, want %s", typ, body, c.state)
+			}
+			ended(t, nc, "")
 		})
 	}
 	if refused := login(t, shared.User, shared.Password, shared.Database); refused != nil {

@@ -39,19 +39,24 @@ func TestMemory(t *testing.T) {
 	readable(t, n.PID)
 	user := shared.AddUser(t, "memory", "*", "*")
 	before.count()
-	values := map[string]string{}
-	for session := range 3 {
+	values, keys := map[string]string{}, newHaystack()
+	keys.add("the ClientKey", clientKey(t, user))
+	const sessions = 3
+	for session := range sessions {
 		conn, err := pgx.Connect(t.Context(), shared.DSN(0, user))
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := range *operations / 3 {
+		for i := range *operations / sessions {
 			name := fmt.Sprintf("memory/%d/%d", session, i)
 			values[name] = fmt.Sprintf("value %x of %s", sha256.Sum256([]byte(name)), name)
 			cluster.Exec(t, conn, "SELECT vault.put_secret($1, $2)", name, values[name])
 			if got := cluster.Text(t, conn, "SELECT vault.read_secret($1)", name); got != values[name] {
 				t.Fatalf("%s: got %q", name, got)
 			}
+		}
+		if session == sessions-1 && keys.search(t, n.PID) == "" {
+			t.Error("the ClientKey was not found while its session is open: the search finds nothing")
 		}
 		if err := conn.Close(t.Context()); err != nil {
 			t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -44,13 +45,19 @@ type Conn struct {
 	r *bufio.Reader
 }
 
-// Dial logs in, in clear. The configuration is a connection string as libpq's; a
-// server's refusal is a *pgconn.PgError. It is not a driver's own log-in: after a
+// errTLS: what asks for TLS would be in clear, and show nothing of it.
+var errTLS = errors.New("rawpg.Dial speaks no TLS, which the connection string demands")
+
+// Dial logs in, in clear, or not at all where the connection string demands TLS (see
+// Over). That is one as libpq's; a server's refusal is a *pgconn.PgError. It is not a driver's own log-in: after a
 // slow write pgx reads in the background, and what it takes then is gone.
 func Dial(ctx context.Context, dsn string) (*Conn, error) {
 	config, err := pgconn.ParseConfig(dsn)
 	if err != nil {
 		return nil, err
+	}
+	if demandsTLS(config) {
+		return nil, errTLS
 	}
 	if config.ConnectTimeout > 0 {
 		var cancel context.CancelFunc
@@ -72,6 +79,12 @@ func Dial(ctx context.Context, dsn string) (*Conn, error) {
 		return nil, ctx.Err()
 	}
 	return c, nil
+}
+
+// demandsTLS says whether nothing that the connection string allows is in clear.
+func demandsTLS(config *pgconn.Config) bool {
+	return config.TLSConfig != nil &&
+		!slices.ContainsFunc(config.Fallbacks, func(f *pgconn.FallbackConfig) bool { return f.TLSConfig == nil })
 }
 
 func (c *Conn) begin(config *pgconn.Config) error {

@@ -36,6 +36,7 @@ type between struct {
 
 	mu    sync.Mutex
 	how   int
+	asked int    // how often he has asked a node to log in
 	heard []byte // what the last node said of its log-in, behind the startup packet
 }
 
@@ -119,6 +120,9 @@ func (b *between) encrypt(node, server net.Conn, how int) {
 		mechanisms = bytes.Replace(mechanisms, []byte("SCRAM-SHA-256-PLUS\x00"), nil, 1)
 		binary.BigEndian.PutUint32(mechanisms[1:], uint32(len(mechanisms)-1))
 	}
+	b.mu.Lock()
+	b.asked++
+	b.mu.Unlock()
 	if _, err := near.Write(mechanisms); err != nil {
 		return
 	}
@@ -189,6 +193,11 @@ func TestServiceRoleIsBound(t *testing.T) {
 	address := listenAt(t, host, b)
 	node := shared.Nodes[0].StartUnready(t, map[string]string{
 		"VAULT_LOCAL_PG": address, "VAULT_PG_HOSTS": address, "VAULT_PG_SSLMODE": "verify-ca", "VAULT_PG_SSLROOTCERT": own.File, "VAULT_PROXY_HBA": "off",
+	})
+	cluster.Eventually(t, "the node to come as far as its log-in", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.asked > 0
 	})
 	if got := verdict(t, node.Proxy); got != refused {
 		t.Errorf("got %q, want %q", got, refused)

@@ -47,11 +47,13 @@ log_holds_no_value() {
 	# The suite has sent this word as a value in every way that is refused.
 	local values='SELECT vault.put_secret(:name, :value);'
 	echo "$values" >"$SCRATCH/bind.sql"
+	local refusal='reached the server unsealed' before
+	before=$(grep -c "$refusal" "$SERVER_LOG" || true)
 	for mode in simple extended prepared; do
 		PGOPTIONS='-c log_parameter_max_length_on_error=-1' "$BINDIR/pgbench" -n -t 1 -M "$mode" \
 			-D "name='log/a'" -D "value='hunter2'" -f "$SCRATCH/bind.sql" "$db" >/dev/null 2>&1 || true
 	done
-	grep -q 'reached the server unsealed' "$SERVER_LOG" || fail "no refusal in the server's log"
+	[ "$(grep -c "$refusal" "$SERVER_LOG" || true)" = $((before + 3)) ] || fail "no refusal for each mode in the server's log"
 	if grep -n hunter2 "$SERVER_LOG" >&2; then
 		fail "a refused value is in the server's log"
 	fi

@@ -18,7 +18,9 @@ if [ "$(id -u)" = 0 ]; then
 fi
 
 cleanup() {
-	(cd / && "${as_user[@]}" "$bindir/pg_ctl" -D "$scratch/data" -m immediate -w stop) >/dev/null 2>&1 || true
+	for data in data standby; do # the second is cluster.sh's, if it did not come to its end
+		(cd / && "${as_user[@]}" "$bindir/pg_ctl" -D "$scratch/$data" -m immediate -w stop) >/dev/null 2>&1 || true
+	done
 	rm -rf "$scratch"
 }
 trap cleanup EXIT
