@@ -53,7 +53,7 @@ func (s *auditSource) gather(ctx context.Context, since time.Time, std *streams)
 	}
 	e, err := tables.evidence(ctx, since)
 	if err == nil && e.Changes == nil {
-		_, _ = fmt.Fprintln(std.err, "hyperion-vault: the extension is older than 1.7: changes without a record are not looked for") // nobody to tell
+		_, _ = fmt.Fprintln(std.err, "hyperion-vault: the extension is older than 1.7, or somebody has altered vault.changes: changes without a record are not looked for") // nobody to tell
 	}
 	return e, tables, err
 }

@@ -315,10 +315,12 @@ func (a *auditedServer) checkTampering(t *testing.T, node audit.NodeID, heads st
 		"a node is gone":              {[]string{"DELETE FROM vault.audit_log WHERE node_id = $1", "DELETE FROM vault.audit_heads WHERE node_id = $1", "DELETE FROM vault.audit_anchors WHERE node_id = $1"}, nil, "its key is trusted, and nothing of it is there"},
 		"everything is gone":          {[]string{"TRUNCATE vault.audit_log, vault.audit_heads, vault.audit_anchors"}, nil, "nothing of it is there"},
 		"withheld":                    {[]string{"UPDATE vault.audit_log SET action = 'withheld', face = '', outcome = '', actor = NULL, session_role = NULL, client_ip = NULL, database = NULL, secret_name = NULL, version = NULL, direct = false, reason = NULL, change = NULL, statement = NULL WHERE node_id = $1 AND seq BETWEEN 8 AND 9"}, nil, "withheld: records 8 to 9 are withheld, but the node ships everything"},
+		"a number that no record has": {[]string{"UPDATE vault.audit_log SET seq = -8 WHERE node_id = $1 AND seq = 8"}, nil, "changed: a record has the number 0, which none can have"},
 		"a time that no record has":   {[]string{"UPDATE vault.audit_log SET at = 'infinity' WHERE node_id = $1 AND seq = 8"}, nil, "changed: record 8"},
 		"an address that is none":     {[]string{"UPDATE vault.audit_log SET client_ip = '192.0.2.7/24' WHERE node_id = $1 AND client_ip = '192.0.2.7'"}, nil, "changed: record 2 "},
 		"a text without an end":       {[]string{"UPDATE vault.audit_log SET reason = repeat('x', 10000000) WHERE node_id = $1 AND seq = 8"}, nil, "changed: record 8"},
 		"a statement, the other sign": {[]string{"UPDATE vault.audit_log SET statement = -statement WHERE node_id = $1 AND seq = 8"}, nil, "changed: record 8"},
+		"an anchor for none":          {[]string{"ALTER TABLE vault.audit_anchors DROP CONSTRAINT audit_anchors_seq_check", "UPDATE vault.audit_anchors SET seq = -2 WHERE node_id = $1"}, nil, "has a wrong signature"},
 		"an anchor for another":       {[]string{"UPDATE vault.audit_anchors SET seq = 2 WHERE node_id = $1"}, nil, "has a wrong signature"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -190,7 +190,9 @@ func readable(err error) error {
 func scanHead(rows pgx.Rows) (h audit.Head, err error) {
 	var hash, key, signature []byte
 	var at pgtype.Timestamptz
-	err = rows.Scan((*[16]byte)(&h.Node), &h.Seq, &hash, &at, &key, &signature)
+	var seq int64
+	err = rows.Scan((*[16]byte)(&h.Node), &seq, &hash, &at, &key, &signature)
+	h.Seq = uint64(max(seq, 0)) // none is signed over 0 either
 	h.At = finite(at)
 	copy(h.Hash[:], hash)
 	copy(h.Key[:], key)
@@ -205,10 +207,11 @@ func scanRow(rows pgx.Rows) (r audit.Row, err error) {
 	var at pgtype.Timestamptz
 	var from *netip.Prefix
 	var face, action, outcome string
-	var statement int64
-	err = rows.Scan((*[16]byte)(&r.Node), &r.Seq, &prev, &hash, &at, &r.Actor, &r.SessionRole, &from, &face, &r.Database, &action, &r.Secret,
+	var seq, statement int64
+	err = rows.Scan((*[16]byte)(&r.Node), &seq, &prev, &hash, &at, &r.Actor, &r.SessionRole, &from, &face, &r.Database, &action, &r.Secret,
 		&r.Version, &outcome, &r.Direct, &r.Reason, &r.Change, &statement)
 	r.Face, r.Action, r.Outcome = audit.Face(face), audit.Action(action), audit.Outcome(outcome)
+	r.Seq = uint64(max(seq, 0))     // no record has 0 either
 	r.Statement = uint64(statement) //nolint:gosec // the same bits
 	r.At = finite(at)
 	if from != nil {

@@ -22,7 +22,8 @@ type auditVerifyCommand struct {
 	Export   string        `placeholder:"FILE" help:"Read what audit export has written, - for stdin, in place of the vault."`
 	Trust    string        `placeholder:"FILE" help:"The keys that count: lines of a node id and a fingerprint, as each node prints them at its first start. Without it no key does, and each chain is a finding."`
 	Heads    []string      `placeholder:"FILE" sep:"none" help:"An earlier export, whose heads show what was cut off or written anew since. May be given again."`
-	Part     bool          `help:"What is read is a part (audit export --since, or of a spool): chains may begin anywhere, nodes may be missing, and a spool may be ahead of its last head. --spool says so too."`
+	Part     bool          `help:"What is read is a part (audit export --since): chains may begin anywhere, and nodes may be missing."`
+	OfSpool  bool          `name:"of-spool" help:"What --export names was read in a spool (audit export --spool): a part, and ahead of its last head. --spool says so too."`
 	MinAge   time.Duration `default:"2160h" help:"Records that are younger must be there: hyperion_vault.audit_min_age of the servers. Older ones may have been deleted behind a head."`
 	Grace    time.Duration `default:"5m" help:"A younger change may have no record yet: that may be on its way."`
 	Restored []string      `placeholder:"NODE:FROM-TO" sep:"none" help:"These records were lost as the vault was restored: a note, if the node says so too, and no finding. May be given again."`
@@ -35,6 +36,9 @@ type auditVerifyCommand struct {
 func (c *auditVerifyCommand) Run(ctx context.Context, std *streams) error {
 	if c.Export != "" && (c.Spool != "" || c.Database != "") {
 		return faultf("--export, --spool and --database are three places: name one")
+	}
+	if c.OfSpool && c.Export == "" && c.Spool == "" {
+		return faultf("--of-spool goes with --export: the vault's tables are under their heads")
 	}
 	if c.MinAge < 0 || c.Grace < 0 {
 		return faultf("--min-age %v, --grace %v: they should be times like 2160h and 5m", c.MinAge, c.Grace)
@@ -80,7 +84,8 @@ func (c *auditVerifyCommand) readsStdin() (n int) {
 }
 
 func (c *auditVerifyCommand) demands() (audit.Demands, error) {
-	d := audit.Demands{MinAge: c.MinAge, Grace: c.Grace, Part: c.Part || c.Spool != ""}
+	spool := c.Spool != "" || c.OfSpool
+	d := audit.Demands{MinAge: c.MinAge, Grace: c.Grace, Part: c.Part || spool, Ahead: spool}
 	for _, text := range c.Restored {
 		r, err := audit.ParseRange(text)
 		if err != nil {

@@ -51,6 +51,26 @@ func TestShipOff(t *testing.T) {
 	loose.Stop()
 }
 
+// TestShipWritesFromNowOn: what was read before a node withholds what is read is shipped
+// whole: it would pass for hidden by somebody else.
+func TestShipWritesFromNowOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, cluster.Spec{NodeEnv: map[string]string{"VAULT_AUDIT_SHIP": "off"}})
+	n := w.c.Nodes[0]
+	w.at(t, w.dsn(n), func(conn *pgx.Conn) { read(t, conn, marker) })
+	loose := n.StartLoose(t, map[string]string{"VAULT_AUDIT_SHIP": "writes", "VAULT_AUDIT_DIR": stopped(t, n)})
+	w.super(t, func(conn *pgx.Conn) {
+		cluster.Eventually(t, "all to be shipped", func() bool {
+			return cluster.Text(t, conn, "SELECT count(*)::text FROM vault.audit_log WHERE action = 'start'") == "2"
+		})
+		if there := cluster.Text(t, conn, "SELECT count(*)::text FROM vault.audit_log WHERE action = 'read' AND secret_name = $1", marker); there != "1" {
+			t.Errorf("the read is there %s times", there)
+		}
+	})
+	w.sound(t, n.Log)
+	loose.Stop()
+}
+
 // stopped ends a node and returns its directory.
 func stopped(t *testing.T, n *cluster.Node) string {
 	t.Helper()

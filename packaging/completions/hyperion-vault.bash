@@ -122,7 +122,7 @@ _hyperion_vault() {
 		case $prev in
 		--spool | --export | --trust | --heads) compopt -o default; return ;;
 		--database | --min-age | --grace | --restored | --ship-writes) return ;;
-		*) offer='--database --spool --export --trust --heads --part --min-age --grace --restored --ship-writes --progress --json' ;;
+		*) offer='--database --spool --export --trust --heads --part --of-spool --min-age --grace --restored --ship-writes --progress --json' ;;
 		esac
 		;;
 	'audit export')

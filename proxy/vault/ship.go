@@ -93,7 +93,8 @@ type shipper struct {
 	cursor   *audit.Cursor  // nil: the vault is to be asked where it stands
 	at       audit.Position // what the cursor has brought to the vault
 	gap      bool           // the vault has not what is before the cursor
-	noted    audit.Position // the last gap that was recorded begins there
+	noted    audit.Position // the last gap that was recorded begins there,
+	notedTo  uint64         // and ends there
 	met      bool           // the vault was asked once
 	refusing bool
 
@@ -230,8 +231,8 @@ func (s *shipper) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.cursor != nil && (at == s.at || s.gap) {
-		return nil
+	if s.cursor != nil && (s.gap || at == s.at && s.spool.Status().Shipped == at.Seq) {
+		return nil // else that the vault has it is still to be stored
 	}
 	s.leave()
 	cursor, err := s.spool.Cursor(at)
@@ -254,13 +255,13 @@ func (s *shipper) resume(ctx context.Context) error {
 // kept here, and goes on behind it.
 func (s *shipper) over(ctx context.Context, at audit.Position, timeline uint32) (*audit.Cursor, audit.Position, error) {
 	from := s.spool.Oldest()
-	if s.noted != at {
+	if s.noted != at || from.Seq > s.notedTo { // more may have been deleted since, behind the same place
 		gap := audit.GapRecord(at.Seq+1, from.Seq, timeline, s.on)
 		err := s.spool.Append(ctx, []audit.Record{gap})
 		if err != nil {
 			return nil, at, err
 		}
-		s.noted = at
+		s.noted, s.notedTo = at, from.Seq
 		s.log.WarnContext(ctx, "the vault has lost audit records that this node keeps no more", "from", at.Seq+1, "to", from.Seq)
 	}
 	cursor, err := s.spool.Cursor(from)

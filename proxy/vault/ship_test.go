@@ -149,6 +149,70 @@ func TestShipGap(t *testing.T) {
 	w.shipped(1)
 }
 
+// TestShipGapGrows: of a vault that was restored to the same place again, when still more
+// is gone, the node says so again.
+func TestShipGapGrows(t *testing.T) {
+	w := newShipWorld(t)
+	w.read(100)
+	if err := w.ship(); err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for range 2 {
+		noted, to := w.noted, w.notedTo
+		w.stop()
+		w.dropSegments(1)
+		w.start(audit.Options{})
+		w.noted, w.notedTo = noted, to // as if it had not ended
+		if err := w.ship(); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // the second time nothing more is gone
+			w.log.restore(5)
+			if err := w.ship(); err != nil {
+				t.Fatal(err)
+			}
+			w.shipped(1)
+		}
+		want = append(want, fmt.Sprintf("records 6 to %d; timeline 0 to 0", w.spool.Oldest().Seq))
+	}
+	var got []string
+	for _, seq := range sortedSeqs(w.log.rows) {
+		if r := w.log.rows[seq]; r.Action == audit.ActionGap {
+			got = append(got, r.Reason)
+		}
+	}
+	if !slices.Equal(got, want) || want[0] == want[1] {
+		t.Errorf("recorded: got %q, want %q", got, want)
+	}
+}
+
+// TestShipUnmarked: a directory that takes no writes keeps nothing that is durable from the
+// vault. What that has is written down as soon as it can be, also if nothing more comes.
+func TestShipUnmarked(t *testing.T) {
+	w := newShipWorld(t)
+	w.read(3)
+	obstacle := filepath.Join(w.dir, "audit", "shipped.tmp")
+	if err := os.MkdirAll(filepath.Join(obstacle, "full"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := w.ship(); err != nil {
+			t.Fatal(err)
+		}
+		if st := w.spool.Status(); w.log.head.Seq != st.Durable || st.Shipped != 0 {
+			t.Errorf("the vault is at %d, the mark at %d, want %d and 0", w.log.head.Seq, st.Shipped, st.Durable)
+		}
+	}
+	if err := os.RemoveAll(obstacle); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.ship(); err != nil {
+		t.Fatal(err)
+	}
+	w.shipped(0)
+}
+
 // dropSegments deletes the oldest files, as their age would.
 func (w *shipWorld) dropSegments(n int) {
 	w.t.Helper()

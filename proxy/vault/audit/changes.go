@@ -70,7 +70,12 @@ func (v *verifier) comparable() (from time.Time, known bool) {
 	var earliest, pruned time.Time
 	for _, c := range v.chains {
 		switch {
-		case c.Last == 0 || c.began.IsZero(): // that one is a finding
+		case c.Last == 0 && len(c.heads) > 0: // all of its records were deleted, maybe for their age
+			if until := c.heads[len(c.heads)-1].At.Add(clockSpan); until.After(pruned) {
+				pruned = until
+			}
+			continue
+		case c.Last == 0 || c.began.IsZero(): // it says nothing of when
 			continue
 		case !known || c.began.Before(earliest):
 			earliest = c.began

@@ -31,6 +31,8 @@ type Batch struct {
 	N       int
 	Records []byte // of each its canonical bytes, and its hash behind
 	Head    Head   // over the last
+
+	since uint64 // see Spool
 }
 
 // Rows are the records.
@@ -50,7 +52,9 @@ func (b *Batch) Rows() (rows []Row, err error) {
 	return rows, nil
 }
 
-// Withhold leaves nothing of records that only look but their places in the chain.
+// Withhold leaves nothing of records that only look but their places in the chain. Those
+// of processes whose start did not say so stay whole: who verifies the chain would take
+// them for hidden by somebody else.
 func (b *Batch) Withhold() error {
 	rows, err := b.Rows()
 	if err != nil {
@@ -59,7 +63,7 @@ func (b *Batch) Withhold() error {
 	b.Records = nil
 	for i := range rows {
 		r := &rows[i]
-		if r.Looks() {
+		if r.Seq >= b.since && r.Looks() {
 			r.Record = Record{At: r.At, Action: ActionWithheld}
 		}
 		b.Records = append(r.appendBody(b.Records, r.Node, r.Seq), r.Hash[:]...)
@@ -98,13 +102,11 @@ func (s *Spool) Cursor(after Position) (*Cursor, error) {
 	if err == nil && c.scan.last.Hash != after.Hash {
 		err = failed("ship", "", fmt.Errorf("%w %d", ErrForked, after.Seq))
 	}
-	if err == nil {
-		err = s.mark(after)
-	}
 	if err != nil {
 		c.Close()
 		return nil, err
 	}
+	s.mark(after)
 	return c, nil
 }
 
@@ -127,7 +129,7 @@ func (c *Cursor) Close() {
 // was handed out. An error leaves the cursor of no use.
 func (c *Cursor) Next(most int) (b Batch, err error) {
 	c.given, c.buf = c.given[:0], c.buf[:0]
-	b.Node, b.After = c.s.id.node, c.scan.last
+	b.Node, b.After, b.since = c.s.id.node, c.scan.last, c.s.since
 	for len(c.given) < most {
 		f, head, err := c.step()
 		if errors.Is(err, io.EOF) {
@@ -237,27 +239,36 @@ func (c *Cursor) Shipped(p Position) error {
 	if !slices.Contains(c.given, p) {
 		return failed("ship", "", fmt.Errorf("%w: record %d was not shipped as it was read back", ErrForked, p.Seq))
 	}
-	return c.s.mark(p)
+	c.s.mark(p)
+	return nil
 }
 
-// mark stores up to where the vault has the chain.
-func (s *Spool) mark(p Position) error {
+// mark stores up to where the vault has the chain. If that cannot be, as on a full disk,
+// nothing more is deleted, and what is durable is shipped all the same: where the vault
+// stands it says itself.
+func (s *Spool) mark(p Position) {
 	s.turn <- struct{}{}
 	known := s.shipped == p
 	s.asked = true
 	if p.Seq < s.shipped.Seq {
 		s.shipped = p // nothing behind it is deleted from now on, whatever becomes of the file
+		s.note()
 	}
 	<-s.turn
 	if known {
-		return nil
+		return
 	}
-	if err := replaceFile(s.sys, s.dir, filepath.Join(s.dir, shippedFile), shippedText(p)); err != nil {
-		return err
-	}
+	err := replaceFile(s.sys, s.dir, filepath.Join(s.dir, shippedFile), shippedText(p))
+
 	s.turn <- struct{}{}
 	defer func() { <-s.turn }()
-	s.shipped = p
+	if err != nil {
+		if !s.unmarked {
+			s.o.Log.Warn("up to where the vault has the audit cannot be stored: nothing more of the spool is deleted", "error", err.Error())
+		}
+		s.unmarked = true
+		return
+	}
+	s.shipped, s.unmarked = p, false
 	s.note()
-	return nil
 }

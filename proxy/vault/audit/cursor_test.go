@@ -3,9 +3,9 @@
 package audit
 
 import (
-	"bytes"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -168,9 +168,10 @@ func TestKeeping(t *testing.T) {
 			}
 			return fate{}
 		})
-		if _, err = s.Cursor(rows[1].Position()); !errors.Is(err, syscall.EIO) { // restored
+		if c, err = s.Cursor(rows[1].Position()); err != nil { // restored
 			t.Fatal(err)
 		}
+		c.Close()
 		sys.on(nil)
 		<-time.After(tick + time.Second)
 		if got := segments(); got < many-3 || got >= many {
@@ -331,58 +332,54 @@ func TestDamageIsNotShipped(t *testing.T) {
 	}
 }
 
-// TestWithhold: of what only looks, the vault gets the links of the chain.
-func TestWithhold(t *testing.T) {
-	tests := []struct {
-		action   Action
-		outcome  Outcome
-		withheld bool
-	}{
-		{ActionRead, OutcomeOK, true},
-		{ActionVerify, OutcomeMismatch, true},
-		{ActionList, OutcomeOK, true},
-		{ActionTokenList, OutcomeOK, true},
-		{ActionRead, OutcomeDenied, false},
-		{ActionRead, OutcomeFailed, false},
-		{ActionVerify, OutcomeLockedOut, false},
-		{ActionUpdate, OutcomeOK, false},
-		{ActionTokenCreate, OutcomeOK, false},
-	}
-	s := openMem(t, newMemSystem(), Options{})
-	for _, test := range tests {
-		mustAppend(t, s, Record{
-			Face: FaceSQL, Action: test.action, Outcome: test.outcome, Actor: "a", SessionRole: "r", Database: "d", Secret: "s", Version: 1, Direct: true,
-			Reason: "x", Change: 2, Statement: 1 << 63,
+// TestMarkIsNotStored: a disk that is full or takes no writes keeps nothing from the
+// vault that is durable, and nothing is deleted of which it is not known for good that
+// the vault has it.
+func TestMarkIsNotStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sys := newMemSystem()
+		var said strings.Builder
+		s := openMem(t, sys, Options{SegmentBytes: 1, Keep: time.Hour, Log: slog.New(slog.NewTextHandler(&said, nil))})
+		defer func() { _ = s.Close() }()
+		many := appendSegments(t, s)
+		sys.on(func(op, path string) fate {
+			if op == "create" && strings.Contains(path, shippedFile) {
+				return fate{err: syscall.ENOSPC}
+			}
+			return fate{}
 		})
-	}
-	rows := rowsOf(t, s)
-	c, err := s.Cursor(rows[0].Position()) // behind the start
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	b, err := c.Next(len(rows))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Withhold(); err != nil || b.N != len(tests) {
-		t.Fatalf("%d records, %v, want %d", b.N, err, len(tests))
-	}
-	for i, test := range tests {
-		row := rows[i+1]
-		want := row.Record
-		if test.withheld {
-			want = Record{At: row.At, Action: ActionWithheld}
+		c, err := s.Cursor(Position{})
+		if err != nil {
+			t.Fatal(err)
 		}
-		record := append(want.appendBody(nil, row.Node, row.Seq), row.Hash[:]...)
-		if !bytes.HasPrefix(b.Records, record) {
-			t.Errorf("%s %s: got %q, want %q", test.action, test.outcome, b.Records, record)
+		defer c.Close()
+		var last Position
+		for range 2 {
+			b, err := c.Next(2)
+			if err == nil && b.N == 2 {
+				last = b.Head.Position
+				err = c.Shipped(last)
+			}
+			if err != nil || b.N != 2 {
+				t.Fatalf("got %d records, %v", b.N, err)
+			}
 		}
-		b.Records = b.Records[min(len(record), len(b.Records)):]
-	}
-	if len(b.Records) > 0 {
-		t.Errorf("%q is left", b.Records)
-	}
+		<-time.After(tick + time.Second)
+		if st := s.Status(); st.Shipped != 0 || st.Segments != many {
+			t.Errorf("got %+v, want all %d segments", st, many)
+		}
+		if n := strings.Count(said.String(), "cannot be stored"); n != 1 {
+			t.Errorf("said %d times: %s", n, said.String())
+		}
+		sys.on(nil)
+		if err := c.Shipped(last); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(tick + time.Second)
+		if st := s.Status(); st.Shipped != last.Seq || st.Segments >= many {
+			t.Errorf("then got %+v, want fewer than %d segments", st, many)
+		}
+	})
 }
 
 // A segment that somebody deletes before it was shipped is told, by its name, while the

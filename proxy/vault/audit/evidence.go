@@ -50,9 +50,11 @@ type Demands struct {
 	// on its way from its node to the vault.
 	Grace time.Duration
 	// Part: it is a part of what there is, as a spool's directory is, where segments are
-	// deleted that were shipped. Chains may begin anywhere, nodes may be left out, and a
-	// spool, which has no changes, is ahead of its last head.
+	// deleted that were shipped. Chains may begin anywhere, and nodes may be left out.
 	Part bool
+	// Ahead: it was read in a spool, which has records behind its last head, and no
+	// changes. The verifier's word, like Part: an export says of itself what it likes.
+	Ahead bool
 	// Restored is which records were lost as the vault was restored, by the operator's
 	// word. It counts only where the node says so too.
 	Restored []Range

@@ -49,7 +49,7 @@ func (v *verifier) begin(c *chain, r *Row) {
 		}
 	}
 	switch {
-	case before != nil:
+	case before != nil && (before.Seq == r.Seq-1 || !v.demands.Ahead): // a spool begins anywhere, others behind a head
 		// The node's word: the first row's time may not be, and may be much later.
 		c.began = before.At.Add(clockSpan)
 		v.pruned(c, before)
@@ -83,16 +83,16 @@ func (v *verifier) mayBeGone(h *Head) bool {
 func (v *verifier) removed(c *chain, last, next uint64, shown bool) {
 	c.broken()
 	v.turn(c, shipsUnknown)
+	if len(v.missing) == maxFindings { // it counts, whatever is said of it later
+		v.report.MoreFindings++
+		return
+	}
 	m := &missing{from: last + 1, to: next - 1, heads: c.within(last+1, next-1), shown: shown}
 	m.finding = Finding{Kind: Removed, Node: c.Node, Seq: next, Detail: span(m.from, m.to) + " missing"}
 	if last == 0 {
 		m.finding.Detail += ", and no trusted head is over the last of them"
 	}
 	m.finding.Detail += m.heads
-	if len(v.missing) == maxFindings { // it counts, whatever is said of it later
-		v.report.MoreFindings++
-		return
-	}
 	c.missing = append(c.missing, m)
 	v.missing = append(v.missing, m)
 }
@@ -101,7 +101,10 @@ func (v *verifier) removed(c *chain, last, next uint64, shown bool) {
 func (c *chain) within(from, to uint64) string {
 	n, last := 0, Head{}
 	for _, h := range c.heads {
-		if from <= h.Seq && h.Seq <= to {
+		if h.Seq > to {
+			break // they are by number, and there may be many
+		}
+		if from <= h.Seq {
 			n, last = n+1, h
 		}
 	}

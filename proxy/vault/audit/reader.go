@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
 	"time"
@@ -173,6 +174,7 @@ func (r *Reader) Next() (Row, *Head, error) {
 			if next := &r.segments[r.i+1]; !r.beyond && r.scan.last != next.start {
 				return Row{}, nil, damaged(next.path, 0, "it does not continue the chain, which the segment before leaves at record %d", r.scan.last.Seq)
 			}
+			r.settle(r.segments[r.i+1].start.Seq)
 			r.Close()
 			r.i, r.beyond = r.i+1, false
 			continue
@@ -229,6 +231,13 @@ func (r *Reader) fresh(row *Row) bool {
 		r.loose[row.Seq] = row.Hash
 	}
 	return true
+}
+
+// settle forgets what cannot come again: the segment that is next begins behind it,
+// whatever the frames of this one say to be durable.
+func (r *Reader) settle(seq uint64) {
+	r.settled = max(r.settled, seq)
+	maps.DeleteFunc(r.loose, func(n uint64, _ Hash) bool { return n <= seq })
 }
 
 // Evidence is all that there is in the directory, which is read twice. Of the heads

@@ -4,8 +4,10 @@ package audit
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -152,6 +154,37 @@ func TestReaderFollows(t *testing.T) {
 			t.Errorf("got %d rows again, want %d", len(again), len(want))
 		}
 	})
+}
+
+// TestReaderForgets: files that say of nothing that it is durable take no more memory
+// than a segment does.
+func TestReaderForgets(t *testing.T) {
+	sys := newMemSystem()
+	s := openMem(t, sys, Options{SegmentBytes: 1})
+	for range 20 {
+		mustAppend(t, s, read("a"))
+		if err := settle(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := rowsOf(t, s)
+	_ = s.Close()
+	for i := range s.Status().Segments {
+		b := segmentOf(t, sys, uint64(i)+1).data
+		at := headerSize
+		for _, end := range frameEnds(t, b) {
+			copy(b[at+8:], make([]byte, 8))
+			binary.BigEndian.PutUint32(b[at:], crc32.Checksum(b[at+4:end], castagnoli))
+			at = end
+		}
+	}
+	r := mustRead(t, sys)
+	if got := r.rest(t); len(got) < len(want) || !slices.Equal(got[:len(want)], want) {
+		t.Errorf("got %d rows, want %d and the stop", len(got), len(want))
+	}
+	if len(r.loose) > 3 {
+		t.Errorf("%d records are remembered, want those of the last segment", len(r.loose))
+	}
 }
 
 // A torn end is where it ends; damage elsewhere is a finding that says where.

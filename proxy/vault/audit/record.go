@@ -2,8 +2,8 @@
 
 // Package audit records every operation on secrets in this node's [Spool]:
 // append-only files of records that are chained by hash, with heads of the chain
-// that the node signs. A [Cursor] hands them out for shipping, [Verify] finds what
-// was done to them. No record ever holds a value.
+// that the node signs. A [Cursor] hands them out for shipping, [Evidence.Verify] finds
+// what was done to them. No record ever holds a value.
 //
 // docs/AUDIT.md describes every byte.
 package audit

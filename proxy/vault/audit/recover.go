@@ -151,6 +151,9 @@ func (s *Spool) start(left string) error {
 	if err := s.encode([]Record{nodeRecord(ActionStart, left)}); err != nil {
 		return err
 	}
+	if err := s.remark(); err != nil {
+		return err
+	}
 	return s.begin()
 }
 

@@ -72,7 +72,8 @@ type Options struct {
 	// NewIdentity sets what the directory has aside and begins a chain under a new
 	// node id: for a node that was cloned or restored.
 	NewIdentity bool
-	// Remark ends the reason of the record of this start, behind "; ". Empty: none.
+	// Remark ends the reason of the record of this start, behind "; ". Empty: none, and
+	// Batch.Withhold leaves all as it is.
 	Remark string
 	Log    *slog.Logger // nil: nothing is logged
 	// Panicked is called with what a panic was about, where it is caught. nil: it is
@@ -119,8 +120,9 @@ type Spool struct {
 	id       *identity
 	boot     bootID
 	lockFile io.Closer
-	first    bool // this Open made the identity
-	peek     bool // nothing is to be changed, see Peek
+	first    bool   // this Open made the identity
+	peek     bool   // nothing is to be changed, see Peek
+	since    uint64 // from the start with this number on all have had the same remark as this one; constant after Open
 
 	// turn is taken by whoever touches the fields up to the empty line, and given back
 	// whatever happens: a panic ends the spool, and not those who wait for it.
@@ -145,6 +147,7 @@ type Spool struct {
 	under    *round // the one under way; nil: none is
 	shipped  Position
 	asked    bool // since Open the vault has said what it has: it may have been restored before
+	unmarked bool // what it said last could not be stored
 
 	// The syncing goroutine's own.
 	told   error         // the fault that was logged

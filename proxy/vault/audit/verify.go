@@ -39,10 +39,13 @@ func (e *Evidence) Verify(ctx context.Context, d Demands) (*Report, error) {
 		v.end(v.chains[node])
 	}
 	v.explain()
-	if e.Changes != nil {
+	switch {
+	case e.Changes != nil:
 		if err := v.compare(ctx, e.Changes); err != nil {
 			return nil, err
 		}
+	case !d.Ahead: // else it is a spool, which has none
+		v.report.noted(Finding{Kind: NotCompared, Detail: "there are no changes in what was read: what was done past the nodes does not show"})
 	}
 	return v.report, nil
 }
@@ -157,6 +160,10 @@ func (v *verifier) row(r *Row) {
 		return
 	}
 	c := v.chain(r.Node)
+	if r.Seq < 1 || r.Seq > maxSeq { // it is of no chain, and vouches for nothing
+		v.found(c, Changed, r.Seq, "a record has the number %d, which none can have", r.Seq)
+		return
+	}
 	if c.Last == 0 {
 		v.begin(c, r)
 	} else if v.next(c, r) {
@@ -309,7 +316,7 @@ func (v *verifier) end(c *chain) {
 	case c.Last == c.Proven || len(c.against) > 0 || len(c.heads) > 0:
 	case c.Proven == 0:
 		v.found(c, Untrusted, c.Last, "no trusted head is over any of its records")
-	case !v.demands.Part || v.evidence.Changes != nil: // a spool is ahead of its last head, the vault never is
+	case !v.demands.Ahead || v.evidence.Changes != nil: // the vault never is, and a spool has no changes
 		v.found(c, Untrusted, c.Last, "no trusted head is over what is behind record %d", c.Proven)
 	}
 }

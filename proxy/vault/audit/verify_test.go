@@ -94,14 +94,14 @@ type drawing struct {
 	rows     []Row
 	heads    []Head
 	changes  []Change
-	compare  bool
+	unknown  bool // changes are
 	demands  Demands
 	now      time.Time
 }
 
 func (d *drawing) evidence() *Evidence {
 	e := &Evidence{At: d.now, Heads: d.heads, Rows: d.all()}
-	if d.compare {
+	if !d.unknown {
 		e.Changes = func(yield func(Change, error) bool) {
 			for _, c := range d.changes {
 				if !yield(c, nil) {
@@ -184,7 +184,11 @@ func (d *drawing) do(t *testing.T, words []string) {
 		h.Signature[0] ^= 1
 		d.heads = append(d.heads, h)
 	case "plant", "plant-well": // NODE N [before]: a record N that follows none that is there, beside the other or at the end; -well: with the hash that goes with it
-		d.plant(id.node, uint64(n), word == "plant-well", slices.Contains(rest, "before"))
+		d.plant(id.node, uint64(n), word == "plant-well", slices.Contains(rest, "before"), 0)
+	case "plant-naming": // NODE N CHANGE: as plant-well, and it names a change
+		seq, _ := strconv.ParseUint(words[2], 10, 64)
+		change, _ := strconv.ParseInt(rest[0], 10, 64)
+		d.plant(id.node, seq, true, false, change)
 	case "trust": // NODE: its key is trusted
 		d.demands.Trust[id.node] = append(d.demands.Trust[id.node], fingerprint(id.public()))
 	default:
@@ -203,16 +207,17 @@ func (d *drawing) world(t *testing.T, words []string) bool {
 		return time.Duration(n) * time.Second
 	}
 	switch words[0] {
-	case "compare": // changes are known
-		d.compare = true
+	case "no-changes": // they are not known
+		d.unknown = true
 	case "noted": // CHANGE SECONDS ACTION SUBJECT: the server noted it then
 		id, _ := strconv.ParseInt(words[1], 10, 64)
-		d.compare = true
 		d.changes = append(d.changes, Change{
 			ID: id, At: testTime.Add(seconds(2)), Action: words[3], Subject: words[4], SessionRole: "eve", CurrentRole: "owner",
 		})
 	case "part": // it is a part of what there is
 		d.demands.Part = true
+	case "spool": // it is one
+		d.demands.Part, d.demands.Ahead, d.unknown = true, true, true
 	case "min-age": // SECONDS: what is younger must be there
 		d.demands.MinAge = seconds(1)
 	case "now": // SECONDS: when it is read
@@ -315,9 +320,9 @@ func (d *drawing) tamper(t *testing.T, word, name string, n uint64, rest []strin
 }
 
 // plant puts in a record that no node wrote.
-func (d *drawing) plant(node NodeID, seq uint64, well, before bool) {
+func (d *drawing) plant(node NodeID, seq uint64, well, before bool, change int64) {
 	link, r := newLinker(), Row{Node: node, Seq: seq, Record: read("planted"), Prev: Hash{1}, Hash: Hash{2}}
-	r.At = testTime
+	r.At, r.Change = testTime, change
 	if well {
 		_, r.Hash = link.record(&r.Record, node, seq, r.Prev)
 	}

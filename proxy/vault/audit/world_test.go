@@ -248,5 +248,5 @@ func (w *world) rows() func(func(Row, error) bool) {
 
 // verifyChains checks chains alone.
 func verifyChains(ctx context.Context, rows iter.Seq2[Row, error], trust Trust, heads []Head) (*Report, error) {
-	return (&Evidence{Rows: rows, Heads: heads}).Verify(ctx, Demands{Trust: trust})
+	return (&Evidence{Rows: rows, Heads: heads, Changes: each[Change](nil)}).Verify(ctx, Demands{Trust: trust})
 }
