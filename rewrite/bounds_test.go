@@ -95,20 +95,20 @@ func TestBoundsPass(t *testing.T) {
 func TestOverlong(t *testing.T) {
 	const executes, table, refused, passes = "executes p", "table", "refused", "passes"
 	tokens := "select 1" + strings.Repeat(", 1", maxTokens)
-	for sql, want := range map[string]string{
-		"execute p('n', 's3cret')":                                   executes,
-		"do $$ begin execute 'execute p(''n'', ''s3cret'')'; end $$": executes,
-		"update vault.secrets s set secret = v.s from (values ('n', 's3cret')) v (n, s) where s.name = v.n": table,
-		`update only ( /* x */ "vault" . secrets) set secret = 's3cret'`:                                    table,
-		`insert into U&"v\0061ult".secrets values ('s3cret')`:                                               table,
-		"insert into vault.secrets (secret) values ('s3cret')":                                              table,
-		"select vault.delete_secret('x')":                                                                   refused,
-		"select vault.put_secret('n', 's3cret')":                                                            refused,
-		"select vault.read_secret('x')":                                                                     passes,
-		"update app.vault set x = 1; insert into vaults.t values (1)":                                       passes,
+	for _, c := range []struct{ sql, want string }{
+		{"execute p('n', 's3cret')", executes},
+		{"do $$ begin execute 'execute p(''n'', ''s3cret'')'; end $$", executes},
+		{"update vault.secrets s set secret = v.s from (values ('n', 's3cret')) v (n, s) where s.name = v.n", table},
+		{`update only ( /* x */ "vault" . secrets) set secret = 's3cret'`, table},
+		{`insert into U&"v\0061ult".secrets values ('s3cret')`, table},
+		{"insert into vault.secrets (secret) values ('s3cret')", table},
+		{"select vault.delete_secret('x')", refused},
+		{"select vault.put_secret('n', 's3cret')", refused},
+		{"select vault.read_secret('x')", passes},
+		{"update app.vault set x = 1; insert into vaults.t values (1)", passes},
 	} {
-		checkOverlong(t, sql+"; "+tokens, want)
-		checkOverlong(t, tokens+"; "+sql, want)
+		checkOverlong(t, c.sql+"; "+tokens, c.want)
+		checkOverlong(t, tokens+"; "+c.sql, c.want)
 	}
 	bytes := "select '" + strings.Repeat("x", maxText) + "'; "
 	checkOverlong(t, bytes+"execute p('n', 's3cret')", executes)
