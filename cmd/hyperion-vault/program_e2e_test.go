@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -80,7 +81,15 @@ func startProgram(t *testing.T, env []string, args ...string) *program {
 		t.Fatal(err)
 	}
 	p.out = out
-	if err := p.cmd.Start(); err != nil {
+	// Should all of us end without a word, as tests do that run out of time.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // the kernel ends the child with the thread that started it
+		started <- p.cmd.Start()
+		<-t.Context().Done() // which ends the child anyway
+	}()
+	if err := <-started; err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -9,8 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"syscall"
 	"time"
 )
 
@@ -27,7 +25,7 @@ type KMS struct {
 
 	dir   string
 	cmd   *exec.Cmd
-	ended chan struct{}
+	ended <-chan struct{}
 }
 
 // StartKMS starts one, with the keys of the seed.
@@ -64,19 +62,7 @@ func (k *KMS) Start(ctx context.Context) error {
 		"PORT=" + port, "KMS_SEED_PATH=" + filepath.Join(root, "e2e", "kms", "seed.yaml"), "KMS_DATA_PATH=" + filepath.Join(k.dir, "data"),
 	}
 	k.cmd.Stdout, k.cmd.Stderr = log, log
-	k.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	k.ended = make(chan struct{})
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread() // the kernel ends the child with the thread that started it
-		defer close(k.ended)
-		err := k.cmd.Start()
-		started <- err
-		if err == nil {
-			_ = k.cmd.Wait() // it is killed
-		}
-	}()
-	if err := <-started; err != nil {
+	if k.ended, err = startTied(k.cmd); err != nil {
 		return fmt.Errorf("%w: `make e2e` builds it", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)

@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -93,13 +92,14 @@ func (n *Node) StartUnready(tb testing.TB, settings map[string]string, flags ...
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
-	if err := cmd.Start(); err != nil {
+	ended, err := startTied(cmd)
+	if err != nil {
 		tb.Fatal(err)
 	}
-	loose.stop = sync.OnceFunc(func() {
+	loose.stop = func() {
 		cancel()
-		_ = cmd.Wait() // it was told to end
-	})
+		<-ended
+	}
 	tb.Cleanup(loose.stop)
 	loose.PID = cmd.Process.Pid
 	Eventually(tb, "the node's listener", func() bool { return Listens(tb, loose.Proxy) })

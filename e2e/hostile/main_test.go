@@ -8,7 +8,6 @@ import (
 	"errors"
 	"os"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -55,28 +54,8 @@ func set(t *testing.T, pairs ...string) {
 		}
 		lines = append(kept, pairs[i]+"="+pairs[i+1])
 	}
-	reread(t, []byte(strings.Join(lines, "\n")+"\n"))
-	t.Cleanup(func() { reread(t, before) })
-}
-
-func reread(t *testing.T, config []byte) {
-	t.Helper()
-	n := shared.Nodes[0]
-	times := func() int {
-		log, err := os.ReadFile(n.Log)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return strings.Count(string(log), "the settings were read again")
-	}
-	if err := os.WriteFile(n.Config, config, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	before := times()
-	if err := syscall.Kill(n.PID, syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
-	cluster.Eventually(t, "SIGHUP", func() bool { return times() > before })
+	n.Reread(t, strings.Join(lines, "\n")+"\n")
+	t.Cleanup(func() { n.Reread(t, string(before)) })
 }
 
 // refused is the server's or node's refusal; nil: none.

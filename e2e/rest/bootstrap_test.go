@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -178,16 +177,7 @@ func TestReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	changed := strings.ReplaceAll(string(text), "VAULT_AUTH_LOCKOUT_SECS=0", "VAULT_AUTH_LOCKOUT_SECS=60") + "VAULT_READ_AUTH=both\nVAULT_API_HOSTS=vault.example\nVAULT_TRUST_PROXY=127.0.0.1\n"
-	if err := os.WriteFile(node.Config, []byte(changed), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Kill(node.PID, syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
-	cluster.Eventually(t, "the settings to be read again", func() bool {
-		text, err := os.ReadFile(node.Log)
-		return err == nil && strings.Contains(string(text), "the settings were read again")
-	})
+	node.Reread(t, changed)
 	const header, address = "X-Forwarded-For", "198.51.100.30"
 	ask(401, "", header, address)
 	ask(200, shared.AdminToken, header, address)

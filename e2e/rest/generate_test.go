@@ -15,7 +15,6 @@ import (
 type attempt struct {
 	text    string
 	limited bool // a token that may read hostile/open is in it
-	admin   bool // the administrator's
 	whole   bool // all of it was sent: an answer comes without more
 }
 
@@ -110,7 +109,6 @@ func (g generator) who(e *attempt) (header, name string) {
 		e.limited = true
 		return bearer + g.limited + g.seldom("\r\n", " \r\n", "x\r\n", "\r\nAuthorization: Bearer "+g.other+"\r\n"), name
 	case 2, 3:
-		e.admin = true
 		name = "scratch/" + g.of("a", "b", "c", "d/e", "f.g")
 		return bearer + g.admin + g.seldom("\r\n", " \r\n", "x\r\n"), name
 	case 4:

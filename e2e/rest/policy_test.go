@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -139,21 +138,7 @@ func (p *policy) allow(t *testing.T, list string) {
 		t.Fatal(err)
 	}
 	lines := slices.DeleteFunc(strings.Split(string(text), "\n"), func(l string) bool { return strings.HasPrefix(l, "VAULT_ALLOWED_IPS=") })
-	if err := os.WriteFile(p.node.Config, []byte(strings.Join(append(lines, "VAULT_ALLOWED_IPS="+list), "\n")+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	times := func() int {
-		log, err := os.ReadFile(p.node.Log)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return strings.Count(string(log), "the settings were read again")
-	}
-	before := times()
-	if err := syscall.Kill(p.node.PID, syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
-	cluster.Eventually(t, "SIGHUP", func() bool { return times() > before })
+	p.node.Reread(t, strings.Join(append(lines, "VAULT_ALLOWED_IPS="+list), "\n")+"\n")
 }
 
 // ask is one line of the table.

@@ -7,6 +7,7 @@ package rest
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -87,23 +88,33 @@ func TestRevokedWhileItSends(t *testing.T) {
 		{200, narrowed, "/v1/batch/secrets", batch}, // of what it may not read there is none
 		{403, narrowed, "/v1/secrets/late/a/verify", guess},
 	}
-	conns := make([]net.Conn, len(tries))
+	conns, answers := make([]net.Conn, len(tries)), make([]*bufio.Reader, len(tries))
 	for i, c := range tries {
 		conns[i] = dial(t, shared.Nodes[0].REST)
-		if _, err := fmt.Fprintf(conns[i], "POST %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n{",
-			c.path, c.token, len(c.body)); err != nil {
+		answers[i] = bufio.NewReader(conns[i])
+		head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n",
+			c.path, c.token, len(c.body))
+		if _, err := io.WriteString(conns[i], head); err != nil {
+			t.Fatal(err)
+		}
+		// The node wants the body when it has let the request in.
+		a, err := http.ReadResponse(answers[i], nil)
+		if err != nil || a.StatusCode != http.StatusContinue {
+			t.Fatalf("%s: got %v, %v, want to go on", c.path, a, err)
+		}
+		defer a.Body.Close()
+		if _, err := conns[i].Write([]byte(c.body[:1])); err != nil {
 			t.Fatal(err)
 		}
 	}
-	time.Sleep(time.Second) //nolint:forbidigo // they are let in meanwhile, of which nothing shows
 	withdraw(t, revoked, false)
 	withdraw(t, narrowed, true)
-	time.Sleep(time.Second) //nolint:forbidigo // the bodies are slow
+	time.Sleep(time.Second) //nolint:forbidigo // for less a node believes what it has asked
 	for i, c := range tries {
 		if _, err := conns[i].Write([]byte(c.body[1:])); err != nil {
 			t.Fatal(err)
 		}
-		a, err := http.ReadResponse(bufio.NewReader(conns[i]), nil)
+		a, err := http.ReadResponse(answers[i], nil)
 		if err != nil {
 			t.Fatal(err)
 		}

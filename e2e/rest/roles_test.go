@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -122,7 +123,8 @@ func TestManageTokens(t *testing.T) {
 		for at := range shared.Nodes {
 			want(t, 401, at, made, "GET", "/v1/secrets/"+prefix+"a", "")
 		}
-		if a := want(t, 200, node, admin, "GET", "/v1/tokens", ""); strings.Contains(a.text, fmt.Sprintf(`{"name":%q,"role":%q,"created_at":`, name, name)) && !strings.Contains(a.text, `"revoked_at":"2`) {
+		revoked := regexp.MustCompile(fmt.Sprintf(`{"name":%q,"role":%q,"created_at":"[^"]+","last_used_at":[^,]+,"revoked_at":"2`, name, name))
+		if a := want(t, 200, node, admin, "GET", "/v1/tokens", ""); !revoked.MatchString(a.text) {
 			t.Errorf("listed: %s", a.text)
 		}
 		want(t, 409, node, admin, "POST", "/v1/tokens", fmt.Sprintf(`{"name":%q,"role":"admin"}`, name)) // a name is one token's for ever
