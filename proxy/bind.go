@@ -73,8 +73,6 @@ func (ss *session) slowBind(body []byte) (verdict, error) {
 		ss.skip = true
 		ss.mu.Unlock()
 		return drop, nil
-	case failed != nil && failed.fatal:
-		return drop, failed
 	case failed != nil:
 		return drop, ss.refuseExtended(failed)
 	}

@@ -88,7 +88,9 @@ func (ss *session) lock(as args) ([][]byte, *sqlError, error) {
 	}
 	values := make([][]byte, len(as))
 	for i, g := range gs {
-		if e := ss.fill(values, as, g, pre.rows[i]); e != nil {
+		if e := ss.fill(values, as, g, pre.rows[i]); e != nil && e.fatal {
+			return nil, nil, e
+		} else if e != nil {
 			return nil, e, nil
 		}
 	}

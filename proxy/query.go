@@ -336,8 +336,6 @@ func (ss *session) slowQuery(body []byte) (verdict, error) {
 		return drop, err
 	case failed == errAnswered: // the server's own error went to the client: now its ReadyForQuery
 		return drop, ss.syncQuery()
-	case failed != nil && failed.fatal:
-		return drop, failed
 	case failed != nil:
 		ss.refused(failed)
 		if err := ss.poisonBatch(&task{fail: failed}); err != nil {

@@ -150,16 +150,7 @@ func (ss *session) undo(e *owed) {
 			ss.undoNamed(e.prev.name, nil, e.prev)
 		}
 	case oweBind:
-		if e.portal == nil {
-			if ss.queue.next(unnamedBind) == nil {
-				ss.unnamedPortal = portal{}
-			}
-		} else if ss.portals[e.portal.name] == e.portal {
-			delete(ss.portals, e.portal.name)
-			if e.prevP != nil {
-				ss.portals[e.portal.name] = e.prevP
-			}
-		}
+		ss.undoBind(e)
 	case oweDescribe:
 		if e.stmt == nil {
 			ss.unnamedDescribed = false
@@ -173,6 +164,19 @@ func (ss *session) undo(e *owed) {
 			ss.unnamedPortal.described = false
 		}
 	case oweExecute, oweSync, oweCall, oweCopy:
+	}
+}
+
+// undoBind does so for a portal.
+func (ss *session) undoBind(e *owed) {
+	switch {
+	case e.portal == nil && ss.queue.next(unnamedBind) == nil:
+		ss.unnamedPortal = portal{}
+	case e.portal != nil && ss.portals[e.portal.name] == e.portal:
+		delete(ss.portals, e.portal.name)
+		if e.prevP != nil {
+			ss.portals[e.portal.name] = e.prevP
+		}
 	}
 }
 
