@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -149,37 +150,57 @@ func TestIdle(t *testing.T) {
 	}
 }
 
-// The whole of a log-in is bounded, wherever it stops.
+// The whole of a log-in is bounded, wherever it stops, and however steadily it goes on: a
+// byte a second, which a bound of each read's own would let go on for half a minute.
 func TestHandshakeTime(t *testing.T) {
 	quiet(t)
-	set(t, "VAULT_HANDSHAKE_SECS", "1")
-	ctx := t.Context()
+	const bound, steady = 2 * time.Second, 20 * time.Second
+	set(t, "VAULT_HANDSHAKE_SECS", strconv.Itoa(int(bound.Seconds())))
 	for name, begin := range map[string]func(context.Context, net.Conn) error{
 		"silent":      func(context.Context, net.Conn) error { return nil },
 		"startup":     func(_ context.Context, nc net.Conn) error { _, err := nc.Write(startup("nobody")[:9]); return err },
 		"byte a time": func(ctx context.Context, nc net.Conn) error { return trickle(ctx, nc, startup("nobody")) },
 		"log-in":      halfLogin,
+		"password":    slowPassword,
 		"TLS":         halfTLS,
 		"TLS trickle": func(ctx context.Context, nc net.Conn) error {
 			return tls.Client(slowConn{Conn: nc, ctx: ctx}, target(t).TLS).HandshakeContext(ctx)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			ctx, stop := context.WithTimeout(t.Context(), steady)
+			defer stop()
+			began := time.Now()
 			nc, err := dial(ctx, target(t))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer nc.Close()
-			begin(ctx, nc) // the node may hang up on it
-			if err := nc.SetReadDeadline(time.Now().Add(rawpg.Patience)); err != nil {
+			if err := nc.SetReadDeadline(began.Add(rawpg.Patience)); err != nil {
 				t.Fatal(err)
 			}
+			begin(ctx, nc) // the node may hang up on it
 			var ne net.Error
 			if _, err := io.Copy(io.Discard, nc); errors.As(err, &ne) && ne.Timeout() {
 				t.Error("the connection stays open")
 			}
+			if took := time.Since(began); took < bound || took > steady {
+				t.Errorf("it was open for %v, want some %v", took, bound)
+			}
 		})
 	}
+}
+
+// slowPassword begins to log in as any client, and sends what answers the node a byte a
+// second.
+func slowPassword(ctx context.Context, nc net.Conn) error {
+	if _, err := nc.Write(startup("nobody")); err != nil {
+		return err
+	}
+	if _, err := readMessage(nc); err != nil {
+		return err
+	}
+	return trickle(ctx, nc, message('p', 64, "SCRAM-SHA-256\x00"+strings.Repeat("x", 46)))
 }
 
 // A client that vanishes takes its statement with it; one that has said goodbye
@@ -193,29 +214,27 @@ func TestClientGone(t *testing.T) {
 	running := func(like string) string {
 		return cluster.Text(t, admin, "SELECT count(*)::text FROM pg_stat_activity WHERE usename = 'app' AND state = 'active' AND query LIKE $1", like)
 	}
-	for name, dsn := range map[string]string{
-		"clear": shared.DSN(0, shared.User),
-		"TLS":   strings.Replace(shared.DSN(0, shared.User), "sslmode=disable", "sslmode=require", 1),
+	for name, client := range map[string]struct {
+		logIn func(*testing.T) *rawpg.Conn
+		leave func(net.Conn) error
+	}{
+		"clear":                 {inClear, net.Conn.Close},
+		"TLS":                   {inTLS, net.Conn.Close},
+		"TLS that is cut short": {inTLS, func(nc net.Conn) error { return nc.(*tls.Conn).NetConn().Close() }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, err := rawpg.Dial(t.Context(), dsn)
-			if err != nil {
-				t.Fatal(err)
-			}
+			c := client.logIn(t)
 			if err := c.Send(rawpg.Query("SELECT pg_sleep(3600)")); err != nil {
 				t.Fatal(err)
 			}
 			cluster.Eventually(t, "the statement to run", func() bool { return running("%3600%") == "1" })
-			if err := c.Close(); err != nil {
+			if err := client.leave(c.Net); err != nil {
 				t.Fatal(err)
 			}
 			cluster.Eventually(t, "the statement to be cancelled", func() bool { return running("%3600%") == "0" })
 		})
 	}
-	c, err := rawpg.Dial(t.Context(), shared.DSN(0, shared.User))
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := inClear(t)
 	if err := c.Send(rawpg.Query("INSERT INTO hostile_gone SELECT 1 FROM pg_sleep(4)"), &pgproto3.Terminate{}); err != nil {
 		t.Fatal(err)
 	}
@@ -227,8 +246,43 @@ func TestClientGone(t *testing.T) {
 	})
 }
 
+func inClear(t *testing.T) *rawpg.Conn {
+	t.Helper()
+	c, err := rawpg.Dial(t.Context(), shared.DSN(0, shared.User))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func inTLS(t *testing.T) *rawpg.Conn {
+	t.Helper()
+	to := target(t)
+	c, err := rawpg.Open(t.Context(), to.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Net.SetDeadline(time.Now().Add(rawpg.Patience)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Write(rawpg.Packet(rawpg.CodeSSL, "")); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := c.ReadByte(); b != 'S' {
+		t.Fatalf("SSLRequest: %q, %v", b, err)
+	}
+	c = rawpg.Over(tls.Client(c.Net, to.TLS))
+	if err := c.Write(startup(shared.User)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.LogIn(&rawpg.Scram{Password: shared.Password}); err != nil {
+		t.Fatal(err, c.Err)
+	}
+	return c
+}
+
 // Guessing the 32 bits of a protocol 3.0 key is bounded; a long key is heard all
-// the same.
+// the same, from the same address and meanwhile.
 func TestWrongCancelKeys(t *testing.T) {
 	quiet(t)
 	n := shared.Nodes[0]
@@ -236,6 +290,7 @@ func TestWrongCancelKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	config.DialFunc = (&net.Dialer{LocalAddr: from}).DialContext
 	pc, err := pgconn.ConnectConfig(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
@@ -245,19 +300,11 @@ func TestWrongCancelKeys(t *testing.T) {
 		t.Fatalf("the key has %d bytes, want 32", got)
 	}
 	before := n.Metric(t, "hyperion_vault_limited_total", `limit="cancel"`)
-	guess := &rawpg.Conn{Net: nil, PID: pc.PID(), Secret: make([]byte, 4)}
 	reached(t, "guesses to be bounded", func() bool {
 		for range 50 {
-			rand.Read(guess.Secret)
-			nc, err := dial(t.Context(), target(t))
-			if err != nil {
+			if err := guess(t.Context(), target(t), pc.PID()); err != nil {
 				t.Fatal(err)
 			}
-			guess.Net = nc
-			if err := guess.Cancel(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			nc.Close()
 		}
 		return n.Metric(t, "hyperion_vault_limited_total", `limit="cancel"`) > before
 	})
@@ -270,12 +317,44 @@ func TestWrongCancelKeys(t *testing.T) {
 	cluster.Eventually(t, "the statement to run", func() bool {
 		return cluster.Text(t, admin, "SELECT count(*)::text FROM pg_stat_activity WHERE pid = $1 AND query LIKE '%pg_sleep(60)%' AND state = 'active'", pc.PID()) == "1"
 	})
-	if err := pc.CancelRequest(t.Context()); err != nil {
+	at, guessing := target(t), make(chan error)
+	var enough atomic.Bool
+	go func() { // what comes back of the bound is gone at once
+		var err error
+		for err == nil && !enough.Load() {
+			err = guess(t.Context(), at, pc.PID())
+		}
+		guessing <- err
+	}()
+	err = pc.CancelRequest(t.Context())
+	refusal := refused(t, <-result)
+	enough.Store(true)
+	if err := errors.Join(err, <-guessing); err != nil {
 		t.Fatal(err)
 	}
-	if refusal := refused(t, <-result); refusal == nil || refusal.Code != "57014" {
+	if refusal == nil || refusal.Code != "57014" {
 		t.Errorf("got %v, want 57014", refusal)
 	}
+}
+
+// guess sends some short key for a backend, and hears the end of it.
+func guess(ctx context.Context, at Target, pid uint32) error {
+	nc, err := dial(ctx, at)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	key := make([]byte, 4)
+	rand.Read(key)
+	c := rawpg.Over(nc)
+	if err := c.Write(rawpg.CancelRequest(pid, key)); err != nil {
+		return err
+	}
+	said, err := c.ReadRest()
+	if err == nil && len(said) > 0 {
+		err = errors.New("a guess was answered")
+	}
+	return err
 }
 
 // Whoever fails to log in too often is slowed down and then refused, at his
