@@ -18,6 +18,7 @@ var unrun = map[string]string{
 	"docs/CI.md: docker build --file docker/Dockerfile --target server --tag hyperion-vault .     # in a clone of this project":                  "pushes to a registry; e2e/docker TestCI builds both images",
 	"docs/CI.md: docker run --rm --detach --name vault --publish 127.0.0.1:6432:6432 --env HYPERION_VAULT_DEV_PASSWORD=app \\":                   "takes ports of this machine; e2e/docker TestCI runs the image so on free ones",
 	"docs/OPERATIONS.md: systemctl stop hyperion-vault":                                                                                          "ends with Ctrl-C; e2e/audit TestClone does the same",
+	"docs/OPERATIONS.md: (set -a; . /etc/hyperion-vault/environment":                                                                             "no AWS is there; the same command without that file is run by packaging/test",
 	"docs/OPERATIONS.md: make packages                        # for the server whose pg_config is found; needs apt's dpkg-dev":                   "takes minutes, and somebody's key; make packages-test and make walk run the scripts behind both",
 	"docs/OPERATIONS.md: CREATE ROLE prover LOGIN PASSWORD '…';":                                                                                 "a password is to be put in; TestProve makes such a role",
 	"docs/OPERATIONS.md: export PGHOST=127.0.0.1 PGPORT=6432 PGUSER=prover PGDATABASE=app PGPASSFILE=/root/prove.pgpass":                         "looks through a packaged server; TestProve runs the same on a cluster of its own",
