@@ -235,7 +235,8 @@ dump_and_restore() {
 	run "ALTER ROLE regress_hv_dumper BYPASSRLS"
 	run "REVOKE EXECUTE ON FUNCTION vault.list_secrets(text) FROM PUBLIC"
 
-	"$BINDIR/pg_dump" -Fd -j 2 -f "$dump/super" "$db" 2>"$dump/error" && [ ! -s "$dump/error" ] || fail "pg_dump: $(cat "$dump/error")"
+	"$BINDIR/pg_dump" -Fd -j 2 -f "$dump/super" "$db" 2>"$dump/error" || fail "pg_dump: $(cat "$dump/error")"
+	[ ! -s "$dump/error" ] || fail "pg_dump warns: $(cat "$dump/error")"
 	"$BINDIR/pg_dump" -Fc -U regress_hv_dumper -f "$dump/bypass" "$db"
 	if "$BINDIR/pg_dump" -Fc -U regress_hv_reader -f "$dump/reader" "$db" 2>"$dump/error"; then
 		fail "pg_read_all_data alone dumped the vault"
