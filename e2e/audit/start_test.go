@@ -55,15 +55,16 @@ func TestStart(t *testing.T) {
 	w.sound(t, n.Log)
 }
 
-// ends sees that a start with the node's settings fails at once, in a line with these
-// words.
+// ends sees that a start with the node's settings, but for its addresses, fails at once, in
+// a line with these words.
 func ends(t *testing.T, n *cluster.Node, words string) {
 	t.Helper()
 	binary, err := cluster.Binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.CommandContext(t.Context(), binary, "serve", "--config", n.Config).CombinedOutput()
+	other := []string{"serve", "--config", n.Config, "--proxy-listen", cluster.FreeAddress(t), "--api-listen", cluster.FreeAddress(t), "--metrics-listen", "off"}
+	out, err := exec.CommandContext(t.Context(), binary, other...).CombinedOutput()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 1 || strings.Count(string(out), "\n") != 1 || !strings.Contains(string(out), words) {
 		t.Errorf("got %v, %s\nwant exit code 1 and one line with %s", err, out, words)
