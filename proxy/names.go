@@ -16,6 +16,9 @@ const (
 	// maxStatements bounds the named statements. Plain ones beyond it are
 	// forgotten, which only means that each execution is described.
 	maxStatements = 10000
+	// searchEvery is for how many names that find no room, or are given it, all are looked
+	// through once.
+	searchEvery = 1024
 	// maxKeptValues bounds the literal values that are kept to be sealed anew.
 	maxKeptValues = 16 << 20
 )
@@ -54,14 +57,13 @@ func (ss *session) room(name string) bool {
 		return true
 	}
 	// Looking through them all is too much work for each name.
-	if ss.crowded++; ss.crowded%1024 == 1 && ss.queue.len() < maxStatements {
+	if ss.crowded++; ss.crowded%searchEvery == 1 && ss.queue.len() < maxStatements {
 		ss.forgetPlain()
+		if maxStatements-len(ss.stmts) >= searchEvery { // else each name that comes would have them looked through
+			ss.crowded = 0
+		}
 	}
-	if len(ss.stmts) >= maxStatements {
-		return false
-	}
-	ss.crowded = 0
-	return true
+	return len(ss.stmts) < maxStatements
 }
 
 // pending are the statements that answers still owed refer to.

@@ -44,6 +44,27 @@ func TestNamesThatComeAndGo(t *testing.T) {
 	}
 }
 
+// Among names that are to be kept there is little to be forgotten: that is not looked for
+// each time.
+func TestNamesAreSeldomLookedThrough(t *testing.T) {
+	ss := &session{}
+	plan := putPlan(t)
+	for i := range maxStatements - 1 {
+		ss.keep(&statement{name: fmt.Sprint("put", i), plan: plan})
+	}
+	looked := 0
+	for i := range searchEvery {
+		ss.keep(&statement{name: "last"}) // the one that can be forgotten
+		ss.room(fmt.Sprint("plain", i))
+		if _, kept := ss.stmts["last"]; !kept {
+			looked++
+		}
+	}
+	if looked != 1 {
+		t.Errorf("looked through %d times for %d names", looked, searchEvery)
+	}
+}
+
 // A put whose Parse is refused leaves nothing that its value could be bound to: not what
 // takes values already, which may be of another secret, or take the name where that has
 // the value.
